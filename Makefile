@@ -1,0 +1,61 @@
+# What a developer runs. Every target works from a fresh clone: only Python 3.11 or later with venv is needed.
+# Override on the command line: make test VENV=path/to/venv PYTHON=python3.12 WORKERS=8
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.hf_unlearn_installed
+
+# The lab's models are so small that more than one thread makes each step slower.
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+
+# The venv holds one editable install; when it is of another checkout, install again.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check bench clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## Make the virtual environment and install the package with its development tools
+
+# torch comes first, alone, so that nothing else decides which build is taken (see constraints.txt).
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@printf '%s\n' '$(CURDIR)' > $@
+
+# The flags are accelerate's own defaults on one CPU; spelled out, it has nothing to warn about.
+demo: install ## Make a small model forget, in about a minute on a CPU
+	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		examples/harmful.py
+
+TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+# By file, so that what a module's fixtures build is built once; distributed tests start their own processes.
+test: install ## Run the tests: the fast ones side by side, then those that launch several processes
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not distributed'
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m 'distributed and not slow'
+
+test-slow: install ## Run the slow tests
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m slow
+
+check: install ## Lint, formatting, types and the rules of the layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layout.py
+
+bench: install ## Measure the time of a training step
+	$(BIN)/python benchmarks/step_time.py
+
+clean: ## Remove caches and build products (the virtual environment stays)
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +

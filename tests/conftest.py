@@ -1,0 +1,32 @@
+"""The environment every test runs in: offline, one thread, caches of its own. Not fixtures of any one subject.
+
+The settings come before the imports because torch, datasets and huggingface_hub read them when they are imported;
+the processes that distributed tests launch inherit them.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Kept from one session to the next, and shared by xdist's workers: the lab's models take a minute to make.
+_cache = Path(os.environ.get("HF_UNLEARN_TEST_CACHE", REPOSITORY / ".cache" / "tests")).absolute()
+os.environ["HF_HOME"] = str(_cache)
+# Each of these would win over HF_HOME and let a developer's own caches into the tests.
+for _name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_MODULES_CACHE"):
+    os.environ.pop(_name, None)
+
+# Arrow caches live for one session: a stale one would hide a change in how rows are prepared. A worker inherits its
+# controller's folder, which is removed when the controller exits.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _datasets_cache = tempfile.TemporaryDirectory(prefix="hf_unlearn_tests_", ignore_cleanup_errors=True)
+    os.environ["HF_DATASETS_CACHE"] = _datasets_cache.name
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
