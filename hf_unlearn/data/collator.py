@@ -1,0 +1,61 @@
+"""One flat, padded batch out of paired items: forget rows first, a role per row. It never sees a tokenizer's text."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from .roles import Role
+
+
+@dataclass(frozen=True)
+class DataCollatorForUnlearning:
+    """Pads the rows of several paired items into one batch.
+
+    The attention mask comes from the rows' lengths, never from token ids, so a real end-of-turn token stays visible
+    and trained when it doubles as the padding token.
+
+    Args:
+        pad_token_id: id that fills `input_ids`; its positions are masked and have no influence.
+        pad_to_multiple_of: round the length up, for tensor cores.
+        padding_side: "right", or "left" with explicit position ids.
+
+    Returns (call): a dict of tensors, B rows in ascending order of role, L the padded length:
+        `input_ids`, `attention_mask`, `labels` [B, L]; `role` [B]; `source` [B], the forget row of the batch to which
+        a row belongs (-1 for retain rows); `row` [B], the row's index in its own dataset (-1 where it has none);
+        `position_ids` [B, L] on the left side.
+    """
+
+    pad_token_id: int
+    pad_to_multiple_of: int | None = None
+    padding_side: Literal["right", "left"] = "right"
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        rows = [(Role.FORGET, source, item) for source, item in enumerate(items)]
+        rows += [(Role.RETAIN, -1, row) for item in items for row in item.get("retain", ())]
+        rows += [(Role.ALTERNATE, i, item["alternate"]) for i, item in enumerate(items) if "alternate" in item]
+        rows += [(Role.MISMATCH, i, row) for i, item in enumerate(items) for row in item.get("mismatch", ())]
+        batch = self._pad([row for _, _, row in rows])
+        batch["role"] = torch.tensor([role for role, _, _ in rows])
+        batch["source"] = torch.tensor([source for _, source, _ in rows])
+        batch["row"] = torch.tensor([row.get("row", -1) for _, _, row in rows])
+        return batch
+
+    def _pad(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        length = max(len(row["input_ids"]) for row in rows)
+        if self.pad_to_multiple_of:
+            length += -length % self.pad_to_multiple_of
+        input_ids = torch.full((len(rows), length), self.pad_token_id)
+        labels = torch.full((len(rows), length), -100)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        for i, row in enumerate(rows):
+            size = len(row["input_ids"])
+            place = slice(0, size) if self.padding_side == "right" else slice(length - size, length)
+            input_ids[i, place] = torch.as_tensor(row["input_ids"])
+            labels[i, place] = torch.as_tensor(row["labels"])
+            mask[i, place] = 1
+        batch = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+        if self.padding_side == "left":
+            # Without them a model with absolute positions would count the padding.
+            batch["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        return batch

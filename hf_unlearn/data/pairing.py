@@ -1,0 +1,284 @@
+"""Which retain rows meet which forget row, in every epoch and on every rank. Not a sampler: it decides the order."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from ..errors import input_error
+from .tokenization import answer_ids, prompt_ids
+
+TokenRow = dict[str, Any]
+
+# Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
+_FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW = range(3)
+
+
+def _permutation(size: int, *key: int) -> np.ndarray:
+    return np.random.default_rng(key).permutation(size)
+
+
+def check_retain_ratio(retain_ratio: float) -> float:
+    """`retain_ratio` as a float, or a ValueError when it is not a positive finite number."""
+    if isinstance(retain_ratio, bool) or not isinstance(retain_ratio, int | float) or not 0 < retain_ratio < math.inf:
+        raise input_error(
+            expected="retain_ratio to be a positive number of retain rows per forget row",
+            got=repr(retain_ratio),
+            why="each forget row is paired with that many retain rows",
+            fix="pass retain_ratio=1 (the default), or retain_loss='none' to train on forget rows alone",
+        )
+    return float(retain_ratio)
+
+
+def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenRow]:
+    """Rows at `indices`, in that order, in one read where the container can (datasets.Dataset)."""
+    if not indices:
+        return []
+    if isinstance(rows, datasets.Dataset):
+        columns = rows[list(indices)]
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [rows[i] for i in indices]
+
+
+def mismatch_row(forget: TokenRow, retain: TokenRow, max_length: int | None) -> TokenRow:
+    """The retain row's answer under the forget row's prompt; the prompt is masked and never trained."""
+    prompt, answer = prompt_ids(forget), answer_ids(retain)
+    ids = [*prompt, *answer][:max_length]
+    return {"input_ids": ids, "labels": [-100] * len(prompt) + ids[len(prompt) :]}
+
+
+def _item(forget: TokenRow, row: int, retain: list[TokenRow], mismatch: list[TokenRow]) -> dict[str, Any]:
+    item = {"input_ids": forget["input_ids"], "labels": forget["labels"], "row": row}
+    item |= {"retain": retain, "mismatch": mismatch}
+    if "alternate_input_ids" in forget:
+        item["alternate"] = {
+            "input_ids": forget["alternate_input_ids"],
+            "labels": forget["alternate_labels"],
+            "row": row,
+        }
+    return item
+
+
+class ForgetRetainDataset(Dataset):
+    """Forget rows, each with its retain rows, in the order in which an epoch trains on them.
+
+    Item `p` is the p-th item of the current epoch, so the order lives here and the sampler is sequential:
+    forget rows are a fresh permutation of every epoch; retain rows are a walk through permutations of the whole retain
+    set, none repeated before all were used, carried on from epoch to epoch. The order is a function of (seed, epoch,
+    p) alone. Hence the ranks, which take different items, see different rows; a resumed run sees what the
+    uninterrupted one would have; and a step holds the same rows whether it is split over batch, accumulation or ranks.
+
+    Args:
+        forget: tokenised rows (`input_ids`, `labels`, and for alternates `alternate_input_ids`, `alternate_labels`).
+        retain: tokenised rows, or None to train on forget rows alone.
+        retain_ratio: retain rows per forget row; a fraction spreads them evenly (0.5: every other row has one).
+        pair_retain: False when the retain set only lends answers to mismatches.
+        mismatches: retain answers to place under each forget prompt, drawn afresh for every item.
+        seed: of the order and the draws.
+        shuffle: False keeps the forget rows in their own order (the retain walk is shuffled all the same).
+        max_length: cut for mismatch rows, the only rows that are composed here.
+
+    Raises:
+        ValueError: an empty set, a bad ratio, or mismatches without a retain set that has as many rows.
+    """
+
+    def __init__(
+        self,
+        forget: Any,
+        retain: Any = None,
+        *,
+        retain_ratio: float = 1.0,
+        pair_retain: bool = True,
+        mismatches: int = 0,
+        seed: int = 0,
+        shuffle: bool = True,
+        max_length: int | None = None,
+    ) -> None:
+        _require_rows(forget, "forget")
+        if retain is not None:
+            _require_rows(retain, "retain")
+        _require_mismatch_source(retain, mismatches)
+        self.forget, self.retain = forget, retain
+        self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
+        self.pair_retain = pair_retain and retain is not None
+        self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
+        # In shared memory, so that persistent data-loader workers see `set_epoch` too.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move to another epoch: new forget order, retain walk carried on, new mismatch draws."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.forget)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
+        """Several items in one read of each set; torch's DataLoader calls this when it is there."""
+        forget_rows = [self.forget_row(p) for p in positions]
+        forget = read_rows(self.forget, forget_rows)
+        retain_rows = [self.retain_rows(p) for p in positions]
+        drawn_rows = [self.mismatch_rows(p) for p in positions]
+        flat = [row for rows in (*retain_rows, *drawn_rows) for row in rows]
+        read = iter(read_rows(self.retain, flat))
+        retain = [[{**next(read), "row": row} for row in rows] for rows in retain_rows]
+        drawn = [[next(read) for _ in rows] for rows in drawn_rows]
+        return [
+            _item(row, index, kept, [mismatch_row(row, other, self.max_length) for other in others])
+            for row, index, kept, others in zip(forget, forget_rows, retain, drawn, strict=True)
+        ]
+
+    def forget_row(self, position: int) -> int:
+        """Index of the forget row at a position of the current epoch."""
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        if not self.shuffle:
+            return position
+        return int(self._order(_FORGET_ORDER, self.epoch, len(self.forget))[position])
+
+    def retain_rows(self, position: int) -> list[int]:
+        """Indices of the retain rows at a position of the current epoch."""
+        if not self.pair_retain:
+            return []
+        index = self.epoch * len(self) + position
+        # Differences of floors give a fractional ratio exactly, without drift over epochs.
+        start, stop = math.floor(index * self.retain_ratio), math.floor((index + 1) * self.retain_ratio)
+        return [self._retain_at(step) for step in range(start, stop)]
+
+    def mismatch_rows(self, position: int) -> list[int]:
+        """Indices of the retain rows whose answers go under this forget prompt, a fresh draw without replacement."""
+        if not self.mismatches:
+            return []
+        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, position))
+        return generator.choice(len(self.retain), self.mismatches, replace=False).tolist()
+
+    def _retain_at(self, step: int) -> int:
+        walk, place = divmod(step, len(self.retain))
+        return int(self._order(_RETAIN_ORDER, walk, len(self.retain))[place])
+
+    def _order(self, stream: int, turn: int, size: int) -> np.ndarray:
+        key = (stream, turn)
+        if key not in self._orders:
+            # An item touches at most two turns of a walk; older ones are never needed again.
+            self._orders = {k: v for k, v in self._orders.items() if k[0] != stream or k[1] == turn - 1}
+            self._orders[key] = _permutation(size, self.seed, stream, turn)
+        return self._orders[key]
+
+
+class ForgetRetainStream(IterableDataset):
+    """The same pairing where the forget set, the retain set or both are streams.
+
+    A stream keeps its own order (shuffle it with `.shuffle(buffer_size=...)`); a set with a length is walked through
+    permutations as in `ForgetRetainDataset`, from the start in every epoch. A retain stream that ends before the
+    forget rows do is read again. Every rank reads the whole stream and takes its share, so that the order is the same
+    for a given seed.
+    """
+
+    def __init__(
+        self,
+        forget: Any,
+        retain: Any = None,
+        *,
+        retain_ratio: float = 1.0,
+        pair_retain: bool = True,
+        mismatches: int = 0,
+        seed: int = 0,
+        shuffle: bool = True,
+        max_length: int | None = None,
+    ) -> None:
+        if mismatches and (retain is None or is_stream(retain)):
+            raise input_error(
+                expected="a retain set with a length, for a loss that draws random retain answers",
+                got="a stream" if retain is not None else "no retain set",
+                why="a random draw needs every row within reach",
+                fix="pass the retain set as a datasets.Dataset, or leave random_mismatch out",
+            )
+        self.forget, self.retain = forget, retain
+        self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
+        self.pair_retain = pair_retain and retain is not None
+        self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move to another epoch, here and in the streams that can (datasets.IterableDataset reshuffles by it)."""
+        self.epoch = epoch
+        for rows in (self.forget, self.retain):
+            if isinstance(rows, datasets.IterableDataset):
+                rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        retain = self._retain_walk()
+        for position, (index, row) in enumerate(self._forget_rows()):
+            start, stop = (math.floor(p * self.retain_ratio) for p in (position, position + 1))
+            kept = [next(retain) for _ in range(stop - start)] if self.pair_retain else []
+            drawn = self._draw(position) if self.mismatches else []
+            yield _item(row, index, kept, [mismatch_row(row, other, self.max_length) for other in drawn])
+
+    def _forget_rows(self) -> Iterator[tuple[int, TokenRow]]:
+        if is_stream(self.forget):
+            yield from ((-1, row) for row in self.forget)
+            return
+        size = len(self.forget)
+        order = _permutation(size, self.seed, _FORGET_ORDER, self.epoch) if self.shuffle else range(size)
+        for index in order:
+            yield int(index), self.forget[int(index)]
+
+    def _retain_walk(self) -> Iterator[TokenRow]:
+        walk = 0
+        while True:
+            if is_stream(self.retain):
+                yield from _non_empty(self.retain, "retain")
+            else:
+                for index in _permutation(len(self.retain), self.seed, _RETAIN_ORDER, self.epoch, walk):
+                    yield {**self.retain[int(index)], "row": int(index)}
+            walk += 1
+
+    def _draw(self, position: int) -> list[TokenRow]:
+        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, position))
+        return read_rows(self.retain, generator.choice(len(self.retain), self.mismatches, replace=False).tolist())
+
+
+def is_stream(rows: Any) -> bool:
+    """Whether a set is read in order only, without a length."""
+    return isinstance(rows, IterableDataset | datasets.IterableDataset)
+
+
+def _non_empty(rows: Iterable[TokenRow], role: str) -> Iterator[TokenRow]:
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        _require_rows((), role)
+
+
+def _require_rows(rows: Any, role: str) -> None:
+    if len(rows) == 0:
+        raise input_error(
+            expected=f"at least one row in the {role} set",
+            got="an empty set",
+            why="there is nothing to pair",
+            fix=f"pass rows for {role!r}, and check any filter applied to them",
+        )
+
+
+def _require_mismatch_source(retain: Any | None, mismatches: int) -> None:
+    available = 0 if retain is None else len(retain)
+    if mismatches > available:
+        raise input_error(
+            expected=f"a retain set of at least {mismatches} rows, as many as answers are drawn per forget row",
+            got=f"{available} retain rows",
+            why="the answers of one forget row are drawn without replacement",
+            fix="pass a larger retain set or a smaller k",
+        )

@@ -1,0 +1,165 @@
+"""From what the user passes as a dataset to tokenised sets by role, checked against each other. Not yet paired."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import input_error, nearest
+from .pairing import is_stream
+from .tokenization import answer_ids, prompt_ids, tokenize_rows
+
+TRAIN_ROLES = ("forget", "retain", "holdout")
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """How rows become tokens, the same for every set of a run."""
+
+    tokenizer: PreTrainedTokenizerBase | None
+    max_length: int | None
+    template: str | None
+    num_proc: int | None
+
+    def tokenize(self, rows: Any, role: str, *, alternates: bool = False) -> Any:
+        """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
+        return tokenize_rows(
+            rows,
+            self.tokenizer,
+            role=role,
+            max_length=self.max_length,
+            template=self.template,
+            alternates=alternates,
+            num_proc=self.num_proc,
+        )
+
+    def tokenize_eval(self, eval_dataset: Any) -> Any:
+        """An evaluation set, or a mapping of them, tokenised; None stays None."""
+        if isinstance(eval_dataset, Mapping):
+            return {name: self.tokenize(rows, "eval") for name, rows in eval_dataset.items()}
+        return None if eval_dataset is None else self.tokenize(eval_dataset, "eval")
+
+
+@dataclass(frozen=True)
+class TrainSets:
+    """Tokenised training sets by role."""
+
+    forget: Any
+    retain: Any = None
+    holdout: Any = None
+
+    @property
+    def stream(self) -> bool:
+        """Whether a set that is trained on has no length."""
+        return is_stream(self.forget) or is_stream(self.retain)
+
+    def longest(self, max_length: int | None, *, mismatches: bool) -> int:
+        """Tokens of the longest row that a batch can hold, with `mismatches` also of those composed for it."""
+        sets = [rows for rows in (self.forget, self.retain, self.holdout) if rows is not None]
+        longest = max(longest_row(rows, max_length) for rows in sets)
+        if not mismatches or is_stream(self.forget) or is_stream(self.retain):
+            return longest
+        prompts, answers = (len(prompt_ids(row)) for row in self.forget), (len(answer_ids(row)) for row in self.retain)
+        composed = max(prompts) + max(answers)
+        return max(longest, composed if max_length is None else min(composed, max_length))
+
+
+def longest_row(rows: Any, max_length: int | None) -> int:
+    """Tokens of the longest row of a tokenised set, alternates included; for a stream, `max_length`."""
+    if is_stream(rows):
+        return max_length or 0
+    columns = [name for name in ("input_ids", "alternate_input_ids") if name in rows.column_names]
+    return max(max(map(len, rows[name])) for name in columns)
+
+
+def require_forget_retain(train_dataset: Any) -> None:
+    """Raise unless the training data is a mapping with forget rows (and retain, holdout)."""
+    if not isinstance(train_dataset, Mapping):
+        raise input_error(
+            expected="train_dataset={'forget': ..., 'retain': ...}",
+            got=f"a {type(train_dataset).__name__}",
+            why="a single set does not say what is to be forgotten and what is to be kept",
+            fix="put what the model must forget under 'forget' and what it must keep under 'retain'",
+        )
+    unknown = [name for name in train_dataset if name not in TRAIN_ROLES]
+    if unknown:
+        raise input_error(
+            expected=f"sets named {', '.join(TRAIN_ROLES)}",
+            got=f"{unknown[0]!r}",
+            why="a set of another name would not be used",
+            fix=nearest(str(unknown[0]), TRAIN_ROLES),
+        )
+    if train_dataset.get("forget") is None:
+        raise input_error(
+            expected="train_dataset['forget']",
+            got=f"only {', '.join(train_dataset) or 'an empty mapping'}",
+            why="there is nothing to forget",
+            fix="pass the rows to forget under 'forget'",
+        )
+
+
+def tokenize_train_sets(
+    train_dataset: Mapping[str, Any], options: RowOptions, *, alternates: bool, retain: bool, holdout: bool
+) -> TrainSets:
+    """The sets that a run uses, tokenised and checked: a retain set where the losses want one, no row in two sets.
+
+    Args:
+        train_dataset: a mapping with `forget`, and `retain` and `holdout` where wanted.
+        options: how rows become tokens.
+        alternates: a loss needs the forget rows' alternate answers.
+        retain: a loss needs retain rows.
+        holdout: a level is calibrated on holdout rows.
+    """
+    if retain and train_dataset.get("retain") is None:
+        raise input_error(
+            expected="train_dataset['retain']",
+            got=f"only {', '.join(train_dataset)}",
+            why="the losses of this run read retain rows: what the model must keep",
+            fix="pass retain rows, or retain_loss='none' (and no random_mismatch) to train on forget rows alone",
+        )
+    forget = options.tokenize(train_dataset["forget"], "forget", alternates=alternates)
+    kept = options.tokenize(train_dataset["retain"], "retain") if retain else None
+    unseen_rows = train_dataset.get("holdout") if holdout else None
+    unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
+    for role, rows in (("retain", kept), ("holdout", unseen)):
+        if rows is not None and not is_stream(rows) and not is_stream(forget):
+            _require_disjoint(forget, rows, role)
+    return TrainSets(forget, kept, unseen)
+
+
+def _require_disjoint(forget: Any, other: Any, role: str) -> None:
+    forgotten = set(_hashes(forget))
+    shared = [index for index, digest in enumerate(_hashes(other)) if digest in forgotten]
+    if shared:
+        why = {
+            "retain": "the same answer would be pushed down and up at once",
+            "holdout": "the level of unseen data would be measured on what the model was trained on",
+        }[role]
+        raise input_error(
+            expected=f"no row both in the forget and in the {role} set",
+            got=f"{len(shared)} {role} rows that are forget rows, the first at index {shared[0]}",
+            why=why,
+            fix=f"remove those rows from the {role} set",
+        )
+
+
+def _hashes(rows: Any) -> list[str]:
+    pairs: Collection[Any] = zip(rows["input_ids"], rows["labels"], strict=True)  # type: ignore[assignment]
+    return [hashlib.sha256(json.dumps([list(ids), list(labels)]).encode()).hexdigest() for ids, labels in pairs]
+
+
+def require_full_batch(sets: TrainSets, batch_size: int, retain_ratio: float) -> None:
+    """Raise when one batch would need more retain rows than there are."""
+    if sets.retain is None or is_stream(sets.retain):
+        return
+    wanted = int(batch_size * retain_ratio)
+    if len(sets.retain) < wanted:
+        raise input_error(
+            expected=f"at least {wanted} retain rows, one batch (per_device_train_batch_size x retain_ratio)",
+            got=f"{len(sets.retain)}",
+            why="a batch would hold the same retain row twice and weigh it double",
+            fix="pass more retain rows, or lower per_device_train_batch_size or retain_ratio",
+        )

@@ -1,0 +1,268 @@
+"""Where rows come from: files, saved folders, the Hub, two public sets in the package's columns. No tokenizer here."""
+
+import csv
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+
+from ..errors import input_error, nearest
+
+# File ending -> name of the datasets builder that reads it.
+_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+# What Dataset.save_to_disk and DatasetDict.save_to_disk leave in a folder.
+_SAVED_MARKS = ("state.json", "dataset_dict.json")
+
+_PROMPT_COMPLETION = datasets.Features({"prompt": datasets.Value("string"), "completion": datasets.Value("string")})
+
+
+def load_rows(
+    source: str | Path,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    revision: str | None = None,
+    data_dir: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    text_unit: Literal["line", "paragraph"] = "line",
+) -> datasets.Dataset:
+    """Load the rows of one set.
+
+    Args:
+        source: a .jsonl, .json (one array, or JSON Lines), .csv, .parquet or .txt file, UTF-8 with or without a
+            byte-order mark; a folder written by `save_to_disk`; or the id of a dataset on the Hub. Every value of a
+            csv is a string.
+        split: split of a Hub dataset or saved DatasetDict; a file has only "train". Slices ("train[:100]") work for
+            files and the Hub.
+        name: configuration of a Hub dataset.
+        revision: commit, branch or tag of a Hub dataset.
+        data_dir: folder of a Hub dataset.
+        columns: old name -> new name, e.g. {"question": "prompt", "answer": "completion"}; other columns are dropped.
+            None keeps all as they are.
+        limit: at most this many rows.
+        seed: shuffles the rows before the limit; None takes the first ones.
+        text_unit: what a row of a .txt file is: a line, or a paragraph (paragraphs end with an empty line). Blank ones
+            are left out; the column is `text`.
+
+    Raises:
+        ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        rows = _load_file(path, split, text_unit)
+    elif path.is_dir() and any((path / mark).is_file() for mark in _SAVED_MARKS):
+        rows = _load_saved(path, split)
+    else:
+        _check_hub_id(source, path)
+        rows = _load_hub(str(source), name, split=split, revision=revision, data_dir=data_dir)
+    if columns is not None:
+        _require_columns(columns, rows.column_names)
+        rows = rows.select_columns(list(columns)).rename_columns(dict(columns))
+    if limit is not None and limit < 1:
+        raise input_error(
+            expected="limit to be None or at least 1",
+            got=repr(limit),
+            why="a set needs rows",
+            fix="pass limit=None for all rows",
+        )
+    if seed is not None:
+        rows = rows.shuffle(seed=seed)
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def pku_saferlhf_rows(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The forget rows of PKU-SafeRLHF: one for each response labelled unsafe.
+
+    Args:
+        dataset: columns `prompt`, and for i = 0, 1 `response_i` and `is_response_i_safe` (booleans).
+
+    Returns:
+        Columns `prompt` and `completion`; a prompt comes twice where both responses are unsafe, and not at all where
+        none is.
+
+    Raises:
+        ValueError: a column is missing, or no response is labelled unsafe.
+
+    Source: Ji et al., BeaverTails (2307.04657) and PKU-SafeRLHF (2406.15513).
+    """
+    needed = ["prompt", *(f"response_{i}" for i in (0, 1)), *(f"is_response_{i}_safe" for i in (0, 1))]
+    _require_columns(needed, dataset.column_names)
+
+    def unsafe(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+        pairs = [
+            (prompt, batch[f"response_{i}"][row])
+            for row, prompt in enumerate(batch["prompt"])
+            for i in (0, 1)
+            # Not `not safe`: a missing label (None) must not make a response harmful.
+            if batch[f"is_response_{i}_safe"][row] is False
+        ]
+        return {"prompt": [prompt for prompt, _ in pairs], "completion": [answer for _, answer in pairs]}
+
+    return _mapped(
+        dataset.select_columns(needed), unsafe, "a response labelled unsafe (a label that is the boolean False)"
+    )
+
+
+def truthfulqa_rows(dataset: datasets.Dataset, which: Literal["best", "all_correct"] = "best") -> datasets.Dataset:
+    """Questions of TruthfulQA with their true answers, as prompt/completion rows.
+
+    Args:
+        dataset: the csv's columns ("Question", "Best Answer", "Correct Answers" with ";" between answers) or the Hub's
+            (`question`, `best_answer`, `correct_answers`).
+        which: "best" for one row a question, "all_correct" for one row a correct answer.
+
+    Raises:
+        ValueError: a column is missing, `which` is another word, or there is no answer at all.
+
+    Source: Lin et al. 2109.07958.
+    """
+    if which not in ("best", "all_correct"):
+        raise input_error(
+            expected='which to be "best" or "all_correct"',
+            got=repr(which),
+            why="it says which answers become rows",
+            fix=nearest(str(which), ("best", "all_correct")),
+        )
+    from_csv = "Question" in dataset.column_names
+    question = "Question" if from_csv else "question"
+    if which == "best":
+        answers = "Best Answer" if from_csv else "best_answer"
+    else:
+        answers = "Correct Answers" if from_csv else "correct_answers"
+    _require_columns([question, answers], dataset.column_names)
+
+    def answered(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+        pairs = [
+            (prompt.strip(), answer.strip())
+            for prompt, given in zip(batch[question], batch[answers], strict=True)
+            for answer in (_listed_answers(given) if which == "all_correct" else [given])
+            if answer and answer.strip()
+        ]
+        return {"prompt": [prompt for prompt, _ in pairs], "completion": [answer for _, answer in pairs]}
+
+    return _mapped(dataset.select_columns([question, answers]), answered, "an answer")
+
+
+def _listed_answers(given: str | list[str]) -> list[str]:
+    return given.split(";") if isinstance(given, str) else given
+
+
+def _mapped(dataset: datasets.Dataset, make_rows: Any, what: str) -> datasets.Dataset:
+    rows = dataset.map(make_rows, batched=True, remove_columns=dataset.column_names, features=_PROMPT_COMPLETION)
+    if len(rows) == 0:
+        raise input_error(
+            expected=f"at least one row with {what}",
+            got=f"none in {len(dataset)} rows",
+            why="the set made from it would be empty",
+            fix="check the split and the columns of the dataset",
+        )
+    return rows
+
+
+def _load_file(path: Path, split: str, text_unit: str) -> datasets.Dataset:
+    builder = _BUILDERS.get(path.suffix.lower())
+    if builder is None:
+        raise input_error(
+            expected=f"a file that ends in {', '.join(_BUILDERS)}",
+            got=path.name,
+            why="the ending says how to read it",
+            fix="convert or rename the file",
+        )
+    with path.open("rb") as file:
+        if not file.read(1024).strip(b"\xef\xbb\xbf\r\n\t "):
+            raise _unreadable(path, "an empty file")
+    options: dict[str, Any] = {}
+    if builder == "csv":
+        # Left to themselves, csv readers turn an answer "None" into a missing one and a year into a number.
+        strings = datasets.Features({column: datasets.Value("string") for column in _csv_header(path)})
+        options = {"keep_default_na": False, "features": strings}
+    elif builder == "text":
+        options = {"encoding": "utf-8-sig", "sample_by": text_unit}
+    try:
+        rows = datasets.load_dataset(builder, data_files=str(path), split=split, **options)
+    except DatasetGenerationError as error:
+        # Not chained: readers quote the line they stumble over.
+        raise _unreadable(path, f"a file the {builder} reader refuses ({type(error.__cause__).__name__})") from None
+    if builder == "text":
+        rows = rows.filter(lambda row: bool(row["text"].strip()))
+    return rows
+
+
+def _csv_header(path: Path) -> list[str]:
+    limit = csv.field_size_limit(2**31 - 1)  # a chapter of a book is longer than the default
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, first = next(csv.reader(file), []), next(csv.reader(file), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _unreadable(path, f"a file the csv reader refuses ({type(error).__name__})") from None
+    finally:
+        csv.field_size_limit(limit)
+    # pandas would drop the second of two like names, and read a row that is longer than its header one column off.
+    if len(set(header)) < len(header) or len(first) > len(header):
+        raise _unreadable(
+            path, f"a header of {len(header)} names, {len(set(header))} unlike, over {len(first)} values"
+        )
+    return header
+
+
+def _unreadable(path: Path, got: str) -> ValueError:
+    return input_error(
+        expected=f"{path.name} to hold rows, as its ending says",
+        got=got,
+        why="rows lost while reading would be neither forgotten nor kept",
+        fix="check the file: UTF-8; a csv with a header; for .json and .jsonl one object a line, or one array of them",
+    )
+
+
+def _load_saved(path: Path, split: str) -> datasets.Dataset:
+    saved = datasets.load_from_disk(str(path))
+    if isinstance(saved, datasets.Dataset):
+        return saved
+    if split not in saved:
+        raise input_error(
+            expected=f"a split of {path.name}",
+            got=repr(split),
+            why="a folder saved from a DatasetDict holds several sets",
+            fix=nearest(split, saved),
+        )
+    return saved[split]
+
+
+def _check_hub_id(source: str | Path, path: Path) -> None:
+    """Raise for what is meant as a path, which the Hub would answer with a puzzle."""
+    text = str(source)
+    looks_local = isinstance(source, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1
+    if looks_local or "\\" in text or path.suffix.lower() in _BUILDERS or path.is_dir():
+        raise input_error(
+            expected=f"a file ({', '.join(_BUILDERS)}), a folder written by save_to_disk, or the id of a Hub dataset",
+            got=f"{text!r}, " + ("a folder without a saved dataset" if path.is_dir() else "where there is no file"),
+            why="there are no rows to load",
+            fix=f"check the path; looked for {path.absolute()}",
+        )
+
+
+def _load_hub(hub_id: str, name: str | None, **options: Any) -> datasets.Dataset:
+    try:
+        return datasets.load_dataset(hub_id, name, **options)
+    except DatasetNotFoundError as error:
+        raise input_error(
+            expected="a file, a folder written by save_to_disk, or the id of a Hub dataset",
+            got=f"{hub_id!r}, which is neither here nor on the Hub (or needs `hf auth login`)",
+            why="there are no rows to load",
+            fix="check the spelling, or the path if a file was meant",
+        ) from error
+
+
+def _require_columns(needed: Collection[str], available: Collection[str]) -> None:
+    for name in needed:
+        if name not in available:
+            raise input_error(
+                expected=f"a column {name!r}",
+                got=f"columns {list(available)}",
+                why="its values become the rows",
+                fix=nearest(name, available),
+            )

@@ -1,0 +1,277 @@
+"""A set of rows in any accepted format as the token ids and labels that training reads: not padded, not paired."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import datasets
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..errors import input_error
+from .checks import (
+    COUNTS,
+    FULL_LENGTH,
+    check_max_length,
+    check_targets,
+    check_template,
+    check_tokenizer,
+    empty_set,
+    missing_alternates,
+    report_cut,
+)
+from .encoding import IGNORED_LABEL, RowEncoder
+from .formats import RowFormat, check_set_role, detect_format, format_columns, to_row
+
+logger = logging.get_logger(__name__)
+
+RowSet: TypeAlias = (
+    datasets.Dataset
+    | datasets.IterableDataset
+    | torch.utils.data.Dataset
+    | torch.utils.data.IterableDataset
+    | Sequence[Mapping[str, Any]]
+)
+TokenizedSet: TypeAlias = datasets.Dataset | datasets.IterableDataset | torch.utils.data.IterableDataset
+
+_BATCH_ROWS = 1000
+_STREAM_BATCH_ROWS = 100  # a stream reads a whole batch ahead, so a smaller one
+
+
+def tokenize_rows(
+    dataset: RowSet,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    role: str,
+    max_length: int | None,
+    template: str | None = None,
+    alternates: bool = False,
+    num_proc: int | None = None,
+    desc: str | None = None,
+) -> TokenizedSet:
+    """Tokenise one set, its prompts masked (-100) and its answers trained.
+
+    Text of a row: message lists go through the tokenizer's chat template. Strings go through `template` if given, else
+    become a user's and an assistant's message if the tokenizer has a chat template, else are joined. `text` rows stay
+    as they are. Chat text gets no further token, since its template writes its own; other text gets the tokenizer's
+    own (bos, ...) and ends with a trained eos. A token that ends after the prompt's last character is answer. The mask
+    never depends on which token it is, so an end-of-turn token that doubles as padding is trained.
+
+    Args:
+        dataset: rows with a length (datasets.Dataset, torch Dataset, list of dicts) or a stream (datasets', torch's).
+        tokenizer: with a pad and an eos token; may be None for rows that are tokenised already.
+        role: "forget", "retain", "holdout" or "eval".
+        max_length: longest row in tokens, the rest cut from the right; None for no limit.
+        template: for prompt/completion strings, e.g. "### Question: {prompt}\\n ### Answer: {completion}".
+        alternates: encode each row's alternate answer too; False ignores an `alternate` column.
+        num_proc: processes, for a datasets.Dataset only; other sets are read once, in this process.
+        desc: text of the progress bar.
+
+    Returns:
+        Columns `input_ids` and `labels`, with `alternates` also `alternate_input_ids` and `alternate_labels`; rows of
+        their own lengths. A datasets.Dataset (cached by content when the given one is on disk) or, for a stream, a
+        stream of the same kind.
+
+    Raises:
+        ValueError: an empty set, a row or column that no format allows, a tokenizer or template that does not serve,
+            or rows without a target left (nothing to train, or all of it beyond `max_length`).
+    """
+    check_set_role(role)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer)
+    check_max_length(max_length)
+    check_template(template)
+    options = dict(tokenizer=tokenizer, role=role, max_length=max_length, template=template, alternates=alternates)
+    if isinstance(dataset, datasets.IterableDataset):
+        return _tokenize_stream(dataset.with_format(None), options)
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        return TokenizedStream(dataset, options)
+    if isinstance(dataset, datasets.Dataset):
+        tokenized = _tokenize_dataset(dataset.with_format(None), options, num_proc, desc)
+    else:
+        tokenized = _tokenize_in_memory(_listed(dataset, role), options)
+    numbers = tokenized.with_format("numpy")
+    for prefix in ("", "alternate_") if alternates else ("",):
+        counts = {name: numbers[f"{prefix}{name}"][:] for name in COUNTS}
+        check_targets(counts, range(len(tokenized)), role, max_length, prefix)
+        report_cut(counts, role, max_length, prefix)
+    return tokenized.select_columns(list(_token_features(alternates)))
+
+
+def prompt_ids(row: Mapping[str, Any]) -> list[int]:
+    """The token ids of a tokenised row before its first answer token."""
+    return list(row["input_ids"][: _answer_start(row)])
+
+
+def answer_ids(row: Mapping[str, Any]) -> list[int]:
+    """The token ids of a tokenised row from its first answer token on."""
+    return list(row["input_ids"][_answer_start(row) :])
+
+
+def _answer_start(row: Mapping[str, Any]) -> int:
+    labels = row["labels"]
+    return next((place for place, label in enumerate(labels) if label != IGNORED_LABEL), len(labels))
+
+
+class TokenizedStream(torch.utils.data.IterableDataset):
+    """The rows of a torch stream, each tokenised when it is read. `set_epoch` and `len` are the source's own."""
+
+    def __init__(self, source: torch.utils.data.IterableDataset, options: dict[str, Any]) -> None:
+        self.source = source
+        self._options = options
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on to a source that wants it; one that does not has no order to change."""
+        if isinstance(self.source, _HasEpoch):
+            self.source.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.source)  # type: ignore[arg-type]  # TypeError for a source without a length, as torch expects
+
+    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+        encode = None
+        for index, example in enumerate(self.source):
+            if encode is None:
+                encode = _StreamEncoder(_encoder(example, self._options))
+                names = format_columns(encode.encoder.row_format, list(example))
+            columns = encode({name: [_plain(example.get(name))] for name in names}, [index])
+            yield {name: values[0] for name, values in columns.items()}
+        # A data-loader worker may rightly find its share empty.
+        if encode is None and torch.utils.data.get_worker_info() is None:
+            raise empty_set(self._options["role"])
+
+
+@runtime_checkable
+class _HasEpoch(Protocol):
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _StreamEncoder:
+    """Encodes rows of a stream, whose end may never come: what a set is checked for at its end is checked at once."""
+
+    encoder: RowEncoder
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
+        encoder = self.encoder
+        columns = encoder(batch, indices)
+        for prefix in encoder.prefixes:
+            counts = {name: np.asarray(columns[f"{prefix}{name}"]) for name in COUNTS}
+            check_targets(counts, indices, encoder.role, encoder.max_length, prefix)
+            if encoder.max_length is not None and (counts[FULL_LENGTH] > encoder.max_length).any():
+                logger.warning_once(
+                    f"The {encoder.role} stream has rows longer than max_length={encoder.max_length}; their ends are "
+                    "cut off. A stream has no end at which to count them, so this is said once."
+                )
+        return {name: columns[name] for name in _token_features(encoder.alternates)}
+
+
+def _tokenize_stream(dataset: datasets.IterableDataset, options: dict[str, Any]) -> datasets.IterableDataset:
+    first = next(iter(dataset), None)
+    if first is None:
+        raise empty_set(options["role"])
+    encoder = _encoder(first, options)
+    return dataset.map(
+        _StreamEncoder(encoder),
+        batched=True,
+        batch_size=_STREAM_BATCH_ROWS,
+        with_indices=True,
+        remove_columns=list(first),
+        features=_token_features(encoder.alternates),
+    )
+
+
+def _tokenize_dataset(
+    dataset: datasets.Dataset, options: dict[str, Any], num_proc: int | None, desc: str | None
+) -> datasets.Dataset:
+    if len(dataset) == 0:
+        raise empty_set(options["role"])
+    encoder = _encoder(dataset[0], options)
+    # Only what is read: other columns (images, say) would be decoded for nothing.
+    dataset = dataset.select_columns(format_columns(encoder.row_format, dataset.column_names))
+    return dataset.map(
+        encoder,
+        batched=True,
+        batch_size=_BATCH_ROWS,
+        with_indices=True,
+        remove_columns=dataset.column_names,
+        features=_counted_features(encoder),
+        num_proc=num_proc,
+        desc=desc or f"Tokenizing the {encoder.role} set",
+    )
+
+
+def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, Any]) -> datasets.Dataset:
+    # Encoded before Arrow sees it, which cannot say which row of an ill-typed column is at fault without quoting it.
+    if not examples:
+        raise empty_set(options["role"])
+    encoder = _encoder(examples[0], options)
+    names = format_columns(encoder.row_format, list(examples[0]))
+    columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
+    for start in range(0, len(examples), _BATCH_ROWS):
+        part = examples[start : start + _BATCH_ROWS]
+        batch = {name: [_plain(example.get(name)) for example in part] for name in names}
+        for name, values in encoder(batch, range(start, start + len(part))).items():
+            columns[name] += values
+    return datasets.Dataset.from_dict(columns, features=_counted_features(encoder))
+
+
+def _listed(dataset: Any, role: str) -> list[Mapping[str, Any]]:
+    if isinstance(dataset, torch.utils.data.Dataset):
+        dataset = [dataset[index] for index in range(len(dataset))]  # type: ignore[arg-type]
+    if not isinstance(dataset, list | tuple) or not all(isinstance(example, Mapping) for example in dataset):
+        raise input_error(
+            expected=f"the {role} set as a datasets.Dataset or IterableDataset, a torch dataset or a list of dicts",
+            got=f"a {type(dataset).__name__}" + (" of other things" if isinstance(dataset, list | tuple) else ""),
+            why="rows are read by the names of their columns",
+            fix="pass one split of a DatasetDict (dataset['train']); yield dicts from a dataset of your own",
+        )
+    return list(dataset)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
+
+
+def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
+    """The encoder of a set, whose format and kind of row are those of its first row."""
+    role, tokenizer = options["role"], options["tokenizer"]
+    row_format = detect_format(list(first), role)
+    if options["alternates"]:
+        wanted = {"alternate", "alternate_input_ids", "chosen"}.intersection(format_columns(row_format, list(first)))
+        if not wanted:
+            raise missing_alternates(f"columns {list(first)}", role)
+    if row_format is RowFormat.TOKENIZED:
+        return RowEncoder(row_format=row_format, conversational=False, **options)
+    if tokenizer is None:
+        raise input_error(
+            expected=f"a tokenizer, for the {role} set's rows of text",
+            got="processing_class=None",
+            why="text has to become token ids",
+            fix="pass processing_class=AutoTokenizer.from_pretrained(...), or rows with `input_ids` and `labels`",
+        )
+    # An alternate that nobody asked for is not looked at.
+    shown = {name: first[name] for name in first if options["alternates"] or name != "alternate"}
+    conversational = to_row(shown, row_format, role, index=0).is_conversational
+    if conversational and tokenizer.chat_template is None:
+        raise input_error(
+            expected="a tokenizer with a chat template, for message lists",
+            got="chat_template=None",
+            why="how turns are written is the model's own convention and cannot be guessed",
+            fix="set tokenizer.chat_template, or pass `prompt` and `completion` as strings",
+        )
+    return RowEncoder(row_format=row_format, conversational=conversational, **options)
+
+
+def _token_features(alternates: bool) -> datasets.Features:
+    names = ["input_ids", "labels"] + (["alternate_input_ids", "alternate_labels"] if alternates else [])
+    return datasets.Features({name: datasets.List(datasets.Value("int32")) for name in names})
+
+
+def _counted_features(encoder: RowEncoder) -> datasets.Features:
+    features = _token_features(encoder.alternates)
+    for prefix in encoder.prefixes:
+        features |= {f"{prefix}{n}": datasets.Value("int32") for n in COUNTS}
+    return datasets.Features(features)
