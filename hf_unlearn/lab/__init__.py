@@ -1,0 +1,13 @@
+"""The lab: a small model to unlearn from, its data and its retrained oracle, made offline on a CPU. No benchmark.
+
+    lab = load_lab()                     # builds in about a minute on the first call, cached afterwards
+    model, tokenizer = lab.load_model(), lab.load_tokenizer()
+    train_dataset = {"forget": lab.datasets["forget"], "retain": lab.datasets["retain"]}
+
+The model was trained on forget and retain, the oracle on retain alone: what unlearning tries to match is at hand.
+"""
+
+from hf_unlearn.lab.build import Lab, load_lab, render_lab
+from hf_unlearn.lab.judge import answers_correctly, shows_behaviour
+
+__all__ = ["Lab", "answers_correctly", "load_lab", "render_lab", "shows_behaviour"]
