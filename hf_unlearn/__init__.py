@@ -1,0 +1,27 @@
+"""Make a language model forget: a Hugging Face Trainer that unlearns one set of rows and keeps another."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import UnlearningConfig
+    from .data import DataCollatorForUnlearning, ForgetRetainDataset
+    from .trainer import UnlearningTrainer
+
+__version__ = "0.1.0"
+
+# Imported on first use: torch and transformers take seconds, which `hf-unlearn --help` should not.
+_HOMES = {
+    "DataCollatorForUnlearning": "data",
+    "ForgetRetainDataset": "data",
+    "UnlearningConfig": "config",
+    "UnlearningTrainer": "trainer",
+}
+
+__all__ = ["DataCollatorForUnlearning", "ForgetRetainDataset", "UnlearningConfig", "UnlearningTrainer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,120 @@
+"""What is measured before the first step: row bound, stop target, retain baseline. It measures; the callbacks act."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import UnlearningConfig
+from .errors import input_error
+from .measurement import RowLogps, RowScorer
+from .modeling import log_vocabulary
+
+# Rows that stand for a large retain set when its NLL before unlearning is measured.
+_RETAIN_SAMPLE = 512
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Levels taken from the model before unlearning, nats per token.
+
+    Attributes:
+        bound: where a forget row stops pushing: one number, one per forget row [N], or None.
+        forget_target: forget NLL at which the run stops, or None.
+        retain_nll: NLL of the retain rows, which the guard compares with, or None.
+        holdout_nll: NLL of the holdout rows, or None.
+    """
+
+    bound: float | Tensor | None = None
+    forget_target: float | None = None
+    retain_nll: float | None = None
+    holdout_nll: float | None = None
+
+    def retain_limit(self, args: UnlearningConfig) -> float | None:
+        """Retain NLL above which the run stops, or None."""
+        if self.retain_nll is None or args.stop_retain_nll_increase is None:
+            return None
+        return self.retain_nll + args.stop_retain_nll_increase
+
+
+def needs_holdout(args: UnlearningConfig) -> bool:
+    """Whether a level is to be calibrated on rows that the model has never seen."""
+    return str(args.forget_nll_bound).startswith("holdout") or args.stop_forget_nll == "holdout"
+
+
+def measure_baseline(
+    model: nn.Module, args: UnlearningConfig, scorer: RowScorer, *, forget: Any, retain: Any, holdout: Any
+) -> Baseline:
+    """Measure the levels that the arguments ask for, and nothing else.
+
+    Args:
+        model: before unlearning.
+        args: of the run.
+        scorer: how rows are scored.
+        forget: tokenised forget rows, ranked for "holdout_quantiles".
+        retain: tokenised rows that the retain guard is to watch, or None.
+        holdout: tokenised rows that the model has never seen, or None.
+    """
+    unseen = scorer(model, holdout, "holdout rows before unlearning") if needs_holdout(args) else None
+    holdout_nll = None if unseen is None else unseen.mean_nll()
+    retain_nll = None
+    if args.stop_retain_nll_increase is not None and retain is not None:
+        sample = retain.select(range(min(len(retain), _RETAIN_SAMPLE)))
+        retain_nll = scorer(model, sample, "retain rows before unlearning").mean_nll()
+    target = holdout_nll if args.stop_forget_nll == "holdout" else args.stop_forget_nll
+    assert not isinstance(target, str)
+    return Baseline(
+        bound=_bound(model, args, scorer, forget, unseen),
+        forget_target=target,
+        retain_nll=retain_nll,
+        holdout_nll=holdout_nll,
+    )
+
+
+def _bound(
+    model: nn.Module, args: UnlearningConfig, scorer: RowScorer, forget: Any, unseen: RowLogps | None
+) -> float | Tensor | None:
+    if args.forget_nll_bound == "log_vocab":
+        return log_vocabulary(model)
+    if args.forget_nll_bound == "holdout":
+        assert unseen is not None
+        return float(unseen.nll_per_token().mean())
+    if args.forget_nll_bound == "holdout_quantiles":
+        assert unseen is not None
+        before = scorer(model, forget, "forget rows before unlearning").nll_per_token()
+        return matched_quantiles(before, unseen.nll_per_token()).to(scorer.accelerator.device)
+    assert not isinstance(args.forget_nll_bound, str)
+    return args.forget_nll_bound
+
+
+def matched_quantiles(forget: Tensor, unseen: Tensor) -> Tensor:
+    """For each forget row the unseen rows' quantile at its own rank: [N], [M] -> [N], nats per token.
+
+    The least memorised forget row gets the highest bound, so that the bounded set can take the shape of unseen data
+    and not just its mean.
+    """
+    ranks = torch.empty_like(forget)
+    ranks[forget.argsort(stable=True)] = (torch.arange(len(forget), dtype=forget.dtype) + 0.5) / len(forget)
+    return torch.quantile(unseen, ranks)
+
+
+def require_holdout(args: UnlearningConfig, holdout: Any, sharded: bool) -> None:
+    """Raise when a level is to be calibrated on holdout rows that are not there, or not within reach."""
+    if not needs_holdout(args):
+        return
+    argument = "stop_forget_nll" if args.stop_forget_nll == "holdout" else "forget_nll_bound"
+    if holdout is None:
+        raise input_error(
+            expected=f"train_dataset['holdout'], for {argument}='holdout'",
+            got="no holdout rows",
+            why="the level of unseen data is measured on rows that the model was never trained on",
+            fix="pass train_dataset={'forget': ..., 'retain': ..., 'holdout': ...}, or a number",
+        )
+    if sharded:
+        raise input_error(
+            expected=f"{argument} as a number under ZeRO-3 and FSDP",
+            got="'holdout'",
+            why="it is measured before the parameters are distributed, when no rank holds the whole model",
+            fix="measure it once in one process (trainer.evaluate(holdout) gives eval_nll) and pass the number",
+        )

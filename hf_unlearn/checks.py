@@ -1,0 +1,159 @@
+"""Arguments of the trainer that cannot be honoured together, refused before anything is loaded or tokenised."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
+
+from .baseline import needs_holdout
+from .config import UnlearningConfig
+from .data.pairing import is_stream
+from .data.prepare import TrainSets
+from .data.tokenization import check_tokenizer
+from .errors import input_error
+from .scoring import missing_keys, missing_roles
+
+
+def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> UnlearningConfig:
+    """The arguments as an UnlearningConfig that one process can honour."""
+    if compute_loss_func is not None:
+        raise input_error(
+            expected="no compute_loss_func",
+            got=getattr(compute_loss_func, "__name__", "a function"),
+            why="the loss is computed from forget_loss and retain_loss, and the function would never be called",
+            fix="write a Loss (docs/losses.md, one small class) and pass it as forget_loss or retain_loss",
+        )
+    if not isinstance(args, UnlearningConfig):
+        kind = "TrainingArguments" if isinstance(args, TrainingArguments) else type(args).__name__
+        raise input_error(
+            expected="args=UnlearningConfig(output_dir=..., ...)",
+            got=kind,
+            why="it says what to forget with and what to keep",
+            fix="replace TrainingArguments by hf_unlearn.UnlearningConfig; it takes the same arguments and more",
+        )
+    if args.n_gpu > 1:
+        raise input_error(
+            expected="one process per GPU",
+            got=f"one process with {args.n_gpu} GPUs, which Trainer would drive with nn.DataParallel",
+            why="DataParallel cuts a batch by rows and would part forget rows from their retain rows",
+            fix="start it with `accelerate launch script.py`, or set CUDA_VISIBLE_DEVICES=0",
+        )
+    parallelism = args.parallelism_config
+    if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled or parallelism.tp_enabled):
+        raise input_error(
+            expected="data parallelism (DDP, ZeRO or FSDP)",
+            got="context, sequence or tensor parallelism",
+            why="answer tokens of one row would lie on several ranks, and their counts would be wrong",
+            fix="leave parallelism_config out",
+        )
+    return args
+
+
+def require_tokenizer(
+    processing_class: Any, model_name: str | None, args: UnlearningConfig
+) -> PreTrainedTokenizerBase:
+    """The tokenizer, loaded beside the model when that is a name; with padding and end-of-text tokens."""
+    if processing_class is None and model_name is not None:
+        given = args.init_kwargs
+        shared = {name: given[name] for name in ("revision", "trust_remote_code", "token") if name in given}
+        processing_class = AutoTokenizer.from_pretrained(model_name, **shared)
+    if not isinstance(processing_class, PreTrainedTokenizerBase):
+        raise input_error(
+            expected="processing_class=tokenizer",
+            got=type(processing_class).__name__,
+            why="rows are tokenised and padded with it",
+            fix="pass AutoTokenizer.from_pretrained(...) of the model",
+        )
+    check_tokenizer(processing_class)
+    return processing_class
+
+
+def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_dataset: Any) -> None:
+    """Raise when a stop rule has no rows to watch."""
+    evaluated = isinstance(eval_dataset, Mapping) and "retain" in eval_dataset
+    if args.stop_retain_nll_increase is not None and (sets is None or sets.retain is None) and not evaluated:
+        raise input_error(
+            expected="retain rows, for stop_retain_nll_increase",
+            got="a run without any",
+            why="there is no retain NLL to watch, and the rule would never fire",
+            fix="use a retain loss, or pass eval_dataset={'retain': ...}",
+        )
+
+
+def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:
+    """Raise when a run of streams would need what only a set with a length has."""
+    evaluated = isinstance(eval_dataset, Mapping) and "retain" in eval_dataset
+    guarded = eval_dataset["retain"] if evaluated else sets.retain
+    needed = [
+        (sets.holdout, needs_holdout(args), "the holdout set", "the level of unseen data is the mean over all of it"),
+        (
+            sets.forget,
+            args.forget_nll_bound == "holdout_quantiles",
+            "the forget set",
+            "every forget row needs its rank",
+        ),
+        (guarded, args.stop_retain_nll_increase is not None, "the retain set", "its NLL is measured before training"),
+    ]
+    for rows, wanted, name, why in needed:
+        if wanted and is_stream(rows):
+            raise input_error(
+                expected=f"{name} with a length", got="a stream", why=why, fix="pass it as a datasets.Dataset"
+            )
+    if not sets.stream:
+        return
+    unfit = {
+        "dataloader_num_workers": (
+            args.dataloader_num_workers > 1,
+            "every worker would read all rows of a stream",
+            "1",
+        ),
+        "train_sampling_strategy": (
+            args.train_sampling_strategy in ("group_by_length", "batch_rebalance"),
+            "a stream comes in its own order and cannot be sorted",
+            "'random'",
+        ),
+        "max_length": (
+            args.max_length is None,
+            "a stream cannot be searched for rows beyond the model's positions",
+            "1024",
+        ),
+    }
+    for name, (broken, why, value) in unfit.items():
+        if broken:
+            raise input_error(
+                expected=f"{name}={value} (or what fits a stream)", got=repr(getattr(args, name)), why=why,
+                fix=f"set {name}={value}, or pass the sets as datasets.Dataset",
+            )  # fmt: skip
+
+
+def require_roles(collator: Callable[..., Any], train_dataset: Any) -> None:
+    """Raise when a user's collator makes no batches of roles; tried on the first item of a set with a length."""
+    if train_dataset is None or is_stream(train_dataset):
+        return
+    try:
+        missing = missing_keys(collator([train_dataset[0]]))
+        got = f"{type(collator).__name__}, whose batches lack {', '.join(missing)}"
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        # Not chained: what a collator says may quote the row it stumbled over.
+        missing, got = ["role"], f"{type(collator).__name__}, which fails on a paired item ({type(error).__name__})"
+    if missing:
+        raise missing_roles(got) from None
+
+
+def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
+    """Raise when the reference is the very model that will change, or no model."""
+    if ref_model is not None and not isinstance(ref_model, nn.Module):
+        raise input_error(
+            expected="ref_model to be a loaded model",
+            got=type(ref_model).__name__,
+            why="it is called beside the model as it is",
+            fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
+        )
+    if ref_model is not None and ref_model is model:
+        raise input_error(
+            expected="ref_model to be another object than model",
+            got="the same object",
+            why="the reference would change with every step",
+            fix="leave ref_model out: the trainer makes the cheapest exact reference itself",
+        )

@@ -1,0 +1,216 @@
+"""The arguments of a run. What belongs to one loss lives on that loss, not here."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from .data.pairing import check_retain_ratio
+from .errors import input_error, nearest
+from .loss_specs import forget_losses, parse_text, retain_losses, spec_to_data
+from .losses import Loss
+
+BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
+REFERENCES = ("auto", "precomputed", "adapter", "copy")
+
+
+@dataclass
+class UnlearningConfig(TrainingArguments):
+    """`TrainingArguments`, and how to unlearn. Every argument of `TrainingArguments` works or is refused with a
+    reason.
+
+    Args:
+        forget_loss: a name ("npo"), a mapping ({"name": "npo", "beta": 0.1}), a Loss object, or a list of these, each
+            with a `weight`. JSON on a command line.
+        retain_loss: likewise; "none" trains on forget rows alone.
+        forget_weight: weight of the forget side.
+        retain_weight: weight of the retain side.
+        retain_ratio: retain rows per forget row; the retain set is walked without replacement before it repeats.
+        max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
+        template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
+            the tokenizer's chat template, or prompt and completion joined where it has none.
+        forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
+            guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
+            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
+        reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
+            "precomputed", "adapter" or "copy".
+        reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
+        stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
+            before unlearning).
+        stop_retain_nll_increase: stop when the retain NLL has risen by more than so many nats per token.
+        stop_on_nonfinite: stop before a step whose loss is not finite, so that it never reaches the weights.
+        disable_dropout: set every dropout of the model to zero, so that policy and reference differ by what was learnt
+            alone.
+        model_init_kwargs: for `from_pretrained`, when `model` is a name or a path.
+        pad_to_multiple_of: round the padded length up.
+        dataset_num_proc: processes that tokenise.
+
+    Raises:
+        ValueError: unknown losses, arguments or choices (with the nearest names), and `TrainingArguments` that
+            unlearning cannot honour.
+    """
+
+    # HfArgumentParser takes the second type of a union with None for the command line: text, decoded in __post_init__.
+    forget_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="npo", metadata={"help": "Forget loss: a name, or JSON for arguments and lists."}
+    )
+    retain_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="nll", metadata={"help": "Retain loss: a name ('none' for no retain side), or JSON."}
+    )
+    forget_weight: float = field(default=1.0, metadata={"help": "Weight of the forget side."})
+    retain_weight: float = field(default=1.0, metadata={"help": "Weight of the retain side."})
+    retain_ratio: float = field(default=1.0, metadata={"help": "Retain rows per forget row."})
+    max_length: int | None = field(default=1024, metadata={"help": "Tokens at which rows are cut, from the right."})
+    template: str | None = field(
+        default=None,
+        metadata={"help": "Text of a row, with {prompt} and {completion}; default: chat template, or plain."},
+    )
+    forget_nll_bound: float | str | None = field(
+        default="log_vocab",
+        metadata={
+            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, a number, or none."
+        },
+    )
+    reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter or copy."})
+    reference_cache_dir: str | None = field(default=None, metadata={"help": "Folder of cached reference log-probs."})
+    stop_forget_nll: float | str | None = field(
+        default=None, metadata={"help": "Stop when the forget NLL reaches a number, or the holdout's ('holdout')."}
+    )
+    stop_retain_nll_increase: float | None = field(
+        default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
+    )
+    stop_on_nonfinite: bool = field(default=True, metadata={"help": "Stop before a step whose loss is not finite."})
+    disable_dropout: bool = field(default=True, metadata={"help": "Set every dropout of the model to zero."})
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of from_pretrained, as JSON, when the model is a name."}
+    )
+    pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+
+    # Defaults of TrainingArguments that would hide or break unlearning.
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay false: paired rows have more columns."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "False shows divergence in the logs."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between logs."})
+    greater_is_better: bool | None = field(
+        default=None,
+        metadata={"help": "Of metric_for_best_model; by default a low NLL is good, but a forget set's is bad."},
+    )
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+
+    def __post_init__(self) -> None:
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = _better_when_greater(self.metric_for_best_model)
+        super().__post_init__()
+        # A stream's batches would be cut into ranks by row, which parts forget rows from their retain rows.
+        self.accelerator_config.dispatch_batches = bool(self.accelerator_config.dispatch_batches)
+        self.forget_loss, self.retain_loss = parse_text(self.forget_loss), parse_text(self.retain_loss)
+        forget_losses(self.forget_loss)
+        retain_losses(self.retain_loss)
+        check_retain_ratio(self.retain_ratio)
+        self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
+        self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
+        if self.reference not in REFERENCES:
+            raise _bad_choice("reference", self.reference, REFERENCES)
+        for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
+            _require_not_negative(name, getattr(self, name))
+        _refuse_training_arguments(self)
+
+    @property
+    def init_kwargs(self) -> dict[str, Any]:
+        """`model_init_kwargs` as a mapping."""
+        assert not isinstance(self.model_init_kwargs, str)  # TrainingArguments has decoded the JSON of a command line
+        return dict(self.model_init_kwargs or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `TrainingArguments.to_dict`, with losses as mappings."""
+        values = super().to_dict()
+        values["forget_loss"] = spec_to_data(self.forget_loss)
+        values["retain_loss"] = spec_to_data(self.retain_loss)
+        return values
+
+
+def _better_when_greater(metric: str) -> bool | None:
+    """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
+    if not metric.endswith(("_nll", "_loss", "_probability")):
+        return None
+    return metric.endswith("_probability") != ("forget" in metric)
+
+
+def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | float | None:
+    """A number, one of the names, or None ("none" on a command line)."""
+    if value is None or value in names:
+        return value
+    if isinstance(value, str) and value.lower() in ("none", "null"):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise _bad_choice(argument, value, (*names, "a number", "none")) from None
+    if isinstance(value, bool) or not 0 < number < math.inf:
+        raise input_error(
+            expected=f"{argument} in nats per token, above 0",
+            got=repr(value),
+            why="a row's NLL is never below 0",
+            fix=f"pass a positive number, {', '.join(map(repr, names))} or None",
+        )
+    return number
+
+
+def _bad_choice(argument: str, value: Any, choices: tuple[str, ...]) -> ValueError:
+    return input_error(
+        expected=f"{argument} to be one of {', '.join(choices)}",
+        got=repr(value),
+        why="it decides what is computed",
+        fix=nearest(str(value), choices),
+    )
+
+
+def _require_not_negative(argument: str, value: Any) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf
+    ):
+        raise input_error(
+            expected=f"{argument} to be a finite number, 0 or above",
+            got=repr(value),
+            why="a negative weight would turn forgetting into learning, or learning into forgetting",
+            fix=f"pass {argument}=1.0, or leave it out",
+        )
+
+
+def _refuse_training_arguments(args: TrainingArguments) -> None:
+    """Raise for arguments that a paired batch cannot honour, and that would be dropped in silence."""
+    refused = {
+        "label_smoothing_factor": (
+            args.label_smoothing_factor != 0,
+            "smoothed labels are not defined for the forget losses",
+            "0.0",
+        ),
+        "remove_unused_columns": (args.remove_unused_columns, "it would drop the retain rows of every pair", "False"),
+        "label_names": (
+            args.label_names not in (None, ["labels"]),
+            "paired batches carry their targets in `labels`",
+            "None",
+        ),
+        "average_tokens_across_devices": (
+            not args.average_tokens_across_devices,
+            "without it the gradient depends on how rows fall to the ranks",
+            "True",
+        ),
+        "accelerator_config.dispatch_batches": (
+            bool(args.accelerator_config.dispatch_batches),
+            "it cuts one batch into ranks by row, and so parts forget rows from their retain rows",
+            "None",
+        ),
+    }
+    for name, (broken, why, value) in refused.items():
+        if broken:
+            raise input_error(
+                expected=f"{name}={value} for unlearning",
+                got="another value",
+                why=why,
+                fix=f"leave {name} out, or set it to {value}",
+            )

@@ -1,0 +1,133 @@
+"""The model before the Trainer gets it: loaded, dropout off, adapters on, checked. No training and no scoring here."""
+
+import math
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from .config import UnlearningConfig
+from .errors import input_error
+
+logger = logging.get_logger(__name__)
+
+
+def load_model(name_or_path: str, args: UnlearningConfig) -> PreTrainedModel:
+    """`AutoModelForCausalLM.from_pretrained`, in fp32 unless `args.model_init_kwargs` names another `dtype`.
+
+    fp32 because a step of unlearning is smaller than bf16 can add to most weights; with LoRA, pass dtype="bfloat16"
+    for the frozen base.
+    """
+    return AutoModelForCausalLM.from_pretrained(name_or_path, **{"dtype": "float32", **args.init_kwargs})
+
+
+def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | None) -> Any:
+    """The model as the Trainer takes it: checked, with adapters if asked for, without dropout.
+
+    Raises:
+        ValueError: not a causal language model, a PeftModel together with a peft_config, a quantised base without
+            adapters, no trainable weights, or weights that are not finite.
+    """
+    if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
+        raise input_error(
+            expected="a causal language model of transformers, or a PeftModel around one",
+            got=type(model).__name__,
+            why="log-probs of answers are read from its output head",
+            fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
+        )
+    _check_weights(model)
+    if peft_config is not None:
+        model = _add_adapter(model, args, peft_config)
+    _require_trainable(model)
+    if isinstance(model, PeftModel) and args.activation_checkpointing:
+        # The first checkpointed block gets frozen embeddings: without this its inputs need no gradient and no adapter
+        # in it trains.
+        model.enable_input_require_grads()
+    if args.disable_dropout:
+        disable_dropout(model)
+    return model
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout probability to zero: Dropout modules, and the numbers that models hand to functional dropout.
+
+    OPT, for one, keeps its probability as `self.dropout`, out of reach of a search for `nn.Dropout`.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (
+                name.endswith(("dropout", "dropout_p", "dropout_prob")) or name == "layerdrop"
+            ):
+                setattr(module, name, 0.0)
+
+
+def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) -> PeftModel:
+    if isinstance(model, PeftModel):
+        raise input_error(
+            expected="a plain model together with peft_config, or a PeftModel without it",
+            got="a PeftModel and a peft_config",
+            why="a second adapter would be stacked on the first, and it would be open which one unlearns",
+            fix="drop peft_config to go on with the adapter, or pass model.merge_and_unload()",
+        )
+    # ZeRO-3 gathers persistent parameters into buffers of one type, so adapters in fp32 beside a bf16 base break it.
+    sharded = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
+    quantised = getattr(model, "is_quantized", False)
+    return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded or quantised)
+
+
+def _require_trainable(model: Any) -> None:
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise input_error(
+            expected="a model with trainable weights",
+            got="none that requires a gradient",
+            why="nothing would change",
+            fix="load the adapter with is_trainable=True, or pass peft_config=LoraConfig(...)",
+        )
+    # 16-bit weights without fp32 masters lose most updates of a small learning rate to rounding.
+    if any(p.dtype in (torch.bfloat16, torch.float16) for p in trainable):
+        logger.warning(
+            "Trainable weights are in 16 bits: at small learning rates most updates round to nothing. "
+            "Load the model with dtype='float32' and set bf16=True for mixed precision."
+        )
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter.detach()).all()):
+            raise input_error(
+                expected="a model whose weights are finite",
+                got=f"NaN or infinity in {name}",
+                why="every loss and every gradient would be NaN",
+                fix="load another checkpoint; the run that wrote this one has diverged",
+            )
+
+
+def check_fit(model: Any, tokenizer: PreTrainedTokenizerBase | None, args: UnlearningConfig, longest: int) -> None:
+    """Raise where rows, tokenizer and model do not fit: positions beyond the model's, or ids beyond its embeddings."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise input_error(
+            expected=f"rows of at most {positions} tokens, the model's max_position_embeddings",
+            got=f"a row of {longest} tokens (max_length={args.max_length})",
+            why="the model has no positions for the rest",
+            fix=f"set max_length={positions} or lower",
+        )
+    if tokenizer is not None and len(tokenizer) > config.vocab_size:
+        raise input_error(
+            expected=f"a tokenizer of at most {config.vocab_size} tokens, the size of the model's vocabulary",
+            got=f"{len(tokenizer)} tokens",
+            why="ids beyond the embeddings crash, or point at nothing that was learnt",
+            fix="use the model's own tokenizer, or model.resize_token_embeddings(len(tokenizer))",
+        )
+
+
+def log_vocabulary(model: Any) -> float:
+    """log V in nats: the nll of a uniform guess."""
+    return math.log(model.config.get_text_config().vocab_size)

@@ -1,0 +1,278 @@
+"""Stage 5, the trainer: the hooks of `transformers.Trainer` that make a step an unlearning step, and nothing else."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import EvalLoopOutput
+
+from .baseline import Baseline, measure_baseline, require_holdout
+from .callbacks import LogWindow, NonFiniteGuard, StopRules
+from .checks import (
+    require_config,
+    require_other_model,
+    require_roles,
+    require_rule_rows,
+    require_tokenizer,
+)
+from .config import UnlearningConfig
+from .data.collator import DataCollatorForUnlearning
+from .data.pairing import is_stream
+from .data.prepare import (
+    RowOptions,
+    TrainSets,
+)
+from .data.roles import Role
+from .loss_specs import LossSpec
+from .measurement import RowScorer
+from .modeling import check_fit, load_model, prepare_model
+from .objective import build_objective, rows_below
+from .reference import Setting, build_reference, has_trained_adapter
+from .reference_cache import precompute
+from .scoring import Batch, count_answers, score
+from .step_log import EvalRows, StepLog
+from .train_data import longest_of, pair_for, tokenize_for
+
+
+class UnlearningTrainer(Trainer):
+    """`transformers.Trainer` that forgets one set of rows and keeps another.
+
+    A step takes one flat batch (forget rows, retain rows, and what else the losses want) through one forward, plus at
+    most one forward of the reference where a loss needs its distributions. Losses are normalised over the whole
+    optimizer step: batch size, accumulation and ranks do not change the gradient. Each component is logged by name,
+    unweighted.
+
+    Args:
+        model: a name, a causal language model, or a PeftModel (whose adapters then unlearn).
+        args: an `UnlearningConfig`.
+        train_dataset: {"forget": ..., "retain": ..., "holdout": ...}, rows in any of the accepted formats.
+        eval_dataset: {"forget": ..., "retain": ..., ...}, or one set. Gives `eval_forget_nll`, `eval_retain_nll` and
+            so on.
+        processing_class: the tokenizer; loaded with the model when that is a name.
+        forget_loss: overrides `args.forget_loss`: a name, a mapping, a Loss object or a list of them.
+        retain_loss: overrides `args.retain_loss`.
+        ref_model: what the model was before, where that is not the model as given.
+        peft_config: adds an adapter to the model.
+
+    The other arguments are Trainer's; `compute_loss_func` is refused.
+
+    Raises:
+        ValueError: data, arguments or models that would not unlearn what was asked, before any training.
+    """
+
+    loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
+    is_in_train = False  # Trainer sets it too, but only after its first call of model_init
+
+    def __init__(
+        self,
+        model: str | nn.Module | None = None,
+        args: UnlearningConfig | None = None,
+        data_collator: Callable[..., Any] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
+        compute_metrics: Callable[..., dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        forget_loss: LossSpec = None,
+        retain_loss: LossSpec = None,
+        ref_model: nn.Module | None = None,
+        peft_config: PeftConfig | None = None,
+    ) -> None:
+        args = require_config(args, compute_loss_func)
+        require_other_model(ref_model, model)
+        self.objective = build_objective(args, forget_loss, retain_loss)
+        self._model_name = model if isinstance(model, str) else None
+        self._ref_model, self._peft_config = ref_model, peft_config
+        processing_class = require_tokenizer(processing_class, self._model_name, args)
+        self._rows = RowOptions(processing_class, args.max_length, args.template, args.dataset_num_proc)
+        self.train_sets = tokenize_for(self.objective, train_dataset, eval_dataset, self._rows, args)
+        require_rule_rows(args, self.train_sets, eval_dataset)
+        eval_sets = self._rows.tokenize_eval(eval_dataset)
+        self._longest = longest_of(self.objective, self.train_sets, eval_sets, args.max_length)
+        self._collator = DataCollatorForUnlearning(processing_class.pad_token_id, args.pad_to_multiple_of)
+        if model_init is None:
+            model = self._prepare_model(load_model(model, args) if isinstance(model, str) else model, args)
+        self.baseline: Baseline | None = None
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator or self._collator,
+            train_dataset=pair_for(self.objective, self.train_sets, args),
+            eval_dataset=eval_sets,
+            processing_class=processing_class,
+            model_init=model_init,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
+        self._set_up()
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the last run stopped before its last step, or None."""
+        return self._stop_rules.stop_reason
+
+    # Before the first step
+
+    def _prepare_model(self, model: Any, args: UnlearningConfig) -> Any:
+        set_seed(args.seed)  # adapters start from random weights
+        model = prepare_model(model, args, self._peft_config)
+        check_fit(model, self._rows.tokenizer, args, self._longest)
+        return model
+
+    def _set_up(self) -> None:
+        """What needs the accelerator: the reference, the rules' callbacks, the step's log."""
+        sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+        if self.train_sets is not None:
+            require_holdout(self.args, self.train_sets.holdout, sharded)
+        if self.data_collator is not self._collator:
+            require_roles(self.data_collator, self.train_dataset)
+        self.reference = build_reference(
+            self.objective.needs,
+            self.args.reference,
+            Setting(
+                peft=isinstance(self.model, PeftModel),
+                trained_adapter=has_trained_adapter(self.model),
+                given=self._ref_model is not None,
+                stream=self.train_sets is not None and self.train_sets.stream,
+                sharded=sharded,
+            ),
+            ref_model=self._ref_model,
+            reload=None if self._model_name is None else partial(load_model, self._model_name, self.args),
+        )
+        self.reference.bind(self.model)
+        self.reference.prepare(self.accelerator)
+        evaluated = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
+        self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
+        if self.args.stop_on_nonfinite:
+            self.add_callback(NonFiniteGuard(lambda: self._step_log.finite(self.accelerator), self._stop))
+        self._step_log = StepLog(self.objective.component_names, self.args.device)
+        self.add_callback(LogWindow(self._step_log.start))
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """A fresh model from `model_init`, prepared as the first one; its reference is bound again."""
+        model = self._prepare_model(super().call_model_init(trial), self.args)
+        if self.is_in_train and self.train_sets is not None:
+            self._move_model_to_device(model, self.args.device)
+            self.baseline = None
+            self.reference.bind(model)
+            self.reference.prepare(self.accelerator)
+            self._measure(model, self.train_sets)
+        return model
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
+        if self.model_init is None and self.train_sets is not None:
+            self._measure(self.model, self.train_sets)
+        return super().train(*args, **kwargs)
+
+    def _measure(self, model: nn.Module, sets: TrainSets) -> None:
+        """Cached reference log-probs, the row bound and the levels of the stop rules; once for a model."""
+        if self.baseline is not None:
+            return
+        scorer = RowScorer(self._collator, self.accelerator, self.args.per_device_eval_batch_size)
+        precompute(self.reference, model, sets, scorer, self._rows.tokenizer, self.args.reference_cache_dir)
+        watched = self.eval_dataset["retain"] if "retain" in self._stop_rules.evaluated else sets.retain
+        self.baseline = measure_baseline(
+            model, self.args, scorer, forget=sets.forget, retain=watched, holdout=sets.holdout
+        )
+        self._stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(self.args))
+
+    # The step
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """This micro-batch's share of the objective, times the number of processes (their gradients are averaged)."""
+        counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        scores, outputs = score(model, head, inputs, logits=self.objective.needs.logits)
+        scores = self.reference.attach(self.accelerator, model, inputs, scores)
+        active = rows_below(scores.rows(Role.FORGET), self._bound)
+        loss, components = self.objective(scores, counts, active)
+        self._step_log.add(components, loss)
+        loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    @property
+    def _bound(self) -> Tensor | float | None:
+        return None if self.baseline is None else self.baseline.bound
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
+        """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
+        if not batch_samples:
+            return None
+        counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.reduce(counts, "sum")
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if is_stream(rows) or self.args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+            return super()._get_train_sampler(train_dataset)
+        return SequentialSampler(rows)  # the paired dataset decides the order itself
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Trainer's log, with every component of the loss by name, unweighted."""
+        if "loss" in logs:
+            logs |= self._step_log.read(self.accelerator, self.state.global_step)
+        super().log(logs, start_time)
+
+    @property
+    def _stop_rules(self) -> StopRules:
+        # Looked up, because a resumed run may have replaced the callback by a restored one.
+        return next(each for each in self.callback_handler.callbacks if isinstance(each, StopRules))
+
+    def _stop(self, reason: str) -> None:
+        self._stop_rules.stop(reason, self.state, self.control)
+
+    # Evaluation
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Trainer's, for rows in any of the accepted formats."""
+        prepared = eval_dataset is None or isinstance(eval_dataset, str)
+        # With persistent workers Trainer keeps one loader for all sets without a name: the first rows would stay.
+        vars(self).get("_eval_dataloaders", {}).pop("eval", None)
+        return super().get_eval_dataloader(eval_dataset if prepared else self._rows.tokenize(eval_dataset, "eval"))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Trainer's, for rows in any of the accepted formats."""
+        return super().get_test_dataloader(self._rows.tokenize(test_dataset, "eval"))
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Trainer's loop, with the set's exact NLL per token and answer probability."""
+        self._eval_rows = EvalRows()
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics.update({f"{prefix}_{name}": value for name, value in self._eval_rows.metrics().items()})
+        return output
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
+        inputs = self._prepare_inputs(inputs)
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
+        loss = self._eval_rows.add(self.accelerator, scores.rows(Role.FORGET))
+        if prediction_loss_only:
+            return loss, None, None
+        return loss, outputs.logits, inputs["labels"]
