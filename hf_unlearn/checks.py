@@ -22,7 +22,7 @@ def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> U
             expected="no compute_loss_func",
             got=getattr(compute_loss_func, "__name__", "a function"),
             why="the loss is computed from forget_loss and retain_loss, and the function would never be called",
-            fix="write a Loss (docs/losses.md, one small class) and pass it as forget_loss or retain_loss",
+            fix="write it as a hf_unlearn.losses.Loss (one small class) and pass it as forget_loss or retain_loss",
         )
     if not isinstance(args, UnlearningConfig):
         kind = "TrainingArguments" if isinstance(args, TrainingArguments) else type(args).__name__

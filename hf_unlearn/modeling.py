@@ -46,6 +46,9 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
         # The first checkpointed block gets frozen embeddings: without this its inputs need no gradient and no adapter
         # in it trains.
         model.enable_input_require_grads()
+        if args.ddp_find_unused_parameters is None:
+            # Trainer's own choice for a plain model; it does not look inside a PeftModel.
+            args.ddp_find_unused_parameters = False
     if args.disable_dropout:
         disable_dropout(model)
     return model

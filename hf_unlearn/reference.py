@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,123 +10,15 @@ import torch
 from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from trl.models import prepare_deepspeed, prepare_fsdp
 
 from .data.roles import Role
 from .errors import input_error
 from .losses.base import Needs
 from .measurement import RowLogps, evaluation_mode
+from .reference_plan import ReferenceMode, ReferencePlan, Setting, plan_reference, unavailable
 from .scoring import Batch, RowScores, Scores, score, select_roles
-
-
-class ReferenceMode(enum.StrEnum):
-    """How the reference is had."""
-
-    NONE = "none"  # no loss needs it
-    PRECOMPUTED = "precomputed"  # log-probs of fixed rows, computed once and cached on disk
-    ADAPTER_DISABLED = "adapter"  # the same weights with the adapter as it was: off, or its initial values
-    FROZEN_COPY = "copy"  # a second model
-
-
-@dataclass(frozen=True)
-class ReferencePlan:
-    """Which mode serves the log-probs that the losses need, and which the distributions."""
-
-    logps: ReferenceMode
-    logits: ReferenceMode
-
-    @property
-    def modes(self) -> set[ReferenceMode]:
-        """The modes in use."""
-        return {self.logps, self.logits} - {ReferenceMode.NONE}
-
-    def __str__(self) -> str:
-        return " + ".join(sorted(self.modes)) or ReferenceMode.NONE
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The facts that decide which modes are to be had."""
-
-    peft: bool  # the model is a PeftModel
-    trained_adapter: bool  # whose adapter already changes the output
-    given: bool  # the user passed a ref_model
-    stream: bool  # a needed set has no length
-    sharded: bool  # parameters are split over ranks (ZeRO-3, FSDP)
-
-
-def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferencePlan:
-    """The modes for what the losses need: log-probs of fixed rows are computed once; distributions come from the
-    adapter switched off, else from a frozen copy.
-
-    Raises:
-        ValueError: a reference that was asked for and cannot be had, or a ref_model that nothing would read.
-    """
-    if not needs.reference:
-        if setting.given:
-            raise _unavailable(
-                "a loss that compares with the reference", "ref_model, but no loss reads it", "drop ref_model"
-            )
-        return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
-    _require_available(needs, requested, setting)
-    live = _live_mode(requested, setting)
-    if (
-        live is ReferenceMode.ADAPTER_DISABLED
-        and setting.trained_adapter
-        and setting.sharded
-        and needs.reference_logits
-    ):
-        raise _unavailable(
-            "the adapter's initial weights within reach of every rank",
-            "a trained adapter under ZeRO-3 or FSDP",
-            "merge it first (model = model.merge_and_unload()) and pass a fresh peft_config, or pass ref_model",
-        )
-    can_precompute = requested in ("auto", "precomputed") and not setting.stream and not setting.sharded
-    logps = ReferenceMode.PRECOMPUTED if can_precompute else live
-    return ReferencePlan(
-        logps=logps if needs.reference_logps else ReferenceMode.NONE,
-        logits=live if needs.reference_logits else ReferenceMode.NONE,
-    )
-
-
-def _live_mode(requested: str, setting: Setting) -> ReferenceMode:
-    if requested == "copy" or setting.given or not setting.peft:
-        return ReferenceMode.FROZEN_COPY
-    return ReferenceMode.ADAPTER_DISABLED
-
-
-def _require_available(needs: Needs, requested: str, setting: Setting) -> None:
-    if requested == "adapter" and not setting.peft:
-        raise _unavailable(
-            "a PEFT model, for reference='adapter'",
-            "full parameters",
-            "pass peft_config=LoraConfig(...), or reference='copy'",
-        )
-    if requested == "adapter" and setting.given:
-        raise _unavailable("one reference", "both reference='adapter' and ref_model", "keep one of them")
-    if requested != "precomputed":
-        return
-    if needs.reference_logits:
-        raise _unavailable(
-            "losses that need reference log-probs only, for reference='precomputed'",
-            "a loss that needs the reference's whole distributions (kl)",
-            "use reference='auto', which caches what can be cached",
-        )
-    if setting.stream:
-        raise _unavailable(
-            "sets with a length, for reference='precomputed'", "a stream", "use reference='adapter' or 'copy'"
-        )
-    if setting.sharded:
-        raise _unavailable(
-            "whole parameters on every rank, for reference='precomputed'",
-            "ZeRO-3 or FSDP",
-            "use reference='auto', 'adapter' or 'copy'",
-        )
-
-
-def _unavailable(expected: str, got: str, fix: str) -> ValueError:
-    why = "the loss would be computed against something else than the model before unlearning"
-    return input_error(expected=expected, got=got, why=why, fix=fix)
 
 
 def has_trained_adapter(model: nn.Module) -> bool:
@@ -137,7 +28,13 @@ def has_trained_adapter(model: nn.Module) -> bool:
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if any("lora_" not in name for name, _ in trainable):
         return True
-    matrices = [p for name, p in trainable if "lora_B" in name or "lora_embedding_B" in name]
+    # A frozen adapter that is active counts too: switching adapters off would take it away with the one that unlearns.
+    active = set(model.active_adapters)
+    matrices = [
+        p
+        for name, p in model.named_parameters()
+        if ("lora_B" in name or "lora_embedding_B" in name) and active.intersection(name.split("."))
+    ]
     # Some initialisations (PiSSA, OLoRA) start from B != 0 and take its product off the base weights.
     return not matrices or any(bool(p.detach().any()) for p in matrices)
 
@@ -158,6 +55,7 @@ class Reference:
     copy_model: Callable[[nn.Module], nn.Module] = copy.deepcopy
     given: bool = False
     _frozen: nn.Module | None = None
+    _frozen_head: nn.Module | None = None
     _initial: dict[str, Tensor] = field(default_factory=dict)
     _stored: dict[Role, RowLogps] = field(default_factory=dict)
     _starts: dict[Role, Tensor] = field(default_factory=dict)
@@ -166,7 +64,8 @@ class Reference:
         """Remember `model` as it is now, before anything wraps, moves or changes it."""
         self._stored, self._starts, self._initial, self._frozen = {}, {}, {}, None
         if ReferenceMode.FROZEN_COPY in self.plan.modes or self.given:
-            self._frozen = self.copy_model(model).requires_grad_(False).eval()
+            frozen: Any = self.copy_model(model).requires_grad_(False).eval()
+            self._frozen, self._frozen_head = frozen, frozen.get_output_embeddings()
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
             self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
@@ -188,7 +87,7 @@ class Reference:
     def release(self) -> None:
         """Let go of a given model once all that it was for is stored."""
         if ReferenceMode.FROZEN_COPY not in self.plan.modes:
-            self._frozen = None
+            self._frozen = self._frozen_head = None
 
     def store(self, role: Role, logps: RowLogps, device: torch.device) -> None:
         """Keep the precomputed log-probs of a role's whole set on the device."""
@@ -202,28 +101,28 @@ class Reference:
         live = ((self.needs.reference_logps - precomputed) | self.needs.reference_logits) & present
         references = {role: self._look_up(role, rows) for role, rows in scores.items() if role in precomputed}
         if live:
-            with self._as_reference(model) as reference, evaluation_mode(reference), accelerator.autocast():
-                head = accelerator.unwrap_model(reference).get_output_embeddings()
-                forward, _ = score(reference, head, select_roles(batch, live), logits=self.needs.reference_logits)
+            part = select_roles(batch, live)
+            with self._as_reference(model) as (reference, head), evaluation_mode(reference), accelerator.autocast():
+                forward, _ = score(reference, head, part, logits=self.needs.reference_logits)
             references |= {
                 role: rows for role, rows in forward.items() if role not in references or rows.logits is not None
             }
         return scores.with_reference(references)
 
     @contextlib.contextmanager
-    def _as_reference(self, model: nn.Module) -> Iterator[nn.Module]:
+    def _as_reference(self, model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """The reference and its output head, while it is needed."""
         if self._frozen is not None:
-            yield self._frozen
-        elif self._initial:
-            with self._initial_adapter(model):
-                yield model
-        else:
-            with _peft_model(model).disable_adapter():
-                yield model
+            assert self._frozen_head is not None
+            yield self._frozen, self._frozen_head
+            return
+        adapted = _peft_model(model)
+        with self._initial_adapter(adapted) if self._initial else adapted.disable_adapter():
+            yield _without_ddp(model), adapted.get_output_embeddings()
 
     @contextlib.contextmanager
-    def _initial_adapter(self, model: nn.Module) -> Iterator[None]:
-        parameters = {n: p for n, p in _peft_model(model).named_parameters() if n in self._initial}
+    def _initial_adapter(self, adapted: PeftModel) -> Iterator[None]:
+        parameters = {n: p for n, p in adapted.named_parameters() if n in self._initial}
         trained = {name: parameter.data for name, parameter in parameters.items()}
         try:
             for name, parameter in parameters.items():
@@ -249,6 +148,14 @@ class Reference:
         shift = torch.repeat_interleave(first, rows.lengths, output_size=total)
         logps = stored.logps[torch.arange(total, device=shift.device) + shift]
         return RowScores(logps, rows.token_ids, rows.lengths, rows.source, rows.row)
+
+
+def _without_ddp(model: nn.Module) -> nn.Module:
+    """The module inside DDP.
+
+    DDP broadcasts buffers at every forward, and a rank without rows to compare makes none: the others would wait.
+    """
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _peft_model(model: Any) -> PeftModel:
@@ -281,7 +188,7 @@ def build_reference(
     if not setting.sharded:
         return Reference(plan, needs)
     if ReferenceMode.FROZEN_COPY in plan.modes and reload is None:
-        raise _unavailable(
+        raise unavailable(
             "a model given by name or path, or ref_model, under ZeRO-3 and FSDP",
             "a loaded model, whose parameters are split over ranks and cannot be copied",
             "pass model='org/name', or load ref_model the same way",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import constants
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -19,7 +21,8 @@ from transformers.utils import logging
 from .data.prepare import TrainSets
 from .data.roles import Role
 from .measurement import RowLogps, RowScorer
-from .reference import Reference, ReferenceMode
+from .reference import Reference
+from .reference_plan import ReferenceMode
 
 logger = logging.get_logger(__name__)
 
@@ -57,6 +60,18 @@ def _hash_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def _adapter_configs(model: Any) -> dict[str, dict[str, Any]]:
+    """What the active adapters' weights are scaled with (lora_alpha, use_rslora, ...), which changes the numbers."""
+    if not isinstance(model, PeftModel):
+        return {}
+    configs = {name: model.peft_config[name].to_dict() for name in model.active_adapters}
+    # A set's order changes from process to process, and the key with it.
+    return {
+        name: {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        for name, config in configs.items()
+    }
+
+
 def reference_key(model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, precision: str) -> str:
     """The key of a set's reference log-probs: data, weights, tokenizer, model configuration and precision."""
     # Equal weights under another configuration (rope scaling, attention) give other numbers.
@@ -68,6 +83,7 @@ def reference_key(model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | No
         "rows": hash_rows(rows),
         "tokenizer": _hash_tokenizer(tokenizer),
         "config": config,
+        "adapters": _adapter_configs(model),
         "attention": model.config._attn_implementation,
         "precision": precision,
     }
@@ -152,7 +168,7 @@ def read_logps(path: Path, rows: int) -> RowLogps | None:
 def write_logps(path: Path, logps: RowLogps) -> None:
     """Store log-probs so that a reader sees a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{id(logps)}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({"logps": logps.logps.contiguous(), "lengths": logps.lengths}, unfinished)
     unfinished.replace(path)
 

@@ -1,5 +1,6 @@
 """Stage 5, the trainer: the hooks of `transformers.Trainer` that make a step an unlearning step, and nothing else."""
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,8 +34,9 @@ from .loss_specs import LossSpec
 from .measurement import RowScorer
 from .modeling import check_fit, load_model, prepare_model
 from .objective import build_objective, rows_below
-from .reference import Setting, build_reference, has_trained_adapter
+from .reference import build_reference, has_trained_adapter
 from .reference_cache import precompute
+from .reference_plan import Setting
 from .scoring import Batch, count_answers, score
 from .step_log import EvalRows, StepLog
 from .train_data import longest_of, pair_for, tokenize_for
@@ -150,6 +152,7 @@ class UnlearningTrainer(Trainer):
                 given=self._ref_model is not None,
                 stream=self.train_sets is not None and self.train_sets.stream,
                 sharded=sharded,
+                sparse=self.args.retain_ratio < 1,
             ),
             ref_model=self._ref_model,
             reload=None if self._model_name is None else partial(load_model, self._model_name, self.args),
@@ -159,7 +162,13 @@ class UnlearningTrainer(Trainer):
         evaluated = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
         self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
         if self.args.stop_on_nonfinite:
-            self.add_callback(NonFiniteGuard(lambda: self._step_log.finite(self.accelerator), self._stop))
+            trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
+            self.add_callback(
+                NonFiniteGuard(
+                    loss_is_finite=lambda: trainer._step_log.finite(trainer.accelerator),
+                    stop=lambda reason: trainer._stop(reason),
+                )
+            )
         self._step_log = StepLog(self.objective.component_names, self.args.device)
         self.add_callback(LogWindow(self._step_log.start))
 
@@ -203,7 +212,7 @@ class UnlearningTrainer(Trainer):
     ) -> Any:
         """This micro-batch's share of the objective, times the number of processes (their gradients are averaged)."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        head = self.model.get_output_embeddings()
         scores, outputs = score(model, head, inputs, logits=self.objective.needs.logits)
         scores = self.reference.attach(self.accelerator, model, inputs, scores)
         active = rows_below(scores.rows(Role.FORGET), self._bound)
@@ -269,7 +278,7 @@ class UnlearningTrainer(Trainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
         inputs = self._prepare_inputs(inputs)
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        head = self.model.get_output_embeddings()
         with torch.no_grad(), self.compute_loss_context_manager():
             scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
         loss = self._eval_rows.add(self.accelerator, scores.rows(Role.FORGET))

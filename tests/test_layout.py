@@ -26,6 +26,7 @@ STAGES = (
     "loss_specs",  # losses from what YAML, a command line or Python names
     "config",  # UnlearningConfig; below the losses because it checks their names
     "objective",  # weights, the row bound and the exact mean over an optimizer step
+    "reference_plan",  # which way of knowing the model before unlearning serves a run
     "reference",  # what the model was before unlearning
     "reference_cache",  # its log-probabilities on disk
     "modeling",  # the model before the Trainer gets it

@@ -95,7 +95,7 @@ class Loss(abc.ABC):
             expected=f"{argument} of {self.name} to be {expected}",
             got=repr(got),
             why=f"it enters the formula {self.formula}",
-            fix=f"see METHODS in the documentation for the defaults of {self.name}",
+            fix="`hf-unlearn methods` lists the arguments of every loss with their defaults",
         )
 
     def require_positive(self, argument: str) -> None:

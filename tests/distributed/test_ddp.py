@@ -1,0 +1,106 @@
+"""Two processes under gloo against one on the same rows: one trajectory, evaluation and cache. Not ZeRO or FSDP."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distributed import ddp_script
+
+pytestmark = pytest.mark.distributed
+
+TESTS = Path(__file__).resolve().parent.parent
+LAUNCH_SECONDS = 180
+
+RUNS = list(ddp_script.RUNS)
+
+
+def launch(folder: Path, *names: str, seconds: float = LAUNCH_SECONDS) -> None:
+    """Run the script on two processes, which find a free port for themselves."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    # accelerate's own switches would turn two ranks into two unrelated runs.
+    environment = {name: value for name, value in environment.items() if not name.startswith("ACCELERATE_")}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+    command = [*launcher, *rendezvous, str(Path(ddp_script.__file__)), str(folder), *names]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # the launcher ends its ranks, which would wait for each other for ever
+        process.communicate()
+        raise
+    assert process.returncode == 0, errors[-6000:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What two processes wrote; one launch for all runs, since starting takes longer than training."""
+    folder = tmp_path_factory.mktemp("ddp")
+    launch(folder, "cache", *RUNS)
+    return folder
+
+
+def results(folder: Path, name: str) -> list[dict[str, Any]]:
+    """What each rank wrote, after a look at whether there were two that knew of each other."""
+    ranks = [torch.load(folder / f"{name}-2-{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [each["num_processes"] for each in ranks] == [2, 2]
+    return ranks
+
+
+def compared(entries: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in entry.items() if name not in ("epoch", "step")} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory) -> Callable[[str], dict[str, Any]]:
+    """The same run in this process, once for all tests."""
+    return cache(lambda name: ddp_script.run(name, tmp_path_factory.mktemp("alone"), world_size=1))
+
+
+def assert_one_trajectory(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+    assert [each["wrapped"] for each in ranks] == ["DistributedDataParallel"] * 2
+    assert alone["wrapped"] != "DistributedDataParallel"
+    for one, other in zip(compared(ranks[0]["logs"]), compared(alone["logs"]), strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-7)
+    first, last = alone["logs"][0], alone["logs"][-1]
+    assert first["grad_norm"] > 1e-3 and first["loss"] != last["loss"]
+    for name, weight in alone["weights"].items():
+        for each in ranks:
+            torch.testing.assert_close(each["weights"][name], weight, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_are_one(folder, one_process, name):
+    assert_one_trajectory(results(folder, name), one_process(name))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_ranks_share_the_rows_between_them(folder, one_process, name):
+    first, second = (each["seen"] for each in results(folder, name))
+    for role, rows in one_process(name)["seen"].items():
+        assert first[role] or second[role]
+        assert first[role] != second[role], f"both ranks saw the same {role} rows"
+        assert sorted(first[role] + second[role]) == sorted(rows)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_evaluation_is_the_same_on_every_rank(folder, one_process, name):
+    first, second = (each["metrics"] for each in results(folder, name))
+    assert {"eval_forget_nll", "eval_retain_nll", "eval_forget_probability"} <= first.keys()
+    assert first == second
+    assert first == pytest.approx(one_process(name)["metrics"], rel=1e-5)
+
+
+def test_a_cached_reference_is_shared_by_the_ranks(folder):
+    first, second = results(folder, "cache")
+    assert first["files"] == second["files"] and len(first["files"]) == 2  # forget rows and their alternates
+    # Both ranks score their half once; the second trainer reads.
+    assert first["calls"] == second["calls"] == [2, 2]
+    assert first["logs"][0] == first["logs"][1]
