@@ -1,6 +1,6 @@
 """Arguments of the trainer that cannot be honoured together, refused before anything is loaded or tokenised."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -8,6 +8,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArgumen
 
 from .baseline import needs_holdout
 from .config import UnlearningConfig
+from .data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
+from .data.encoding import IGNORED_LABEL
 from .data.pairing import is_stream
 from .data.prepare import TrainSets
 from .data.tokenization import check_tokenizer
@@ -127,18 +129,47 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
             )  # fmt: skip
 
 
-def require_roles(collator: Callable[..., Any], train_dataset: Any) -> None:
-    """Raise when a user's collator makes no batches of roles; tried on the first item of a set with a length."""
-    if train_dataset is None or is_stream(train_dataset):
-        return
+def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callable[..., Any]:
+    """A user's collator as one of paired items: itself where it makes roles, else wrapped so that it pads their rows.
+
+    Args:
+        collator: of paired items (its batches have roles) or of plain rows (as plain Trainer calls it).
+        train_dataset: paired; the collator is tried on its first item. None: nothing is paired and nothing tried.
+
+    Raises:
+        ValueError: it is neither, or it changes the rows that it is given.
+    """
+    if train_dataset is None or isinstance(collator, DataCollatorForUnlearning):
+        return collator
+    item = next(iter(train_dataset))
+    if not missing_keys(_tried(collator, item) or {}):
+        return collator
+    wrapped = RowCollator(collator)
+    batch = _tried(wrapped, item)
+    name = type(collator).__name__
+    if batch is None or missing_keys(batch):
+        raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
+    kept = [_answer(labels) for labels in batch["labels"].tolist()]
+    if kept != [_answer(row["labels"]) for _, _, row in in_role_order([item])]:
+        raise input_error(
+            expected="a data_collator that keeps the labels of the rows it pads",
+            got=f"{name}, which changes them",
+            why="prompt tokens would be trained, or end-of-text tokens masked",
+            fix="leave data_collator out, or pass DataCollatorForSeq2Seq(tokenizer)",
+        )
+    return wrapped
+
+
+def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, Any] | None:
+    """What a collator makes of an item, or None where it fails; its own message may quote the row and is dropped."""
     try:
-        missing = missing_keys(collator([train_dataset[0]]))
-        got = f"{type(collator).__name__}, whose batches lack {', '.join(missing)}"
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        # Not chained: what a collator says may quote the row it stumbled over.
-        missing, got = ["role"], f"{type(collator).__name__}, which fails on a paired item ({type(error).__name__})"
-    if missing:
-        raise missing_roles(got) from None
+        return collator([item])
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _answer(labels: Sequence[int]) -> list[int]:
+    return [label for label in labels if label != IGNORED_LABEL]
 
 
 def require_other_model(ref_model: nn.Module | None, model: Any) -> None:

@@ -75,7 +75,7 @@ def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferenceP
         raise unavailable(
             "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
             "a retain_ratio below 1",
-            "set retain_ratio=1: a rank without retain rows would skip the reference, and the others would wait for it",
+            "set retain_ratio=1: a rank without retain rows would not call the reference, and the others would wait",
         )
     can_precompute = requested in ("auto", "precomputed") and not setting.stream and not setting.sharded
     logps = ReferenceMode.PRECOMPUTED if can_precompute else live

@@ -16,9 +16,9 @@ from transformers.trainer_utils import EvalLoopOutput
 from .baseline import Baseline, measure_baseline, require_holdout
 from .callbacks import LogWindow, NonFiniteGuard, StopRules
 from .checks import (
+    paired_collator,
     require_config,
     require_other_model,
-    require_roles,
     require_rule_rows,
     require_tokenizer,
 )
@@ -103,6 +103,7 @@ class UnlearningTrainer(Trainer):
         require_rule_rows(args, self.train_sets, eval_dataset)
         eval_sets = self._rows.tokenize_eval(eval_dataset)
         self._longest = longest_of(self.objective, self.train_sets, eval_sets, args.max_length)
+        paired = pair_for(self.objective, self.train_sets, args)
         self._collator = DataCollatorForUnlearning(processing_class.pad_token_id, args.pad_to_multiple_of)
         if model_init is None:
             model = self._prepare_model(load_model(model, args) if isinstance(model, str) else model, args)
@@ -110,8 +111,8 @@ class UnlearningTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator or self._collator,
-            train_dataset=pair_for(self.objective, self.train_sets, args),
+            data_collator=self._collator if data_collator is None else paired_collator(data_collator, paired),
+            train_dataset=paired,
             eval_dataset=eval_sets,
             processing_class=processing_class,
             model_init=model_init,
@@ -141,8 +142,6 @@ class UnlearningTrainer(Trainer):
         sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         if self.train_sets is not None:
             require_holdout(self.args, self.train_sets.holdout, sharded)
-        if self.data_collator is not self._collator:
-            require_roles(self.data_collator, self.train_dataset)
         self.reference = build_reference(
             self.objective.needs,
             self.args.reference,

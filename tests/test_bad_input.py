@@ -2,14 +2,13 @@
 
 import json
 import math
-from dataclasses import dataclass
 
 import datasets
 import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import DataCollatorForSeq2Seq, TrainingArguments, default_data_collator
+from transformers import TrainingArguments, default_data_collator
 
 from fixtures_bad_input import CANARY, POSITIONS, TorchStream, build, config, holdout, rows, sets
 from fixtures_models import tiny_model, tiny_tokenizer
@@ -409,28 +408,30 @@ def test_a_stream_that_is_empty(tmp_path):
     refused(trainer.train, "at least one row in the retain set")
 
 
-@dataclass
-class RowsOnly:
-    """A collator that knows nothing of pairs: it pads the forget rows and drops the rest."""
-
-    def __call__(self, items: list[dict]) -> dict:
-        batch = DataCollatorForUnlearning(pad_token_id=0)(items)
-        return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+def no_mask(features: list[dict]) -> dict:
+    return {"input_ids": torch.zeros((len(features), 4), dtype=torch.long)}
 
 
-@pytest.mark.parametrize(
-    "collator", [RowsOnly(), DataCollatorForSeq2Seq(tiny_tokenizer()), default_data_collator], ids=type
-)
-def test_a_collator_without_roles(tmp_path, collator):
+@pytest.mark.parametrize("collator", [no_mask, default_data_collator], ids=["no labels", "no padding"])
+def test_a_collator_that_makes_no_batch_of_rows(tmp_path, collator):
     refused(lambda: build(tmp_path, data_collator=collator), "role", "DataCollatorForUnlearning")
 
 
-def test_a_collator_without_roles_for_streams(tmp_path):
-    streams = {**sets(), "forget": TorchStream(rows("forget", 8))}
-    trainer = build(tmp_path, train_dataset=streams, data_collator=RowsOnly())
-    before = trainer.model.get_output_embeddings().weight.clone()
-    refused(trainer.train, "a batch without role, source, row")
-    assert torch.equal(before, trainer.model.get_output_embeddings().weight)
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_collator_that_changes_the_labels(tmp_path, streams):
+    """It makes labels of all tokens but the padding, so that prompts would be trained."""
+    data = {**sets(), "forget": TorchStream(rows("forget", 8))} if streams else sets()
+
+    def train_everything(features: list[dict]) -> dict:
+        batch = DataCollatorForUnlearning(pad_token_id=0)(features)
+        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+    refused(
+        lambda: build(tmp_path, train_dataset=data, data_collator=train_everything),
+        "keeps the labels",
+        "leave data_collator out",
+    )
 
 
 def test_a_collator_with_roles_in_disorder(tmp_path):

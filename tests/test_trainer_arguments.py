@@ -9,7 +9,7 @@ import datasets
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import HPSearchBackend
 
 from fixtures_bad_input import CANARY, TorchStream, build, logged, rows, sets, weights
@@ -55,6 +55,21 @@ def losses(folder, **arguments) -> list[float]:
     trainer = build(folder, **arguments)
     trainer.train()
     return logged(trainer, "loss")
+
+
+def rows_only(features):
+    """A collator as a Trainer script has it: of plain rows, without a word about roles."""
+    batch = DataCollatorForUnlearning(pad_token_id=0)(features)
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+
+@pytest.mark.parametrize(
+    "collator", [DataCollatorForSeq2Seq(tiny_tokenizer()), rows_only], ids=["transformers", "own"]
+)
+def test_a_plain_collator_of_rows_pads_the_paired_rows(tmp_path, collator):
+    arguments = dict(forget_loss=["npo", {"name": "random_mismatch", "k": 2}], retain_loss="kl", max_steps=3)
+    plain = losses(tmp_path / "ours", **arguments)
+    assert losses(tmp_path / "theirs", data_collator=collator, **arguments) == pytest.approx(plain, rel=1e-6)
 
 
 def naive_nll(model, examples) -> float:

@@ -1,11 +1,31 @@
 """One flat, padded batch out of paired items: forget rows first, a role per row. It never sees a tokenizer's text."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from .roles import Role
+
+# (role, forget row of the batch that it belongs to, tokenised row)
+RoleRow = tuple[Role, int, dict[str, Any]]
+
+
+def in_role_order(items: list[dict[str, Any]]) -> list[RoleRow]:
+    """The rows of paired items as a batch holds them: all forget rows, then retain, alternate and mismatch rows."""
+    rows = [(Role.FORGET, source, item) for source, item in enumerate(items)]
+    rows += [(Role.RETAIN, -1, row) for item in items for row in item.get("retain", ())]
+    rows += [(Role.ALTERNATE, i, item["alternate"]) for i, item in enumerate(items) if "alternate" in item]
+    rows += [(Role.MISMATCH, i, row) for i, item in enumerate(items) for row in item.get("mismatch", ())]
+    return rows
+
+
+def _with_roles(batch: dict[str, torch.Tensor], rows: list[RoleRow]) -> dict[str, torch.Tensor]:
+    batch["role"] = torch.tensor([role for role, _, _ in rows])
+    batch["source"] = torch.tensor([source for _, source, _ in rows])
+    batch["row"] = torch.tensor([row.get("row", -1) for _, _, row in rows])
+    return batch
 
 
 @dataclass(frozen=True)
@@ -31,15 +51,8 @@ class DataCollatorForUnlearning:
     padding_side: Literal["right", "left"] = "right"
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        rows = [(Role.FORGET, source, item) for source, item in enumerate(items)]
-        rows += [(Role.RETAIN, -1, row) for item in items for row in item.get("retain", ())]
-        rows += [(Role.ALTERNATE, i, item["alternate"]) for i, item in enumerate(items) if "alternate" in item]
-        rows += [(Role.MISMATCH, i, row) for i, item in enumerate(items) for row in item.get("mismatch", ())]
-        batch = self._pad([row for _, _, row in rows])
-        batch["role"] = torch.tensor([role for role, _, _ in rows])
-        batch["source"] = torch.tensor([source for _, source, _ in rows])
-        batch["row"] = torch.tensor([row.get("row", -1) for _, _, row in rows])
-        return batch
+        rows = in_role_order(items)
+        return _with_roles(self._pad([row for _, _, row in rows]), rows)
 
     def _pad(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         length = max(len(row["input_ids"]) for row in rows)
@@ -59,3 +72,26 @@ class DataCollatorForUnlearning:
             # Without them a model with absolute positions would count the padding.
             batch["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
         return batch
+
+
+@dataclass(frozen=True)
+class RowCollator:
+    """A collator of plain rows, the kind that a Trainer script already has, with the roles added.
+
+    Args:
+        collate_rows: pads a list of rows (`input_ids`, `attention_mask`, `labels`) into a batch, in their order.
+    """
+
+    collate_rows: Callable[[list[dict[str, Any]]], Mapping[str, torch.Tensor]]
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        rows = in_role_order(items)
+        features = [
+            {
+                "input_ids": list(row["input_ids"]),
+                "attention_mask": [1] * len(row["input_ids"]),
+                "labels": list(row["labels"]),
+            }
+            for _, _, row in rows
+        ]
+        return _with_roles(dict(self.collate_rows(features)), rows)
