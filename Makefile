@@ -17,7 +17,7 @@ ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check bench clean
+.PHONY: help install demo test check bench clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,12 +40,9 @@ demo: install ## Make a small model forget, in about a minute on a CPU
 TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 # By file, so that what a module's fixtures build is built once; distributed tests start their own processes.
-test: install ## Run the tests: the fast ones side by side, then those that launch several processes
+test: install ## Run the tests: the fast ones side by side, then those that launch processes or compile
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not distributed'
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m 'distributed and not slow'
-
-test-slow: install ## Run the slow tests
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m slow
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m 'distributed or slow'
 
 check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Greedy answers to many prompts: batched, shared by the ranks, in the order asked. It judges nothing."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,20 +34,12 @@ def generate_answers(
         tokenizer: for its padding and end-of-text ids.
         prompts: token ids, special tokens included.
         accelerator: whose ranks share the prompts.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer; shorter where the model has no positions for more.
         batch_size: prompts of one batch, alike in length.
         description: of the progress bar.
     """
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     mine = order[accelerator.process_index :: accelerator.num_processes]
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        use_cache=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
     found: list[tuple[int, list[int]]] = []
     starts = range(0, len(mine), batch_size)
     with evaluation_mode(model), accelerator.autocast():
@@ -56,10 +49,28 @@ def generate_answers(
             indices = mine[start : start + batch_size]
             inputs = _left_padded([prompts[i] for i in indices], tokenizer.pad_token_id)
             inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
-            output = model.generate(**inputs, generation_config=config)
+            room = _room(model, longest_prompt=inputs["input_ids"].shape[1])
+            output = model.generate(**inputs, generation_config=_greedy(tokenizer, min(max_new_tokens, room)))
             answers = output[:, inputs["input_ids"].shape[1] :].tolist()
             found += zip(indices, (_until(ids, tokenizer.eos_token_id) for ids in answers), strict=True)
     return [ids for _, ids in sorted(gather_object(found))]
+
+
+def _greedy(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+
+
+def _room(model: Any, longest_prompt: int) -> int:
+    """Tokens that the model has positions for after a prompt, one kept back for an end-of-text token."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return sys.maxsize if positions is None else max(1, positions - longest_prompt - 1)
 
 
 def _left_padded(prompts: list[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
