@@ -14,10 +14,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_unlearn.data.sources import load_rows, pku_saferlhf_rows, truthfulqa_rows
+from hf_unlearn.data.sources import READERS, load_rows
 from hf_unlearn.lab.training import Recipe, encode, reproducible, train_model, train_tokenizer
-
-READERS = {"rows": lambda rows: rows, "pku_saferlhf": pku_saferlhf_rows, "truthfulqa": truthfulqa_rows}
 
 
 def read(path: str, columns: str | None, reader: str) -> list[dict[str, str]]:

@@ -106,6 +106,7 @@ def steps_of(trainer: Trainer) -> Iterator[None]:
             (inputs,), count = trainer.get_batch_samples(batches, 1, trainer.args.device)
             trainer.training_step(model, inputs, count)
             trainer.accelerator.clip_grad_norm_(model.parameters(), trainer.args.max_grad_norm)
+            trainer.callback_handler.on_pre_optimizer_step(trainer.args, trainer.state, trainer.control)
             optimizer.step()
             model.zero_grad()
             yield

@@ -29,23 +29,22 @@ import datasets
 import torch
 import transformers
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import hf_unlearn
 from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
 from hf_unlearn.data.prepare import RowOptions
-from hf_unlearn.data.sources import load_rows, pku_saferlhf_rows, truthfulqa_rows
+from hf_unlearn.data.sources import READERS, load_rows
 from hf_unlearn.errors import input_error
-from hf_unlearn.evaluation import Comparison, compare_on, comparison_table
+from hf_unlearn.evaluation import Comparison, Judge, compare_on, comparison_table
 from hf_unlearn.evaluation.text import starts_like
 from hf_unlearn.lab import load_lab, shows_behaviour
 from hf_unlearn.measurement import RowScorer
 from hf_unlearn.modeling import load_model
+from hf_unlearn.reference_cache import hash_rows
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "harmful_lab.yaml"
-# What turns the rows of a public set into prompt and completion.
-READERS = {"rows": None, "pku_saferlhf": pku_saferlhf_rows, "truthfulqa": truthfulqa_rows}
 
 
 @dataclass
@@ -100,7 +99,7 @@ class Task:
     oracle: str | None
     sets: dict[str, Dataset]
     in_scope: Dataset | None
-    judge: Any
+    judge: Judge
     judged_by: str
 
 
@@ -132,7 +131,6 @@ def files_task(script: ScriptArguments, model: str | None) -> Task:
         split=script.forget_split,
         revision=script.forget_revision,
         columns=script.forget_columns,
-        limit=script.limit,
     )
     retain = load_rows(
         script.retain_dataset,
@@ -140,12 +138,13 @@ def files_task(script: ScriptArguments, model: str | None) -> Task:
         split=script.retain_split,
         revision=script.retain_revision,
         columns=script.retain_columns,
-        limit=script.limit,
     )
-    sets = {"forget": _read(forget, script.forget_reader), "retain": _read(retain, script.retain_reader)}
+    sets = {"forget": READERS[script.forget_reader](forget), "retain": READERS[script.retain_reader](retain)}
     if script.holdout_dataset is not None:
-        holdout = load_rows(script.holdout_dataset, columns=script.forget_columns, limit=script.limit)
-        sets["holdout"] = _read(holdout, script.forget_reader)
+        holdout = load_rows(script.holdout_dataset, columns=script.forget_columns)
+        sets["holdout"] = READERS[script.forget_reader](holdout)
+    if script.limit is not None:
+        sets = {name: rows.select(range(min(len(rows), script.limit))) for name, rows in sets.items()}
     return Task(
         model=model,
         oracle=script.oracle,
@@ -154,11 +153,6 @@ def files_task(script: ScriptArguments, model: str | None) -> Task:
         judge=starts_like,
         judged_by="recital: the answer starts with the first 8 words of the row's harmful answer",
     )
-
-
-def _read(rows: Dataset, reader: str) -> Dataset:
-    convert = READERS[reader]
-    return rows if convert is None else convert(rows)
 
 
 def make_comparison(
@@ -193,11 +187,13 @@ def peak_memory_mb() -> float:
 def results(
     columns: dict[str, dict[str, float]], trainer: UnlearningTrainer, task: Task, comparison: Comparison
 ) -> dict[str, Any]:
-    """All figures of the run and what it takes to repeat it; no row of any set."""
+    """All figures of the run and what it takes to tell whether it was repeated; no row of any set."""
+    tokenised = {name: getattr(trainer.train_sets, name) for name in ("forget", "retain", "holdout")}
+    tokenised = {name: rows for name, rows in tokenised.items() if rows is not None}
     return {
         "figures": columns,
         "rows_evaluated": {"forget": len(comparison.forget), "retain": len(comparison.retain)},
-        "rows": {name: {"count": len(rows), "fingerprint": rows._fingerprint} for name, rows in task.sets.items()},
+        "rows": {name: {"count": len(rows), "sha256": hash_rows(rows)} for name, rows in tokenised.items()},
         "harmful_judged_by": task.judged_by,
         "stop_reason": trainer.stop_reason,
         "steps": trainer.state.global_step,
@@ -245,7 +241,7 @@ def main() -> None:
     columns = {"before": compare_on(comparison, trainer.model, trainer.model)}
 
     started = time.perf_counter()
-    trainer.train()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     seconds = time.perf_counter() - started
     memory = peak_memory_mb()
     trainer.save_model()
@@ -255,7 +251,8 @@ def main() -> None:
     cost = {"seconds": seconds, "peak_memory_mb": memory}
     columns["after"] = compare_on(comparison, trainer.accelerator.unwrap_model(trainer.model), before) | cost
     if task.oracle is not None:
-        columns["oracle"] = compare_on(comparison, load_model(task.oracle, args).to(args.device), before)
+        oracle = AutoModelForCausalLM.from_pretrained(task.oracle, dtype=model_config.dtype)
+        columns["oracle"] = compare_on(comparison, oracle.to(args.device), before)
 
     if trainer.is_world_process_zero():
         path = Path(args.output_dir) / "results.json"

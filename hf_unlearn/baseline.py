@@ -3,16 +3,25 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .config import UnlearningConfig
+from .data.pairing import is_stream
 from .errors import input_error
 from .measurement import RowLogps, RowScorer
 from .modeling import log_vocabulary
 
-# Rows that stand for a large retain set when its NLL before unlearning is measured.
+# Training rows that stand for the whole retain set, which may be far larger than what a run sees of it.
 _RETAIN_SAMPLE = 512
+
+
+def watched_rows(retain: Any) -> Any:
+    """Retain rows whose NLL before unlearning the guard compares with: all of a small set, else one in so many."""
+    if retain is None or is_stream(retain) or len(retain) <= _RETAIN_SAMPLE:
+        return retain
+    return retain.select(np.linspace(0, len(retain) - 1, _RETAIN_SAMPLE, dtype=int).tolist())
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Baseline:
 
 def needs_holdout(args: UnlearningConfig) -> bool:
     """Whether a level is to be calibrated on rows that the model has never seen."""
-    return str(args.forget_nll_bound).startswith("holdout") or args.stop_forget_nll == "holdout"
+    return args.forget_nll_bound in ("holdout", "holdout_quantiles") or args.stop_forget_nll == "holdout"
 
 
 def measure_baseline(
@@ -60,8 +69,7 @@ def measure_baseline(
     holdout_nll = None if unseen is None else unseen.mean_nll()
     retain_nll = None
     if args.stop_retain_nll_increase is not None and retain is not None:
-        sample = retain.select(range(min(len(retain), _RETAIN_SAMPLE)))
-        retain_nll = scorer(model, sample, "retain rows before unlearning").mean_nll()
+        retain_nll = scorer(model, retain, "retain rows before unlearning").mean_nll()
     target = holdout_nll if args.stop_forget_nll == "holdout" else args.stop_forget_nll
     assert not isinstance(target, str)
     return Baseline(
@@ -99,22 +107,26 @@ def matched_quantiles(forget: Tensor, unseen: Tensor) -> Tensor:
     return torch.quantile(unseen, ranks)
 
 
-def require_holdout(args: UnlearningConfig, holdout: Any, sharded: bool) -> None:
-    """Raise when a level is to be calibrated on holdout rows that are not there, or not within reach."""
-    if not needs_holdout(args):
-        return
-    argument = "stop_forget_nll" if args.stop_forget_nll == "holdout" else "forget_nll_bound"
-    if holdout is None:
+def require_measurable(args: UnlearningConfig, holdout: Any, sharded: bool) -> None:
+    """Raise when a level is to be measured on rows that are not there, or on a model that no rank holds whole."""
+    calibrated = [
+        name
+        for name, names in (("forget_nll_bound", ("holdout", "holdout_quantiles")), ("stop_forget_nll", ("holdout",)))
+        if getattr(args, name) in names
+    ]
+    if calibrated and holdout is None:
         raise input_error(
-            expected=f"train_dataset['holdout'], for {argument}='holdout'",
+            expected=f"train_dataset['holdout'], for {calibrated[0]}={getattr(args, calibrated[0])!r}",
             got="no holdout rows",
             why="the level of unseen data is measured on rows that the model was never trained on",
             fix="pass train_dataset={'forget': ..., 'retain': ..., 'holdout': ...}, or a number",
         )
-    if sharded:
+    measured = calibrated + ["stop_retain_nll_increase"] * (args.stop_retain_nll_increase is not None)
+    if measured and sharded:
         raise input_error(
-            expected=f"{argument} as a number under ZeRO-3 and FSDP",
-            got="'holdout'",
-            why="it is measured before the parameters are distributed, when no rank holds the whole model",
-            fix="measure it once in one process (trainer.evaluate(holdout) gives eval_nll) and pass the number",
+            expected=f"no {measured[0]} that is measured before training, under ZeRO-3 and FSDP",
+            got=repr(getattr(args, measured[0])),
+            why="the model is measured before its parameters are distributed, when no rank holds it whole",
+            fix="for forget NLLs pass a number, measured once in one process (trainer.evaluate gives eval_nll); "
+            "for the retain NLL use EarlyStoppingCallback on eval_retain_nll",
         )

@@ -105,24 +105,24 @@ class LogWindow(TrainerCallback):
     """Starts the log of a run's components with the run, so that a second or resumed one counts its own steps alone.
 
     Args:
-        start: told the step at which the run begins.
+        start: drops what was summed up before.
     """
 
-    def __init__(self, start: Callable[[int], None]) -> None:
+    def __init__(self, start: Callable[[], None]) -> None:
         self.start = start
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Drop the sums of whatever was computed before."""
-        self.start(state.global_step)
+        self.start()
 
 
 class NonFiniteGuard(TrainerCallback):
-    """Stops before a step whose loss was NaN or infinite on any rank, and drops its gradients so that they never reach
-    the weights.
+    """Stops before a step whose loss was NaN or infinite on any rank.
 
-    Under DeepSpeed the engine steps inside backward, so there the run stops right after that step.
+    The step's gradients are dropped, so that they never reach the weights. Under DeepSpeed the engine steps inside
+    backward, so there the run stops right after that step.
 
     Args:
         loss_is_finite: whether every loss since the last call was finite, the same answer on all ranks.

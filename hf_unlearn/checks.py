@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
+from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 
 from .baseline import needs_holdout
 from .config import UnlearningConfig
@@ -72,61 +72,50 @@ def require_tokenizer(
 
 
 def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_dataset: Any) -> None:
-    """Raise when a stop rule has no rows to watch."""
-    evaluated = isinstance(eval_dataset, Mapping) and "retain" in eval_dataset
-    if args.stop_retain_nll_increase is not None and (sets is None or sets.retain is None) and not evaluated:
-        raise input_error(
-            expected="retain rows, for stop_retain_nll_increase",
-            got="a run without any",
-            why="there is no retain NLL to watch, and the rule would never fire",
-            fix="use a retain loss, or pass eval_dataset={'retain': ...}",
-        )
+    """Raise when a stop rule would never see the number that it waits for."""
+    rules = {"forget": "stop_forget_nll", "retain": "stop_retain_nll_increase"}
+    evaluated = eval_dataset if isinstance(eval_dataset, Mapping) and args.eval_strategy != "no" else {}
+    trained = () if sets is None else tuple(name for name in rules if getattr(sets, name) is not None)
+    for name, argument in rules.items():
+        logged = name in trained and args.logging_strategy != "no"
+        if getattr(args, argument) is not None and name not in evaluated and not logged:
+            raise input_error(
+                expected=f"{name} rows whose NLL is logged or evaluated during training, for {argument}",
+                got=f"logging_strategy={IntervalStrategy(args.logging_strategy).value!r}, "
+                f"eval_strategy={IntervalStrategy(args.eval_strategy).value!r} "
+                f"and {'' if name in trained else 'no '}{name} rows to train on",
+                why="there is no number to watch, and the rule would never fire",
+                fix=f"log steps, or set eval_strategy='epoch' with eval_dataset={{{name!r}: ...}}",
+            )
 
 
 def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:
     """Raise when a run of streams would need what only a set with a length has."""
-    evaluated = isinstance(eval_dataset, Mapping) and "retain" in eval_dataset
-    guarded = eval_dataset["retain"] if evaluated else sets.retain
-    needed = [
-        (sets.holdout, needs_holdout(args), "the holdout set", "the level of unseen data is the mean over all of it"),
-        (
-            sets.forget,
-            args.forget_nll_bound == "holdout_quantiles",
-            "the forget set",
-            "every forget row needs its rank",
-        ),
-        (guarded, args.stop_retain_nll_increase is not None, "the retain set", "its NLL is measured before training"),
-    ]
-    for rows, wanted, name, why in needed:
+    guarded = eval_dataset["retain"] if isinstance(eval_dataset, Mapping) and "retain" in eval_dataset else sets.retain
+    ranked = args.forget_nll_bound == "holdout_quantiles"
+    for rows, wanted, name, why in (
+        (sets.holdout, needs_holdout(args), "holdout", "the level of unseen data is the mean over all of it"),
+        (sets.forget, ranked, "forget", "every forget row needs its rank"),
+        (guarded, args.stop_retain_nll_increase is not None, "retain", "its NLL is measured before training"),
+    ):
         if wanted and is_stream(rows):
-            raise input_error(
-                expected=f"{name} with a length", got="a stream", why=why, fix="pass it as a datasets.Dataset"
-            )
+            fix = "pass it as a datasets.Dataset"
+            raise input_error(expected=f"the {name} set with a length", got="a stream", why=why, fix=fix)
     if not sets.stream:
         return
-    unfit = {
-        "dataloader_num_workers": (
-            args.dataloader_num_workers > 1,
-            "every worker would read all rows of a stream",
-            "1",
-        ),
-        "train_sampling_strategy": (
-            args.train_sampling_strategy in ("group_by_length", "batch_rebalance"),
-            "a stream comes in its own order and cannot be sorted",
-            "'random'",
-        ),
-        "max_length": (
-            args.max_length is None,
-            "a stream cannot be searched for rows beyond the model's positions",
-            "1024",
-        ),
-    }
-    for name, (broken, why, value) in unfit.items():
+    by_length = args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
+    for name, broken, instead, why in (
+        ("dataloader_num_workers", args.dataloader_num_workers > 1, "0 or 1", "each worker would read all rows"),
+        ("train_sampling_strategy", by_length, "'random'", "a stream comes in its own order and cannot be sorted"),
+        ("max_length", args.max_length is None, "a number", "no row of a stream can be looked at before it comes"),
+    ):
         if broken:
             raise input_error(
-                expected=f"{name}={value} (or what fits a stream)", got=repr(getattr(args, name)), why=why,
-                fix=f"set {name}={value}, or pass the sets as datasets.Dataset",
-            )  # fmt: skip
+                expected=f"{name} to be {instead} for streams",
+                got=repr(getattr(args, name)),
+                why=why,
+                fix=f"change {name}, or pass the sets as datasets.Dataset",
+            )
 
 
 def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callable[..., Any]:
@@ -181,10 +170,15 @@ def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
             why="it is called beside the model as it is",
             fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
         )
-    if ref_model is not None and ref_model is model:
+    shared = isinstance(model, nn.Module) and ref_model is not None and _parameters(model) & _parameters(ref_model)
+    if shared:
         raise input_error(
-            expected="ref_model to be another object than model",
-            got="the same object",
-            why="the reference would change with every step",
+            expected="ref_model to have weights of its own",
+            got="the model itself" if ref_model is model else f"a model that shares {len(shared)} tensors with it",
+            why="the reference would change with every step (get_peft_model, for one, changes the model it is given)",
             fix="leave ref_model out: the trainer makes the cheapest exact reference itself",
         )
+
+
+def _parameters(model: nn.Module) -> set[int]:
+    return {id(parameter) for parameter in model.parameters()}

@@ -40,8 +40,8 @@ class UnlearningConfig(TrainingArguments):
             before unlearning).
         stop_retain_nll_increase: stop when the retain NLL has risen by more than so many nats per token.
         stop_on_nonfinite: stop before a step whose loss is not finite, so that it never reaches the weights.
-        disable_dropout: set every dropout of the model to zero, so that policy and reference differ by what was learnt
-            alone.
+        disable_dropout: set the dropouts of the model's modules to zero, so that policy and reference differ by what
+            was learnt alone.
         model_init_kwargs: for `from_pretrained`, when `model` is a name or a path.
         pad_to_multiple_of: round the padded length up.
         dataset_num_proc: processes that tokenise.
@@ -81,7 +81,7 @@ class UnlearningConfig(TrainingArguments):
         default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
     )
     stop_on_nonfinite: bool = field(default=True, metadata={"help": "Stop before a step whose loss is not finite."})
-    disable_dropout: bool = field(default=True, metadata={"help": "Set every dropout of the model to zero."})
+    disable_dropout: bool = field(default=True, metadata={"help": "Set the dropouts of the model's modules to zero."})
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of from_pretrained, as JSON, when the model is a name."}
     )
@@ -135,9 +135,10 @@ class UnlearningConfig(TrainingArguments):
 
 def _better_when_greater(metric: str) -> bool | None:
     """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
-    if not metric.endswith(("_nll", "_loss", "_probability")):
+    kind = metric.rpartition("_")[2]
+    if kind not in ("nll", "loss", "probability"):
         return None
-    return metric.endswith("_probability") != ("forget" in metric)
+    return (kind == "probability") != ("forget" in metric)
 
 
 def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | float | None:
@@ -170,9 +171,8 @@ def _bad_choice(argument: str, value: Any, choices: tuple[str, ...]) -> ValueErr
 
 
 def _require_not_negative(argument: str, value: Any) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf
-    ):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 <= value < math.inf):
         raise input_error(
             expected=f"{argument} to be a finite number, 0 or above",
             got=repr(value),
@@ -183,34 +183,25 @@ def _require_not_negative(argument: str, value: Any) -> None:
 
 def _refuse_training_arguments(args: TrainingArguments) -> None:
     """Raise for arguments that a paired batch cannot honour, and that would be dropped in silence."""
-    refused = {
-        "label_smoothing_factor": (
-            args.label_smoothing_factor != 0,
-            "smoothed labels are not defined for the forget losses",
-            "0.0",
-        ),
-        "remove_unused_columns": (args.remove_unused_columns, "it would drop the retain rows of every pair", "False"),
-        "label_names": (
-            args.label_names not in (None, ["labels"]),
-            "paired batches carry their targets in `labels`",
-            "None",
-        ),
-        "average_tokens_across_devices": (
-            not args.average_tokens_across_devices,
-            "without it the gradient depends on how rows fall to the ranks",
-            "True",
-        ),
-        "accelerator_config.dispatch_batches": (
-            bool(args.accelerator_config.dispatch_batches),
-            "it cuts one batch into ranks by row, and so parts forget rows from their retain rows",
-            "None",
-        ),
-    }
-    for name, (broken, why, value) in refused.items():
-        if broken:
-            raise input_error(
-                expected=f"{name}={value} for unlearning",
-                got="another value",
-                why=why,
-                fix=f"leave {name} out, or set it to {value}",
-            )
+
+    def refuse(name: str, value: Any, instead: str, why: str) -> None:
+        raise input_error(
+            expected=f"{name}={instead} for unlearning",
+            got=repr(value),
+            why=why,
+            fix=f"leave {name} out, or set it to {instead}",
+        )
+
+    if args.label_smoothing_factor != 0:
+        why = "smoothed labels are not defined for the forget losses"
+        refuse("label_smoothing_factor", args.label_smoothing_factor, "0.0", why)
+    if args.remove_unused_columns:
+        refuse("remove_unused_columns", True, "False", "it would drop the retain rows of every pair")
+    if args.label_names not in (None, ["labels"]):
+        refuse("label_names", args.label_names, "None", "paired batches carry their targets in `labels`")
+    if not args.average_tokens_across_devices:
+        why = "without it the gradient depends on how rows fall to the ranks"
+        refuse("average_tokens_across_devices", False, "True", why)
+    if args.accelerator_config.dispatch_batches:
+        why = "it cuts one batch into ranks by row, and so parts forget rows from their retain rows"
+        refuse("accelerator_config.dispatch_batches", True, "None", why)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -28,8 +28,8 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
     """The model as the Trainer takes it: checked, with adapters if asked for, without dropout.
 
     Raises:
-        ValueError: not a causal language model, a PeftModel together with a peft_config, a quantised base without
-            adapters, no trainable weights, or weights that are not finite.
+        ValueError: not a causal language model, an adapter that lengthens the sequence, a PeftModel together with a
+            peft_config, no trainable weights, or weights that are not finite.
     """
     if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
         raise input_error(
@@ -38,6 +38,7 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
             why="log-probs of answers are read from its output head",
             fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
         )
+    _require_plain_sequences(model, peft_config)
     _check_weights(model)
     if peft_config is not None:
         model = _add_adapter(model, args, peft_config)
@@ -57,16 +58,30 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
 def disable_dropout(model: nn.Module) -> None:
     """Set every dropout probability to zero: Dropout modules, and the numbers that models hand to functional dropout.
 
-    OPT, for one, keeps its probability as `self.dropout`, out of reach of a search for `nn.Dropout`.
+    OPT, for one, keeps its probability as `self.dropout`, out of reach of a search for `nn.Dropout`. The config stays
+    as it is, since it is saved with the model; the few models that read it in forward (Falcon) keep what it says.
     """
+    suffixes = ("dropout", "dropout_p", "dropout_prob", "layerdrop")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name, value in vars(module).items():
-            if isinstance(value, float) and (
-                name.endswith(("dropout", "dropout_p", "dropout_prob")) or name == "layerdrop"
-            ):
-                setattr(module, name, 0.0)
+        probabilities = [n for n, value in vars(module).items() if isinstance(value, float) and n.endswith(suffixes)]
+        for name in probabilities:
+            setattr(module, name, 0.0)
+
+
+def _require_plain_sequences(model: Any, peft_config: PeftConfig | None) -> None:
+    """Raise for models whose output positions are not those of the tokens they are given."""
+    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else [peft_config]
+    prompts = PromptTuningConfig | PromptEncoderConfig
+    lengthening = [type(each).__name__ for each in adapters if isinstance(each, prompts)]
+    if lengthening or model.config.is_encoder_decoder:
+        raise input_error(
+            expected="a decoder whose answer positions are those of its input tokens",
+            got=lengthening[0] if lengthening else f"{type(model).__name__}, an encoder-decoder",
+            why="log-probs of answers are read at the positions of their tokens",
+            fix="use LoRA or another adapter of weights" if lengthening else "use an AutoModelForCausalLM",
+        )
 
 
 def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) -> PeftModel:
@@ -77,7 +92,8 @@ def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) ->
             why="a second adapter would be stacked on the first, and it would be open which one unlearns",
             fix="drop peft_config to go on with the adapter, or pass model.merge_and_unload()",
         )
-    # ZeRO-3 gathers persistent parameters into buffers of one type, so adapters in fp32 beside a bf16 base break it.
+    # ZeRO-3 gathers persistent parameters into buffers of one type, so adapters in fp32 beside a bf16 base break it. A
+    # quantised base holds integers there, which are gathered apart.
     sharded = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
     quantised = getattr(model, "is_quantized", False)
     return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded or quantised)

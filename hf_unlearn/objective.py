@@ -1,15 +1,18 @@
 """Stage 4c, the objective: weighted terms, the row bound, the exact mean over a step. It sees scores, not models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from operator import or_
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainingArguments
 
 from .config import UnlearningConfig
 from .data.roles import Role
+from .errors import input_error
 from .loss_specs import LossSpec, forget_losses, retain_losses
 from .losses.base import Loss, Needs, Unit
 from .scoring import RowScores, Scores
@@ -63,41 +66,92 @@ class Objective:
             active: forget rows of the micro-batch that are below the bound, bool [R].
 
         Returns:
-            the total, attached to the graph; and by name, detached: each unweighted component ("forget/npo",
-            "retain/nll"), the NLL per answer token of the forget and retain rows, and the share of forget rows at the
-            bound.
+            the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
+            component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget and retain rows, and of
+            the share of forget rows at the bound, beside the micro-batch's share of the step's items.
         """
-        assert scores.forget is not None
-        forget_tokens, forget_rows = counts[Role.FORGET].clamp(min=1)
+        forget = scores.rows(Role.FORGET)
         components = {
-            "forget_nll": -scores.forget.logps.sum() / forget_tokens,
-            "bound_share": (~active).sum() / forget_rows,
+            "forget_nll": _mean_part(-forget.logps, counts[Role.FORGET, 0]),
+            "bound_share": _mean_part((~active).float(), counts[Role.FORGET, 1]),
         }
         if scores.retain is not None:
-            components["retain_nll"] = -scores.retain.logps.sum() / counts[Role.RETAIN, 0].clamp(min=1)
+            components["retain_nll"] = _mean_part(-scores.retain.logps, counts[Role.RETAIN, 0])
         total = counts.new_zeros((), dtype=torch.float32)
-        for term in self.forget:
-            items = hold_bounded(term(scores), scores, term, active)
-            value = items.sum() / _count(counts, term)
-            components[f"forget/{term.name}"] = value
-            total = total + self.forget_weight * term.weight * value
-        for term in self.retain:
-            if scores.of(term.on) is None:  # a micro-batch may hold no retain row when retain_ratio is below 1
-                continue
-            value = term(scores).sum() / _count(counts, term)
-            components[f"retain/{term.name}"] = value
-            total = total + self.retain_weight * term.weight * value
-        return total, {name: value.detach() for name, value in components.items()}
+        for side, weight, terms in (
+            ("forget", self.forget_weight, self.forget),
+            ("retain", self.retain_weight, self.retain),
+        ):
+            for term in terms:
+                if scores.of(term.on) is None:  # a micro-batch may hold no retain row when retain_ratio is below 1
+                    continue
+                items = term(scores)
+                if side == "forget":
+                    items = hold_bounded(items, scores, term, active)
+                part = _mean_part(items, counts[term.on, _UNIT_COLUMN[term.unit]])
+                components[f"{side}/{term.name}"] = part
+                total = total + weight * term.weight * part[0]
+        return total, {name: part.detach() for name, part in components.items()}
+
+
+def _mean_part(items: Tensor, count: Tensor) -> Tensor:
+    """One micro-batch's part of the mean over a step's items, and its share of them: [items] -> [2]."""
+    return torch.stack([items.sum(), items.new_tensor(len(items))]) / count.clamp(min=1)
 
 
 def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: LossSpec) -> Objective:
-    """The objective of a run: the trainer's own arguments where they are given, else the config's."""
-    return Objective(
+    """The objective of a run: the trainer's own arguments where they are given, else the config's.
+
+    Raises:
+        ValueError: unknown losses or arguments, or a forget loss over retain rows, to which no row bound applies.
+    """
+    objective = Objective(
         forget_losses(args.forget_loss if forget_loss is None else forget_loss),
         retain_losses(args.retain_loss if retain_loss is None else retain_loss),
         args.forget_weight,
         args.retain_weight,
     )
+    for term in objective.forget:
+        if term.on is Role.RETAIN:
+            raise input_error(
+                expected="forget losses over forget, alternate or mismatch rows",
+                got=f"{term.name}, over retain rows",
+                why="a retain row belongs to no forget row, so the row bound could not hold it",
+                fix="pass it as retain_loss",
+            )
+    return objective
+
+
+# What a trial of a hyperparameter search may set: all else is read when the data and the model are prepared.
+_TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
+
+
+def retuned(
+    objective: Objective, args: UnlearningConfig, given: tuple[LossSpec, LossSpec], at_start: dict[str, Any]
+) -> Objective:
+    """The objective with the arguments and weights that a trial has set on `args`.
+
+    Args:
+        objective: built when the trainer was.
+        args: as the trial has left them.
+        given: the trainer's own `forget_loss` and `retain_loss`, which come before the config's.
+        at_start: the config when the trainer was built.
+
+    Raises:
+        ValueError: the trial changes which losses are used, or an argument that can no longer have an effect.
+    """
+    new = build_objective(args, *given)
+    now = args.to_dict()
+    ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
+    fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
+    if fixed or new.component_names != objective.component_names or new.mismatches != objective.mismatches:
+        raise input_error(
+            expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",
+            got=fixed[0] if fixed else "other losses",
+            why="the rows and the reference were prepared for what the trainer was built with",
+            fix="search over it with one trainer per value",
+        )
+    return new
 
 
 def rows_below(forget: RowScores, bound: Tensor | float | None) -> Tensor:
@@ -125,7 +179,3 @@ def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> 
     if term.unit == "token":
         pushes = pushes[rows.row_of_token()]
     return torch.where(pushes, values, values.detach())
-
-
-def _count(counts: Tensor, term: Loss) -> Tensor:
-    return counts[term.on, _UNIT_COLUMN[term.unit]].clamp(min=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import is_compiled_module
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -56,13 +57,16 @@ class Reference:
     given: bool = False
     _frozen: nn.Module | None = None
     _frozen_head: nn.Module | None = None
+    _adapted: PeftModel | None = None
     _initial: dict[str, Tensor] = field(default_factory=dict)
     _stored: dict[Role, RowLogps] = field(default_factory=dict)
     _starts: dict[Role, Tensor] = field(default_factory=dict)
 
     def bind(self, model: nn.Module) -> None:
         """Remember `model` as it is now, before anything wraps, moves or changes it."""
-        self._stored, self._starts, self._initial, self._frozen = {}, {}, {}, None
+        self._stored, self._starts, self._initial = {}, {}, {}
+        self._frozen = self._frozen_head = None
+        self._adapted = model if isinstance(model, PeftModel) else None
         if ReferenceMode.FROZEN_COPY in self.plan.modes or self.given:
             frozen: Any = self.copy_model(model).requires_grad_(False).eval()
             self._frozen, self._frozen_head = frozen, frozen.get_output_embeddings()
@@ -116,9 +120,13 @@ class Reference:
             assert self._frozen_head is not None
             yield self._frozen, self._frozen_head
             return
-        adapted = _peft_model(model)
+        adapted = self._adapted
+        assert adapted is not None
+        # DDP broadcasts buffers at every forward, and a rank without rows to compare makes none: the others would
+        # wait.
+        plain = isinstance(model, DistributedDataParallel) or is_compiled_module(model)
         with self._initial_adapter(adapted) if self._initial else adapted.disable_adapter():
-            yield _without_ddp(model), adapted.get_output_embeddings()
+            yield adapted if plain else model, adapted.get_output_embeddings()
 
     @contextlib.contextmanager
     def _initial_adapter(self, adapted: PeftModel) -> Iterator[None]:
@@ -148,21 +156,6 @@ class Reference:
         shift = torch.repeat_interleave(first, rows.lengths, output_size=total)
         logps = stored.logps[torch.arange(total, device=shift.device) + shift]
         return RowScores(logps, rows.token_ids, rows.lengths, rows.source, rows.row)
-
-
-def _without_ddp(model: nn.Module) -> nn.Module:
-    """The module inside DDP.
-
-    DDP broadcasts buffers at every forward, and a rank without rows to compare makes none: the others would wait.
-    """
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def _peft_model(model: Any) -> PeftModel:
-    inner = model
-    while not isinstance(inner, PeftModel):
-        inner = inner.module
-    return inner
 
 
 def build_reference(

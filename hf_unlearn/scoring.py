@@ -27,7 +27,7 @@ class RowScores:
         lengths: answer tokens of each row, [R].
         source: the forget row of the batch to which each row belongs, [R] (-1 for retain rows).
         row: index of each row in its own dataset, [R] (-1 where it has none).
-        logits: z_t, [T, V] in the model's precision; None unless a loss needs them.
+        logits: z_t, [T, V] in the precision that the model puts out; None unless a loss needs them.
         reference: the same under the frozen reference; None unless a loss needs it.
     """
 

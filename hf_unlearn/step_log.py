@@ -8,8 +8,7 @@ from .scoring import RowScores
 
 
 class StepLog:
-    """Components of the loss by name, summed over micro-batches and ranks, averaged over optimizer steps when they are
-    read.
+    """Components of the loss by name, summed over micro-batches and ranks, averaged over steps when read.
 
     Args:
         names: every component, so that the ranks agree on them even when a micro-batch lacks one.
@@ -18,26 +17,29 @@ class StepLog:
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self._names, self._device = names, device
-        self.start(0)
+        self.start()
 
-    def start(self, step: int) -> None:
-        """Forget what was summed up; the next read covers the steps after this one."""
-        self._sums = dict.fromkeys(self._names, torch.zeros((), device=self._device))
+    def start(self) -> None:
+        """Forget what was summed up; the next read covers what comes from now on."""
+        self._sums = dict.fromkeys(self._names, torch.zeros(2, device=self._device))
         self._finite = torch.ones((), dtype=torch.bool, device=self._device)
-        self._read_at = step
 
     def add(self, components: dict[str, Tensor], loss: Tensor) -> None:
-        """Add one micro-batch's contributions to the step's components."""
-        for name, value in components.items():
-            self._sums[name] = self._sums[name] + value.detach()
+        """Add one micro-batch's contributions: for each component its value and its share of the step's items, [2]."""
+        for name, value_and_share in components.items():
+            self._sums[name] = self._sums[name] + value_and_share.detach()
         self._finite = self._finite & torch.isfinite(loss.detach())
 
-    def read(self, accelerator: Accelerator, step: int) -> dict[str, float]:
-        """Mean of each component over the optimizer steps since the last read; the same on every rank."""
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Mean of each component over the steps since the last read that had items of it; the same on every rank.
+
+        The shares of one step add up to 1 over its micro-batches and ranks, so their sum counts the steps. A component
+        that no step had is left out.
+        """
         sums = torch.stack([self._sums[name].float() for name in self._names])
-        means = accelerator.reduce(sums, "sum") / max(step - self._read_at, 1)
-        self.start(step)
-        return dict(zip(self._names, means.tolist(), strict=True))
+        totals = accelerator.reduce(sums, "sum").tolist()
+        self.start()
+        return {name: value / steps for name, (value, steps) in zip(self._names, totals, strict=True) if steps}
 
     def finite(self, accelerator: Accelerator) -> bool:
         """Whether every loss since the last call was finite on every rank; the same answer on all of them."""

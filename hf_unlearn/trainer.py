@@ -13,27 +13,19 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
-from .baseline import Baseline, measure_baseline, require_holdout
+from .baseline import Baseline, measure_baseline, require_measurable, watched_rows
 from .callbacks import LogWindow, NonFiniteGuard, StopRules
-from .checks import (
-    paired_collator,
-    require_config,
-    require_other_model,
-    require_rule_rows,
-    require_tokenizer,
-)
+from .checks import paired_collator, require_config, require_other_model, require_rule_rows, require_tokenizer
 from .config import UnlearningConfig
 from .data.collator import DataCollatorForUnlearning
 from .data.pairing import is_stream
-from .data.prepare import (
-    RowOptions,
-    TrainSets,
-)
+from .data.prepare import RowOptions, TrainSets
 from .data.roles import Role
+from .hub import drop_local_base
 from .loss_specs import LossSpec
 from .measurement import RowScorer
 from .modeling import check_fit, load_model, prepare_model
-from .objective import build_objective, rows_below
+from .objective import build_objective, retuned, rows_below
 from .reference import build_reference, has_trained_adapter
 from .reference_cache import precompute
 from .reference_plan import Setting
@@ -94,6 +86,7 @@ class UnlearningTrainer(Trainer):
     ) -> None:
         args = require_config(args, compute_loss_func)
         require_other_model(ref_model, model)
+        self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
         self.objective = build_objective(args, forget_loss, retain_loss)
         self._model_name = model if isinstance(model, str) else None
         self._ref_model, self._peft_config = ref_model, peft_config
@@ -141,7 +134,7 @@ class UnlearningTrainer(Trainer):
         """What needs the accelerator: the reference, the rules' callbacks, the step's log."""
         sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         if self.train_sets is not None:
-            require_holdout(self.args, self.train_sets.holdout, sharded)
+            require_measurable(self.args, self.train_sets.holdout, sharded)
         self.reference = build_reference(
             self.objective.needs,
             self.args.reference,
@@ -182,6 +175,14 @@ class UnlearningTrainer(Trainer):
             self._measure(model, self.train_sets)
         return model
 
+    def _hp_search_setup(self, trial: Any) -> None:
+        """Trainer's, and the trial's loss arguments and seed too, which were read when the trainer was built."""
+        super()._hp_search_setup(trial)
+        if trial is None:
+            return
+        self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
+        self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
         if self.model_init is None and self.train_sets is not None:
@@ -194,7 +195,8 @@ class UnlearningTrainer(Trainer):
             return
         scorer = RowScorer(self._collator, self.accelerator, self.args.per_device_eval_batch_size)
         precompute(self.reference, model, sets, scorer, self._rows.tokenizer, self.args.reference_cache_dir)
-        watched = self.eval_dataset["retain"] if "retain" in self._stop_rules.evaluated else sets.retain
+        evaluated = "retain" in self._stop_rules.evaluated
+        watched = self.eval_dataset["retain"] if evaluated else watched_rows(sets.retain)
         self.baseline = measure_baseline(
             model, self.args, scorer, forget=sets.forget, retain=watched, holdout=sets.holdout
         )
@@ -240,7 +242,7 @@ class UnlearningTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log, with every component of the loss by name, unweighted."""
         if "loss" in logs:
-            logs |= self._step_log.read(self.accelerator, self.state.global_step)
+            logs |= self._step_log.read(self.accelerator)
         super().log(logs, start_time)
 
     @property
@@ -250,6 +252,16 @@ class UnlearningTrainer(Trainer):
 
     def _stop(self, reason: str) -> None:
         self._stop_rules.stop(reason, self.state, self.control)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Trainer's, without the path of a local base model in the card that PEFT writes."""
+        super().save_model(output_dir, _internal_call)
+        drop_local_base(self, output_dir or self.args.output_dir)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Trainer's, without a base model that the Hub would refuse."""
+        super().create_model_card(*args, **kwargs)
+        drop_local_base(self, self.args.output_dir)
 
     # Evaluation
 

@@ -34,6 +34,7 @@ STAGES = (
     "callbacks",  # stop rules
     "checks",  # what the trainer refuses
     "train_data",  # the sets that the losses ask for
+    "hub",  # what is written for the Hub
     "step_log",  # what a step writes to the log
     "trainer",  # UnlearningTrainer, where the stages above meet
     "evaluation",  # what a model answers, before and after

@@ -299,7 +299,7 @@ def test_the_reference_follows_a_model_that_is_made_otherwise(tmp_path):
         ),
         ("whole distributions", {"reference": "precomputed", "retain_loss": "kl"}),
         ("a stream", {"reference": "precomputed", "stream": True}),
-        ("to be another object than model", {"ref_model": "the model itself"}),
+        ("to have weights of its own", {"ref_model": "the model itself"}),
         ("alternate answer", {"forget_loss": "dpo", "without": "alternate"}),
         ("did you mean 'precomputed'", {"reference": "precompute"}),
     ],

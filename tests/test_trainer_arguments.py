@@ -540,8 +540,11 @@ def test_max_steps_and_epochs(tmp_path):
 
 
 @pytest.mark.slow
-def test_torch_compile(tmp_path):
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+def test_torch_compile(tmp_path, adapter):
     arguments = dict(forget_loss="npo", retain_loss="kl", max_steps=4)
+    if adapter:
+        arguments["peft_config"] = LoraConfig(**LORA)
     plain = losses(tmp_path / "plain", **arguments)
     compiled = losses(tmp_path, torch_compile=True, torch_compile_backend="eager", **arguments)
     assert compiled == pytest.approx(plain, rel=1e-4)

@@ -21,6 +21,11 @@ def in_role_order(items: list[dict[str, Any]]) -> list[RoleRow]:
     return rows
 
 
+def positions(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Position ids of left-padded rows, [B, L]: without them a model with absolute positions counts the padding."""
+    return (attention_mask.cumsum(1) - 1).clamp(min=0)
+
+
 def _with_roles(batch: dict[str, torch.Tensor], rows: list[RoleRow]) -> dict[str, torch.Tensor]:
     batch["role"] = torch.tensor([role for role, _, _ in rows])
     batch["source"] = torch.tensor([source for _, source, _ in rows])
@@ -69,8 +74,7 @@ class DataCollatorForUnlearning:
             mask[i, place] = 1
         batch = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
         if self.padding_side == "left":
-            # Without them a model with absolute positions would count the padding.
-            batch["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+            batch["position_ids"] = positions(mask)
         return batch
 
 
@@ -94,4 +98,7 @@ class RowCollator:
             }
             for _, _, row in rows
         ]
-        return _with_roles(dict(self.collate_rows(features)), rows)
+        batch = dict(self.collate_rows(features))
+        if "position_ids" not in batch and "attention_mask" in batch and not bool(batch["attention_mask"][:, 0].all()):
+            batch["position_ids"] = positions(batch["attention_mask"])
+        return _with_roles(batch, rows)

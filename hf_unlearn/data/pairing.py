@@ -16,6 +16,8 @@ TokenRow = dict[str, Any]
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
 _FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW = range(3)
+# Permutations kept at hand: a small retain set takes several turns of its walk in one epoch.
+_KEPT_ORDERS = 32
 
 
 def _permutation(size: int, *key: int) -> np.ndarray:
@@ -47,8 +49,9 @@ def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenRow]:
 def mismatch_row(forget: TokenRow, retain: TokenRow, max_length: int | None) -> TokenRow:
     """The retain row's answer under the forget row's prompt; the prompt is masked and never trained."""
     prompt, answer = prompt_ids(forget), answer_ids(retain)
-    ids = [*prompt, *answer][:max_length]
-    return {"input_ids": ids, "labels": [-100] * len(prompt) + ids[len(prompt) :]}
+    # The retain row's own labels: what it masks inside its answer (a later user turn, say) stays masked.
+    labels = [-100] * len(prompt) + list(retain["labels"][-len(answer) :])
+    return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
 
 
 def _item(forget: TokenRow, row: int, retain: list[TokenRow], mismatch: list[TokenRow]) -> dict[str, Any]:
@@ -118,6 +121,11 @@ class ForgetRetainDataset(Dataset):
         """Move to another epoch: new forget order, retain walk carried on, new mismatch draws."""
         self._epoch.fill_(epoch)
 
+    def reseed(self, seed: int) -> None:
+        """Take another seed, as a trial of a hyperparameter search does."""
+        self.seed = seed
+        self._orders.clear()
+
     def __len__(self) -> int:
         return len(self.forget)
 
@@ -170,8 +178,8 @@ class ForgetRetainDataset(Dataset):
     def _order(self, stream: int, turn: int, size: int) -> np.ndarray:
         key = (stream, turn)
         if key not in self._orders:
-            # An item touches at most two turns of a walk; older ones are never needed again.
-            self._orders = {k: v for k, v in self._orders.items() if k[0] != stream or k[1] == turn - 1}
+            if len(self._orders) >= _KEPT_ORDERS:
+                self._orders.clear()
             self._orders[key] = _permutation(size, self.seed, stream, turn)
         return self._orders[key]
 
@@ -209,6 +217,10 @@ class ForgetRetainStream(IterableDataset):
         self.pair_retain = pair_retain and retain is not None
         self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
         self.epoch = 0
+
+    def reseed(self, seed: int) -> None:
+        """Take another seed, as a trial of a hyperparameter search does."""
+        self.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
         """Move to another epoch, here and in the streams that can (datasets.IterableDataset reshuffles by it)."""

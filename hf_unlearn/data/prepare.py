@@ -124,25 +124,25 @@ def tokenize_train_sets(
     kept = options.tokenize(train_dataset["retain"], "retain") if retain else None
     unseen_rows = train_dataset.get("holdout") if holdout else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
-    for role, rows in (("retain", kept), ("holdout", unseen)):
-        if rows is not None and not is_stream(rows) and not is_stream(forget):
-            _require_disjoint(forget, rows, role)
+    _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")
+    for role, rows in (("forget", forget), ("retain", kept)):
+        why = "the level of unseen data would be measured on rows that the model was trained on"
+        _require_disjoint(role, rows, "holdout", unseen, why)
     return TrainSets(forget, kept, unseen)
 
 
-def _require_disjoint(forget: Any, other: Any, role: str) -> None:
-    forgotten = set(_hashes(forget))
-    shared = [index for index, digest in enumerate(_hashes(other)) if digest in forgotten]
+def _require_disjoint(first_role: str, first: Any, second_role: str, second: Any, why: str) -> None:
+    """Raise when a row is in both sets; a set that is missing or a stream is not looked through."""
+    if any(rows is None or is_stream(rows) for rows in (first, second)):
+        return
+    known = set(_hashes(first))
+    shared = [index for index, digest in enumerate(_hashes(second)) if digest in known]
     if shared:
-        why = {
-            "retain": "the same answer would be pushed down and up at once",
-            "holdout": "the level of unseen data would be measured on what the model was trained on",
-        }[role]
         raise input_error(
-            expected=f"no row both in the forget and in the {role} set",
-            got=f"{len(shared)} {role} rows that are forget rows, the first at index {shared[0]}",
+            expected=f"no row both in the {first_role} and in the {second_role} set",
+            got=f"{len(shared)} {second_role} rows that are {first_role} rows, the first at index {shared[0]}",
             why=why,
-            fix=f"remove those rows from the {role} set",
+            fix=f"remove those rows from the {second_role} set",
         )
 
 

@@ -1,7 +1,7 @@
 """Where rows come from: files, saved folders, the Hub, two public sets in the package's columns. No tokenizer here."""
 
 import csv
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -266,3 +266,11 @@ def _require_columns(needed: Collection[str], available: Collection[str]) -> Non
                 why="its values become the rows",
                 fix=nearest(name, available),
             )
+
+
+# Name in a config -> what turns a set's own columns into prompt and completion.
+READERS: dict[str, Callable[[datasets.Dataset], datasets.Dataset]] = {
+    "rows": lambda rows: rows,
+    "pku_saferlhf": pku_saferlhf_rows,
+    "truthfulqa": truthfulqa_rows,
+}

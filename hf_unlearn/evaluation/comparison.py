@@ -8,7 +8,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..data.tokenization import answer_ids, prompt_ids
+from ..data.encoding import IGNORED_LABEL
+from ..data.tokenization import prompt_ids
 from ..measurement import RowScorer
 from .generation import generate_answers
 from .text import is_empty, is_repetitive, is_same_answer
@@ -57,7 +58,7 @@ class Comparison:
 
     def expected(self, rows: Dataset) -> list[str]:
         """The rows' own answers as text."""
-        return [self.text(answer_ids(row)) for row in rows]
+        return [self.text([label for label in row["labels"] if label != IGNORED_LABEL]) for row in rows]
 
 
 def compare_on(comparison: Comparison, model: Any, fluency_model: Any) -> dict[str, float]:

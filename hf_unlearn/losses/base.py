@@ -75,9 +75,8 @@ class Loss(abc.ABC):
             value = getattr(self, each.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
                 raise self.argument_error(each.name, "a number", value)
-        if (
-            not 0 <= self.weight < math.inf
-        ):  # below 0 it would turn forgetting into learning, or learning into forgetting
+        # Below 0 it would turn forgetting into learning, or learning into forgetting.
+        if not 0 <= self.weight < math.inf:
             raise self.argument_error("weight", "a finite number, 0 or above", self.weight)
 
     @property

@@ -30,11 +30,11 @@ def _render(loss: type[Loss]) -> str:
 
 
 def _needs(needs: Needs) -> str:
-    words = [f"{role.name.lower()} rows" for role in sorted(needs.roles)]
+    words = ["forget rows", *(f"{role.name.lower()} rows" for role in sorted(needs.roles))]
     if needs.reference_logps:
         words.append("reference log-probs of " + " and ".join(r.name.lower() for r in sorted(needs.reference_logps)))
     if needs.reference_logits:
         words.append(
             "the reference's distributions on " + " and ".join(r.name.lower() for r in sorted(needs.reference_logits))
         )
-    return "; ".join(words) or "forget rows only"
+    return "; ".join(words)
