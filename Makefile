@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@printf '%s\n' '$(CURDIR)' > $@
 
 # The flags are accelerate's own defaults on one CPU; spelled out, it has nothing to warn about.
-demo: install ## Make a small model forget, in about a minute on a CPU
+demo: install ## Make a small model forget, in about two minutes on a CPU
 	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		examples/harmful.py
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .baseline import Baseline, measure_baseline, require_measurable, watched_rows
 from .callbacks import LogWindow, NonFiniteGuard, StopRules
@@ -183,11 +183,13 @@ class UnlearningTrainer(Trainer):
         self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
         self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> TrainOutput:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
         if self.model_init is None and self.train_sets is not None:
             self._measure(self.model, self.train_sets)
-        return super().train(*args, **kwargs)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _measure(self, model: nn.Module, sets: TrainSets) -> None:
         """Cached reference log-probs, the row bound and the levels of the stop rules; once for a model."""
