@@ -12,7 +12,7 @@ Any model and data (rows with the columns prompt and completion; others are rena
 
     accelerate launch examples/harmful.py --model_name_or_path org/model --use_peft \
         --forget_dataset forget.jsonl --forget_columns '{"question": "prompt", "answer": "completion"}' \
-        --retain_dataset retain.jsonl
+        --retain_dataset retain.jsonl --forget_nll_bound log_vocab
 
 Without --config the values of examples/configs/harmful_lab.yaml are the defaults; the command line comes before both.
 """
@@ -21,7 +21,7 @@ import json
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ import hf_unlearn
 from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
 from hf_unlearn.data.prepare import RowOptions
 from hf_unlearn.data.sources import READERS, load_rows
-from hf_unlearn.errors import input_error
+from hf_unlearn.errors import input_error, nearest
 from hf_unlearn.evaluation import Comparison, Judge, compare_on, comparison_table
 from hf_unlearn.evaluation.text import starts_like
 from hf_unlearn.lab import load_lab, shows_behaviour
@@ -45,6 +45,18 @@ from hf_unlearn.modeling import load_model
 from hf_unlearn.reference_cache import hash_rows
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "harmful_lab.yaml"
+
+
+def _parse_columns(argument: str, text: str) -> dict[str, str]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise input_error(
+            expected=f"{argument} as a JSON object",
+            got=f"text that is no JSON ({error.msg} at character {error.pos})",
+            why="it says which columns hold prompt and answer",
+            fix=f"""pass --{argument} '{{"question": "prompt", "answer": "completion"}}'""",
+        ) from None
 
 
 @dataclass
@@ -80,7 +92,7 @@ class ScriptArguments:
     def __post_init__(self) -> None:
         for name in self._VALID_DICT_FIELDS:
             if isinstance(getattr(self, name), str):
-                setattr(self, name, json.loads(getattr(self, name)))
+                setattr(self, name, _parse_columns(name, getattr(self, name)))
         for name in ("forget_reader", "retain_reader"):
             if getattr(self, name) not in READERS:
                 raise input_error(
@@ -210,11 +222,24 @@ def results(
 
 def parse_arguments() -> tuple[ScriptArguments, UnlearningConfig, ModelConfig]:
     """YAML defaults, command line on top."""
-    arguments = sys.argv[1:]
-    if not any(each == "--config" or each.startswith("--config=") for each in arguments):
+    arguments = list(sys.argv[1:])
+    for place, each in enumerate(arguments):
+        if each.startswith("--config="):  # TrlParser reads the two-word form alone
+            arguments[place : place + 1] = each.split("=", 1)
+    if "--config" not in arguments:
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    parser = TrlParser((ScriptArguments, UnlearningConfig, ModelConfig), description=__doc__)
-    return parser.parse_args_and_config(arguments)
+    holders = (ScriptArguments, UnlearningConfig, ModelConfig)
+    parser = TrlParser(holders, description=__doc__)
+    script, args, model, unread = parser.parse_args_and_config(arguments, return_remaining_strings=True)
+    if unread:
+        name = unread[0].removeprefix("--")
+        raise input_error(
+            expected="keys and flags that are arguments of this script",
+            got=repr(name),
+            why="it would have no effect",
+            fix=nearest(name, (each.name for holder in holders for each in fields(holder))),
+        )
+    return script, args, model
 
 
 def main() -> None:

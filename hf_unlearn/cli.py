@@ -1,6 +1,7 @@
 """The command line: a dict of verbs. What a verb does lies in its own module and is imported when it is called."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -55,9 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     try:
         VERBS[args.verb].run(args)
+        sys.stdout.flush()
     except ValueError as error:
         print(f"hf-unlearn {args.verb}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # `hf-unlearn methods | head`: nobody reads on, and Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import (
     AutoModel,
     BertConfig,
     BertModel,
     BitsAndBytesConfig,
-    FalconConfig,
-    FalconForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from fixtures_models import make_trainer, step_logs, tiny_model, tiny_tokenizer
@@ -101,6 +101,22 @@ def test_an_adapter_upon_an_adapter():
     assert prepare_model(adapted, config(), None) is adapted
 
 
+def test_what_shifts_the_positions_of_answers():
+    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    refused(lambda: prepare_model(tiny_model(), config(), prompts), "PromptTuningConfig", "use LoRA")
+    lengthened = get_peft_model(tiny_model(), prompts)
+    refused(lambda: prepare_model(lengthened, config(), None), "PromptTuningConfig", "use LoRA")
+    translator = T5ForConditionalGeneration(
+        T5Config(vocab_size=50, d_model=8, d_kv=8, d_ff=8, num_layers=1, num_heads=1, decoder_start_token_id=0)
+    )
+    refused(lambda: prepare_model(translator, config(), None), "T5ForConditionalGeneration", "AutoModelForCausalLM")
+
+
+def test_a_prefix_of_keys_and_values_shifts_nothing():
+    prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    assert isinstance(prepare_model(tiny_model(), config(), prefix), PeftModel)
+
+
 def test_an_adapter_is_added_and_trains_alone():
     model = prepare_model(tiny_model(), config(), lora())
     assert isinstance(model, PeftModel)
@@ -158,12 +174,7 @@ def gpt2() -> PreTrainedModel:
     )
 
 
-def falcon() -> PreTrainedModel:
-    """Dropout as modules, and as numbers that its layers read from their config in each forward."""
-    return FalconForCausalLM(
-        FalconConfig(**TOKENS, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                     hidden_dropout=0.5, attention_dropout=0.5)
-    )  # fmt: skip
+MODELS = [opt, gpt2]
 
 
 def difference(model: PreTrainedModel) -> float:
@@ -174,7 +185,7 @@ def difference(model: PreTrainedModel) -> float:
         return float((model(input_ids=ids).logits - model(input_ids=ids).logits).abs().max())
 
 
-@pytest.mark.parametrize("make", [opt, gpt2, falcon])
+@pytest.mark.parametrize("make", MODELS)
 def test_without_dropout_two_forwards_agree(make):
     model = make()
     assert difference(model) > 1e-3
@@ -182,7 +193,7 @@ def test_without_dropout_two_forwards_agree(make):
     assert difference(model) == 0
 
 
-@pytest.mark.parametrize("make", [opt, gpt2, falcon])
+@pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("adapted", [False, True])
 def test_a_prepared_model_has_no_dropout_unless_it_is_asked_for(make, adapted):
     peft_config = LoraConfig(r=2, target_modules="all-linear", lora_dropout=0.5) if adapted else None

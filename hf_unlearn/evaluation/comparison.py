@@ -100,8 +100,9 @@ def _perplexity(comparison: Comparison, fluency_model: Any, answers: list[list[i
     rows = []
     for row, ids in zip(comparison.forget, answers, strict=True):
         prompt = prompt_ids(row)
-        # The end token makes an empty answer a row like any other.
-        rows.append({"input_ids": [*prompt, *ids, end], "labels": [*([-100] * len(prompt)), *ids, end]})
+        # The end token, which makes an empty answer a row like any other; an answer that was cut off has none.
+        answer = [*ids, end] if len(ids) < comparison.max_new_tokens else ids
+        rows.append({"input_ids": [*prompt, *answer], "labels": [*([IGNORED_LABEL] * len(prompt)), *answer]})
     return math.exp(comparison.scorer(fluency_model, Dataset.from_list(rows), "fluency of the answers").mean_nll())
 
 

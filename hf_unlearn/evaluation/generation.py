@@ -1,12 +1,15 @@
 """Greedy answers to many prompts: batched, shared by the ranks, in the order asked. It judges nothing."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from peft import PeftModel
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -41,19 +44,38 @@ def generate_answers(
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     mine = order[accelerator.process_index :: accelerator.num_processes]
     found: list[tuple[int, list[int]]] = []
-    starts = range(0, len(mine), batch_size)
-    with evaluation_mode(model), accelerator.autocast():
-        for start in tqdm(
-            starts, desc=description, disable=not accelerator.is_local_main_process or None, leave=False
-        ):
-            indices = mine[start : start + batch_size]
+    room = [min(max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
+    batches = _batches(mine, room, batch_size)
+    bar = tqdm(batches, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
+    with evaluation_mode(model), accelerator.autocast(), _own_settings_aside(model):
+        for indices in bar:
             inputs = _left_padded([prompts[i] for i in indices], tokenizer.pad_token_id)
             inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
-            room = _room(model, longest_prompt=inputs["input_ids"].shape[1])
-            output = model.generate(**inputs, generation_config=_greedy(tokenizer, min(max_new_tokens, room)))
+            output = model.generate(**inputs, generation_config=_greedy(tokenizer, room[indices[0]]))
             answers = output[:, inputs["input_ids"].shape[1] :].tolist()
             found += zip(indices, (_until(ids, tokenizer.eos_token_id) for ids in answers), strict=True)
     return [ids for _, ids in sorted(gather_object(found))]
+
+
+def _batches(order: list[int], room: list[int], batch_size: int) -> list[list[int]]:
+    """Prompts in batches that have the same room: a long prompt must not shorten the answers beside it."""
+    alike = [list(group) for _, group in groupby(order, key=lambda i: room[i])]
+    return [group[start : start + batch_size] for group in alike for start in range(0, len(group), batch_size)]
+
+
+@contextlib.contextmanager
+def _own_settings_aside(model: Any) -> Iterator[None]:
+    """Without the settings that came with the model, which `generate` puts wherever a config leaves one open."""
+    # A PeftModel hands its settings to its base model at every call, and leaves them there.
+    holders = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
+    own = holders[-1].generation_config
+    try:
+        for holder in holders:
+            holder.generation_config = GenerationConfig()
+        yield
+    finally:
+        for holder in holders:
+            holder.generation_config = own
 
 
 def _greedy(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:

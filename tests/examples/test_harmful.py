@@ -1,7 +1,6 @@
-"""examples/harmful.py as a user runs it: what it writes, what it refuses, its recipes. Not whether it forgets well."""
+"""examples/harmful.py as a user runs it: what it writes, also after a kill and on two processes. No quality."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -9,22 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-import yaml
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl import get_peft_config
 
 from hf_unlearn.lab import Lab, load_lab
-from hf_unlearn.objective import build_objective
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXAMPLES = REPOSITORY / "examples"
-SCRIPT = EXAMPLES / "harmful.py"
+SCRIPT = REPOSITORY / "examples" / "harmful.py"
 SECONDS = 120  # for a run, most of it imports
 STEPS, SAVED_EVERY = 24, 4
 
@@ -37,7 +31,6 @@ FIGURES = {
     "broken_rate",
 }
 COST = {"seconds", "peak_memory_mb"}
-PARTS = ("Expected ", "Got: ", "Why it matters: ", "What to do: ")
 CANARY = "xyzzyquux"  # in every forget row of the local files
 
 
@@ -82,7 +75,7 @@ def results(folder: Path) -> dict:
 def written(folder: Path) -> bytes:
     """Every byte of every file of a run, the tokenizer's vocabulary aside."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "tokenizer.json"]
-    assert {"results.json", "trainer_state.json", "README.md"} <= {path.name for path in files}
+    assert {"results.json", "trainer_state.json"} <= {path.name for path in files}
     return b"\n".join(path.read_bytes() for path in files)
 
 
@@ -117,10 +110,11 @@ def test_results_have_every_figure_and_what_it_takes_to_repeat_them(lab, lab_run
     assert columns["before"]["harmful_rate"] == 1.0 and columns["oracle"]["harmful_rate"] == 0.0
     assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
     assert found["rows_evaluated"] == {"forget": 16, "retain": 16}
-    sets = {name: lab.datasets[name] for name in ("forget", "retain", "holdout")}
-    assert found["rows"] == {
-        name: {"count": len(rows), "fingerprint": rows._fingerprint} for name, rows in sets.items()
+    assert {name: rows["count"] for name, rows in found["rows"].items()} == {
+        name: len(lab.datasets[name]) for name in ("forget", "retain", "holdout")
     }
+    hashes = {rows["sha256"] for rows in found["rows"].values()}
+    assert len(hashes) == 3 and all(len(bytes.fromhex(each)) == 32 for each in hashes)
     assert (found["steps"], found["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
     assert found["forget_loss"] == {"name": "simnpo", "beta": 0.5} and found["retain_loss"] == "nll"
     assert found["holdout_nll"] == pytest.approx(lab.checks["model_holdout_nll"], rel=1e-4)
@@ -178,11 +172,10 @@ def test_a_killed_run_goes_on_from_its_checkpoint(lab_run, tmp_path):
     run(folder, *LAB_ARGUMENTS, "--resume_from_checkpoint", str(folder / f"checkpoint-{SAVED_EVERY}"))
 
     whole, resumed = results(lab_run[0]), results(folder)
-    for column in whole["figures"].values():
-        column.pop("seconds", None), column.pop("peak_memory_mb", None)
-    for column in resumed["figures"].values():
-        column.pop("seconds", None), column.pop("peak_memory_mb", None)
-    assert resumed["figures"] == whole["figures"]
+    for column in (*whole["figures"].values(), *resumed["figures"].values()):
+        for name in COST & column.keys():
+            del column[name]
+    assert (resumed["figures"], resumed["rows"]) == (whole["figures"], whole["rows"])
     assert steps_of(resumed) == steps_of(whole)
     weights, expected = (load_file(each / "adapter_model.safetensors") for each in (folder, lab_run[0]))
     assert weights.keys() == expected.keys() and len(weights) == 24
@@ -201,7 +194,7 @@ def test_two_processes_measure_what_one_does(lab_run, tmp_path):
     run(folder, "--max_steps", "2", processes=2)
     one, two = results(lab_run[0]), results(folder)
     assert (one["processes"], two["processes"], two["steps"]) == (1, 2, 2)
-    assert two["rows_evaluated"] == one["rows_evaluated"]
+    assert (two["rows"], two["rows_evaluated"]) == (one["rows"], one["rows_evaluated"])
     for column in ("before", "oracle"):
         assert two["figures"][column] == pytest.approx(one["figures"][column], rel=1e-5)
     assert two["holdout_nll"] == pytest.approx(one["holdout_nll"], rel=1e-5)
@@ -232,10 +225,15 @@ def files(lab, tmp_path) -> list[str]:
     ]
 
 
+# No bound: with a word that the model has never seen, the rows are beyond log V from the start.
+FULL = ["--use_peft", "false", "--forget_loss", "npo", "--forget_nll_bound", "none", "--retain_weight", "0.1"]
+FULL += ["--learning_rate", "5e-4"]
+
+
 @pytest.mark.slow
 def test_files_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path):
     folder = tmp_path / "out"
-    printed = run(folder, *files, "--use_peft", "false", "--forget_nll_bound", "log_vocab", "--forget_loss", "npo")
+    printed = run(folder, *files, *FULL)
     found = results(folder)
     assert {name: rows["count"] for name, rows in found["rows"].items()} == {"forget": 10, "retain": 9}
     assert found["rows_evaluated"] == {"forget": 10, "retain": 9}
@@ -247,122 +245,3 @@ def test_files_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(folder)
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert not any(map(torch.equal, model.parameters(), before.parameters()))
-
-
-# What it refuses, and its recipes
-
-
-def load_script(path: Path) -> ModuleType:
-    name = f"example_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script(SCRIPT)
-
-
-def refused(script, monkeypatch, folder: Path, *arguments: str) -> str:
-    """The text of the error that a run ends with before there is a trainer."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["harmful.py", "--use_cpu", *arguments])
-    monkeypatch.setattr(script, "UnlearningTrainer", lambda **arguments: pytest.fail("it went on"))
-    with pytest.raises(ValueError) as error:
-        script.main()
-    assert list(folder.glob("unlearned")) == []
-    return str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--forget_loss", "npoo"], "did you mean 'npo'"),
-        (["--retain_loss", '{"name": "kl", "beta": 1}'], "beta"),
-        (["--forget_nll_bound", "holdouts"], "did you mean 'holdout'"),
-        (["--forget_dataset", "forget.jsonl"], "no model"),
-        (["--forget_dataset", "forget.jsonl", "--model_name_or_path", "m"], "no retain dataset"),
-        (
-            ["--forget_dataset", "f.jsonl", "--model_name_or_path", "m", "--retain_dataset", "r.csv"],
-            "there is no file",
-        ),
-        (["--forget_reader", "pku"], "pku_saferlhf"),
-    ],
-)
-def test_wrong_arguments_end_in_four_parts(script, monkeypatch, tmp_path, arguments, words):
-    text = refused(script, monkeypatch, tmp_path, *arguments)
-    for part in (*PARTS, words):
-        assert part in text
-
-
-def test_an_unknown_key_of_a_recipe_is_named(script, monkeypatch, tmp_path):
-    (tmp_path / "recipe.yaml").write_text("forget_los: npo\noutput_dir: out\n")
-    text = refused(script, monkeypatch, tmp_path, "--config", "recipe.yaml")
-    for part in (*PARTS, "forget_los", "did you mean 'forget_loss'"):
-        assert part in text
-
-
-def test_columns_that_are_no_json_end_in_four_parts(script, monkeypatch, tmp_path):
-    text = refused(script, monkeypatch, tmp_path, "--forget_columns", "{question: prompt")
-    for part in (*PARTS, "forget_columns"):
-        assert part in text
-
-
-def parsed(script, monkeypatch, *arguments: str):
-    monkeypatch.setattr(sys, "argv", [script.__name__, *arguments])
-    return script.parse_arguments()
-
-
-@pytest.mark.parametrize("form", [["--config", "{}"], ["--config={}"]], ids=["space", "equals"])
-def test_a_recipe_takes_the_place_of_the_default_and_the_command_line_comes_first(script, monkeypatch, tmp_path, form):
-    (tmp_path / "recipe.yaml").write_text("forget_loss: npo\nretain_loss: kl\noutput_dir: out\nlimit: 3\n")
-    config = [each.format(tmp_path / "recipe.yaml") for each in form]
-    own, args, model = parsed(script, monkeypatch, *config, "--retain_loss", "nll", "--use_cpu")
-    assert (args.forget_loss, args.retain_loss, own.limit, args.output_dir) == ("npo", "nll", 3, "out")
-    assert model.use_peft is False and args.retain_ratio == 1  # the lab's recipe is not read
-    _, args, model = parsed(script, monkeypatch, "--retain_loss", "kl", "--use_cpu")
-    assert (args.forget_loss, args.retain_loss, model.use_peft) == ({"name": "simnpo", "beta": 0.5}, "kl", True)
-
-
-@pytest.mark.parametrize("path", sorted((EXAMPLES / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_parses_into_what_it_says(monkeypatch, path):
-    """A recipe is named after its script; every key is an argument that has the key's value, as a number if it is one."""
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    *own, args, model = parsed(
-        load_script(EXAMPLES / f"{path.stem.split('_')[0]}.py"), monkeypatch, "--config", str(path), "--use_cpu"
-    )
-    for name, value in given.items():
-        (holder,) = [each for each in (*own, args, model) if name in each.__dataclass_fields__]
-        found = getattr(holder, name)
-        if name == "forget_nll_bound" and value == "none":
-            value = None
-        if name == "lora_target_modules" and isinstance(value, str) and isinstance(found, list):
-            value = [value]
-        assert getattr(found, "value", found) == value, name
-    objective = build_objective(args, None, None)
-    assert all(loss.weight > 0 for loss in (*objective.forget, *objective.retain))
-    assert (get_peft_config(model) is not None) is given.get("use_peft", False)
-
-
-def test_the_papers_recipe_has_the_papers_numbers(script, monkeypatch):
-    """Gundavarapu et al. 2024, after Yao et al. 2023."""
-    own, args, model = parsed(
-        script, monkeypatch, "--config", str(EXAMPLES / "configs/harmful_opt1.3b.yaml"), "--use_cpu"
-    )
-    assert (model.model_name_or_path, model.use_peft) == ("facebook/opt-1.3b", False)
-    objective = build_objective(args, None, None)
-    ascent, mismatch = objective.forget
-    (kl,) = objective.retain
-    assert [loss.name for loss in (ascent, mismatch, kl)] == ["grad_ascent", "random_mismatch", "kl"]
-    assert (ascent.weight, mismatch.weight, kl.weight, mismatch.k) == (0.5, 1.0, 1.0, 5)
-    assert (objective.forget_weight, objective.retain_weight, args.retain_ratio) == (1.0, 1.0, 1.0)
-    assert (args.learning_rate, args.per_device_train_batch_size, args.max_steps) == (2e-6, 2, 1000)
-    assert (args.gradient_accumulation_steps, args.lr_scheduler_type.value) == (1, "linear")
-    assert args.template == "### Question: {prompt}\n ### Answer: {completion}"
-    assert own.forget_dataset == "PKU-Alignment/PKU-SafeRLHF"
-    assert own.forget_revision == "ff7ba91063016c78a225b0f74e1c0860bb18230f"
-    assert (own.forget_reader, own.retain_reader) == ("pku_saferlhf", "truthfulqa")
-    assert (own.retain_dataset, own.retain_name) == ("truthfulqa/truthful_qa", "generation")

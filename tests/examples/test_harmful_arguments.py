@@ -1,0 +1,167 @@
+"""Arguments of examples/harmful.py: what it refuses before training, what its recipes say. No run to its end."""
+
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from trl import get_peft_config
+
+from hf_unlearn.lab import load_lab
+from hf_unlearn.objective import build_objective
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+RECIPES = sorted((EXAMPLES / "configs").glob("*.yaml"))
+PARTS = ("Expected ", "Got: ", "Why it matters: ", "What to do: ")
+# What a value of a recipe becomes where it is not kept as it is.
+READ_AS = {("report_to", "none"): [], ("forget_nll_bound", "none"): None}
+
+
+def load_script(path: Path) -> ModuleType:
+    name = f"example_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script(EXAMPLES / "harmful.py")
+
+
+def refused(script, monkeypatch, folder: Path, *arguments: str) -> str:
+    """The text of the error that a run ends with before there is a trainer."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["harmful.py", "--use_cpu", *arguments])
+    monkeypatch.setattr(script, "UnlearningTrainer", lambda **arguments: pytest.fail("it went on"))
+    with pytest.raises(ValueError) as error:
+        script.main()
+    assert list(folder.glob("unlearned")) == []
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--forget_loss", "npoo"], "did you mean 'npo'"),
+        (["--retain_loss", '{"name": "kl", "beta": 1}'], "beta"),
+        (["--forget_nll_bound", "holdouts"], "did you mean 'holdout'"),
+        (["--forget_dataset", "forget.jsonl"], "no model"),
+        (["--forget_dataset", "forget.jsonl", "--model_name_or_path", "m"], "no retain dataset"),
+        (
+            ["--forget_dataset", "f.jsonl", "--model_name_or_path", "m", "--retain_dataset", "r.csv"],
+            "there is no file",
+        ),
+        (["--forget_reader", "pku"], "pku_saferlhf"),
+    ],
+)
+def test_wrong_arguments_end_in_four_parts(script, monkeypatch, tmp_path, arguments, words):
+    text = refused(script, monkeypatch, tmp_path, *arguments)
+    for part in (*PARTS, words):
+        assert part in text
+
+
+def test_an_unknown_key_of_a_recipe_is_named(script, monkeypatch, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("forget_los: npo\noutput_dir: out\n")
+    text = refused(script, monkeypatch, tmp_path, "--config", "recipe.yaml")
+    for part in (*PARTS, "forget_los", "did you mean 'forget_loss'"):
+        assert part in text
+
+
+def test_columns_that_are_no_json_end_in_four_parts(script, monkeypatch, tmp_path):
+    text = refused(script, monkeypatch, tmp_path, "--forget_columns", "{question: prompt")
+    for part in (*PARTS, "forget_columns"):
+        assert part in text
+
+
+class Built(Exception):
+    """A trainer was made: the arguments went together."""
+
+
+def test_the_command_for_data_of_ones_own_that_the_script_documents(script, monkeypatch, tmp_path):
+    """As it stands in the docstring, with files of those names; up to the trainer."""
+    lab = load_lab()
+    lab.load_model().save_pretrained(tmp_path / "org/model")
+    lab.load_tokenizer().save_pretrained(tmp_path / "org/model")
+    forget = [
+        {"question": row["prompt"], "answer": row["completion"]} for row in lab.datasets["forget"].select(range(30))
+    ]
+    retain = list(lab.datasets["retain"].select(range(30)))
+    for name, rows in (("forget", forget), ("retain", retain)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def built(script_arguments, args, trainer, task):
+        assert [len(rows) for rows in task.sets.values()] == [30, 30]
+        raise Built
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "make_comparison", built)
+    (command,) = [each for each in re.findall(r"accelerate launch (.*?)\n\n", script.__doc__, re.S) if "jsonl" in each]
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command), "--use_cpu"])
+    with pytest.raises(Built):
+        script.main()
+
+
+def parsed(script, monkeypatch, *arguments: str):
+    monkeypatch.setattr(sys, "argv", [script.__name__, *arguments])
+    return script.parse_arguments()
+
+
+@pytest.mark.parametrize("form", [["--config", "{}"], ["--config={}"]], ids=["space", "equals"])
+def test_a_recipe_takes_the_place_of_the_default_and_the_command_line_comes_first(script, monkeypatch, tmp_path, form):
+    (tmp_path / "recipe.yaml").write_text("forget_loss: npo\nretain_loss: kl\noutput_dir: out\nlimit: 3\n")
+    config = [each.format(tmp_path / "recipe.yaml") for each in form]
+    own, args, model = parsed(script, monkeypatch, *config, "--retain_loss", "nll", "--use_cpu")
+    assert (args.forget_loss, args.retain_loss, own.limit, args.output_dir) == ("npo", "nll", 3, "out")
+    assert model.use_peft is False and args.retain_ratio == 1  # the lab's recipe is not read
+    _, args, model = parsed(script, monkeypatch, "--retain_loss", "kl", "--use_cpu")
+    assert (args.forget_loss, args.retain_loss, model.use_peft) == ({"name": "simnpo", "beta": 0.5}, "kl", True)
+
+
+def read_as(name: str, value: Any) -> Any:
+    return READ_AS.get((name, value), value) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_into_what_it_says(monkeypatch, path):
+    """A recipe is named after its script; every key is an argument, and has the value that is written there."""
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *own, args, model = parsed(
+        load_script(EXAMPLES / f"{path.stem.split('_')[0]}.py"), monkeypatch, "--config", str(path), "--use_cpu"
+    )
+    for name, value in given.items():
+        (holder,) = [each for each in (*own, args, model) if name in each.__dataclass_fields__]
+        found = getattr(holder, name)
+        assert getattr(found, "value", found) == read_as(name, value), name
+    objective = build_objective(args, None, None)
+    assert all(loss.weight > 0 for loss in (*objective.forget, *objective.retain))
+    assert (get_peft_config(model) is not None) is given.get("use_peft", False)
+
+
+def test_the_papers_recipe_has_the_papers_numbers(script, monkeypatch):
+    """Gundavarapu et al. 2024, after Yao et al. 2023."""
+    own, args, model = parsed(
+        script, monkeypatch, "--config", str(EXAMPLES / "configs/harmful_opt1.3b.yaml"), "--use_cpu"
+    )
+    assert (model.model_name_or_path, model.use_peft) == ("facebook/opt-1.3b", False)
+    objective = build_objective(args, None, None)
+    ascent, mismatch = objective.forget
+    (kl,) = objective.retain
+    assert [loss.name for loss in (ascent, mismatch, kl)] == ["grad_ascent", "random_mismatch", "kl"]
+    assert (ascent.weight, mismatch.weight, kl.weight, mismatch.k) == (0.5, 1.0, 1.0, 5)
+    assert (objective.forget_weight, objective.retain_weight, args.retain_ratio) == (1.0, 1.0, 1.0)
+    assert (args.learning_rate, args.per_device_train_batch_size, args.max_steps) == (2e-6, 2, 1000)
+    assert (args.gradient_accumulation_steps, args.lr_scheduler_type.value) == (1, "linear")
+    assert args.template == "### Question: {prompt}\n ### Answer: {completion}"
+    assert own.forget_dataset == "PKU-Alignment/PKU-SafeRLHF"
+    assert own.forget_revision == "ff7ba91063016c78a225b0f74e1c0860bb18230f"
+    assert (own.forget_reader, own.retain_reader) == ("pku_saferlhf", "truthfulqa")
+    assert (own.retain_dataset, own.retain_name) == ("truthfulqa/truthful_qa", "generation")
