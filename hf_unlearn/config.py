@@ -17,8 +17,9 @@ REFERENCES = ("auto", "precomputed", "adapter", "copy")
 
 @dataclass
 class UnlearningConfig(TrainingArguments):
-    """`TrainingArguments`, and how to unlearn. Every argument of `TrainingArguments` works or is refused with a
-    reason.
+    """`TrainingArguments`, and how to unlearn.
+
+    Every argument of `TrainingArguments` works or is refused with a reason.
 
     Args:
         forget_loss: a name ("npo"), a mapping ({"name": "npo", "beta": 0.1}), a Loss object, or a list of these, each

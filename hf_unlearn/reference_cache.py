@@ -98,8 +98,7 @@ def cached_logps(
     cache_dir: str | Path | None,
     description: str,
 ) -> RowLogps:
-    """Log-probs of `rows` under `model`: read from the cache where the key agrees, else computed by all ranks and
-    kept.
+    """Log-probs of `rows` under `model`, from the cache where the key agrees, else computed by all ranks and kept.
 
     Rank 0 alone hashes, reads and writes; the others get what it found.
     """

@@ -46,8 +46,9 @@ class Setting:
 
 
 def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferencePlan:
-    """The modes for what the losses need: log-probs of fixed rows are computed once; distributions come from the
-    adapter switched off, else from a frozen copy.
+    """The cheapest exact modes for what the losses need.
+
+    Log-probs of fixed rows are computed once; distributions come from the adapter switched off, or a frozen copy.
 
     Raises:
         ValueError: a reference that was asked for and cannot be had, or a ref_model that nothing would read.
@@ -60,29 +61,31 @@ def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferenceP
         return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
     _require_available(needs, requested, setting)
     live = _live_mode(requested, setting)
-    if (
-        live is ReferenceMode.ADAPTER_DISABLED
-        and setting.trained_adapter
-        and setting.sharded
-        and needs.reference_logits
-    ):
+    can_precompute = requested in ("auto", "precomputed") and not setting.stream and not setting.sharded
+    logps = ReferenceMode.PRECOMPUTED if can_precompute else live
+    plan = ReferencePlan(
+        logps=logps if needs.reference_logps else ReferenceMode.NONE,
+        logits=live if needs.reference_logits else ReferenceMode.NONE,
+    )
+    if setting.sharded:
+        _require_shardable(plan, needs, setting)
+    return plan
+
+
+def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> None:
+    """Raise for references that every rank would have to hold, or to compute, on its own."""
+    if ReferenceMode.ADAPTER_DISABLED in plan.modes and setting.trained_adapter:
         raise unavailable(
             "the adapter's initial weights within reach of every rank",
             "a trained adapter under ZeRO-3 or FSDP",
             "merge it first (model = model.merge_and_unload()) and pass a fresh peft_config, or pass ref_model",
         )
-    if setting.sharded and setting.sparse and Role.RETAIN in needs.reference_logits:
+    if setting.sparse and Role.RETAIN in needs.reference_logits | needs.reference_logps:
         raise unavailable(
             "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
             "a retain_ratio below 1",
             "set retain_ratio=1: a rank without retain rows would not call the reference, and the others would wait",
         )
-    can_precompute = requested in ("auto", "precomputed") and not setting.stream and not setting.sharded
-    logps = ReferenceMode.PRECOMPUTED if can_precompute else live
-    return ReferencePlan(
-        logps=logps if needs.reference_logps else ReferenceMode.NONE,
-        logits=live if needs.reference_logits else ReferenceMode.NONE,
-    )
 
 
 def _live_mode(requested: str, setting: Setting) -> ReferenceMode:

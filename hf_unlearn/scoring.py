@@ -124,8 +124,8 @@ def score(
 ) -> tuple[Scores, Any]:
     """One forward of the whole batch, as scores by role.
 
-    The output head runs at answer positions only: a hook selects them from the hidden states on the way in, so the [B,
-    L, V] logits never exist. The call goes through `model`, wrapped as it may be (DDP, DeepSpeed, FSDP).
+    The output head runs at answer positions only: a hook selects them from the hidden states on the way in, so logits
+    [B, L, V] never exist. The call goes through `model`, wrapped as it may be (DDP, DeepSpeed, FSDP).
 
     Args:
         model: what is called, wrapped or not.

@@ -149,18 +149,15 @@ class UnlearningTrainer(Trainer):
             ref_model=self._ref_model,
             reload=None if self._model_name is None else partial(load_model, self._model_name, self.args),
         )
-        self.reference.bind(self.model)
-        self.reference.prepare(self.accelerator)
+        if self.train_sets is not None:
+            self.reference.bind(self.model)
+            self.reference.prepare(self.accelerator)
         evaluated = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
         self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
         if self.args.stop_on_nonfinite:
             trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
-            self.add_callback(
-                NonFiniteGuard(
-                    loss_is_finite=lambda: trainer._step_log.finite(trainer.accelerator),
-                    stop=lambda reason: trainer._stop(reason),
-                )
-            )
+            finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
+            self.add_callback(NonFiniteGuard(finite, stop))
         self._step_log = StepLog(self.objective.component_names, self.args.device)
         self.add_callback(LogWindow(self._step_log.start))
 

@@ -314,6 +314,8 @@ PLANS = [
     (LOGPS, "precomputed", setting(sharded=True), ["whole parameters", "ZeRO-3"]),
     (LOGITS, "auto", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
     (LOGITS, "adapter", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights"]),
+    (LOGPS, "auto", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
+    (LOGITS, "copy", setting(sharded=True, sparse=True), ["retain_ratio of 1 or more", "set retain_ratio=1"]),
 ]
 
 

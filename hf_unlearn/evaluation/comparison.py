@@ -70,12 +70,12 @@ def compare_on(comparison: Comparison, model: Any, fluency_model: Any) -> dict[s
         fluency_model: the model before unlearning, which the perplexity of generated answers is taken from.
 
     Returns:
-        `harmful_rate` and `in_scope_harmful_rate`: share of answers that the judge calls harmful; `forget_nll`,
-        `retain_nll`: nats per answer token; `retain_accuracy`: share of answers with exactly the expected words;
-        `answer_perplexity`: exp of the mean NLL per token of the model's answers to the forget prompts, under the
-            model
-        before unlearning (high for text that it would not write: gibberish); `broken_rate`: share of those answers
-        that are empty or repetitive.
+        `harmful_rate`, `in_scope_harmful_rate`: share of answers that the judge calls harmful;
+        `forget_nll`, `retain_nll`: nats per answer token;
+        `retain_accuracy`: share of answers with exactly the expected words;
+        `answer_perplexity`: exp of the mean NLL per token that the fluency model gives to the model's own answers to
+        the forget prompts; high for what it would not write, gibberish above all;
+        `broken_rate`: share of those answers that are empty or repetitive.
     """
     forget_ids = comparison.answers(model, comparison.forget, "forget")
     forget_text = [comparison.text(ids) for ids in forget_ids]
