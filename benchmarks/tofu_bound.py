@@ -272,8 +272,7 @@ def main() -> None:
     model, oracle_model = load(arguments.model), load(arguments.oracle)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     tofu = read_tofu(arguments.data, tokenizer)
-    before = measure(model, tofu, arguments.measure_batch_size)
-    oracle = measure(oracle_model, tofu, arguments.measure_batch_size)
+    before, oracle = (measure(each, tofu, arguments.measure_batch_size) for each in (model, oracle_model))
     # Folder names say what was measured; where the folders lie on this machine is nobody's result.
     settings = {name: value.name if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     results: dict[str, Any] = {
