@@ -34,6 +34,13 @@ def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> U
             why="it says what to forget with and what to keep",
             fix="replace TrainingArguments by hf_unlearn.UnlearningConfig; it takes the same arguments and more",
         )
+    if args.fp16 and args.device.type == "cpu":
+        raise input_error(
+            expected="fp16=True on a GPU",
+            got="a run on the CPU",
+            why="mixed fp16 does not exist there, and Trainer would train in fp32 without a word",
+            fix="leave fp16 out, or pass bf16=True",
+        )
     if args.n_gpu > 1:
         raise input_error(
             expected="one process per GPU",

@@ -469,9 +469,10 @@ def test_bf16(tmp_path, loss):
     assert mixed == pytest.approx(exact, abs=0.05) and mixed != exact
 
 
-def test_fp16_on_a_cpu_is_what_trainer_makes_of_it(tmp_path):
-    # Neither Trainer nor accelerate refuses it: they train in fp32, as they do without this package.
-    assert losses(tmp_path, fp16=True) == losses(tmp_path / "exact")
+def test_fp16_on_a_cpu_is_refused(tmp_path):
+    # Neither Trainer nor accelerate refuses it: they would train in fp32.
+    with pytest.raises(ValueError, match="fp16=True on a GPU"):
+        build(tmp_path, fp16=True)
 
 
 def test_activation_checkpointing(tmp_path):
