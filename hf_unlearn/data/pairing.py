@@ -54,19 +54,72 @@ def mismatch_row(forget: TokenRow, retain: TokenRow, max_length: int | None) -> 
     return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
 
 
-def _item(forget: TokenRow, row: int, retain: list[TokenRow], mismatch: list[TokenRow]) -> dict[str, Any]:
-    item = {"input_ids": forget["input_ids"], "labels": forget["labels"], "row": row}
-    item |= {"retain": retain, "mismatch": mismatch}
-    if "alternate_input_ids" in forget:
-        item["alternate"] = {
-            "input_ids": forget["alternate_input_ids"],
-            "labels": forget["alternate_labels"],
-            "row": row,
-        }
-    return item
+class _Pairing:
+    """What both kinds of pairing are made of; which rows meet is theirs to say."""
+
+    def __init__(
+        self,
+        forget: Any,
+        retain: Any = None,
+        *,
+        retain_ratio: float = 1.0,
+        pair_retain: bool = True,
+        mismatches: int = 0,
+        seed: int = 0,
+        shuffle: bool = True,
+        max_length: int | None = None,
+    ) -> None:
+        self.forget, self.retain = forget, retain
+        self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
+        self.pair_retain = pair_retain and retain is not None
+        self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
+        for role, rows in (("forget", forget), ("retain", retain)):
+            if rows is not None and not is_stream(rows):
+                _require_rows(rows, role)
+        _require_mismatch_source(retain, mismatches)
+        # In shared memory, so that persistent data-loader workers see `set_epoch` too.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move to another epoch: new forget order, retain walk carried on, new mismatch draws."""
+        self._epoch.fill_(epoch)
+
+    def reseed(self, seed: int) -> None:
+        """Take another seed, as a trial of a hyperparameter search does."""
+        self.seed = seed
+        self._orders.clear()
+
+    def draw(self, position: int) -> list[int]:
+        """Retain rows whose answers go under the forget prompt at a position: a fresh draw without replacement."""
+        if not self.mismatches:
+            return []
+        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, position))
+        return generator.choice(len(self.retain), self.mismatches, replace=False).tolist()
+
+    def retain_steps(self, index: int) -> range:
+        """Steps of the retain walk that belong to the index-th forget row since the walk began."""
+        if not self.pair_retain:
+            return range(0)
+        # Differences of floors give a fractional ratio exactly, without drift over epochs.
+        return range(math.floor(index * self.retain_ratio), math.floor((index + 1) * self.retain_ratio))
+
+    def item(self, row: int, forget: TokenRow, retain: list[TokenRow], drawn: list[TokenRow]) -> dict[str, Any]:
+        """One item: the forget row (with its alternate), its retain rows, and the drawn answers under its prompt."""
+        item = {"input_ids": forget["input_ids"], "labels": forget["labels"], "row": row, "retain": retain}
+        item["mismatch"] = [mismatch_row(forget, other, self.max_length) for other in drawn]
+        if "alternate_input_ids" in forget:
+            ids, labels = forget["alternate_input_ids"], forget["alternate_labels"]
+            item["alternate"] = {"input_ids": ids, "labels": labels, "row": row}
+        return item
 
 
-class ForgetRetainDataset(Dataset):
+class ForgetRetainDataset(_Pairing, Dataset):
     """Forget rows, each with its retain rows, in the order in which an epoch trains on them.
 
     Item `p` is the p-th item of the current epoch, so the order lives here and the sampler is sequential:
@@ -89,43 +142,6 @@ class ForgetRetainDataset(Dataset):
         ValueError: an empty set, a bad ratio, or mismatches without a retain set that has as many rows.
     """
 
-    def __init__(
-        self,
-        forget: Any,
-        retain: Any = None,
-        *,
-        retain_ratio: float = 1.0,
-        pair_retain: bool = True,
-        mismatches: int = 0,
-        seed: int = 0,
-        shuffle: bool = True,
-        max_length: int | None = None,
-    ) -> None:
-        _require_rows(forget, "forget")
-        if retain is not None:
-            _require_rows(retain, "retain")
-        _require_mismatch_source(retain, mismatches)
-        self.forget, self.retain = forget, retain
-        self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
-        self.pair_retain = pair_retain and retain is not None
-        self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
-        # In shared memory, so that persistent data-loader workers see `set_epoch` too.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._orders: dict[tuple[int, int], np.ndarray] = {}
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Move to another epoch: new forget order, retain walk carried on, new mismatch draws."""
-        self._epoch.fill_(epoch)
-
-    def reseed(self, seed: int) -> None:
-        """Take another seed, as a trial of a hyperparameter search does."""
-        self.seed = seed
-        self._orders.clear()
-
     def __len__(self) -> int:
         return len(self.forget)
 
@@ -137,14 +153,14 @@ class ForgetRetainDataset(Dataset):
         forget_rows = [self.forget_row(p) for p in positions]
         forget = read_rows(self.forget, forget_rows)
         retain_rows = [self.retain_rows(p) for p in positions]
-        drawn_rows = [self.mismatch_rows(p) for p in positions]
+        drawn_rows = [self.draw(p) for p in positions]
         flat = [row for rows in (*retain_rows, *drawn_rows) for row in rows]
         read = iter(read_rows(self.retain, flat))
         retain = [[{**next(read), "row": row} for row in rows] for rows in retain_rows]
         drawn = [[next(read) for _ in rows] for rows in drawn_rows]
         return [
-            _item(row, index, kept, [mismatch_row(row, other, self.max_length) for other in others])
-            for row, index, kept, others in zip(forget, forget_rows, retain, drawn, strict=True)
+            self.item(index, row, kept, others)
+            for index, row, kept, others in zip(forget_rows, forget, retain, drawn, strict=True)
         ]
 
     def forget_row(self, position: int) -> int:
@@ -157,19 +173,7 @@ class ForgetRetainDataset(Dataset):
 
     def retain_rows(self, position: int) -> list[int]:
         """Indices of the retain rows at a position of the current epoch."""
-        if not self.pair_retain:
-            return []
-        index = self.epoch * len(self) + position
-        # Differences of floors give a fractional ratio exactly, without drift over epochs.
-        start, stop = math.floor(index * self.retain_ratio), math.floor((index + 1) * self.retain_ratio)
-        return [self._retain_at(step) for step in range(start, stop)]
-
-    def mismatch_rows(self, position: int) -> list[int]:
-        """Indices of the retain rows whose answers go under this forget prompt, a fresh draw without replacement."""
-        if not self.mismatches:
-            return []
-        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, position))
-        return generator.choice(len(self.retain), self.mismatches, replace=False).tolist()
+        return [self._retain_at(step) for step in self.retain_steps(self.epoch * len(self) + position)]
 
     def _retain_at(self, step: int) -> int:
         walk, place = divmod(step, len(self.retain))
@@ -184,7 +188,7 @@ class ForgetRetainDataset(Dataset):
         return self._orders[key]
 
 
-class ForgetRetainStream(IterableDataset):
+class ForgetRetainStream(_Pairing, IterableDataset):
     """The same pairing where the forget set, the retain set or both are streams.
 
     A stream keeps its own order (shuffle it with `.shuffle(buffer_size=...)`); a set with a length is walked through
@@ -193,38 +197,9 @@ class ForgetRetainStream(IterableDataset):
     for a given seed.
     """
 
-    def __init__(
-        self,
-        forget: Any,
-        retain: Any = None,
-        *,
-        retain_ratio: float = 1.0,
-        pair_retain: bool = True,
-        mismatches: int = 0,
-        seed: int = 0,
-        shuffle: bool = True,
-        max_length: int | None = None,
-    ) -> None:
-        if mismatches and (retain is None or is_stream(retain)):
-            raise input_error(
-                expected="a retain set with a length, for a loss that draws random retain answers",
-                got="a stream" if retain is not None else "no retain set",
-                why="a random draw needs every row within reach",
-                fix="pass the retain set as a datasets.Dataset, or leave random_mismatch out",
-            )
-        self.forget, self.retain = forget, retain
-        self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
-        self.pair_retain = pair_retain and retain is not None
-        self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
-        self.epoch = 0
-
-    def reseed(self, seed: int) -> None:
-        """Take another seed, as a trial of a hyperparameter search does."""
-        self.seed = seed
-
     def set_epoch(self, epoch: int) -> None:
         """Move to another epoch, here and in the streams that can (datasets.IterableDataset reshuffles by it)."""
-        self.epoch = epoch
+        super().set_epoch(epoch)
         for rows in (self.forget, self.retain):
             if isinstance(rows, datasets.IterableDataset):
                 rows.set_epoch(epoch)
@@ -232,10 +207,8 @@ class ForgetRetainStream(IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         retain = self._retain_walk()
         for position, (index, row) in enumerate(self._forget_rows()):
-            start, stop = (math.floor(p * self.retain_ratio) for p in (position, position + 1))
-            kept = [next(retain) for _ in range(stop - start)] if self.pair_retain else []
-            drawn = self._draw(position) if self.mismatches else []
-            yield _item(row, index, kept, [mismatch_row(row, other, self.max_length) for other in drawn])
+            kept = [next(retain) for _ in self.retain_steps(position)]
+            yield self.item(index, row, kept, read_rows(self.retain, self.draw(position)))
 
     def _forget_rows(self) -> Iterator[tuple[int, TokenRow]]:
         if is_stream(self.forget):
@@ -255,10 +228,6 @@ class ForgetRetainStream(IterableDataset):
                 for index in _permutation(len(self.retain), self.seed, _RETAIN_ORDER, self.epoch, walk):
                     yield {**self.retain[int(index)], "row": int(index)}
             walk += 1
-
-    def _draw(self, position: int) -> list[TokenRow]:
-        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, position))
-        return read_rows(self.retain, generator.choice(len(self.retain), self.mismatches, replace=False).tolist())
 
 
 def is_stream(rows: Any) -> bool:
@@ -286,7 +255,14 @@ def _require_rows(rows: Any, role: str) -> None:
 
 
 def _require_mismatch_source(retain: Any | None, mismatches: int) -> None:
-    available = 0 if retain is None else len(retain)
+    if mismatches and is_stream(retain):
+        raise input_error(
+            expected="a retain set with a length, for a loss that draws random retain answers",
+            got="a stream",
+            why="a random draw needs every row within reach",
+            fix="pass the retain set as a datasets.Dataset, or leave random_mismatch out",
+        )
+    available = 0 if retain is None or is_stream(retain) else len(retain)
     if mismatches > available:
         raise input_error(
             expected=f"a retain set of at least {mismatches} rows, as many as answers are drawn per forget row",
