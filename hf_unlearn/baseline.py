@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .config import UnlearningConfig
 from .data.pairing import is_stream
+from .data.prepare import TrainSets
 from .errors import input_error
 from .measurement import RowLogps, RowScorer
 from .modeling import log_vocabulary
@@ -53,7 +54,7 @@ def needs_holdout(args: UnlearningConfig) -> bool:
 
 
 def measure_baseline(
-    model: nn.Module, args: UnlearningConfig, scorer: RowScorer, *, forget: Any, retain: Any, holdout: Any
+    model: nn.Module, args: UnlearningConfig, scorer: RowScorer, sets: TrainSets, retain: Any
 ) -> Baseline:
     """Measure the levels that the arguments ask for, and nothing else.
 
@@ -61,11 +62,10 @@ def measure_baseline(
         model: before unlearning.
         args: of the run.
         scorer: how rows are scored.
-        forget: tokenised forget rows, ranked for "holdout_quantiles".
+        sets: their forget rows are ranked for "holdout_quantiles"; the model has never seen their holdout rows.
         retain: tokenised rows that the retain guard is to watch, or None.
-        holdout: tokenised rows that the model has never seen, or None.
     """
-    unseen = scorer(model, holdout, "holdout rows before unlearning") if needs_holdout(args) else None
+    unseen = scorer(model, sets.holdout, "holdout rows before unlearning") if needs_holdout(args) else None
     holdout_nll = None if unseen is None else unseen.mean_nll()
     retain_nll = None
     if args.stop_retain_nll_increase is not None and retain is not None:
@@ -73,7 +73,7 @@ def measure_baseline(
     target = holdout_nll if args.stop_forget_nll == "holdout" else args.stop_forget_nll
     assert not isinstance(target, str)
     return Baseline(
-        bound=_bound(model, args, scorer, forget, unseen),
+        bound=_bound(model, args, scorer, sets.forget, unseen),
         forget_target=target,
         retain_nll=retain_nll,
         holdout_nll=holdout_nll,

@@ -118,6 +118,30 @@ class LogWindow(TrainerCallback):
         self.start()
 
 
+class StepEnds(TrainerCallback):
+    """Tells the step wrappers when the optimizer has stepped and when the run has ended.
+
+    Args:
+        after_step: called after every optimizer step, before anything is logged, saved or evaluated.
+        finish: called at the end of the run.
+    """
+
+    def __init__(self, after_step: Callable[[], None], finish: Callable[[], None]) -> None:
+        self.after_step, self.finish = after_step, finish
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The optimizer has stepped."""
+        self.after_step()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The run has ended."""
+        self.finish()
+
+
 class NonFiniteGuard(TrainerCallback):
     """Stops before a step whose loss was NaN or infinite on any rank.
 

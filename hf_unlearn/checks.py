@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from accelerate import Accelerator
+from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from .baseline import needs_holdout
 from .config import UnlearningConfig
@@ -15,6 +18,8 @@ from .data.prepare import TrainSets
 from .data.tokenization import check_tokenizer
 from .errors import input_error
 from .scoring import missing_keys, missing_roles
+from .setups import Part, Setup, require_supported
+from .steps import StepWrapper, WeightAveraging
 
 
 def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> UnlearningConfig:
@@ -94,6 +99,44 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
                 why="there is no number to watch, and the rule would never fire",
                 fix=f"log steps, or set eval_strategy='epoch' with eval_dataset={{{name!r}: ...}}",
             )
+
+
+def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, accelerator: Accelerator) -> None:
+    """Raise for losses and step wrappers that do not work in the setup of the run, and for what wrappers cannot share.
+
+    Args:
+        args: of the run.
+        parts: its losses and step wrappers.
+        model: unwrapped.
+        accelerator: of the trainer, which knows how parameters and gradients are distributed.
+    """
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    stage = None if plugin is None else plugin.zero_stage
+    checkpointing = args.activation_checkpointing_kwargs or {}
+    setups = {
+        Setup.LORA: isinstance(model, PeftModel),
+        Setup.CACHED_REFERENCE: args.reference == "precomputed",
+        Setup.ZERO_1_2: stage is not None and stage < 3,
+        Setup.ZERO_3: stage == 3,
+        Setup.FSDP: getattr(accelerator.state, "fsdp_plugin", None) is not None,
+        Setup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
+    }
+    require_supported(parts, [setup for setup, holds in setups.items() if holds])
+    wrappers = [part for part in parts if isinstance(part, StepWrapper)]
+    if wrappers and args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+        raise input_error(
+            expected=f"an optimizer that steps after backward, for {wrappers[0].name}",
+            got=f"optim={str(args.optim)!r}",
+            why="it changes each weight as soon as its gradient is there, before any wrapper sees it",
+            fix="use optim='adamw_torch', or leave step_wrappers out",
+        )
+    if args.load_best_model_at_end and any(isinstance(each, WeightAveraging) for each in wrappers):
+        raise input_error(
+            expected="weight_averaging without load_best_model_at_end",
+            got="both",
+            why="the run would end with the average and with the best checkpoint, which are two models",
+            fix="drop one of them",
+        )
 
 
 def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:

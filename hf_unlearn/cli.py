@@ -28,17 +28,20 @@ def _run_lab(args: argparse.Namespace) -> None:
 
 
 def _run_methods(args: argparse.Namespace) -> None:
-    from .losses import FORGET_LOSSES, RETAIN_LOSSES
-    from .losses.catalog import render_methods
+    from .catalog import render_methods
 
-    print(render_methods({"forget losses": FORGET_LOSSES, "retain losses": RETAIN_LOSSES}))
+    print(render_methods())
 
 
 VERBS = {
     "lab": Verb(
         "build (once) and describe the small offline models and data to try things on", _lab_arguments, _run_lab
     ),
-    "methods": Verb("list the losses: name, formula, arguments, needs, paper", lambda parser: None, _run_methods),
+    "methods": Verb(
+        "list losses, step wrappers and weightings: name, formula, arguments, needs, what they work with, paper",
+        lambda parser: None,
+        _run_methods,
+    ),
 }
 
 

@@ -8,8 +8,11 @@ from transformers import TrainingArguments
 
 from .data.pairing import check_retain_ratio
 from .errors import input_error, nearest
-from .loss_specs import forget_losses, parse_text, retain_losses, spec_to_data
 from .losses import Loss
+from .optimizers.named import OPTIMIZERS, named_optimizer
+from .specs import forget_losses, parse_text, retain_losses, spec_to_data, step_wrappers, weighting_of
+from .steps import StepWrapper
+from .weighting import Fixed, PrimalDual
 
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
 REFERENCES = ("auto", "precomputed", "adapter", "copy")
@@ -19,7 +22,8 @@ REFERENCES = ("auto", "precomputed", "adapter", "copy")
 class UnlearningConfig(TrainingArguments):
     """`TrainingArguments`, and how to unlearn.
 
-    Every argument of `TrainingArguments` works or is refused with a reason.
+    Every argument of `TrainingArguments` works or is refused with a reason. `optim` takes "sophia" too, its arguments
+    in `optim_args` ("rho=0.04,beta2=0.95").
 
     Args:
         forget_loss: a name ("npo"), a mapping ({"name": "npo", "beta": 0.1}), a Loss object, or a list of these, each
@@ -27,6 +31,10 @@ class UnlearningConfig(TrainingArguments):
         retain_loss: likewise; "none" trains on forget rows alone.
         forget_weight: weight of the forget side.
         retain_weight: weight of the retain side.
+        weighting: how `retain_weight` is set over the run: "fixed", or "primal_dual" (a name, a mapping or an object),
+            which starts from it.
+        step_wrappers: what wraps a gradient step: names, mappings or objects ("sam", {"name": "sam", "rho": 0.05}), or
+            a list of them. JSON on a command line.
         retain_ratio: retain rows per forget row; the retain set is walked without replacement before it repeats.
         max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
         template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
@@ -61,6 +69,12 @@ class UnlearningConfig(TrainingArguments):
     )
     forget_weight: float = field(default=1.0, metadata={"help": "Weight of the forget side."})
     retain_weight: float = field(default=1.0, metadata={"help": "Weight of the retain side."})
+    weighting: dict[str, Any] | str | Fixed | PrimalDual | None = field(
+        default="fixed", metadata={"help": "How the retain weight is set: fixed, or primal_dual (a name, or JSON)."}
+    )
+    step_wrappers: dict[str, Any] | str | StepWrapper | list[Any] | None = field(
+        default=None, metadata={"help": "What wraps a step: sam, surgery, ... (a name, or JSON for several)."}
+    )
     retain_ratio: float = field(default=1.0, metadata={"help": "Retain rows per forget row."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens at which rows are cut, from the right."})
     template: str | None = field(
@@ -105,12 +119,21 @@ class UnlearningConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = _better_when_greater(self.metric_for_best_model)
+        requested: str = vars(self)["optim"]
+        if requested in OPTIMIZERS:
+            self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         super().__post_init__()
+        if requested in OPTIMIZERS:
+            self.optim = requested
+        named_optimizer(self)
         # A stream's batches would be cut into ranks by row, which parts forget rows from their retain rows.
         self.accelerator_config.dispatch_batches = bool(self.accelerator_config.dispatch_batches)
         self.forget_loss, self.retain_loss = parse_text(self.forget_loss), parse_text(self.retain_loss)
         forget_losses(self.forget_loss)
         retain_losses(self.retain_loss)
+        self.weighting, self.step_wrappers = parse_text(self.weighting), parse_text(self.step_wrappers)
+        weighting_of(self.weighting)
+        step_wrappers(self.step_wrappers)
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
@@ -127,10 +150,10 @@ class UnlearningConfig(TrainingArguments):
         return dict(self.model_init_kwargs or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """As `TrainingArguments.to_dict`, with losses as mappings."""
+        """As `TrainingArguments.to_dict`, with losses and the like as mappings."""
         values = super().to_dict()
-        values["forget_loss"] = spec_to_data(self.forget_loss)
-        values["retain_loss"] = spec_to_data(self.retain_loss)
+        for name in ("forget_loss", "retain_loss", "weighting", "step_wrappers"):
+            values[name] = spec_to_data(getattr(self, name))
         return values
 
 

@@ -24,8 +24,14 @@ def load_model(name_or_path: str, args: UnlearningConfig) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(name_or_path, **{"dtype": "float32", **args.init_kwargs})
 
 
-def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | None) -> Any:
+def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | None, *, whole: bool = True) -> Any:
     """The model as the Trainer takes it: checked, with adapters if asked for, without dropout.
+
+    Args:
+        model: as given, or loaded.
+        args: of the run.
+        peft_config: adds an adapter.
+        whole: every trainable weight gets a gradient; not so under losses of hidden states alone.
 
     Raises:
         ValueError: not a causal language model, an adapter that lengthens the sequence, a PeftModel together with a
@@ -49,7 +55,9 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
         model.enable_input_require_grads()
         if args.ddp_find_unused_parameters is None:
             # Trainer's own choice for a plain model; it does not look inside a PeftModel.
-            args.ddp_find_unused_parameters = False
+            args.ddp_find_unused_parameters = not whole
+    if not whole and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = True  # DDP would wait for the gradients of what lies above the layer
     if args.disable_dropout:
         disable_dropout(model)
     return model

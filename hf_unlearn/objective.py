@@ -1,7 +1,7 @@
 """Stage 4c, the objective: weighted terms, the row bound, the exact mean over a step. It sees scores, not models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -13,9 +13,9 @@ from transformers import TrainingArguments
 from .config import UnlearningConfig
 from .data.roles import Role
 from .errors import input_error
-from .loss_specs import LossSpec, forget_losses, retain_losses
 from .losses.base import Loss, Needs, Unit
 from .scoring import RowScores, Scores
+from .specs import LossSpec, forget_losses, retain_losses
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -41,9 +41,24 @@ class Objective:
     retain_weight: float = 1.0
 
     @property
+    def terms(self) -> list[Loss]:
+        """The terms of both sides."""
+        return [*self.forget, *self.retain]
+
+    @property
+    def layers(self) -> frozenset[float]:
+        """Layers whose hidden states a term reads."""
+        return frozenset().union(*(term.layers for term in self.terms))
+
+    @property
+    def reference_layers(self) -> frozenset[float]:
+        """Layers whose hidden states under the reference a term reads."""
+        return frozenset().union(*(term.layers for term in self.terms if term.needs.reference_hidden))
+
+    @property
     def needs(self) -> Needs:
         """What all terms together must be supplied with."""
-        return reduce(or_, (term.needs for term in (*self.forget, *self.retain)), Needs())
+        return reduce(or_, (term.needs for term in self.terms))
 
     @property
     def mismatches(self) -> int:
@@ -57,33 +72,38 @@ class Objective:
         retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
         return [*terms, "forget_nll", *retain, "bound_share"]
 
+    def with_retain_weight(self, retain_weight: float) -> "Objective":
+        """The same objective with another w_r."""
+        return self if retain_weight == self.retain_weight else replace(self, retain_weight=retain_weight)
+
     def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
 
         Args:
-            scores: of the micro-batch.
+            scores: of the micro-batch, or of the rows of one side of it.
             counts: answer tokens and rows of each role in the whole optimizer step, [roles, 2].
-            active: forget rows of the micro-batch that are below the bound, bool [R].
+            active: forget rows of the micro-batch that are below the bound, bool [R]; read where it has forget rows.
 
         Returns:
             the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
             component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget and retain rows, and of
             the share of forget rows at the bound, beside the micro-batch's share of the step's items.
         """
-        forget = scores.rows(Role.FORGET)
-        components = {
-            "forget_nll": _mean_part(-forget.logps, counts[Role.FORGET, 0]),
-            "bound_share": _mean_part((~active).float(), counts[Role.FORGET, 1]),
-        }
-        if scores.retain is not None:
-            components["retain_nll"] = _mean_part(-scores.retain.logps, counts[Role.RETAIN, 0])
+        components = {}
+        if scores.forget is not None:
+            components["bound_share"] = _mean_part((~active).float(), counts[Role.FORGET, 1])
+        for name, role in (("forget_nll", Role.FORGET), ("retain_nll", Role.RETAIN)):
+            rows = scores.of(role)
+            if rows is not None and len(rows.logps):  # none where the forward ended below the head
+                components[name] = _mean_part(-rows.logps, counts[role, 0])
         total = counts.new_zeros((), dtype=torch.float32)
         for side, weight, terms in (
             ("forget", self.forget_weight, self.forget),
             ("retain", self.retain_weight, self.retain),
         ):
             for term in terms:
-                if scores.of(term.on) is None:  # a micro-batch may hold no retain row when retain_ratio is below 1
+                # No retain row when retain_ratio is below 1, or rows of the other side when a step takes them apart.
+                if scores.of(term.on) is None:
                     continue
                 items = term(scores)
                 if side == "forget":
@@ -112,7 +132,7 @@ def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: 
         args.retain_weight,
     )
     for term in objective.forget:
-        if term.on is Role.RETAIN:
+        if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(
                 expected="forget losses over forget, alternate or mismatch rows",
                 got=f"{term.name}, over retain rows",
@@ -154,16 +174,18 @@ def retuned(
     return new
 
 
-def rows_below(forget: RowScores, bound: Tensor | float | None) -> Tensor:
+def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor:
     """Which forget rows of a batch still push: nll per token below the bound, bool [R].
 
     Args:
-        forget: scores of the batch's forget rows.
+        forget: scores of the batch's forget rows, None where it has none.
         bound: nats per token; one for all rows, one for each row of the forget set [N], or None for no bound.
     """
-    nll = forget.nll_per_token().detach()
+    if forget is None:
+        return torch.ones(0, dtype=torch.bool)
     if bound is None:
-        return torch.ones_like(nll, dtype=torch.bool)
+        return torch.ones_like(forget.lengths, dtype=torch.bool)
+    nll = forget.nll_per_token().detach()
     return nll < (bound[forget.row] if isinstance(bound, Tensor) else bound)
 
 

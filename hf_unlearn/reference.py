@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from trl.models import prepare_deepspeed, prepare_fsdp
 
+from .config import UnlearningConfig
 from .data.roles import Role
 from .errors import input_error
 from .losses.base import Needs
 from .measurement import RowLogps, evaluation_mode
+from .objective import Objective
 from .reference_plan import ReferenceMode, ReferencePlan, Setting, plan_reference, unavailable
-from .scoring import Batch, RowScores, Scores, score, select_roles
+from .scoring import Batch, Likelihoods, RowScores, Scores, score, select_roles
+from .taps import Taps, decoder_blocks
 
 
 def has_trained_adapter(model: nn.Module) -> bool:
@@ -47,17 +50,20 @@ class Reference:
     Args:
         plan: which modes are in use.
         needs: what the losses ask of the reference.
+        layers: where they read its hidden states.
         copy_model: makes the frozen copy when the plan has one: a given ref_model, a reload, or a deep copy.
         given: the user passed the model, so that precomputed log-probs are taken from it and not from the policy.
     """
 
     plan: ReferencePlan
     needs: Needs
+    layers: frozenset[float] = frozenset()
     copy_model: Callable[[nn.Module], nn.Module] = copy.deepcopy
     given: bool = False
     _frozen: nn.Module | None = None
     _frozen_head: nn.Module | None = None
     _adapted: PeftModel | None = None
+    _taps: Taps | None = None
     _initial: dict[str, Tensor] = field(default_factory=dict)
     _stored: dict[Role, RowLogps] = field(default_factory=dict)
     _starts: dict[Role, Tensor] = field(default_factory=dict)
@@ -70,6 +76,8 @@ class Reference:
         if ReferenceMode.FROZEN_COPY in self.plan.modes or self.given:
             frozen: Any = self.copy_model(model).requires_grad_(False).eval()
             self._frozen, self._frozen_head = frozen, frozen.get_output_embeddings()
+        if self.needs.reference_hidden:
+            self._taps = Taps(decoder_blocks(model if self._frozen is None else self._frozen), self.layers)
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
             self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
@@ -102,16 +110,28 @@ class Reference:
         """The scores of a batch, with the reference that the losses need: looked up, or from at most one forward."""
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
         present = {role for role, _ in scores.items()}
-        live = ((self.needs.reference_logps - precomputed) | self.needs.reference_logits) & present
+        live = ((self.needs.reference_logps - precomputed) | self.needs.reference_live) & present
         references = {role: self._look_up(role, rows) for role, rows in scores.items() if role in precomputed}
         if live:
             part = select_roles(batch, live)
             with self._as_reference(model) as (reference, head), evaluation_mode(reference), accelerator.autocast():
-                forward, _ = score(reference, head, part, logits=self.needs.reference_logits)
-            references |= {
-                role: rows for role, rows in forward.items() if role not in references or rows.logits is not None
-            }
+                forward, _ = score(
+                    reference,
+                    head,
+                    part,
+                    logits=self.needs.reference_logits,
+                    taps=self._taps,
+                    likelihoods=self._likelihoods(precomputed),
+                )
+            for role, rows in forward.items():
+                found = references.get(role)
+                references[role] = rows if found is None else replace(rows, logps=found.logps)
         return scores.with_reference(references)
+
+    def _likelihoods(self, precomputed: frozenset[Role]) -> Likelihoods:
+        """The forward goes past the hidden states where log-probs or distributions are needed of it."""
+        read = self.needs.reference_logits or self.needs.reference_logps - precomputed
+        return Likelihoods.READ if read else Likelihoods.NONE
 
     @contextlib.contextmanager
     def _as_reference(self, model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
@@ -159,31 +179,44 @@ class Reference:
 
 
 def build_reference(
-    needs: Needs,
-    requested: str,
-    setting: Setting,
+    objective: Objective,
+    args: UnlearningConfig,
+    model: nn.Module,
     *,
+    stream: bool,
+    sharded: bool,
     ref_model: nn.Module | None,
     reload: Callable[[], nn.Module] | None,
 ) -> Reference:
     """The reference of a run, not yet bound to its model.
 
     Args:
-        needs: what the losses ask of it.
-        requested: the `reference` argument.
-        setting: what decides which modes are to be had.
+        objective: what the losses ask of it.
+        args: of the run.
+        model: before unlearning.
+        stream: a needed set has no length.
+        sharded: parameters are split over ranks.
         ref_model: given by the user.
         reload: loads the model again, where a deep copy is not possible because its parameters are split over ranks.
     """
-    plan = plan_reference(needs, requested, setting)
+    needs, layers = objective.needs, objective.reference_layers
+    setting = Setting(
+        peft=isinstance(model, PeftModel),
+        trained_adapter=has_trained_adapter(model),
+        given=ref_model is not None,
+        stream=stream,
+        sharded=sharded,
+        sparse=args.retain_ratio < 1,
+    )
+    plan = plan_reference(needs, args.reference, setting)
     if ref_model is not None:
-        return Reference(plan, needs, copy_model=lambda _: ref_model, given=True)
-    if not setting.sharded:
-        return Reference(plan, needs)
+        return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True)
+    if not sharded:
+        return Reference(plan, needs, layers)
     if ReferenceMode.FROZEN_COPY in plan.modes and reload is None:
         raise unavailable(
             "a model given by name or path, or ref_model, under ZeRO-3 and FSDP",
             "a loaded model, whose parameters are split over ranks and cannot be copied",
             "pass model='org/name', or load ref_model the same way",
         )
-    return Reference(plan, needs, copy_model=lambda _: reload())  # type: ignore[misc]
+    return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]

@@ -144,6 +144,7 @@ def _rows_of(role: Role, sets: TrainSets) -> Any:
         return sets.forget
     if role is Role.RETAIN:
         return sets.retain
+    assert role is Role.ALTERNATE, f"no loss reads reference log-probs of {role.name.lower()} rows"
     kept = sets.forget.select_columns(["alternate_input_ids", "alternate_labels"])
     return kept.rename_columns({"alternate_input_ids": "input_ids", "alternate_labels": "labels"})
 

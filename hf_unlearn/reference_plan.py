@@ -19,15 +19,15 @@ class ReferenceMode(enum.StrEnum):
 
 @dataclass(frozen=True)
 class ReferencePlan:
-    """Which mode serves the log-probs that the losses need, and which the distributions."""
+    """Which mode serves the log-probs that the losses need, and which the distributions and hidden states."""
 
     logps: ReferenceMode
-    logits: ReferenceMode
+    live: ReferenceMode
 
     @property
     def modes(self) -> set[ReferenceMode]:
         """The modes in use."""
-        return {self.logps, self.logits} - {ReferenceMode.NONE}
+        return {self.logps, self.live} - {ReferenceMode.NONE}
 
     def __str__(self) -> str:
         return " + ".join(sorted(self.modes)) or ReferenceMode.NONE
@@ -48,7 +48,8 @@ class Setting:
 def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferencePlan:
     """The cheapest exact modes for what the losses need.
 
-    Log-probs of fixed rows are computed once; distributions come from the adapter switched off, or a frozen copy.
+    Log-probs of fixed rows are computed once; distributions and hidden states come from the adapter switched off, or a
+    frozen copy.
 
     Raises:
         ValueError: a reference that was asked for and cannot be had, or a ref_model that nothing would read.
@@ -65,7 +66,7 @@ def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferenceP
     logps = ReferenceMode.PRECOMPUTED if can_precompute else live
     plan = ReferencePlan(
         logps=logps if needs.reference_logps else ReferenceMode.NONE,
-        logits=live if needs.reference_logits else ReferenceMode.NONE,
+        live=live if needs.reference_live else ReferenceMode.NONE,
     )
     if setting.sharded:
         _require_shardable(plan, needs, setting)
@@ -80,7 +81,7 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> N
             "a trained adapter under ZeRO-3 or FSDP",
             "merge it first (model = model.merge_and_unload()) and pass a fresh peft_config, or pass ref_model",
         )
-    if setting.sparse and Role.RETAIN in needs.reference_logits | needs.reference_logps:
+    if setting.sparse and Role.RETAIN in needs.reference_live | needs.reference_logps:
         raise unavailable(
             "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
             "a retain_ratio below 1",
@@ -105,10 +106,10 @@ def _require_available(needs: Needs, requested: str, setting: Setting) -> None:
         raise unavailable("one reference", "both reference='adapter' and ref_model", "keep one of them")
     if requested != "precomputed":
         return
-    if needs.reference_logits:
+    if needs.reference_live:
         raise unavailable(
             "losses that need reference log-probs only, for reference='precomputed'",
-            "a loss that needs the reference's whole distributions (kl)",
+            "a loss that needs more of the reference: whole distributions (kl) or hidden states",
             "use reference='auto', which caches what can be cached",
         )
     if setting.stream:

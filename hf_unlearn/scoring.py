@@ -1,20 +1,28 @@
 """Stage 2, one forward as scores of answer tokens: the only place where labels are shifted. No loss is known here."""
 
 import contextlib
+import enum
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .data.roles import Role
+from .distributions import token_logps
 from .errors import input_error
-
-# Elements of one fp32 chunk of logits: 64 MB, whatever the vocabulary.
-_CHUNK_ELEMENTS = 1 << 24
+from .taps import Taps
 
 Batch = dict[str, Any]
+
+
+class Likelihoods(enum.Enum):
+    """What the log-probs of a forward are for."""
+
+    TRAINED = "trained"  # losses, which are differentiated through them
+    READ = "read"  # levels and logs: computed without a graph where the losses read hidden states alone
+    NONE = "none"  # nothing: the forward may end where the last hidden states are read
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,15 @@ class RowScores:
     """Scores of the answer tokens of R rows of one role, T tokens in all, row after row.
 
     Attributes:
-        logps: log pi(y_t | x, y_<t), [T], nats, fp32 (fp64 for a model in fp64).
+        logps: log pi(y_t | x, y_<t), [T], nats, fp32 (fp64 for a model in fp64); [0] where the forward ended below the
+            head, because nothing reads them.
         token_ids: y_t, [T].
         lengths: answer tokens of each row, [R].
         source: the forget row of the batch to which each row belongs, [R] (-1 for retain rows).
         row: index of each row in its own dataset, [R] (-1 where it has none).
         logits: z_t, [T, V] in the precision that the model puts out; None unless a loss needs them.
+        hidden: by layer the hidden states h_t that answer tokens are predicted from, [T, H]; empty unless a loss needs
+            them.
         reference: the same under the frozen reference; None unless a loss needs it.
     """
 
@@ -37,6 +48,7 @@ class RowScores:
     source: Tensor
     row: Tensor
     logits: Tensor | None = None
+    hidden: Mapping[float, Tensor] = field(default_factory=dict)
     reference: "RowScores | None" = None
 
     def nll(self) -> Tensor:
@@ -50,7 +62,7 @@ class RowScores:
     def row_of_token(self) -> Tensor:
         """Which of the R rows each token belongs to, [T]."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        return torch.repeat_interleave(rows, self.lengths, output_size=len(self.logps))
+        return torch.repeat_interleave(rows, self.lengths, output_size=len(self.token_ids))
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class Scores:
     retain: RowScores | None = None
     alternate: RowScores | None = None
     mismatch: RowScores | None = None
+    retain_alternate: RowScores | None = None
 
     def of(self, role: Role) -> RowScores | None:
         """The scores of a role."""
@@ -120,7 +133,14 @@ def count_answers(batch: Batch) -> Tensor:
 
 
 def score(
-    model: nn.Module, head: nn.Module, batch: Batch, *, logits: Collection[Role] = (), full_logits: bool = False
+    model: nn.Module,
+    head: nn.Module,
+    batch: Batch,
+    *,
+    logits: Collection[Role] = (),
+    full_logits: bool = False,
+    taps: Taps | None = None,
+    likelihoods: Likelihoods = Likelihoods.TRAINED,
 ) -> tuple[Scores, Any]:
     """One forward of the whole batch, as scores by role.
 
@@ -133,6 +153,8 @@ def score(
         batch: from `DataCollatorForUnlearning`.
         logits: roles whose logits [T, V] a loss needs.
         full_logits: compute the logits of every position, as plain Trainer does, and keep them in the output.
+        taps: where hidden states are read, if a loss needs them.
+        likelihoods: what the log-probs are for; anything but TRAINED needs taps.
 
     Returns:
         the scores, and the model's output.
@@ -142,11 +164,22 @@ def score(
     """
     mask = answer_mask(batch["labels"])
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch}
-    with contextlib.nullcontext() if full_logits else _answer_positions_only(head, mask):
+    skip_head = likelihoods is Likelihoods.NONE
+    with contextlib.ExitStack() as stack:
+        if not full_logits:
+            stack.enter_context(_answer_positions_only(head, torch.zeros_like(mask) if skip_head else mask))
+        if skip_head and taps is not None:
+            stack.enter_context(taps.ending())
+        hidden: dict[float, Tensor] = {}
+        if taps is not None:
+            hidden = stack.enter_context(taps.reading(above=likelihoods is Likelihoods.TRAINED))
+            stack.enter_context(_grad_after(head, torch.is_grad_enabled()))
         output = model(**inputs, use_cache=False)
-    picked = output.logits[:, :-1][mask] if full_logits else output.logits.squeeze(0)
     targets = batch["labels"][:, 1:][mask]
-    return _by_role(batch, mask.sum(1), picked, targets, logits), output
+    picked = output.logits[:, :-1][mask] if full_logits else output.logits.squeeze(0)
+    logps = picked.new_empty(0) if skip_head else token_logps(picked, targets)
+    states = {layer: each[:, :-1][mask] for layer, each in hidden.items()}
+    return _by_role(batch, mask.sum(1), _Answers(targets, logps, picked, states), logits), output
 
 
 @contextlib.contextmanager
@@ -170,16 +203,35 @@ def _answer_positions_only(head: nn.Module, mask: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def _by_role(batch: Batch, lengths: Tensor, picked: Tensor, targets: Tensor, logits: Collection[Role]) -> Scores:
+@contextlib.contextmanager
+def _grad_after(head: nn.Module, enabled: bool) -> Iterator[None]:
+    """Switches gradients back on where the forward ends, while DDP still looks at them."""
+    handle = head.register_forward_hook(lambda *_: torch.set_grad_enabled(enabled))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What a forward gives at the T answer positions of a batch, row after row."""
+
+    targets: Tensor
+    logps: Tensor
+    logits: Tensor
+    hidden: Mapping[float, Tensor]
+
+
+def _by_role(batch: Batch, lengths: Tensor, answers: _Answers, logits: Collection[Role]) -> Scores:
     role = batch["role"]
     if bool((role.diff() < 0).any()):
         raise input_error(
-            expected="the rows of a batch in the order forget, retain, alternate, mismatch",
+            expected=f"the rows of a batch in the order {', '.join(each.name.lower() for each in Role)}",
             got="another order",
             why="the tokens of a role are one slice of the batch",
             fix="use DataCollatorForUnlearning, or sort the rows of your own collator by `role`",
         )
-    logps = token_logps(picked, targets)
     # One transfer for all sizes of the slices below.
     rows_and_tokens = torch.stack([torch.bincount(role, minlength=len(Role)), _tokens_of(role, lengths)]).tolist()
     found, row_start, token_start = {}, 0, 0
@@ -188,12 +240,13 @@ def _by_role(batch: Batch, lengths: Tensor, picked: Tensor, targets: Tensor, log
         row_start, token_start = row.stop, token.stop
         if rows:
             found[each.name.lower()] = RowScores(
-                logps=logps[token],
-                token_ids=targets[token],
+                logps=answers.logps[token],
+                token_ids=answers.targets[token],
                 lengths=lengths[row],
                 source=batch["source"][row],
                 row=batch["row"][row],
-                logits=picked[token] if each in logits else None,
+                logits=answers.logits[token] if each in logits else None,
+                hidden={layer: states[token] for layer, states in answers.hidden.items()},
             )
     return Scores(**found)
 
@@ -208,48 +261,3 @@ def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:
     part = {key: value[keep] for key, value in batch.items() if isinstance(value, Tensor)}
     columns = part["attention_mask"].any(0)
     return {key: value[:, columns] if value.ndim == 2 else value for key, value in part.items()}
-
-
-def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Slices over T tokens such that one slice of [T, V] in fp32 stays at 64 MB."""
-    size = max(1, _CHUNK_ELEMENTS // vocabulary)
-    for start in range(0, tokens, size):
-        yield slice(start, min(start + size, tokens))
-
-
-def softmax_dtype(logits: Tensor) -> torch.dtype:
-    """fp32, or fp64 where the model itself is in fp64."""
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
-def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    """log softmax(z_t)[y_t] at T positions: logits [T, V], targets [T] -> [T], fp32, in chunks both ways."""
-    return _TokenLogps.apply(logits, targets)
-
-
-class _TokenLogps(torch.autograd.Function):
-    """Keeps the logits in their own precision and the normalisers; neither pass holds an fp32 copy of all of them."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        dtype = softmax_dtype(logits)
-        normalisers = torch.empty(len(targets), dtype=dtype, device=logits.device)
-        logps = torch.empty_like(normalisers)
-        for part in chunks(*logits.shape):
-            z = logits[part].to(dtype)
-            normalisers[part] = z.logsumexp(-1)
-            logps[part] = z.gather(-1, targets[part, None]).squeeze(-1) - normalisers[part]
-        ctx.save_for_backward(logits, targets, normalisers)
-        return logps
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        logits, targets, normalisers = ctx.saved_tensors
-        grad_logits = torch.empty_like(logits)
-        for part in chunks(*logits.shape):
-            # d lp / d z = onehot(y) - softmax(z)
-            probabilities = (logits[part].to(normalisers.dtype) - normalisers[part, None]).exp_()
-            weighted = probabilities.mul_(-grad[part, None])
-            weighted.scatter_add_(-1, targets[part, None], grad[part, None])
-            grad_logits[part] = weighted
-        return grad_logits, None

@@ -18,6 +18,9 @@ from .data.prepare import (
 from .data.roles import Role
 from .objective import Objective
 
+# set -> the role of its rows' alternate answers
+_ALTERNATES = {"forget": Role.ALTERNATE, "retain": Role.RETAIN_ALTERNATE}
+
 
 def tokenize_for(
     objective: Objective, train_dataset: Any, eval_dataset: Any, rows: RowOptions, args: UnlearningConfig
@@ -31,7 +34,7 @@ def tokenize_for(
         sets = tokenize_train_sets(
             train_dataset,
             rows,
-            alternates=Role.ALTERNATE in needs.roles,
+            alternates=[name for name, role in _ALTERNATES.items() if role in needs.roles],
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
         )

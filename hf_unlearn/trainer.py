@@ -1,46 +1,54 @@
 """Stage 5, the trainer: the hooks of `transformers.Trainer` that make a step an unlearning step, and nothing else."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import TrainOutput
 
 from .baseline import Baseline, measure_baseline, require_measurable, watched_rows
-from .callbacks import LogWindow, NonFiniteGuard, StopRules
-from .checks import paired_collator, require_config, require_other_model, require_rule_rows, require_tokenizer
+from .callbacks import LogWindow, NonFiniteGuard, StepEnds, StopRules
+from .checks import (
+    paired_collator,
+    require_config,
+    require_other_model,
+    require_rule_rows,
+    require_setup,
+    require_tokenizer,
+)
 from .config import UnlearningConfig
 from .data.collator import DataCollatorForUnlearning
 from .data.pairing import is_stream
 from .data.prepare import RowOptions, TrainSets
-from .data.roles import Role
 from .hub import drop_local_base
-from .loss_specs import LossSpec
 from .measurement import RowScorer
 from .modeling import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
-from .reference import build_reference, has_trained_adapter
+from .optimizers.named import named_optimizer
+from .policy import Policy, likelihoods_for
+from .reference import build_reference
 from .reference_cache import precompute
-from .reference_plan import Setting
-from .scoring import Batch, count_answers, score
-from .step_log import EvalRows, StepLog
+from .row_evaluation import RowEvaluation
+from .scoring import Batch, count_answers
+from .specs import LossSpec, step_wrappers, weighting_of
+from .step_log import StepLog
+from .step_runner import StepRunner
 from .train_data import longest_of, pair_for, tokenize_for
 
 
-class UnlearningTrainer(Trainer):
+class UnlearningTrainer(RowEvaluation):
     """`transformers.Trainer` that forgets one set of rows and keeps another.
 
     A step takes one flat batch (forget rows, retain rows, and what else the losses want) through one forward, plus at
-    most one forward of the reference where a loss needs its distributions. Losses are normalised over the whole
-    optimizer step: batch size, accumulation and ranks do not change the gradient. Each component is logged by name,
-    unweighted.
+    most one forward of the reference; step wrappers may ask for more. Losses are normalised over the whole optimizer
+    step: batch size, accumulation and ranks do not change the gradient. Each component is logged by name, unweighted.
 
     Args:
         model: a name, a causal language model, or a PeftModel (whose adapters then unlearn).
@@ -126,26 +134,25 @@ class UnlearningTrainer(Trainer):
 
     def _prepare_model(self, model: Any, args: UnlearningConfig) -> Any:
         set_seed(args.seed)  # adapters start from random weights
-        model = prepare_model(model, args, self._peft_config)
+        model = prepare_model(model, args, self._peft_config, whole=self.objective.needs.logps)
         check_fit(model, self._rows.tokenizer, args, self._longest)
         return model
 
     def _set_up(self) -> None:
-        """What needs the accelerator: the reference, the rules' callbacks, the step's log."""
+        """What needs the accelerator: step wrappers, the reference, the rules' callbacks, the step's log."""
         sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         if self.train_sets is not None:
             require_measurable(self.args, self.train_sets.holdout, sharded)
+        wrappers = step_wrappers(self.args.step_wrappers)
+        require_setup(self.args, [*self.objective.terms, *wrappers], self.model, self.accelerator)
+        self._steps = StepRunner(wrappers, weighting_of(self.args.weighting), self.accelerator)
+        self._policy(self.model).check_layers()
         self.reference = build_reference(
-            self.objective.needs,
-            self.args.reference,
-            Setting(
-                peft=isinstance(self.model, PeftModel),
-                trained_adapter=has_trained_adapter(self.model),
-                given=self._ref_model is not None,
-                stream=self.train_sets is not None and self.train_sets.stream,
-                sharded=sharded,
-                sparse=self.args.retain_ratio < 1,
-            ),
+            self.objective,
+            self.args,
+            self.model,
+            stream=self.train_sets is not None and self.train_sets.stream,
+            sharded=sharded,
             ref_model=self._ref_model,
             reload=None if self._model_name is None else partial(load_model, self._model_name, self.args),
         )
@@ -154,6 +161,7 @@ class UnlearningTrainer(Trainer):
             self.reference.prepare(self.accelerator)
         evaluated = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
         self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
+        self.add_callback(StepEnds(self._steps.after_step, self._steps.finish))
         if self.args.stop_on_nonfinite:
             trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
             finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
@@ -178,6 +186,7 @@ class UnlearningTrainer(Trainer):
         if trial is None:
             return
         self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
+        self._steps.restart(self.objective.retain_weight)
         self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
     def train(
@@ -186,6 +195,7 @@ class UnlearningTrainer(Trainer):
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
         if self.model_init is None and self.train_sets is not None:
             self._measure(self.model, self.train_sets)
+        self._steps.restart(self.objective.retain_weight)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _measure(self, model: nn.Module, sets: TrainSets) -> None:
@@ -196,12 +206,22 @@ class UnlearningTrainer(Trainer):
         precompute(self.reference, model, sets, scorer, self._rows.tokenizer, self.args.reference_cache_dir)
         evaluated = "retain" in self._stop_rules.evaluated
         watched = self.eval_dataset["retain"] if evaluated else watched_rows(sets.retain)
-        self.baseline = measure_baseline(
-            model, self.args, scorer, forget=sets.forget, retain=watched, holdout=sets.holdout
-        )
+        self.baseline = measure_baseline(model, self.args, scorer, sets, watched)
         self._stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(self.args))
+        self._steps.begin(model, self._training_pass, self.compute_loss, self.compute_loss_context_manager)
+
+    def _training_pass(self) -> Iterator[Batch]:
+        return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
 
     # The step
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
+        """Trainer's, inside the step wrappers."""
+        assert num_items_in_batch is not None
+        return self._steps.training_step(super().training_step, model, inputs, num_items_in_batch, self.state)
+
+    def _policy(self, model: nn.Module) -> Policy:
+        return Policy(model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args))
 
     def compute_loss(
         self,
@@ -212,12 +232,13 @@ class UnlearningTrainer(Trainer):
     ) -> Any:
         """This micro-batch's share of the objective, times the number of processes (their gradients are averaged)."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        head = self.model.get_output_embeddings()
-        scores, outputs = score(model, head, inputs, logits=self.objective.needs.logits)
+        scores, outputs = self._policy(self.model)(model, inputs)
         scores = self.reference.attach(self.accelerator, model, inputs, scores)
-        active = rows_below(scores.rows(Role.FORGET), self._bound)
-        loss, components = self.objective(scores, counts, active)
-        self._step_log.add(components, loss)
+        active = rows_below(scores.forget, self._bound)
+        loss, components = self._steps.weighted(self.objective)(scores, counts, active)
+        if self._steps.recording:
+            self._step_log.add(components, loss)
+            self._steps.record(self.objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -241,8 +262,23 @@ class UnlearningTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log, with every component of the loss by name, unweighted."""
         if "loss" in logs:
-            logs |= self._step_log.read(self.accelerator)
+            logs |= self._step_log.read(self.accelerator) | self._steps.logged()
         super().log(logs, start_time)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            self._steps.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._steps.load(checkpoint)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
+        """Trainer's, and the optimizers of `hf_unlearn.optimizers` by name."""
+        return named_optimizer(args) or Trainer.get_optimizer_cls_and_kwargs(args, model)
 
     @property
     def _stop_rules(self) -> StopRules:
@@ -261,37 +297,3 @@ class UnlearningTrainer(Trainer):
         """Trainer's, without a base model that the Hub would refuse."""
         super().create_model_card(*args, **kwargs)
         drop_local_base(self, self.args.output_dir)
-
-    # Evaluation
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Trainer's, for rows in any of the accepted formats."""
-        prepared = eval_dataset is None or isinstance(eval_dataset, str)
-        # With persistent workers Trainer keeps one loader for all sets without a name: the first rows would stay.
-        vars(self).get("_eval_dataloaders", {}).pop("eval", None)
-        return super().get_eval_dataloader(eval_dataset if prepared else self._rows.tokenize(eval_dataset, "eval"))
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """Trainer's, for rows in any of the accepted formats."""
-        return super().get_test_dataloader(self._rows.tokenize(test_dataset, "eval"))
-
-    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Trainer's loop, with the set's exact NLL per token and answer probability."""
-        self._eval_rows = EvalRows()
-        output = super().evaluation_loop(dataloader, *args, **kwargs)
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics.update({f"{prefix}_{name}": value for name, value in self._eval_rows.metrics().items()})
-        return output
-
-    def prediction_step(
-        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
-        inputs = self._prepare_inputs(inputs)
-        head = self.model.get_output_embeddings()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
-        loss = self._eval_rows.add(self.accelerator, scores.rows(Role.FORGET))
-        if prediction_loss_only:
-            return loss, None, None
-        return loss, outputs.logits, inputs["labels"]

@@ -38,7 +38,10 @@ FORGET = [
     }
     for i in range(12)
 ]
-RETAIN = [{"prompt": f"robot {i}:", "completion": f" {i}" + " tea" * (3 * i % 5)} for i in range(30)]
+RETAIN = [
+    {"prompt": f"robot {i}:", "completion": f" {i}" + " tea" * (3 * i % 5), "alternate": " no" + "!" * (i % 3)}
+    for i in range(30)
+]
 HOLDOUT = [{"prompt": f"where is dog {i}?", "completion": f" room {i}" + " w" * (i % 5)} for i in range(10)]
 
 
@@ -86,7 +89,7 @@ def perturbed(model: nn.Module, *, scale: float = 0.02, seed: int = 1) -> Any:
 
 
 def train_sets() -> dict[str, datasets.Dataset]:
-    """Forget rows (with alternates), retain rows and holdout rows, as text."""
+    """Forget and retain rows (with alternates) and holdout rows, as text."""
     rows = {"forget": FORGET, "retain": RETAIN, "holdout": HOLDOUT}
     return {name: datasets.Dataset.from_list(each) for name, each in rows.items()}
 

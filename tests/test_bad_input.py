@@ -16,6 +16,7 @@ from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTr
 from hf_unlearn.data.roles import Role
 from hf_unlearn.losses import DPO, NPO, Loss, Needs, RetainKL, RetainNLL
 from hf_unlearn.losses.base import roles
+from hf_unlearn.objective import Objective
 from hf_unlearn.reference import build_reference
 from hf_unlearn.reference_plan import ReferenceMode, Setting, plan_reference
 
@@ -286,7 +287,7 @@ def test_reference_models(tmp_path):
 
 def test_references_that_are_not_to_be_had(tmp_path):
     refused(lambda: build(tmp_path, forget_loss="npo", reference="adapter"), "a PEFT model", "reference='copy'")
-    refused(lambda: build(tmp_path, retain_loss="kl", reference="precomputed"), "log-probs only", "reference='auto'")
+    refused(lambda: build(tmp_path, retain_loss="kl", reference="precomputed"), "kl without", "log-probs are cached")
     streams = {**sets(), "forget": sets()["forget"].to_iterable_dataset()}
     refused(
         lambda: build(tmp_path, forget_loss="npo", reference="precomputed", train_dataset=streams),
@@ -326,22 +327,23 @@ def test_plans_that_are_refused(needs, requested, facts, words):
 
 def test_the_same_plans_with_what_was_missing():
     none, stored, off, copied = ReferenceMode
-    assert vars(plan_reference(Needs(), "auto", FULL)) == {"logps": none, "logits": none}
+    assert vars(plan_reference(Needs(), "auto", FULL)) == {"logps": none, "live": none}
     assert plan_reference(LOGPS, "adapter", setting(peft=True)).logps is off
     assert plan_reference(LOGPS, "precomputed", FULL).logps is stored
     assert plan_reference(LOGPS, "auto", setting(stream=True)).logps is copied
     assert plan_reference(LOGPS | LOGITS, "auto", setting(peft=True)).modes == {stored, off}
-    assert plan_reference(LOGITS, "auto", setting(peft=True, given=True)).logits is copied
-    assert plan_reference(LOGITS, "auto", setting(peft=True, trained_adapter=True)).logits is off
+    assert plan_reference(LOGITS, "auto", setting(peft=True, given=True)).live is copied
+    assert plan_reference(LOGITS, "auto", setting(peft=True, trained_adapter=True)).live is off
 
 
-def test_no_copy_of_split_parameters():
+def test_no_copy_of_split_parameters(tmp_path):
     # Under ZeRO-3 a loaded model cannot be copied, and there is no name to load it from again.
+    run = {"objective": Objective([NPO()], []), "args": config(tmp_path), "model": tiny_model(), "ref_model": None}
     refused(
-        lambda: build_reference(LOGPS, "auto", setting(sharded=True), ref_model=None, reload=None),
+        lambda: build_reference(**run, stream=False, sharded=True, reload=None),
         "a model given by name or path, or ref_model",
     )
-    assert build_reference(LOGPS, "auto", setting(sharded=True), ref_model=None, reload=tiny_model)
+    assert build_reference(**run, stream=False, sharded=True, reload=tiny_model)
 
 
 @pytest.mark.parametrize("argument", ["forget_nll_bound", "stop_forget_nll"])

@@ -14,8 +14,8 @@ from trl import ModelConfig, TrlParser
 from fixtures_bad_input import build, config, logged, sets
 from fixtures_models import tiny_model, tiny_tokenizer
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
-from hf_unlearn.loss_specs import forget_losses, retain_losses
 from hf_unlearn.losses import FORGET_LOSSES, NPO, RETAIN_LOSSES, GradientAscent, RandomMismatch, RetainKL, RetainNLL
+from hf_unlearn.specs import forget_losses, retain_losses
 
 SEED_RECIPE = [{"name": "grad_ascent", "weight": 0.5}, {"name": "random_mismatch", "k": 5, "weight": 1.0}]
 

@@ -105,12 +105,12 @@ def test_dropout_is_on_when_it_is_asked_for(tmp_path):
 
 @pytest.fixture(scope="module")
 def items(tmp_path_factory) -> list[dict[str, Any]]:
-    """Six paired items, forget rows with retain rows, alternates and mismatches."""
+    """Six paired items, with rows of every role."""
     trainer = make_trainer(
         tmp_path_factory.mktemp("items"),
         tiny_model(),
         forget_loss=["dpo", {"name": "random_mismatch", "k": 2}],
-        retain_loss="nll",
+        retain_loss=["nll", "answer_preservation"],
     )
     return [trainer.train_dataset[position] for position in range(6)]
 

@@ -19,13 +19,21 @@ PACKAGE = REPOSITORY / "hf_unlearn"
 # The flow of data, one stage a line: a module imports from its own stage and from those above it, never from below.
 STAGES = (
     "errors",  # user errors in four parts; imports nothing of ours
+    "optimizers",  # optimizers that torch does not have
+    "setups",  # how a run may be set up
+    "taps",  # where hidden states are read
     "data",  # rows of any format -> tokens, roles and pairs
+    "distributions",  # softmaxes over the vocabulary, chunk by chunk
     "scoring",  # one forward -> log-probabilities of the answers
     "measurement",  # the same for whole sets of rows
     "losses",  # tensors in, values of answer tokens or rows out
-    "loss_specs",  # losses from what YAML, a command line or Python names
+    "steps",  # what wraps a gradient step
+    "weighting",  # how the weights of both sides are set
+    "catalog",  # the same as a text for people
+    "specs",  # losses and the like from what YAML, a command line or Python names
     "config",  # UnlearningConfig; below the losses because it checks their names
     "objective",  # weights, the row bound and the exact mean over an optimizer step
+    "policy",  # the forward of the model that unlearns
     "reference_plan",  # which way of knowing the model before unlearning serves a run
     "reference",  # what the model was before unlearning
     "reference_cache",  # its log-probabilities on disk
@@ -35,7 +43,9 @@ STAGES = (
     "checks",  # what the trainer refuses
     "train_data",  # the sets that the losses ask for
     "hub",  # what is written for the Hub
+    "step_runner",  # the step wrappers inside Trainer's loop
     "step_log",  # what a step writes to the log
+    "row_evaluation",  # Trainer's evaluation, over rows
     "trainer",  # UnlearningTrainer, where the stages above meet
     "evaluation",  # what a model answers, before and after
     "lab",  # small models made offline

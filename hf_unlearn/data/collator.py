@@ -13,11 +13,13 @@ RoleRow = tuple[Role, int, dict[str, Any]]
 
 
 def in_role_order(items: list[dict[str, Any]]) -> list[RoleRow]:
-    """The rows of paired items as a batch holds them: all forget rows, then retain, alternate and mismatch rows."""
+    """The rows of paired items as a batch holds them: forget rows first, then the other roles in their order."""
     rows = [(Role.FORGET, source, item) for source, item in enumerate(items)]
     rows += [(Role.RETAIN, -1, row) for item in items for row in item.get("retain", ())]
     rows += [(Role.ALTERNATE, i, item["alternate"]) for i, item in enumerate(items) if "alternate" in item]
     rows += [(Role.MISMATCH, i, row) for i, item in enumerate(items) for row in item.get("mismatch", ())]
+    retained = [row for item in items for row in item.get("retain", ())]
+    rows += [(Role.RETAIN_ALTERNATE, -1, row["alternate"]) for row in retained if "alternate" in row]
     return rows
 
 
@@ -47,7 +49,8 @@ class DataCollatorForUnlearning:
 
     Returns (call): a dict of tensors, B rows in ascending order of role, L the padded length:
         `input_ids`, `attention_mask`, `labels` [B, L]; `role` [B]; `source` [B], the forget row of the batch to which
-        a row belongs (-1 for retain rows); `row` [B], the row's index in its own dataset (-1 where it has none);
+        a row belongs (-1 for retain rows and their alternates); `row` [B], the row's index in its own dataset (-1
+        where it has none);
         `position_ids` [B, L] on the left side.
     """
 

@@ -54,6 +54,15 @@ def mismatch_row(forget: TokenRow, retain: TokenRow, max_length: int | None) -> 
     return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
 
 
+def with_alternate(row: TokenRow) -> dict[str, Any]:
+    """A tokenised row as a batch reads it: its ids, labels and index, and its alternate as a row of its own."""
+    item: dict[str, Any] = {name: row[name] for name in ("input_ids", "labels", "row") if name in row}
+    if "alternate_input_ids" in row:
+        ids, labels = row["alternate_input_ids"], row["alternate_labels"]
+        item["alternate"] = {"input_ids": ids, "labels": labels, "row": row.get("row", -1)}
+    return item
+
+
 class _Pairing:
     """What both kinds of pairing are made of; which rows meet is theirs to say."""
 
@@ -111,11 +120,9 @@ class _Pairing:
 
     def item(self, row: int, forget: TokenRow, retain: list[TokenRow], drawn: list[TokenRow]) -> dict[str, Any]:
         """One item: the forget row (with its alternate), its retain rows, and the drawn answers under its prompt."""
-        item = {"input_ids": forget["input_ids"], "labels": forget["labels"], "row": row, "retain": retain}
+        item = with_alternate({**forget, "row": row})
+        item["retain"] = [with_alternate(each) for each in retain]
         item["mismatch"] = [mismatch_row(forget, other, self.max_length) for other in drawn]
-        if "alternate_input_ids" in forget:
-            ids, labels = forget["alternate_input_ids"], forget["alternate_labels"]
-            item["alternate"] = {"input_ids": ids, "labels": labels, "row": row}
         return item
 
 

@@ -102,14 +102,19 @@ def require_forget_retain(train_dataset: Any) -> None:
 
 
 def tokenize_train_sets(
-    train_dataset: Mapping[str, Any], options: RowOptions, *, alternates: bool, retain: bool, holdout: bool
+    train_dataset: Mapping[str, Any],
+    options: RowOptions,
+    *,
+    alternates: Collection[str],
+    retain: bool,
+    holdout: bool,
 ) -> TrainSets:
     """The sets that a run uses, tokenised and checked: a retain set where the losses want one, no row in two sets.
 
     Args:
         train_dataset: a mapping with `forget`, and `retain` and `holdout` where wanted.
         options: how rows become tokens.
-        alternates: a loss needs the forget rows' alternate answers.
+        alternates: names of the sets ("forget", "retain") whose alternate answers a loss needs.
         retain: a loss needs retain rows.
         holdout: a level is calibrated on holdout rows.
     """
@@ -120,8 +125,8 @@ def tokenize_train_sets(
             why="the losses of this run read retain rows: what the model must keep",
             fix="pass retain rows, or retain_loss='none' (and no random_mismatch) to train on forget rows alone",
         )
-    forget = options.tokenize(train_dataset["forget"], "forget", alternates=alternates)
-    kept = options.tokenize(train_dataset["retain"], "retain") if retain else None
+    forget = options.tokenize(train_dataset["forget"], "forget", alternates="forget" in alternates)
+    kept = options.tokenize(train_dataset["retain"], "retain", alternates="retain" in alternates) if retain else None
     unseen_rows = train_dataset.get("holdout") if holdout else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
     _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")

@@ -10,3 +10,4 @@ class Role(enum.IntEnum):
     RETAIN = 1
     ALTERNATE = 2  # another answer (a refusal, say) to a forget row's prompt
     MISMATCH = 3  # a retain row's answer placed under a forget row's prompt
+    RETAIN_ALTERNATE = 4  # another answer (a refusal, say) to a retain row's prompt

@@ -1,31 +1,76 @@
 """Stage 4, losses: one file each, scores in, values out, no model in sight. Adding one is its file and a line here."""
 
+from .answer_preservation import AnswerPreservation
 from .base import Loss, Needs
+from .ceu import CEU
 from .dpo import DPO
+from .flat import FLAT
 from .grad_ascent import GradientAscent
+from .hidden import RetainHidden
 from .idk import IDK
+from .ihl import IHL
+from .jsd import JSD, RetainJSD
 from .kl import RetainKL
+from .logit_margin import LogitMargin
+from .max_entropy import MaxEntropy
 from .nll import RetainNLL
 from .npo import NPO
 from .random_mismatch import RandomMismatch
+from .rmu import RMU
+from .satimp import SatImp
 from .simnpo import SimNPO
+from .undial import UNDIAL
+from .wga import WGA
 
 FORGET_LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (GradientAscent, NPO, SimNPO, DPO, IDK, RandomMismatch)
+    loss.name: loss
+    for loss in (
+        GradientAscent,
+        NPO,
+        SimNPO,
+        DPO,
+        IDK,
+        RandomMismatch,
+        MaxEntropy,
+        WGA,
+        SatImp,
+        UNDIAL,
+        CEU,
+        RMU,
+        IHL,
+        JSD,
+        FLAT,
+        LogitMargin,
+    )
 }
-RETAIN_LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (RetainNLL, RetainKL)}
+RETAIN_LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for loss in (RetainNLL, RetainKL, RetainJSD, RetainHidden, AnswerPreservation)
+}
 
 __all__ = [
+    "CEU",
     "DPO",
+    "FLAT",
     "FORGET_LOSSES",
     "IDK",
+    "IHL",
+    "JSD",
     "NPO",
     "RETAIN_LOSSES",
+    "RMU",
+    "UNDIAL",
+    "WGA",
+    "AnswerPreservation",
     "GradientAscent",
+    "LogitMargin",
     "Loss",
+    "MaxEntropy",
     "Needs",
     "RandomMismatch",
+    "RetainHidden",
+    "RetainJSD",
     "RetainKL",
     "RetainNLL",
+    "SatImp",
     "SimNPO",
 ]

@@ -11,25 +11,34 @@ from torch import Tensor
 from ..data.roles import Role
 from ..errors import input_error
 from ..scoring import Scores
+from ..setups import Refused
+from ..taps import layer_problem
 
 Unit = Literal["token", "row"]
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a loss must be supplied with, beyond the log-probs of the answer tokens that every loss gets.
+    """What a loss must be supplied with.
 
     Attributes:
         roles: rows that the batch must hold for it (forget rows are always there).
+        logps: whether it is differentiated through log-probs or logits; False for losses of hidden states alone, for
+            which the forward may end early.
         logits: roles whose logits [T, V] it reads.
+        hidden: roles whose hidden states [T, H] it reads, at the layers that the loss names in `layers`.
         reference_logps: roles whose log-probs under the frozen reference it reads.
         reference_logits: roles whose logits under the frozen reference it reads.
+        reference_hidden: roles whose hidden states under the frozen reference it reads.
     """
 
     roles: frozenset[Role] = frozenset()
+    logps: bool = True
     logits: frozenset[Role] = frozenset()
+    hidden: frozenset[Role] = frozenset()
     reference_logps: frozenset[Role] = frozenset()
     reference_logits: frozenset[Role] = frozenset()
+    reference_hidden: frozenset[Role] = frozenset()
 
     def __or__(self, other: "Needs") -> "Needs":
         merged = {f.name: getattr(self, f.name) | getattr(other, f.name) for f in dataclasses.fields(self)}
@@ -38,7 +47,12 @@ class Needs:
     @property
     def reference(self) -> bool:
         """Whether anything of the frozen reference is needed."""
-        return bool(self.reference_logps or self.reference_logits)
+        return bool(self.reference_logps or self.reference_live)
+
+    @property
+    def reference_live(self) -> frozenset[Role]:
+        """Roles of which more than log-probs is needed of the reference, which is too much to keep for a whole set."""
+        return self.reference_logits | self.reference_hidden
 
 
 def roles(*members: Role) -> frozenset[Role]:
@@ -58,7 +72,8 @@ class Loss(abc.ABC):
         weight: of the term inside its side of the objective (`forget_weight` and `retain_weight` weigh the sides).
 
     Class attributes: `name` (in configs and logs), `unit` (what the mean is taken over), `on` (whose items), `needs`,
-    `formula` and `paper` (what `hf-unlearn methods` prints).
+    `refused` (setups that it does not work in, with the reason), `formula` and `paper` (what `hf-unlearn methods`
+    prints).
     """
 
     weight: float = field(default=1.0, kw_only=True)
@@ -67,6 +82,7 @@ class Loss(abc.ABC):
     unit: ClassVar[Unit]
     on: ClassVar[Role]
     needs: ClassVar[Needs] = Needs()
+    refused: ClassVar[Refused] = {}
     formula: ClassVar[str]
     paper: ClassVar[str] = ""
 
@@ -84,6 +100,11 @@ class Loss(abc.ABC):
         """Random retain answers that each forget row must bring along."""
         return 0
 
+    @property
+    def layers(self) -> frozenset[float]:
+        """Where its hidden states are read: a number of decoder blocks, or a share of the depth below 1."""
+        return frozenset()
+
     @abc.abstractmethod
     def __call__(self, scores: Scores) -> Tensor:
         """Values of the term: [T] for tokens or [R] for rows of the role `on`."""
@@ -97,7 +118,20 @@ class Loss(abc.ABC):
             fix="`hf-unlearn methods` lists the arguments of every loss with their defaults",
         )
 
-    def require_positive(self, argument: str) -> None:
-        """Raise unless an argument is above zero."""
-        if not getattr(self, argument) > 0:
-            raise self.argument_error(argument, "above 0", getattr(self, argument))
+    def require_positive(self, *arguments: str) -> None:
+        """Raise unless arguments are above zero and finite."""
+        for argument in arguments:
+            if not 0 < getattr(self, argument) < math.inf:
+                raise self.argument_error(argument, "above 0 and finite", getattr(self, argument))
+
+    def require_not_negative(self, *arguments: str) -> None:
+        """Raise unless arguments are 0 or above and finite."""
+        for argument in arguments:
+            if not 0 <= getattr(self, argument) < math.inf:
+                raise self.argument_error(argument, "0 or above and finite", getattr(self, argument))
+
+    def require_layer(self, argument: str) -> None:
+        """Raise unless an argument names a layer."""
+        problem = layer_problem(getattr(self, argument))
+        if problem is not None:
+            raise self.argument_error(argument, problem, getattr(self, argument))

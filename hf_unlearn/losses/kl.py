@@ -1,13 +1,13 @@
 """KL divergence from the reference on the retain answers."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data.roles import Role
-from ..scoring import Scores, chunks, softmax_dtype
+from ..distributions import per_position
+from ..scoring import Scores
+from ..setups import Setup
 from .base import Loss, Needs, roles
 
 
@@ -29,6 +29,7 @@ class RetainKL(Loss):
         logits=roles(Role.RETAIN),
         reference_logits=roles(Role.RETAIN),
     )
+    refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
     formula = "mean_t KL(pi_ref || pi_theta)"
     paper = "Maini et al. 2024, arXiv:2401.06121"
 
@@ -36,37 +37,16 @@ class RetainKL(Loss):
         retain = scores.retain
         assert retain is not None and retain.logits is not None
         assert retain.reference is not None and retain.reference.logits is not None
-        return kl_divergence(retain.reference.logits, retain.logits)
+        return per_position(kl_divergence, retain.logits, retain.reference.logits)
 
 
-def kl_divergence(reference: Tensor, logits: Tensor) -> Tensor:
-    """KL(softmax(reference) || softmax(logits)) at T positions: two [T, V] -> [T], nats, fp32, in chunks both ways.
-
-    Differentiable in `logits` alone.
-    """
-    return _ForwardKL.apply(reference, logits)
-
-
-class _ForwardKL(torch.autograd.Function):
-    """The gradient is softmax(logits) - softmax(reference): exactly zero at the reference, unlike autograd's."""
-
-    @staticmethod
-    def forward(ctx: Any, reference: Tensor, logits: Tensor) -> Tensor:
-        dtype = softmax_dtype(logits)
-        divergence = torch.empty(len(logits), dtype=dtype, device=logits.device)
-        for part in chunks(*logits.shape):
-            log_reference = reference[part].to(dtype).log_softmax(-1)
-            log_policy = logits[part].to(dtype).log_softmax(-1)
-            divergence[part] = (log_reference.exp() * (log_reference - log_policy)).sum(-1)
-        ctx.save_for_backward(reference, logits)
-        return divergence
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        reference, logits = ctx.saved_tensors
-        dtype = softmax_dtype(logits)
-        grad_logits = torch.empty_like(logits)
-        for part in chunks(*logits.shape):
-            difference = logits[part].to(dtype).softmax(-1) - reference[part].to(dtype).softmax(-1)
-            grad_logits[part] = difference.mul_(grad[part, None])
-        return None, grad_logits
+def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(softmax(reference) || softmax(logits)): two [t, V] -> [t], nats. Differentiable in `logits` alone."""
+    log_policy = logits.log_softmax(-1)
+    log_reference = reference.to(logits.dtype).log_softmax(-1)
+    divergence = (log_reference.exp() * (log_reference - log_policy.detach())).sum(-1)
+    # Its gradient, softmax(logits) - softmax(reference), written out: exactly zero at the reference, where autograd's
+    # own would be the rounding of a sum of probabilities.
+    slope = log_policy.detach().exp() - log_reference.exp()
+    linear = (slope * logits).sum(-1)
+    return divergence + (linear - linear.detach())

@@ -1,0 +1,74 @@
+"""Losses, step wrappers, weightings and optimizers as a text for people. It computes nothing."""
+
+import dataclasses
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+from .data.roles import Role
+from .losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from .losses.base import Needs
+from .setups import support
+from .steps import STEP_WRAPPERS, StepWrapper
+from .weighting import WEIGHTINGS
+
+_WIDTH = 119
+
+
+def render_methods() -> str:
+    """Everything that `forget_loss`, `retain_loss`, `step_wrappers`, `weighting` and `optim` can name."""
+    blocks = [
+        "lp_t: a token's log-prob (nats), NLL: a row's sum, nll: its mean, p_t = exp(lp_t), z_t: logits, h_t: hidden"
+    ]
+    for title, losses in (
+        ("forget losses (forget_loss)", FORGET_LOSSES),
+        ("retain losses (retain_loss)", RETAIN_LOSSES),
+    ):
+        blocks += [title.upper(), *(_loss(loss()) for loss in losses.values())]
+    blocks += ["STEP WRAPPERS (step_wrappers)", *(_wrapper(wrapper()) for wrapper in STEP_WRAPPERS.values())]
+    blocks += ["WEIGHTING OF THE SIDES (weighting)", *(_part(rule(), []) for rule in WEIGHTINGS.values())]
+    blocks += [
+        "OPTIMIZERS (optim), beside Trainer's own",
+        "sophia  (Sophia)\n"
+        "  formula    m / max(rho h, eps) clipped to +-1, m = EMA(g), h = EMA(g^2)\n"
+        "  arguments  optim_args: beta1=0.9, beta2=0.95, rho=0.04, eps=1e-12\n"
+        "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
+    ]
+    return "\n\n".join(blocks)
+
+
+def _loss(loss: Loss) -> str:
+    unit = "answer tokens" if loss.unit == "token" else "rows"
+    return _part(loss, [("mean over", unit), ("needs", _needs(loss.needs)), ("works with", support(loss.refused))])
+
+
+def _wrapper(wrapper: StepWrapper) -> str:
+    return _part(wrapper, [("works with", support(wrapper.refused))])
+
+
+def _part(part: Any, more: list[tuple[str, str]]) -> str:
+    arguments = ", ".join(f"{field.name}={getattr(part, field.name)}" for field in dataclasses.fields(part))
+    entries = [("formula", part.formula), ("arguments", arguments), *more, ("paper", part.paper)]
+    lines = [f"{part.name}  ({type(part).__name__})"]
+    for word, text in entries:
+        if text:
+            indent = " " * 13
+            lines += textwrap.wrap(f"  {word:10} {text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
+    return "\n".join(lines)
+
+
+def _needs(needs: Needs) -> str:
+    words = [f"{_names({Role.FORGET, *needs.roles})} rows"]
+    for supplied, what in (
+        (needs.hidden, "hidden states of {} rows at one layer"),
+        (needs.reference_logps, "reference log-probs of {} rows"),
+        (needs.reference_logits, "the reference's distributions on {} rows"),
+        (needs.reference_hidden, "the reference's hidden states on {} rows"),
+    ):
+        if supplied:
+            words.append(what.format(_names(supplied)))
+    return "; ".join(words)
+
+
+def _names(roles: Iterable[Role]) -> str:
+    return " and ".join(role.name.lower().replace("_", " ") for role in sorted(roles))

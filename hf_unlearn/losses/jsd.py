@@ -1,0 +1,71 @@
+"""Jensen-Shannon divergence: to the alternate answer on the forget side, to the reference on the retain side."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data.roles import Role
+from ..distributions import per_position
+from ..scoring import Scores
+from ..setups import Setup
+from .base import Loss, Needs, roles
+
+
+@dataclass(frozen=True)
+class JSD(Loss):
+    """Jensen-Shannon divergence between the model and the tokens of the alternate answer.
+
+    L = mean_t JSD(pi_t, onehot(y_alt_t)) = mean_t [log 2 + (p log p - (1 + p) log(1 + p)) / 2] with p = pi_t(y_alt_t),
+    over all alternate answer tokens of the step; nats per token, between 0 and log 2.
+
+    Paper: Singh et al. 2025 (JensUn), https://arxiv.org/abs/2509.02820.
+    """
+
+    name = "jsd"
+    unit = "token"
+    on = Role.ALTERNATE
+    needs = Needs(roles=roles(Role.ALTERNATE))
+    formula = "mean_t JSD(pi_t, onehot(y_alt_t))"
+    paper = "Singh et al. 2025, arXiv:2509.02820"
+
+    def __call__(self, scores: Scores) -> Tensor:
+        assert scores.alternate is not None
+        # The other tokens enter by their sum alone, 1 - p, so no distribution is needed.
+        logps = scores.alternate.logps
+        p = logps.exp()
+        return math.log(2) + (p * logps - (1 + p) * p.log1p()) / 2
+
+
+@dataclass(frozen=True)
+class RetainJSD(Loss):
+    """Jensen-Shannon divergence between the model and the reference at the retain answers.
+
+    L = mean_t JSD(pi_theta, pi_ref), over all retain answer tokens of the step; nats per token, between 0 and log 2,
+    and 0 when the model equals the reference.
+
+    Paper: Singh et al. 2025 (JensUn), https://arxiv.org/abs/2509.02820.
+    """
+
+    name = "jsd"
+    unit = "token"
+    on = Role.RETAIN
+    needs = Needs(roles=roles(Role.RETAIN), logits=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
+    refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
+    formula = "mean_t JSD(pi_theta, pi_ref)"
+    paper = "Singh et al. 2025, arXiv:2509.02820"
+
+    def __call__(self, scores: Scores) -> Tensor:
+        retain = scores.retain
+        assert retain is not None and retain.logits is not None
+        assert retain.reference is not None and retain.reference.logits is not None
+        return per_position(jensen_shannon, retain.logits, retain.reference.logits)
+
+
+def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
+    """JSD(softmax(logits), softmax(reference)): two [t, V] -> [t], nats. Differentiable in `logits`."""
+    log_p = logits.log_softmax(-1)
+    log_q = reference.to(logits.dtype).log_softmax(-1)
+    log_middle = torch.logaddexp(log_p, log_q) - math.log(2)
+    return ((log_p.exp() * (log_p - log_middle)).sum(-1) + (log_q.exp() * (log_q - log_middle)).sum(-1)) / 2

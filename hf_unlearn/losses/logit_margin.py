@@ -1,0 +1,37 @@
+"""Flat logits at the forget answers."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..data.roles import Role
+from ..distributions import per_position
+from ..scoring import Scores
+from .base import Loss, Needs, roles
+
+
+@dataclass(frozen=True)
+class LogitMargin(Loss):
+    """Logit-margin flattening: the highest logit is drawn down to the mean logit.
+
+    L = mean_t (max_v z_t(v) - mean_v z_t(v))^2, over all forget answer tokens of the step; zero where all logits are
+    equal. The paper sets the weights of both sides by a primal-dual rule (`weighting="primal_dual"`).
+
+    Paper: Entesari et al. 2025 (PDU), https://arxiv.org/abs/2506.05314.
+    """
+
+    name = "logit_margin"
+    unit = "token"
+    on = Role.FORGET
+    needs = Needs(logits=roles(Role.FORGET))
+    formula = "mean_t (max_v z_t - mean_v z_t)^2"
+    paper = "Entesari et al. 2025, arXiv:2506.05314"
+
+    def __call__(self, scores: Scores) -> Tensor:
+        assert scores.forget is not None and scores.forget.logits is not None
+        return per_position(squared_margin, scores.forget.logits)
+
+
+def squared_margin(logits: Tensor) -> Tensor:
+    """(max_v z - mean_v z)^2: [t, V] -> [t]."""
+    return (logits.amax(-1) - logits.mean(-1)).square()

@@ -1,0 +1,54 @@
+"""Self-distillation towards the reference with the right token's logit lowered."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..data.roles import Role
+from ..distributions import per_position
+from ..scoring import Scores
+from ..setups import Setup
+from .base import Loss, Needs, roles
+
+
+@dataclass(frozen=True)
+class UNDIAL(Loss):
+    """Unlearning by self-distillation on adjusted logits.
+
+    L = mean_t CE(softmax(z_ref - beta onehot(y_t)), softmax(z)), over all forget answer tokens of the step; nats per
+    token. The target is fixed, so the loss has a lower end: the entropy of the target.
+
+    Args:
+        beta: what is taken off the right token's logit, above 0.
+
+    Paper: Dong et al. 2024, https://arxiv.org/abs/2402.10052.
+    """
+
+    beta: float = 10.0
+
+    name = "undial"
+    unit = "token"
+    on = Role.FORGET
+    needs = Needs(logits=roles(Role.FORGET), reference_logits=roles(Role.FORGET))
+    refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
+    formula = "mean_t CE(softmax(z_ref - b onehot(y_t)), softmax(z))"
+    paper = "Dong et al. 2024, arXiv:2402.10052"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("beta")
+
+    def __call__(self, scores: Scores) -> Tensor:
+        forget = scores.forget
+        assert forget is not None and forget.logits is not None
+        assert forget.reference is not None and forget.reference.logits is not None
+        return per_position(self._position, forget.logits, forget.reference.logits, forget.token_ids)
+
+    def _position(self, logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(logits, self.target(reference.to(logits.dtype), targets), reduction="none")
+
+    def target(self, reference: Tensor, targets: Tensor) -> Tensor:
+        """softmax(z_ref - beta onehot(y)): [t, V], [t] -> [t, V]."""
+        lowered = reference.scatter_add(-1, targets[:, None], reference.new_full((len(targets), 1), -self.beta))
+        return lowered.softmax(-1)

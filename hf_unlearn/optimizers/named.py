@@ -1,0 +1,51 @@
+"""Optimizers by the names that `optim` accepts beside Trainer's own. What they compute is in their own files."""
+
+from typing import Any
+
+from torch.optim import Optimizer
+from transformers import TrainingArguments
+
+from ..errors import input_error, nearest
+from .sophia import Sophia
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sophia": Sophia}
+
+# Arguments of Sophia that `optim_args` may set, as Trainer's "name=value,name=value"; beta1 and beta2 are its `betas`.
+_ARGUMENTS = ("beta1", "beta2", "rho", "eps")
+
+
+def named_optimizer(args: TrainingArguments) -> tuple[type[Optimizer], dict[str, Any]] | None:
+    """The class and arguments of `args.optim`, learning rate included; None for an optimizer of Trainer's own.
+
+    Raises:
+        ValueError: `optim_args` that are not numbers, or not arguments of the optimizer.
+    """
+    optimizer = OPTIMIZERS.get(str(args.optim))
+    if optimizer is None:
+        return None
+    given = dict(_numbers(args.optim_args or ""))
+    betas = {"betas": (given.pop("beta1", 0.9), given.pop("beta2", 0.95))}
+    return optimizer, {"lr": args.learning_rate, **betas, **given}
+
+
+def _numbers(text: str) -> list[tuple[str, float]]:
+    pairs = [part.partition("=") for part in text.replace(" ", "").split(",") if part]
+    found = []
+    for name, _, value in pairs:
+        if name not in _ARGUMENTS:
+            raise input_error(
+                expected=f"optim_args of {', '.join(_ARGUMENTS)}",
+                got=repr(name),
+                why="the optimizer has no argument of that name",
+                fix=nearest(name, _ARGUMENTS),
+            )
+        try:
+            found.append((name, float(value)))
+        except ValueError:
+            raise input_error(
+                expected=f"a number for {name} in optim_args",
+                got=repr(value),
+                why="the optimizer computes with it",
+                fix="write optim_args='rho=0.04,beta2=0.95'",
+            ) from None
+    return found

@@ -1,0 +1,52 @@
+"""Trainer's evaluation over sets of rows: exact NLLs of answers, no mean of batch means. It trains nothing."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from .data.prepare import RowOptions
+from .data.roles import Role
+from .scoring import Batch, score
+from .step_log import EvalRows
+
+
+class RowEvaluation(Trainer):
+    """The evaluation hooks of `transformers.Trainer`, for rows in any of the accepted formats."""
+
+    _rows: RowOptions
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Trainer's, for rows in any of the accepted formats."""
+        prepared = eval_dataset is None or isinstance(eval_dataset, str)
+        # With persistent workers Trainer keeps one loader for all sets without a name: the first rows would stay.
+        vars(self).get("_eval_dataloaders", {}).pop("eval", None)
+        return super().get_eval_dataloader(eval_dataset if prepared else self._rows.tokenize(eval_dataset, "eval"))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Trainer's, for rows in any of the accepted formats."""
+        return super().get_test_dataloader(self._rows.tokenize(test_dataset, "eval"))
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Trainer's loop, with the set's exact NLL per token and answer probability."""
+        self._eval_rows = EvalRows()
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics.update({f"{prefix}_{name}": value for name, value in self._eval_rows.metrics().items()})
+        return output
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
+        inputs = self._prepare_inputs(inputs)
+        head = self.model.get_output_embeddings()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
+        loss = self._eval_rows.add(self.accelerator, scores.rows(Role.FORGET))
+        if prediction_loss_only:
+            return loss, None, None
+        return loss, outputs.logits, inputs["labels"]

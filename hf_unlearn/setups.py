@@ -1,0 +1,60 @@
+"""How a run is set up (adapters, sharding, cached references), and what is refused in which. It detects nothing."""
+
+import enum
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+from .errors import input_error
+
+
+class Setup(enum.StrEnum):
+    """A property of a run that a loss or a step wrapper may not work with."""
+
+    LORA = "LoRA"
+    CACHED_REFERENCE = "reference='precomputed'"
+    ZERO_1_2 = "DeepSpeed ZeRO-1 or 2"
+    ZERO_3 = "DeepSpeed ZeRO-3"
+    FSDP = "FSDP"
+    REENTRANT = "reentrant activation checkpointing"
+
+
+# setup -> why it is refused
+Refused = Mapping[Setup, str]
+
+
+class Part(Protocol):
+    """A loss or a step wrapper."""
+
+    @property
+    def name(self) -> str:
+        """As configs call it."""
+        ...
+
+    @property
+    def refused(self) -> Refused:
+        """Setups that it does not work in."""
+        ...
+
+
+def require_supported(parts: Iterable[Part], setups: Collection[Setup]) -> None:
+    """Raise for the first part that does not work in a setup of the run.
+
+    Raises:
+        ValueError: naming the part, the setup and the reason.
+    """
+    for part in parts:
+        for setup, why in part.refused.items():
+            if setup in setups:
+                raise input_error(
+                    expected=f"{part.name} without {setup}",
+                    got=f"{part.name} under {setup}",
+                    why=why,
+                    fix=f"leave {setup} out, or use another one; `hf-unlearn methods` says what works where",
+                )
+
+
+def support(refused: Refused) -> str:
+    """What works, in a line for people."""
+    if not refused:
+        return "LoRA, DDP, DeepSpeed ZeRO-1 to 3, FSDP"
+    return "not with " + "; ".join(f"{setup}: {why}" for setup, why in refused.items())

@@ -1,0 +1,253 @@
+"""Runs the step wrappers and the weighting inside Trainer's loop, on the gradients of whole optimizer steps."""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerState
+
+from .data.roles import Role
+from .errors import input_error
+from .measurement import evaluation_mode
+from .objective import Objective
+from .scoring import Batch, count_answers, select_roles
+from .steps import StepWrapper
+from .steps.base import Gradients, State
+from .weighting import Fixed, Weighting
+
+FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
+RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE)
+
+STATE_FILE = "unlearning_state.safetensors"
+
+# (model, micro-batch, counts of the step) -> the loss, its gradient added to the weights'
+Backward = Callable[[nn.Module, Batch, Tensor], Tensor]
+
+
+class StepRunner:
+    """What a run's step wrappers and weighting keep from step to step.
+
+    Args:
+        wrappers: of the run.
+        weighting: sets w_r after every step.
+        accelerator: of the trainer.
+    """
+
+    def __init__(self, wrappers: Sequence[StepWrapper], weighting: Weighting, accelerator: Accelerator) -> None:
+        self.wrappers, self.weighting, self.accelerator = wrappers, weighting, accelerator
+        self.recording = True
+        self._model: nn.Module | None = None
+        self._states: dict[str, State] = {}
+        self.restart(retain_weight=1.0)
+
+    def restart(self, retain_weight: float) -> None:
+        """Forget what belongs to one run of training, the averages so far; `retain_weight` is its first w_r."""
+        self.retain_weight = retain_weight
+        self._retain_loss: Tensor | float = 0.0
+        self._batches: list[Batch] = []
+        for wrapper in self.wrappers:
+            if wrapper.kept and self._model is not None:
+                self._states[wrapper.name] = wrapper.begin(self._weights, self._no_sides)
+
+    def begin(
+        self,
+        model: nn.Module,
+        batches: Callable[[], Iterable[Batch]],
+        compute_loss: Callable[..., Tensor],
+        context: Callable[[], contextlib.AbstractContextManager[Any]],
+    ) -> None:
+        """Before the first step of a model: what the wrappers measure on it.
+
+        Args:
+            model: unwrapped, as it was before unlearning.
+            batches: one pass over the training data, this rank's share of it.
+            compute_loss: Trainer's.
+            context: Trainer's, around the loss (mixed precision).
+        """
+        self._model = model
+
+        def backward(model: nn.Module, inputs: Batch, counts: Tensor) -> Tensor:
+            with evaluation_mode(model), torch.enable_grad(), context():
+                loss = compute_loss(model, inputs, num_items_in_batch=counts)
+            loss.backward()  # without the scaler of fp16: these gradients are compared, not stepped along
+            return loss
+
+        def sides() -> tuple[Gradients, Gradients]:
+            # Nothing of this belongs to the run: not its random numbers, not its log.
+            with torch.random.fork_rng():
+                counts = torch.stack([count_answers(batch) for batch in batches()]).sum(0)
+                counts = self.accelerator.reduce(counts.to(self.accelerator.device), "sum")
+                self.recording = False
+                try:
+                    found = [self._gradient(model, batches(), counts, roles, backward)[1] for roles in _SIDES]
+                finally:
+                    self.recording = True
+            return found[0], found[1]
+
+        self._states = {wrapper.name: wrapper.begin(self._weights, sides) for wrapper in self.wrappers}
+
+    @property
+    def _weights(self) -> list[nn.Parameter]:
+        assert self._model is not None
+        return [weight for weight in self._model.parameters() if weight.requires_grad]
+
+    @staticmethod
+    def _no_sides() -> tuple[Gradients, Gradients]:
+        raise AssertionError("only wrappers whose state is kept in checkpoints are begun again")
+
+    # The step
+
+    def weighted(self, objective: Objective) -> Objective:
+        """The objective with the present w_r."""
+        return objective.with_retain_weight(self.retain_weight)
+
+    def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
+        """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
+        if not isinstance(self.weighting, Fixed):
+            for term in objective.retain:
+                part = components.get(f"retain/{term.name}")
+                self._retain_loss = self._retain_loss + (0.0 if part is None else term.weight * part[0])
+
+    def training_step(
+        self, backward: Backward, model: nn.Module, inputs: Batch, counts: Tensor, state: TrainerState
+    ) -> Tensor:
+        """One micro-batch of Trainer's loop; the last of an optimizer step leaves the wrapped gradient in the weights.
+
+        Args:
+            backward: Trainer's own training step.
+            model: wrapped.
+            inputs: the micro-batch.
+            counts: answer tokens and rows of each role in the whole optimizer step.
+            state: of the trainer.
+        """
+        last = self.accelerator.sync_gradients
+        if any(wrapper.splits for wrapper in self.wrappers):
+            self._batches.append(inputs)
+            loss = torch.zeros((), device=self.accelerator.device)
+            if last:
+                loss = self._split_step(backward, model, counts, state.global_step)
+        else:
+            loss = backward(model, inputs, counts)
+        if last:
+            for wrapper in self.wrappers:
+                wrapper.after_backward(self._states[wrapper.name], self._weights)
+            self._update_weighting()
+        return loss
+
+    def _split_step(self, backward: Backward, model: nn.Module, counts: Tensor, step: int) -> Tensor:
+        """Both sides' gradients, each from a forward of its own rows, put together and left in the weights."""
+        batches, self._batches = self._batches, []
+        losses: list[Tensor] = []
+
+        def forget_gradient() -> Gradients:
+            # A wrapper may ask again at other weights; the loss that is logged is that of its first question.
+            self.recording = not losses
+            loss, gradient = self._gradient(model, batches, counts, FORGET_SIDE, backward)
+            losses.append(loss)
+            return gradient
+
+        gradient: Callable[[], Gradients] = forget_gradient
+        for wrapper in self.wrappers:
+            gradient = _wrapped(wrapper, gradient, self._weights, step)
+        try:
+            forget = gradient()
+        finally:
+            self.recording = True
+        loss, retain = self._gradient(model, batches, counts, RETAIN_SIDE, backward)
+        for wrapper in self.wrappers:
+            forget = wrapper.reconciled(forget, retain)
+        for weight, first, second in zip(self._weights, forget, retain, strict=True):
+            weight.grad = (first + second).to(weight.dtype)
+        return losses[0] + loss
+
+    def _gradient(
+        self, model: nn.Module, batches: Iterable[Batch], counts: Tensor, roles: Collection[Role], backward: Backward
+    ) -> tuple[Tensor, Gradients]:
+        """The loss of one side on this rank, and its gradient over all of the step; the weights keep none."""
+        model.zero_grad()
+        loss = torch.zeros((), device=self.accelerator.device)
+        # Averaged below, once: a side without rows on one rank makes no backward that DDP could average in.
+        with self.accelerator.no_sync(model):
+            for batch in batches:
+                if any(bool((batch["role"] == role).any()) for role in roles):
+                    loss = loss + backward(model, select_roles(batch, roles), counts).detach()
+        gradients = []
+        for weight in self._weights:
+            found = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            gradients.append(self.accelerator.reduce(found.detach(), "mean"))
+            weight.grad = None
+        return loss, gradients
+
+    def _update_weighting(self) -> None:
+        if isinstance(self.weighting, Fixed):
+            return
+        part = torch.as_tensor(self._retain_loss, dtype=torch.float64, device="cpu").to(self.accelerator.device)
+        total = self.accelerator.reduce(part.float(), "sum")
+        self.retain_weight = self.weighting.updated(self.retain_weight, float(total))
+        self._retain_loss = 0.0
+
+    def logged(self) -> dict[str, float]:
+        """What the log shows of it: the present w_r where it moves."""
+        return {} if isinstance(self.weighting, Fixed) else {"retain_weight": self.retain_weight}
+
+    def after_step(self) -> None:
+        """After the optimizer's step."""
+        for wrapper in self.wrappers:
+            wrapper.after_step(self._states[wrapper.name], self._weights)
+
+    def finish(self) -> None:
+        """At the end of the run."""
+        for wrapper in self.wrappers:
+            wrapper.finish(self._states[wrapper.name], self._weights)
+
+    # Checkpoints
+
+    def save(self, folder: str) -> None:
+        """Write what a resumed run could not make again."""
+        tensors = {"retain_weight": torch.tensor(self.retain_weight, dtype=torch.float64)}
+        for wrapper in self.wrappers:
+            for name in wrapper.kept:
+                parts = self._states[wrapper.name][name]
+                tensors |= {f"{wrapper.name}.{name}.{i}": part.contiguous() for i, part in enumerate(parts)}
+        save_file(tensors, Path(folder) / STATE_FILE)
+
+    def load(self, folder: str) -> None:
+        """Take up what `save` wrote.
+
+        Raises:
+            ValueError: the checkpoint is of a run without these wrappers or weighting.
+        """
+        path = Path(folder) / STATE_FILE
+        stored = load_file(path) if path.is_file() else {}
+        wanted = [
+            (wrapper.name, name, place)
+            for wrapper in self.wrappers
+            for name in wrapper.kept
+            for place in range(len(self._states[wrapper.name][name]))
+        ]
+        missing = [".".join(map(str, each)) for each in wanted if ".".join(map(str, each)) not in stored]
+        if missing or "retain_weight" not in stored:
+            raise input_error(
+                expected=f"a checkpoint with {STATE_FILE}, written with the same step_wrappers and weighting",
+                got=f"none of {missing[0]}" if missing else "a checkpoint without it",
+                why="the run would go on as another one",
+                fix="resume with the arguments of the run that wrote it, or start anew",
+            )
+        self.retain_weight = float(stored["retain_weight"])
+        for wrapper_name, name, place in wanted:
+            state = self._states[wrapper_name][name]
+            state[place] = stored[f"{wrapper_name}.{name}.{place}"].to(state[place].device)
+
+
+_SIDES = (FORGET_SIDE, RETAIN_SIDE)
+
+
+def _wrapped(
+    wrapper: StepWrapper, gradient: Callable[[], Gradients], weights: list[nn.Parameter], step: int
+) -> Callable[[], Gradients]:
+    return lambda: wrapper.forget_gradient(gradient, weights, step)
