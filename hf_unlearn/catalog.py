@@ -20,11 +20,8 @@ def render_methods() -> str:
     blocks = [
         "lp_t: a token's log-prob (nats), NLL: a row's sum, nll: its mean, p_t = exp(lp_t), z_t: logits, h_t: hidden"
     ]
-    for title, losses in (
-        ("forget losses (forget_loss)", FORGET_LOSSES),
-        ("retain losses (retain_loss)", RETAIN_LOSSES),
-    ):
-        blocks += [title.upper(), *(_loss(loss()) for loss in losses.values())]
+    blocks += ["FORGET LOSSES (forget_loss)", *(_loss(loss()) for loss in FORGET_LOSSES.values())]
+    blocks += ["RETAIN LOSSES (retain_loss)", *(_loss(loss()) for loss in RETAIN_LOSSES.values())]
     blocks += ["STEP WRAPPERS (step_wrappers)", *(_wrapper(wrapper()) for wrapper in STEP_WRAPPERS.values())]
     blocks += ["WEIGHTING OF THE SIDES (weighting)", *(_part(rule(), []) for rule in WEIGHTINGS.values())]
     blocks += [

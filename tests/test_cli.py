@@ -36,29 +36,34 @@ def test_the_command_is_declared():
     assert getattr(importlib.import_module(module), name) is main
 
 
-def test_methods_lists_every_loss(capsys):
+def test_methods_lists_everything_that_a_config_can_name(capsys):
     assert main(["methods"]) == 0
-    blocks = capsys.readouterr().out.split("\n\n")
-    titles = [block for block in blocks if block.startswith(("FORGET LOSSES", "RETAIN LOSSES"))]
-    assert len(titles) == 2
-    losses = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values()]
-    assert len(blocks) == len(titles) + len(losses) > 8
-    for loss in losses:
-        (block,) = [block for block in blocks if block.startswith(f"{loss.name}  ({loss.__name__},")]
-        lines = dict(line.split(maxsplit=1) for line in block.splitlines()[1:])
-        assert lines.keys() == {"formula", "arguments", "needs", "paper"}
-        assert (lines["formula"], lines["paper"]) == (loss.formula, loss.paper)
-        for argument, default in vars(loss()).items():
-            assert f"{argument}={default}" in lines["arguments"].split(", ")
+    blocks = capsys.readouterr().out.rstrip().split("\n\n")
+    wrapped = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *STEP_WRAPPERS.values()]
+    parts = [*wrapped, *WEIGHTINGS.values()]
+    headings = ["FORGET LOSSES", "RETAIN LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
+    assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
+    for heading in headings:
+        assert len([block for block in blocks if block.startswith(heading)]) == 1
+    for part in parts:
+        texts = [" ".join(b.split()) for b in blocks if b.startswith(f"{part.name}  ({part.__name__})")]
+        assert len(texts) == 1
+        assert f"formula {part.formula}" in texts[0] and (not part.paper or f"paper {part.paper}" in texts[0])
+        for argument, default in vars(part()).items():
+            assert f"{argument}={default}" in texts[0]
+        if part in wrapped:
+            assert [why for why in part.refused.values() if why not in texts[0]] == []
 
 
 def test_methods_on_a_loss_worked_out_by_hand(capsys):
     main(["methods"])
     assert (
-        "npo  (NPO, mean over rows)\n"
+        "npo  (NPO)\n"
         "  formula    (2/b) softplus(-b (NLL - NLL_ref))\n"
         "  arguments  weight=1.0, beta=0.1\n"
-        "  needs      forget rows; reference log-probs of forget\n"
+        "  mean over  rows\n"
+        "  needs      forget rows; reference log-probs of forget rows\n"
+        "  works with LoRA, DDP, DeepSpeed ZeRO-1 to 3, FSDP\n"
         "  paper      Zhang et al. 2024, arXiv:2404.05868"
     ) in capsys.readouterr().out
 
