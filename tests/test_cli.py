@@ -12,6 +12,9 @@ import pytest
 from hf_unlearn.cli import VERBS, main
 from hf_unlearn.lab import load_lab, render_lab
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.optimizers.named import OPTIMIZERS
+from hf_unlearn.steps import STEP_WRAPPERS
+from hf_unlearn.weighting import WEIGHTINGS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
