@@ -1,20 +1,25 @@
-"""Time of an unlearning step against a plain Trainer step on the same concatenated tokens, paired in one run.
+"""Time and peak memory of an unlearning step against a plain Trainer step on the same concatenated tokens.
 
     python benchmarks/step_time.py --steps 30 --output benchmarks/results/step_time_cpu.json
 
-Both trainers see the same rows in the same batches, and take turns step by step, so that a machine that slows down
-slows both. A step is all that Trainer does for one optimizer step: read and pad the batch, forward, backward,
-clipping, optimizer. Ratios are medians over the pairs; CPU time is the process's own, and is what to quote on a shared
-machine. `--profile METHOD` prints where the time goes.
+Both trainers see the same rows in the same batches (alternates and mismatches too), and take turns step by step, so
+that a machine that slows down slows both. A step is all that Trainer does for one optimizer step: read and pad the
+batch, forward, backward, clipping, optimizer. Ratios are medians over the pairs; CPU time is the process's own, and is
+what to quote on a shared machine. Peak memory is what a process's resident set (on a GPU: the allocated memory) rises
+above its level before the first step, optimizer state and frozen copy included, each trainer in a process of its own.
+`--profile METHOD` prints where the time goes.
 """
 
 import argparse
 import json
+import multiprocessing
 import platform
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +30,61 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
 
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from hf_unlearn.data.collator import in_role_order
+from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.steps import STEP_WRAPPERS
 
-# name -> (forget loss, retain loss, LoRA, the ratio that is asked of it)
-METHODS: dict[str, tuple[str, str, bool, float]] = {
-    "grad_ascent + nll": ("grad_ascent", "nll", False, 1.05),
-    "simnpo + nll": ("simnpo", "nll", False, 1.05),
-    "npo (cached reference) + nll": ("npo", "nll", False, 1.05),
-    "npo (cached reference) + nll, LoRA": ("npo", "nll", True, 1.05),
-    "npo + kl (adapter off), LoRA": ("npo", "kl", True, 1.45),
-    "npo + kl (frozen copy)": ("npo", "kl", False, 1.45),
-}
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared with plain Trainer, and the ratio of step times that is asked of it, if any."""
+
+    forget_loss: str
+    retain_loss: str = "nll"
+    lora: bool = False
+    asked: float | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def all_methods() -> dict[str, Method]:
+    """The pairs with a time that is asked of them, then every other loss, wrapper and weighting on a common base."""
+    methods = {
+        "grad_ascent + nll": Method("grad_ascent", asked=1.05),
+        "simnpo + nll": Method("simnpo", asked=1.05),
+        "npo (cached reference) + nll": Method("npo", asked=1.05),
+        "npo (cached reference) + nll, LoRA": Method("npo", lora=True, asked=1.05),
+        "npo + kl (adapter off), LoRA": Method("npo", "kl", lora=True, asked=1.45),
+        "npo + kl (frozen copy)": Method("npo", "kl", asked=1.45),
+    }
+    covered = {method.forget_loss for method in methods.values()}
+    for name in FORGET_LOSSES:
+        if name not in covered:
+            partner = "hidden" if name == "rmu" else "nll"
+            methods[f"{name} + {partner}"] = Method(name, partner)
+    methods["rmu + hidden, no bound (forward ends early)"] = Method(
+        "rmu", "hidden", arguments={"forget_nll_bound": None}
+    )
+    for name in RETAIN_LOSSES:
+        if name not in ("nll", "kl", "hidden"):
+            methods[f"simnpo + {name}"] = Method("simnpo", name)
+    for name in STEP_WRAPPERS:
+        methods[f"simnpo + nll, {name}"] = Method("simnpo", arguments={"step_wrappers": name})
+    methods["simnpo + nll, primal_dual"] = Method("simnpo", arguments={"weighting": "primal_dual"})
+    methods["simnpo + nll, sophia"] = Method("simnpo", arguments={"optim": "sophia"})
+    return methods
+
+
+METHODS = all_methods()
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -77,7 +124,10 @@ def make_rows(args: argparse.Namespace, count: int, seed: int) -> datasets.Datas
     for length in generator.integers(args.shortest, args.longest + 1, count).tolist():
         ids = generator.integers(3, args.vocabulary, length).tolist()
         prompt = length // 3
-        rows.append({"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]})
+        row = {"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]}
+        # As long as the answer, so that a loss that reads it costs what such rows cost.
+        other = ids[:prompt] + generator.integers(3, args.vocabulary, length - prompt).tolist()
+        rows.append(row | {"alternate_input_ids": other, "alternate_labels": [-100] * prompt + other[prompt:]})
     return datasets.Dataset.from_list(rows)
 
 
@@ -97,6 +147,7 @@ def training_arguments(kind: Callable[..., Any], folder: str, batch: int, **more
 
 def steps_of(trainer: Trainer) -> Iterator[None]:
     """Each `next` is one optimizer step, as Trainer's loop does it."""
+    trainer.remove_callback(PrinterCallback)  # its lines would cut through the table
     trainer.train()  # one step: wraps the model, makes the optimizer, computes cached references
     model, optimizer = trainer.model_wrapped, trainer.optimizer
     loader = trainer.get_train_dataloader()
@@ -109,13 +160,13 @@ def steps_of(trainer: Trainer) -> Iterator[None]:
             trainer.callback_handler.on_pre_optimizer_step(trainer.args, trainer.state, trainer.control)
             optimizer.step()
             model.zero_grad()
+            trainer.callback_handler.on_step_end(trainer.args, trainer.state, trainer.control)
             yield
 
 
 def build_pair(args: argparse.Namespace, method: str, folder: str) -> tuple[Trainer, Trainer]:
     """The unlearning trainer, and plain Trainer on the very rows of its batches."""
-    forget_loss, retain_loss, lora, _ = METHODS[method]
-    count = args.batch * 8
+    chosen, count = METHODS[method], args.batch * 8
     tokenizer = make_tokenizer(args.vocabulary)
     ours = UnlearningTrainer(
         model=make_model(args, lora=False),
@@ -123,22 +174,22 @@ def build_pair(args: argparse.Namespace, method: str, folder: str) -> tuple[Trai
             UnlearningConfig,
             folder,
             args.batch,
-            forget_loss=forget_loss,
-            retain_loss=retain_loss,
+            forget_loss=chosen.forget_loss,
+            retain_loss=chosen.retain_loss,
             reference_cache_dir=folder,
+            **chosen.arguments,
         ),
         train_dataset={"forget": make_rows(args, count, 1), "retain": make_rows(args, count, 2)},
         processing_class=tokenizer,
-        peft_config=lora_config() if lora else None,
+        peft_config=lora_config() if chosen.lora else None,
     )
     flat = []
     for start in range(0, count, args.batch):
-        items = [ours.train_dataset[i] for i in range(start, start + args.batch)]
-        flat += items + [row for item in items for row in item["retain"]]
+        flat += [row for _, _, row in in_role_order([ours.train_dataset[i] for i in range(start, start + args.batch)])]
     rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in flat]
     plain = Trainer(
-        model=make_model(args, lora),
-        args=training_arguments(TrainingArguments, folder, 2 * args.batch),
+        model=make_model(args, chosen.lora),
+        args=training_arguments(TrainingArguments, folder, len(rows) * args.batch // count),
         train_dataset=datasets.Dataset.from_list(rows),
         data_collator=transformers.DataCollatorForSeq2Seq(tokenizer),
     )
@@ -165,12 +216,40 @@ def measure(args: argparse.Namespace, method: str) -> dict[str, Any]:
             first, second = (ours, plain) if turn % 2 else (plain, ours)
             times = {id(first): timed(first), id(second): timed(second)}
             pairs.append((times[id(ours)], times[id(plain)]))
-    figures: dict[str, Any] = {"method": method, "asked": METHODS[method][3], "pairs": len(pairs)}
+    figures: dict[str, Any] = {"method": method, "asked": METHODS[method].asked, "pairs": len(pairs)}
     for i, clock in enumerate(("wall", "cpu")):
         figures[f"{clock}_ms"] = 1000 * statistics.median(a[i] for a, _ in pairs)
         figures[f"plain_{clock}_ms"] = 1000 * statistics.median(b[i] for _, b in pairs)
         figures[f"{clock}_ratio"] = statistics.median(a[i] / b[i] for a, b in pairs)
     return figures
+
+
+def peak_memory(args: argparse.Namespace, method: str) -> dict[str, float]:
+    """Megabytes that the first steps of both trainers take above what was there before them."""
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+    figures = {}
+    for place, name in enumerate(("memory_mb", "plain_memory_mb")):
+        with context.Pool(1) as pool:
+            figures[name] = pool.apply(_memory_of_steps, (args, method, place))
+    return figures | {"memory_ratio": figures["memory_mb"] / figures["plain_memory_mb"]}
+
+
+def _memory_of_steps(args: argparse.Namespace, method: str, place: int) -> float:
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_pair(args, method, folder)[place]
+        before = torch.cuda.memory_allocated() / 2**20 if torch.cuda.is_available() else _resident_mb()
+        steps = steps_of(trainer)
+        for _ in range(3):
+            next(steps)
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20 - before
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def print_profile(args: argparse.Namespace, method: str) -> None:
@@ -205,17 +284,20 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
+    datasets.disable_progress_bars()
     if args.profile:
         print_profile(args, args.profile)
         return
-    print(f"{'method':38} {'ms':>8} {'plain':>8} {'ratio':>7} {'cpu ratio':>9} {'asked':>6}")
+    print(f"{'method':44} {'ms':>8} {'plain':>8} {'ratio':>7} {'cpu ratio':>9} {'asked':>6} {'MB':>7} {'plain':>7}")
+    # Memory first: a forked process begins with what its parent has, and the parent has run nothing yet.
+    memory = {method: peak_memory(args, method) for method in args.methods}
     results = []
     for method in args.methods:
-        row = measure(args, method)
+        row = memory[method] | measure(args, method)
         results.append(row)
         print(
-            f"{method:38} {row['wall_ms']:8.1f} {row['plain_wall_ms']:8.1f} {row['wall_ratio']:7.3f} "
-            f"{row['cpu_ratio']:9.3f} {row['asked']:6.2f}",
+            f"{method:44} {row['wall_ms']:8.1f} {row['plain_wall_ms']:8.1f} {row['wall_ratio']:7.3f} "
+            f"{row['cpu_ratio']:9.3f} {row['asked'] or '':>6} {row['memory_mb']:7.0f} {row['plain_memory_mb']:7.0f}",
             flush=True,
         )
     if args.output:

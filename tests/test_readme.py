@@ -9,6 +9,7 @@ from transformers import DataCollatorForSeq2Seq
 from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.lab import load_lab
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.steps import STEP_WRAPPERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,7 +19,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["five lines", "composition"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["five lines", "composition", "wrappers"])
 def test_python_blocks_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
@@ -67,16 +68,18 @@ def test_the_drop_in_diff_changes_three_things():
     ]
 
 
-def test_the_table_has_every_loss_with_its_defaults():
-    for name, loss in {**FORGET_LOSSES, **RETAIN_LOSSES}.items():
-        arguments = ", ".join(f"{field}={value}" for field, value in vars(loss()).items() if field != "weight")
-        assert re.search(rf"^\| `{name}`[^|]*\| `{loss.__name__}\({re.escape(arguments)}\)` \|", README, re.MULTILINE)
-        formula = loss.formula.replace("||", r"\|\|")
-        assert f"| {formula} |" in README
+def test_the_tables_have_every_loss_and_wrapper_with_its_defaults():
+    for part in (*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *STEP_WRAPPERS.values()):
+        arguments = ", ".join(f"{field}={value!r}" for field, value in vars(part()).items() if field != "weight")
+        row = rf"^\| `{part.name}`[^|]*\| `{part.__name__}\({re.escape(arguments)}\)` \|"
+        assert re.search(row, README, re.MULTILINE), part.__name__
+        formula = part.formula.replace("|", r"\|")
+        assert f"| {formula} |" in README, part.__name__
 
 
 def test_the_tree_names_every_module():
     tree = README.split("## The package")[1]
     package = ROOT / "hf_unlearn"
-    for path in [*package.glob("*.py"), *(package / "data").glob("*.py"), *(package / "evaluation").glob("*.py")]:
+    folders = (package / name for name in ("data", "evaluation", "optimizers", "steps"))
+    for path in [*package.glob("*.py"), *(path for folder in folders for path in folder.glob("*.py"))]:
         assert path.name == "__init__.py" or path.name in tree, path.name
