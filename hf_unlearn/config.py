@@ -109,6 +109,10 @@ class UnlearningConfig(TrainingArguments):
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "False shows divergence in the logs."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between logs."})
+    # A plain string, because the command line would offer the members of Trainer's enumeration alone.
+    optim: str = field(
+        default=TrainingArguments.optim, metadata={"help": "The optimizer: one of Trainer's names, or sophia."}
+    )
     greater_is_better: bool | None = field(
         default=None,
         metadata={"help": "Of metric_for_best_model; by default a low NLL is good, but a forget set's is bad."},
@@ -119,7 +123,7 @@ class UnlearningConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = _better_when_greater(self.metric_for_best_model)
-        requested: str = vars(self)["optim"]
+        requested = self.optim
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         super().__post_init__()
