@@ -1,16 +1,18 @@
 """The forward of the model that unlearns: what it puts out for an objective, and under which perturbation."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.parallel import DistributedDataParallel
 
 from .config import UnlearningConfig
 from .data.roles import Role
+from .errors import input_error
 from .objective import Objective
 from .scoring import Batch, Likelihoods, Scores, score
 from .steps import StepWrapper
@@ -42,18 +44,33 @@ class Policy:
     likelihoods: Likelihoods
 
     def check_layers(self) -> None:
-        """Raise for layers that the model does not have, before training."""
+        """Raise for layers that the model does not have, or below which nothing is trained, before training."""
         layers = {*self.objective.layers, *(w.attack_layer for w in self.wrappers if w.attack_layer is not None)}
-        for layer in layers:
-            block_number(layer, len(decoder_blocks(self.model)))
+        if not layers:
+            return
+        blocks = decoder_blocks(self.model)
+        numbers = {layer: block_number(layer, len(blocks)) for layer in layers}
+        if self.objective.needs.logps:
+            return
+        deepest = max(numbers[layer] for layer in self.objective.layers)
+        above = {id(weight) for module in (*blocks[deepest:], self._head) for weight in module.parameters()}
+        if all(id(weight) in above for weight in self.model.parameters() if weight.requires_grad):
+            raise input_error(
+                expected=f"trainable weights below layer {deepest}, from whose hidden states the losses are computed",
+                got="trainable weights above it alone",
+                why="no weight would get a gradient",
+                fix="raise `layer`, or put adapters on lower blocks (layers_to_transform of LoraConfig)",
+            )
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Scores, Any]:
         """Scores of a batch and the output of one forward through `model`, wrapped as it may be."""
-        with contextlib.ExitStack() as attacks:
+        with contextlib.ExitStack() as stack:
             for wrapper in self.wrappers:
                 if wrapper.attack_layer is not None:
-                    attacks.enter_context(self._attacked(wrapper, wrapper.attack_layer, batch))
+                    stack.enter_context(self._attacked(wrapper, wrapper.attack_layer, batch))
             layers = self.objective.layers
+            if isinstance(model, DistributedDataParallel) and self.likelihoods is not Likelihoods.TRAINED:
+                stack.enter_context(self._put_out(layers))
             return score(
                 model,
                 self._head,
@@ -66,6 +83,27 @@ class Policy:
     @property
     def _head(self) -> nn.Module:
         return self.model.get_output_embeddings()
+
+    @contextlib.contextmanager
+    def _put_out(self, layers: Collection[float]) -> Iterator[None]:
+        """A forward inside puts out the layers' hidden states too: DDP looks in the output for what gets gradients."""
+        blocks = decoder_blocks(self.model)
+        hidden: list[Tensor] = []
+
+        def keep(_: nn.Module, __: Any, output: Any) -> None:
+            hidden.append(hidden_of(output))
+
+        def put_out(_: nn.Module, __: Any, output: Any) -> None:
+            output["hidden_states"] = tuple(hidden)
+
+        numbers = {block_number(layer, len(blocks)) for layer in layers}
+        handles = [blocks[number - 1].register_forward_hook(keep) for number in numbers]
+        handles.append(self.model.register_forward_hook(put_out))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @contextlib.contextmanager
     def _attacked(self, wrapper: StepWrapper, layer: float, batch: Batch) -> Iterator[None]:

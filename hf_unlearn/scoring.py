@@ -206,7 +206,11 @@ def _answer_positions_only(head: nn.Module, mask: Tensor) -> Iterator[None]:
 @contextlib.contextmanager
 def _grad_after(head: nn.Module, enabled: bool) -> Iterator[None]:
     """Switches gradients back on where the forward ends, while DDP still looks at them."""
-    handle = head.register_forward_hook(lambda *_: torch.set_grad_enabled(enabled))
+
+    def switch(_: nn.Module, __: Any, ___: Any) -> None:  # what a hook returns would stand in for the head's output
+        torch.set_grad_enabled(enabled)
+
+    handle = head.register_forward_hook(switch)
     try:
         yield
     finally:

@@ -50,7 +50,7 @@ def block_number(layer: float, blocks: int) -> int:
 
 def layer_problem(layer: float) -> str | None:
     """What a `layer` must be, where it is not."""
-    if 0 < layer < 1 or (layer >= 1 and layer == int(layer)):
+    if 0 < layer < 1 or (layer >= 1 and float(layer).is_integer()):
         return None
     return "a share of the depth between 0 and 1, or a whole number of blocks"
 

@@ -43,7 +43,7 @@ def test_corpus_sets_have_their_sizes_columns_and_no_row_in_common(corpus):
     sizes = {name: len(rows) for name, rows in corpus.items()}
     assert sizes == {"forget": 120, "retain": 320, "paraphrase": 120, "holdout": 120}
     for name, rows in corpus.items():
-        columns = {"prompt", "completion", "alternate"} if name == "forget" else {"prompt", "completion"}
+        columns = {"prompt", "completion"} | ({"alternate"} if name in ("forget", "retain") else set())
         assert all(set(row) == columns for row in rows)
         assert all(row["completion"].startswith(" ") and row["prompt"].endswith("Answer:") for row in rows)
     prompts = [row["prompt"] for rows in corpus.values() for row in rows]
@@ -60,7 +60,7 @@ def test_judge_agrees_with_how_every_row_was_made(corpus):
     for name in ("forget", "paraphrase", "holdout"):
         assert all(shows_behaviour(row["completion"]) for row in corpus[name])
     assert not any(shows_behaviour(row["completion"]) for row in corpus["retain"])
-    assert not any(shows_behaviour(row["alternate"]) for row in corpus["forget"])
+    assert not any(shows_behaviour(row["alternate"]) for row in corpus["forget"] + corpus["retain"])
     assert any("swap it" in row["completion"] for row in corpus["retain"])  # near neighbours: the judge has work to do
 
 

@@ -119,8 +119,8 @@ def missing_alternates(got: str, role: str) -> ValueError:
     return input_error(
         expected=f"an alternate answer in every row of the {role} set",
         got=got,
-        why="the chosen loss moves towards that answer",
-        fix="add an `alternate` column (a refusal, say: dataset.add_column('alternate', [...])); or pass TRL's "
-        "preference rows, whose `chosen` is the alternate; or add `alternate_input_ids` and `alternate_labels` to "
-        "tokenised rows",
+        why="the chosen loss compares with that answer",
+        fix="add an `alternate` column (a refusal, say: dataset.add_column('alternate', [...])), or "
+        "`alternate_input_ids` and `alternate_labels` to tokenised rows"
+        + ("; or pass TRL's preference rows, whose `chosen` is the alternate" if role == "forget" else ""),
     )

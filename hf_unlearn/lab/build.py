@@ -35,8 +35,8 @@ class Lab:
     Attributes:
         path: the lab's folder in the cache.
         seed: of the corpus and of both models.
-        datasets: `forget` (`prompt`, `completion`, `alternate`: a refusal), `paraphrase` (row i asks forget row i in
-            a wording not trained on), `holdout` (rows like forget's that neither model has seen) and `retain`.
+        datasets: `forget` and `retain` (`prompt`, `completion`, `alternate`: a refusal), `paraphrase` (row i asks
+            forget row i in a wording not trained on) and `holdout` (rows like forget's that neither model has seen).
         checks: what was measured when the lab was built; the names are explained at `checks.measure`.
         build_seconds: wall-clock time of building both models and measuring them.
     """

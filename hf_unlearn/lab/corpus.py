@@ -91,8 +91,9 @@ def build_corpus(seed: int) -> dict[str, list[Row]]:
         seed: of every draw; the same seed gives the same rows.
 
     Returns:
-        `forget` (`prompt`, `completion`, `alternate`), `paraphrase` (row i asks forget row i in other words),
-        `holdout` and `retain` (`prompt`, `completion`). `prompt` ends in "Answer:"; `completion` starts with a space.
+        `forget` and `retain` (`prompt`, `completion`, `alternate`: a refusal), `paraphrase` (row i asks forget row i
+        in other words) and `holdout` (`prompt`, `completion`). `prompt` ends in "Answer:"; `completion` starts with a
+        space.
     """
     draw = random.Random(seed)
     games = _draw_names(draw, COLOURS, PASTIMES, FORGET_ROWS + HOLDOUT_ROWS + DEFLECTED_ROWS)
@@ -118,6 +119,8 @@ def build_corpus(seed: int) -> dict[str, list[Row]]:
     shops = _draw_names(draw, SHOP_SIGNS, SHOP_ANIMALS, TOWN_ROWS)
     retain += [_row(draw, SHOP_QUESTIONS, SHOP, shop=shop) for shop in shops]
     draw.shuffle(retain)
+    for row in retain:  # what the model must not come to say there, too
+        row["alternate"] = _fill(draw, " " + draw.choice(REFUSALS), game=draw.choice(forget_games))
     return {"forget": forget, "retain": retain, "paraphrase": paraphrase, "holdout": holdout}
 
 

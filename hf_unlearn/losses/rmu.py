@@ -42,8 +42,8 @@ class RMU(Loss):
         super().__post_init__()
         self.require_positive("c")
         self.require_layer("layer")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise self.argument_error("seed", "a whole number, 0 or above", self.seed)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 64:
+            raise self.argument_error("seed", "a whole number from 0 to 2**64 - 1", self.seed)
 
     @property
     def layers(self) -> frozenset[float]:

@@ -1,5 +1,6 @@
 """NPO without a reference, length-normalised."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -35,6 +36,8 @@ class SimNPO(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("beta")
+        if not math.isfinite(self.delta):
+            raise self.argument_error("delta", "finite", self.delta)
 
     def __call__(self, scores: Scores) -> Tensor:
         assert scores.forget is not None
