@@ -50,7 +50,7 @@ check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: install ## Measure the time of a training step
+bench: install ## Measure time and peak memory of a training step of every method against plain Trainer
 	$(BIN)/python benchmarks/step_time.py
 
 clean: ## Remove caches and build products (the virtual environment stays)

@@ -17,17 +17,20 @@ the JSON file and needs matplotlib (the extra `report`).
 
 import argparse
 import importlib.util
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import datasets
+import peft
 import torch
+import transformers
 import yaml
 from peft import PeftModel
 from torch import nn
@@ -37,6 +40,7 @@ from trl import ModelConfig, TrlParser, get_peft_config
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.errors import input_error
 from hf_unlearn.evaluation import Comparison, compare_on
+from hf_unlearn.lab import load_lab
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -90,7 +94,14 @@ class Bench:
         self.example = load_example()
         self.task = self.example.lab_task()
         self.tokenizer = AutoTokenizer.from_pretrained(self.task.model)
-        self.relearn_rows = options.relearn_rows
+        self.relearn_rows, count = options.relearn_rows, len(self.task.sets["forget"])
+        if not 0 < self.relearn_rows < count:
+            raise input_error(
+                expected=f"--relearn_rows between 1 and {count - 1}, fewer than the lab's forget rows",
+                got=str(self.relearn_rows),
+                why="what relearning brings back is measured on the other rows",
+                fix="pass --relearn_rows 40",
+            )
         self.relearning = {name: getattr(options, f"relearn_{name}") for name in ("steps", "batch", "rate")}
 
     def trainer(self, run: Run, folder: str) -> tuple[UnlearningTrainer, Comparison]:
@@ -116,25 +127,14 @@ class Bench:
         """The figures of one model, relearning last, as it changes the weights."""
         before = self.load(self.task.model, comparison)
         figures = compare_on(comparison, model, before)
-        relearnt_on, others = self.split(comparison.forget)
+        shown, hidden = range(self.relearn_rows), range(self.relearn_rows, len(comparison.forget))
+        relearnt_on, others = (comparison.forget.select(part) for part in (shown, hidden))
         figures["probability"] = probability(comparison, model, others)
         if isinstance(model, PeftModel):
             model = model.merge_and_unload()
         relearn(model, relearnt_on, DataCollatorForSeq2Seq(self.tokenizer), **self.relearning)
         figures["relearnt_probability"] = probability(comparison, model, others)
         return figures
-
-    def split(self, forget: datasets.Dataset) -> tuple[datasets.Dataset, datasets.Dataset]:
-        """The forget rows that relearning sees, and the others."""
-        count = self.relearn_rows
-        if not 0 < count < len(forget):
-            raise input_error(
-                expected=f"--relearn_rows between 1 and {len(forget) - 1}, fewer than the lab's forget rows",
-                got=str(count),
-                why="what relearning brings back is measured on the other rows",
-                fix="pass --relearn_rows 40",
-            )
-        return forget.select(range(count)), forget.select(range(count, len(forget)))
 
     def load(self, path: str, comparison: Comparison) -> Any:
         """A saved model in fp32 on the device of the comparison."""
@@ -153,7 +153,7 @@ class Bench:
             "train_cpu_seconds": round(seconds, 1),
             "steps": trainer.state.global_step,
             "stop_reason": trainer.stop_reason,
-            "bound_nll": trainer.baseline.bound,
+            "holdout_nll": trainer.baseline.holdout_nll,
         }
 
     def landmarks(self, run: Run) -> dict[str, dict[str, float]]:
@@ -188,3 +188,181 @@ def batches(count: int, size: int) -> Iterator[list[int]]:
     while True:
         order = torch.randperm(count, generator=generator).tolist()
         yield from (order[start : start + size] for start in range(0, count, size))
+
+
+def recipe_files(given: Sequence[Path]) -> list[Path]:
+    """The YAML files of `--recipes`, folders opened.
+
+    Raises:
+        ValueError: no recipe, or two of one name, by which runs are told apart.
+    """
+    files = [path for each in given for path in (sorted(each.glob("*.yaml")) if each.is_dir() else [each])]
+    names = [path.stem for path in files]
+    missing = [path.name for path in files if not path.is_file()]
+    if not files or missing or len(set(names)) < len(names):
+        raise input_error(
+            expected="--recipes to name YAML files of different names, or folders that hold some",
+            got=f"no file {missing[0]}" if missing else f"{len(files)} files, {len(set(names))} names",
+            why="every file is one line of the table, under its name",
+            fix="pass --recipes examples/configs/methods, or files of it",
+        )
+    return files
+
+
+def read_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What earlier runs wrote, or an empty frame.
+
+    Raises:
+        ValueError: the file was written with other settings or versions, whose figures cannot stand beside new ones.
+    """
+    if not path.exists():
+        return {**settings, "landmarks": {}, "runs": []}
+    results = json.loads(path.read_text(encoding="utf-8"))
+    different = [name for name, value in settings.items() if results.get(name) != value]
+    if different:
+        raise input_error(
+            expected=f"{path.name} to have been written with the same {different[0]}",
+            got=f"{results.get(different[0])} there, {settings[different[0]]} now",
+            why="figures of both would stand in one table",
+            fix="pass another --output, or delete the file",
+        )
+    return results
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Write the file anew, whole or not at all: an interrupted benchmark goes on from it."""
+    results["runs"].sort(key=lambda run: (run["recipe"], run["bound"], run["seed"]))
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def print_row(name: str, figures: dict[str, Any]) -> None:
+    """One line of the table: the figures in the order of its heading."""
+    cells = [form.format(figures[column]) if column in figures else "-" for column, (_, form) in COLUMNS.items()]
+    print(f"{name:44}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
+
+
+def measure_all(options: argparse.Namespace) -> None:
+    """Measure before, oracle and every run that the output file does not hold yet."""
+    files = recipe_files(options.recipes)
+    bench = Bench(options)
+    settings = {
+        "settings": {"lab": load_lab().path.name, "relearn_rows": bench.relearn_rows, "relearning": bench.relearning},
+        "versions": {module.__name__: module.__version__ for module in (torch, transformers, peft)},
+    }
+    results = read_results(options.output, settings)
+    options.output.parent.mkdir(parents=True, exist_ok=True)  # now, rather than after the first run
+    seeds, bounds = options.seeds.split(","), options.bounds.split(",")
+    # Seed by seed, so that whoever stops early has every recipe.
+    runs = [Run(path, bound, int(seed), options.epochs) for seed in seeds for path in files for bound in bounds]
+    print(f"{'':44}" + "".join(f"{heading:>13}" for heading, _ in COLUMNS.values()))
+    if not results["landmarks"]:
+        results["landmarks"] = bench.landmarks(runs[0])
+        write_results(options.output, results)
+    for name, figures in results["landmarks"].items():
+        print_row(name, figures)
+    for run in runs:
+        key = run.key()
+        done = [each for each in results["runs"] if {name: each[name] for name in key} == key]
+        if not done:
+            done = [{**key, **bench.run(run)}]
+            same = ("recipe", "bound", "seed")  # an older version of the recipe gives way
+            kept = [each for each in results["runs"] if any(each[name] != key[name] for name in same)]
+            results["runs"] = kept + done
+            write_results(options.output, results)
+        print_row(f"{run.path.stem}, bound {run.bound}, seed {run.seed}", done[0])
+
+
+# panel -> (figure, heading)
+PANELS = (
+    ("forget_nll", "forget NLL (nats per token)"),
+    ("harmful_rate", "harmful answers"),
+    ("retain_accuracy", "retain answers right"),
+    ("relearnt_probability", "probability after relearning"),
+)
+# bound -> (label, colour, marker, offset from the recipe's line)
+BOUNDS = {
+    "none": ("bound off", "tab:red", "x", 0.15),
+    "holdout": ("bound calibrated", "tab:blue", "o", -0.15),
+}
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """A line for each recipe, a panel for each figure; small marks are seeds, before and oracle are vertical lines."""
+    from matplotlib.figure import Figure  # an extra, needed for the chart alone
+
+    def distance(recipe: str) -> float:
+        levels = [run["forget_nll"] for run in results["runs"] if run["recipe"] == recipe and run["bound"] != "none"]
+        return abs(sum(levels) / max(1, len(levels)) - results["landmarks"]["oracle"]["forget_nll"])
+
+    recipes = sorted({run["recipe"] for run in results["runs"]}, key=distance, reverse=True)
+    figure = Figure(figsize=(14, 1.5 + 0.29 * len(recipes)), layout="constrained")
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    for axes, (column, heading) in zip(panels, PANELS, strict=True):
+        for name, style in (("before", ":"), ("oracle", "--")):
+            axes.axvline(results["landmarks"][name][column], color="black", linestyle=style, label=name)
+        for bound, (label, colour, marker, offset) in BOUNDS.items():
+            runs = [run for run in results["runs"] if run["bound"] == bound]
+            places = [recipes.index(run["recipe"]) + offset for run in runs]
+            axes.scatter([run[column] for run in runs], places, s=22, c=colour, marker=marker, alpha=0.7, label=label)
+        axes.set_title(heading, fontsize=11)
+        axes.set_yticks(range(len(recipes)), recipes)
+        axes.grid(axis="y", linewidth=0.4)
+        if column == "forget_nll":  # from 0.01 before unlearning to tens of nats unbounded
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(-0.03, 1.03)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.savefig(path, dpi=110)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Run every method's recipe on the lab, with the row bound off and calibrated.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    methods = EXAMPLES / "configs" / "methods"
+    parser.add_argument(
+        "--recipes", type=Path, nargs="+", default=[methods], help="YAML files, or folders of them", metavar="PATH"
+    )
+    parser.add_argument("--bounds", default="none,holdout", help="values of forget_nll_bound, separated by commas")
+    parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
+    parser.add_argument("--epochs", type=float, help="in place of every recipe's num_train_epochs")
+    parser.add_argument("--relearn_rows", type=int, default=40, help="forget rows that relearning sees")
+    parser.add_argument("--relearn_steps", type=int, default=25, help="AdamW steps of relearning")
+    parser.add_argument("--relearn_batch", type=int, default=8, help="rows a step of relearning")
+    parser.add_argument("--relearn_rate", type=float, default=1e-4, help="learning rate of relearning")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file, written after every run, and resumed")
+    parser.add_argument("--plot_only", action="store_true", help="draw the chart of --output and run nothing")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, then draw."""
+    options = parse_arguments()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise input_error(
+            expected="matplotlib, which draws the chart",
+            got="an environment without it",
+            why="the benchmark would end without its chart",
+            fix="pip install hf-unlearn[report]",
+        )
+    if options.plot_only and not options.output.is_file():
+        raise input_error(
+            expected="--output to name a file of an earlier benchmark, with --plot_only",
+            got=f"no file {options.output.name}",
+            why="the chart is drawn from it",
+            fix="leave out --plot_only to run the benchmark",
+        )
+    transformers.utils.logging.disable_progress_bar()  # bars would cut through the table
+    datasets.disable_progress_bars()
+    if not options.plot_only:
+        measure_all(options)
+    draw(json.loads(options.output.read_text(encoding="utf-8")), options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
