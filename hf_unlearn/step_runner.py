@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerState
 
@@ -42,13 +43,14 @@ class StepRunner:
         self.wrappers, self.weighting, self.accelerator = wrappers, weighting, accelerator
         self.recording = True
         self._model: nn.Module | None = None
+        self._reached = torch.zeros(())  # how often each weight got a gradient in a step
         self._states: dict[str, State] = {}
         self.restart(retain_weight=1.0)
 
     def restart(self, retain_weight: float) -> None:
         """Forget what belongs to one run of training, the averages so far; `retain_weight` is its first w_r."""
         self.retain_weight = retain_weight
-        self._retain_loss: Tensor | float = 0.0
+        self._retain_parts: list[Tensor] = []
         self._batches: list[Batch] = []
         for wrapper in self.wrappers:
             if wrapper.kept and self._model is not None:
@@ -104,14 +106,14 @@ class StepRunner:
 
     def weighted(self, objective: Objective) -> Objective:
         """The objective with the present w_r."""
-        return objective.with_retain_weight(self.retain_weight)
+        # What is measured before the first step has the run's own first w_r, which `restart` may not have set yet.
+        return objective.with_retain_weight(self.retain_weight) if self.recording else objective
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
         if not isinstance(self.weighting, Fixed):
-            for term in objective.retain:
-                part = components.get(f"retain/{term.name}")
-                self._retain_loss = self._retain_loss + (0.0 if part is None else term.weight * part[0])
+            found = [(term.weight, components.get(f"retain/{term.name}")) for term in objective.retain]
+            self._retain_parts += [part * part.new_tensor([weight, 1]) for weight, part in found if part is not None]
 
     def training_step(
         self, backward: Backward, model: nn.Module, inputs: Batch, counts: Tensor, state: TrainerState
@@ -142,6 +144,7 @@ class StepRunner:
     def _split_step(self, backward: Backward, model: nn.Module, counts: Tensor, step: int) -> Tensor:
         """Both sides' gradients, each from a forward of its own rows, put together and left in the weights."""
         batches, self._batches = self._batches, []
+        self._reached = torch.zeros(len(self._weights), device=self.accelerator.device)
         losses: list[Tensor] = []
 
         def forget_gradient() -> Gradients:
@@ -161,8 +164,10 @@ class StepRunner:
         loss, retain = self._gradient(model, batches, counts, RETAIN_SIDE, backward)
         for wrapper in self.wrappers:
             forget = wrapper.reconciled(forget, retain)
-        for weight, first, second in zip(self._weights, forget, retain, strict=True):
-            weight.grad = (first + second).to(weight.dtype)
+        reached = self.accelerator.reduce(self._reached, "sum").tolist()
+        for weight, first, second, times in zip(self._weights, forget, retain, reached, strict=True):
+            # What no loss reaches has no gradient, as in a plain step: for a zero, weight decay would move it.
+            weight.grad = (first + second).to(weight.dtype) if times else None
         return losses[0] + loss
 
     def _gradient(
@@ -176,20 +181,24 @@ class StepRunner:
             for batch in batches:
                 if any(bool((batch["role"] == role).any()) for role in roles):
                     loss = loss + backward(model, select_roles(batch, roles), counts).detach()
+        found = torch.tensor([weight.grad is not None for weight in self._weights])
+        self._reached = self._reached + found.to(self._reached)
         gradients = []
         for weight in self._weights:
-            found = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            gradients.append(self.accelerator.reduce(found.detach(), "mean"))
+            own = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            gradients.append(self.accelerator.reduce(own.detach(), "mean"))
             weight.grad = None
         return loss, gradients
 
     def _update_weighting(self) -> None:
         if isinstance(self.weighting, Fixed):
             return
-        part = torch.as_tensor(self._retain_loss, dtype=torch.float64, device="cpu").to(self.accelerator.device)
-        total = self.accelerator.reduce(part.float(), "sum")
-        self.retain_weight = self.weighting.updated(self.retain_weight, float(total))
-        self._retain_loss = 0.0
+        parts, self._retain_parts = self._retain_parts, []
+        part = torch.stack(parts).sum(0) if parts else torch.zeros(2, device=self.accelerator.device)
+        # One type on all ranks, with and without retain rows.
+        loss, share = self.accelerator.reduce(part.float(), "sum").tolist()
+        if share > 0:  # a step without retain rows says nothing of their loss
+            self.retain_weight = self.weighting.updated(self.retain_weight, loss)
 
     def logged(self) -> dict[str, float]:
         """What the log shows of it: the present w_r where it moves."""
@@ -207,6 +216,12 @@ class StepRunner:
 
     # Checkpoints
 
+    @property
+    def _made_with(self) -> dict[str, str]:
+        """What a checkpoint says of the run that wrote it."""
+        names = sorted(wrapper.name for wrapper in self.wrappers)
+        return {"step_wrappers": ", ".join(names) or "none", "weighting": self.weighting.name}
+
     def save(self, folder: str) -> None:
         """Write what a resumed run could not make again."""
         tensors = {"retain_weight": torch.tensor(self.retain_weight, dtype=torch.float64)}
@@ -214,34 +229,39 @@ class StepRunner:
             for name in wrapper.kept:
                 parts = self._states[wrapper.name][name]
                 tensors |= {f"{wrapper.name}.{name}.{i}": part.contiguous() for i, part in enumerate(parts)}
-        save_file(tensors, Path(folder) / STATE_FILE)
+        save_file(tensors, Path(folder) / STATE_FILE, metadata=self._made_with)
 
     def load(self, folder: str) -> None:
         """Take up what `save` wrote.
 
         Raises:
-            ValueError: the checkpoint is of a run without these wrappers or weighting.
+            ValueError: the checkpoint is of a run with other wrappers or another weighting.
         """
         path = Path(folder) / STATE_FILE
-        stored = load_file(path) if path.is_file() else {}
-        wanted = [
-            (wrapper.name, name, place)
-            for wrapper in self.wrappers
-            for name in wrapper.kept
-            for place in range(len(self._states[wrapper.name][name]))
-        ]
-        missing = [".".join(map(str, each)) for each in wanted if ".".join(map(str, each)) not in stored]
-        if missing or "retain_weight" not in stored:
-            raise input_error(
-                expected=f"a checkpoint with {STATE_FILE}, written with the same step_wrappers and weighting",
-                got=f"none of {missing[0]}" if missing else "a checkpoint without it",
-                why="the run would go on as another one",
-                fix="resume with the arguments of the run that wrote it, or start anew",
-            )
-        self.retain_weight = float(stored["retain_weight"])
-        for wrapper_name, name, place in wanted:
-            state = self._states[wrapper_name][name]
-            state[place] = stored[f"{wrapper_name}.{name}.{place}"].to(state[place].device)
+        if not path.is_file():
+            # Trainer's own checkpoints, and those of save_only_model, are of plain runs for all that they tell.
+            self._require_made_with({"step_wrappers": "none", "weighting": Fixed.name})
+            return
+        with safe_open(path, framework="pt") as stored:
+            self._require_made_with(stored.metadata())
+            if not isinstance(self.weighting, Fixed):
+                self.retain_weight = float(stored.get_tensor("retain_weight"))
+            for wrapper in self.wrappers:
+                for name in wrapper.kept:
+                    parts = self._states[wrapper.name][name]
+                    parts[:] = [
+                        stored.get_tensor(f"{wrapper.name}.{name}.{i}").to(part.device) for i, part in enumerate(parts)
+                    ]
+
+    def _require_made_with(self, written: dict[str, str]) -> None:
+        for argument, name in self._made_with.items():
+            if written[argument] != name:
+                raise input_error(
+                    expected=f"a checkpoint of a run with {argument}: {name}",
+                    got=f"one of a run with {argument}: {written[argument]}",
+                    why="the run would go on as another one",
+                    fix="resume with the arguments of the run that wrote it, or start anew from its model",
+                )
 
 
 _SIDES = (FORGET_SIDE, RETAIN_SIDE)

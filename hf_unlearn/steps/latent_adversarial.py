@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..setups import Setup
 from ..taps import layer_problem
-from .base import Attacked, StepWrapper, argument_error
+from .base import WHOLE_GRADIENTS, Attacked, StepWrapper, argument_error
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class LatentAdversarial(StepWrapper):
     layer: float = 0.33
 
     name = "latent_adversarial"
+    refused = {**WHOLE_GRADIENTS, Setup.REENTRANT: "torch cannot differentiate through it by hidden states alone"}
     formula = "L_forget with h + delta, delta = argmin_{||delta_t|| <= eps} NLL of the forget answers"
     paper = "Sheshadri et al. 2024, arXiv:2407.15549"
 
