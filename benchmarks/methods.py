@@ -8,7 +8,7 @@ rows). The figures are those of `hf_unlearn.evaluation.compare_on`, and
 
 - probability: mean over rows of exp(-nll), nll per answer token, on the forget rows that relearning does not use;
 - relearnt probability: the same after full-parameter fine-tuning (AdamW at a constant rate, no weight decay, an
-  adapter merged before) on the first `--relearn_rows` forget rows. What comes back unseen was hidden, not forgotten;
+  adapter merged before) on 40 forget rows, 8 a step. What comes back unseen was hidden, not forgotten;
 - CPU seconds of `train()`, references and bounds measured before the first step included.
 
 A run that the output file holds already, with the same recipe and settings, is not repeated. The chart is drawn beside
@@ -43,6 +43,7 @@ from hf_unlearn.evaluation import Comparison, compare_on
 from hf_unlearn.lab import load_lab
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+RELEARN_ROWS, RELEARN_BATCH = 40, 8  # of the lab's 120 forget rows
 
 # figure -> (heading, how it is written)
 COLUMNS: dict[str, tuple[str, str]] = {
@@ -94,15 +95,7 @@ class Bench:
         self.example = load_example()
         self.task = self.example.lab_task()
         self.tokenizer = AutoTokenizer.from_pretrained(self.task.model)
-        self.relearn_rows, count = options.relearn_rows, len(self.task.sets["forget"])
-        if not 0 < self.relearn_rows < count:
-            raise input_error(
-                expected=f"--relearn_rows between 1 and {count - 1}, fewer than the lab's forget rows",
-                got=str(self.relearn_rows),
-                why="what relearning brings back is measured on the other rows",
-                fix="pass --relearn_rows 40",
-            )
-        self.relearning = {name: getattr(options, f"relearn_{name}") for name in ("steps", "batch", "rate")}
+        self.relearning = {"steps": options.relearn_steps, "batch": RELEARN_BATCH, "rate": options.relearn_rate}
 
     def trainer(self, run: Run, folder: str) -> tuple[UnlearningTrainer, Comparison]:
         """The trainer of a run as examples/harmful.py makes it, writing into a folder, and what it is measured on."""
@@ -127,7 +120,7 @@ class Bench:
         """The figures of one model, relearning last, as it changes the weights."""
         before = self.load(self.task.model, comparison)
         figures = compare_on(comparison, model, before)
-        shown, hidden = range(self.relearn_rows), range(self.relearn_rows, len(comparison.forget))
+        shown, hidden = range(RELEARN_ROWS), range(RELEARN_ROWS, len(comparison.forget))
         relearnt_on, others = (comparison.forget.select(part) for part in (shown, hidden))
         figures["probability"] = probability(comparison, model, others)
         if isinstance(model, PeftModel):
@@ -248,7 +241,7 @@ def measure_all(options: argparse.Namespace) -> None:
     files = recipe_files(options.recipes)
     bench = Bench(options)
     settings = {
-        "settings": {"lab": load_lab().path.name, "relearn_rows": bench.relearn_rows, "relearning": bench.relearning},
+        "settings": {"lab": load_lab().path.name, "relearn_rows": RELEARN_ROWS, "relearning": bench.relearning},
         "versions": {module.__name__: module.__version__ for module in (torch, transformers, peft)},
     }
     results = read_results(options.output, settings)
@@ -281,15 +274,11 @@ PANELS = (
     ("retain_accuracy", "retain answers right"),
     ("relearnt_probability", "probability after relearning"),
 )
-# bound -> (label, colour, marker, offset from the recipe's line)
-BOUNDS = {
-    "none": ("bound off", "tab:red", "x", 0.15),
-    "holdout": ("bound calibrated", "tab:blue", "o", -0.15),
-}
+LABELS = {"none": "bound off", "holdout": "bound calibrated"}
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """A line for each recipe, a panel for each figure; small marks are seeds, before and oracle are vertical lines."""
+    """A line for each recipe, a panel for each figure, a mark for each seed; before and oracle are vertical lines."""
     from matplotlib.figure import Figure  # an extra, needed for the chart alone
 
     def distance(recipe: str) -> float:
@@ -297,15 +286,17 @@ def draw(results: dict[str, Any], path: Path) -> None:
         return abs(sum(levels) / max(1, len(levels)) - results["landmarks"]["oracle"]["forget_nll"])
 
     recipes = sorted({run["recipe"] for run in results["runs"]}, key=distance, reverse=True)
+    bounds = sorted({run["bound"] for run in results["runs"]})
     figure = Figure(figsize=(14, 1.5 + 0.29 * len(recipes)), layout="constrained")
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (column, heading) in zip(panels, PANELS, strict=True):
         for name, style in (("before", ":"), ("oracle", "--")):
             axes.axvline(results["landmarks"][name][column], color="black", linestyle=style, label=name)
-        for bound, (label, colour, marker, offset) in BOUNDS.items():
+        for place, bound in enumerate(bounds):
             runs = [run for run in results["runs"] if run["bound"] == bound]
-            places = [recipes.index(run["recipe"]) + offset for run in runs]
-            axes.scatter([run[column] for run in runs], places, s=22, c=colour, marker=marker, alpha=0.7, label=label)
+            heights = [recipes.index(run["recipe"]) + 0.3 * place - 0.15 for run in runs]
+            label, marker = LABELS.get(bound, f"bound {bound}"), "os^v"[place % 4]
+            axes.scatter([run[column] for run in runs], heights, s=20, alpha=0.6, marker=marker, label=label)
         axes.set_title(heading, fontsize=11)
         axes.set_yticks(range(len(recipes)), recipes)
         axes.grid(axis="y", linewidth=0.4)
@@ -331,9 +322,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--bounds", default="none,holdout", help="values of forget_nll_bound, separated by commas")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
     parser.add_argument("--epochs", type=float, help="in place of every recipe's num_train_epochs")
-    parser.add_argument("--relearn_rows", type=int, default=40, help="forget rows that relearning sees")
     parser.add_argument("--relearn_steps", type=int, default=25, help="AdamW steps of relearning")
-    parser.add_argument("--relearn_batch", type=int, default=8, help="rows a step of relearning")
     parser.add_argument("--relearn_rate", type=float, default=1e-4, help="learning rate of relearning")
     parser.add_argument("--output", type=Path, required=True, help="JSON file, written after every run, and resumed")
     parser.add_argument("--plot_only", action="store_true", help="draw the chart of --output and run nothing")

@@ -119,15 +119,27 @@ class LogWindow(TrainerCallback):
 
 
 class StepEnds(TrainerCallback):
-    """Tells the step wrappers when the optimizer has stepped and when the run has ended.
+    """Tells the step wrappers when a run begins, when the optimizer has stepped and when the run has ended.
+
+    It stands before all other callbacks, which then see the weights as the wrappers leave them.
 
     Args:
+        restart: called when a run begins that is not resumed.
         after_step: called after every optimizer step, before anything is logged, saved or evaluated.
         finish: called at the end of the run.
     """
 
-    def __init__(self, after_step: Callable[[], None], finish: Callable[[], None]) -> None:
-        self.after_step, self.finish = after_step, finish
+    def __init__(
+        self, restart: Callable[[], None], after_step: Callable[[], None], finish: Callable[[], None]
+    ) -> None:
+        self.restart, self.after_step, self.finish = restart, after_step, finish
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A run begins; one that is resumed goes on from what its checkpoint held."""
+        if state.global_step == 0:
+            self.restart()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

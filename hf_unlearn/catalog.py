@@ -1,6 +1,7 @@
 """Losses, step wrappers, weightings and optimizers as a text for people. It computes nothing."""
 
 import dataclasses
+import inspect
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from .data.roles import Role
 from .losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from .losses.base import Needs
+from .optimizers import Sophia
 from .setups import support
 from .steps import STEP_WRAPPERS, StepWrapper
 from .weighting import WEIGHTINGS
@@ -28,10 +30,16 @@ def render_methods() -> str:
         "OPTIMIZERS (optim), beside Trainer's own",
         "sophia  (Sophia)\n"
         "  formula    m / max(rho h, eps) clipped to +-1, m = EMA(g), h = EMA(g^2)\n"
-        "  arguments  optim_args: beta1=0.9, beta2=0.95, rho=0.04, eps=1e-12\n"
+        f"  arguments  optim_args: {_sophia_arguments()}\n"
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
     return "\n\n".join(blocks)
+
+
+def _sophia_arguments() -> str:
+    defaults = {name: each.default for name, each in inspect.signature(Sophia.__init__).parameters.items()}
+    beta1, beta2 = defaults["betas"]
+    return f"beta1={beta1}, beta2={beta2}, rho={defaults['rho']}, eps={defaults['eps']}"
 
 
 def _loss(loss: Loss) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
-from transformers.training_args import OptimizerNames
 
 from .baseline import needs_holdout
 from .config import UnlearningConfig
@@ -19,6 +19,7 @@ from .data.tokenization import check_tokenizer
 from .errors import input_error
 from .scoring import missing_keys, missing_roles
 from .setups import Part, Setup, require_supported
+from .specs import step_wrappers
 from .steps import StepWrapper, WeightAveraging
 
 
@@ -101,6 +102,9 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
             )
 
 
+_SIXTEEN_BITS = (torch.bfloat16, torch.float16)
+
+
 def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, accelerator: Accelerator) -> None:
     """Raise for losses and step wrappers that do not work in the setup of the run, and for what wrappers cannot share.
 
@@ -119,14 +123,16 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, acc
         Setup.ZERO_1_2: stage is not None and stage < 3,
         Setup.ZERO_3: stage == 3,
         Setup.FSDP: getattr(accelerator.state, "fsdp_plugin", None) is not None,
+        Setup.SIXTEEN_BITS: any(p.requires_grad and p.dtype in _SIXTEEN_BITS for p in model.parameters()),
         Setup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
     }
     require_supported(parts, [setup for setup, holds in setups.items() if holds])
     wrappers = [part for part in parts if isinstance(part, StepWrapper)]
-    if wrappers and args.optim in (OptimizerNames.LOMO, OptimizerNames.ADALOMO):
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    if wrappers and (optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")):
         raise input_error(
             expected=f"an optimizer that steps after backward, for {wrappers[0].name}",
-            got=f"optim={str(args.optim)!r}",
+            got=f"optim={optimizer!r}",
             why="it changes each weight as soon as its gradient is there, before any wrapper sees it",
             fix="use optim='adamw_torch', or leave step_wrappers out",
         )
@@ -153,6 +159,14 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
             raise input_error(expected=f"the {name} set with a length", got="a stream", why=why, fix=fix)
     if not sets.stream:
         return
+    for wrapper in step_wrappers(args.step_wrappers):
+        if wrapper.measures:
+            raise input_error(
+                expected=f"sets with a length, for {wrapper.name}",
+                got="a stream",
+                why="it is measured on the whole training set before the first step",
+                fix="pass the sets as datasets.Dataset",
+            )
     by_length = args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
     for name, broken, instead, why in (
         ("dataloader_num_workers", args.dataloader_num_workers > 1, "0 or 1", "each worker would read all rows"),

@@ -58,7 +58,9 @@ class _TokenLogps(torch.autograd.Function):
         return grad_logits, None
 
 
-def per_position(function: PositionFunction, logits: Tensor, *aligned: Tensor) -> Tensor:
+def per_position(
+    function: PositionFunction, logits: Tensor, *aligned: Tensor, slope: PositionFunction | None = None
+) -> Tensor:
     """A value of each position's logits, in chunks both ways: logits [T, V], aligned [T, ...] -> [T], nats, fp32.
 
     The backward pass computes each chunk again, so that neither pass holds an fp32 copy of all logits and nothing is
@@ -69,18 +71,21 @@ def per_position(function: PositionFunction, logits: Tensor, *aligned: Tensor) -
             and of everything in `aligned`.
         logits: [T, V]; the gradient goes to them alone.
         aligned: constants with a row for each position: targets [T], reference logits [T, V].
+        slope: of the same arguments, the derivative by the logits [t, V], where it is known; else autograd's.
     """
-    return _PerPosition.apply(logits, function, *(each.detach() for each in aligned))
+    return _PerPosition.apply(logits, function, slope, *(each.detach() for each in aligned))
 
 
 class _PerPosition(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, function: PositionFunction, *aligned: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, function: PositionFunction, slope: PositionFunction | None, *aligned: Tensor
+    ) -> Tensor:
         values = torch.empty(len(logits), dtype=softmax_dtype(logits), device=logits.device)
         for part in chunks(*logits.shape):
             values[part] = function(logits[part].to(values.dtype), *(each[part] for each in aligned))
         ctx.save_for_backward(logits, *aligned)
-        ctx.function = function
+        ctx.function, ctx.slope = function, slope
         return values
 
     @staticmethod
@@ -88,8 +93,11 @@ class _PerPosition(torch.autograd.Function):
         logits, *aligned = ctx.saved_tensors
         grad_logits = torch.empty_like(logits)
         for part in chunks(*logits.shape):
+            z, constants = logits[part].detach().to(softmax_dtype(logits)), [each[part] for each in aligned]
+            if ctx.slope is not None:
+                grad_logits[part] = ctx.slope(z, *constants) * grad[part, None]
+                continue
             with torch.enable_grad():
-                z = logits[part].detach().to(softmax_dtype(logits)).requires_grad_()
-                values = ctx.function(z, *(each[part] for each in aligned))
+                values = ctx.function(z.requires_grad_(), *constants)
             (grad_logits[part],) = torch.autograd.grad(values, z, grad[part])
-        return grad_logits, None, *(None for _ in aligned)
+        return grad_logits, None, None, *(None for _ in aligned)

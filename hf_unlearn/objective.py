@@ -15,7 +15,8 @@ from .data.roles import Role
 from .errors import input_error
 from .losses.base import Loss, Needs, Unit
 from .scoring import RowScores, Scores
-from .specs import LossSpec, forget_losses, retain_losses
+from .specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
+from .weighting import Fixed
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -131,6 +132,22 @@ def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: 
         args.forget_weight,
         args.retain_weight,
     )
+    weighting = weighting_of(args.weighting)
+    if not objective.retain and not isinstance(weighting, Fixed):
+        raise input_error(
+            expected=f"a retain loss, for weighting={weighting.name!r}, which follows it",
+            got="retain_loss='none'",
+            why="there is no retain loss to set a weight by",
+            fix="pass a retain_loss, or weighting='fixed'",
+        )
+    for wrapper in step_wrappers(args.step_wrappers):
+        if wrapper.reads_retain and not objective.retain:
+            raise input_error(
+                expected=f"a retain loss, for {wrapper.name}",
+                got="retain_loss='none'",
+                why="without a retain gradient it changes nothing",
+                fix="pass a retain_loss, or leave it out",
+            )
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(
@@ -164,10 +181,12 @@ def retuned(
     now = args.to_dict()
     ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
-    if fixed or new.component_names != objective.component_names or new.mismatches != objective.mismatches:
+    same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
+    measured = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.measures]
+    if fixed or measured or same[0] != same[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",
-            got=fixed[0] if fixed else "other losses",
+            got=[*fixed, *(f"{name}, which is measured before" for name in measured), "other losses or layers"][0],
             why="the rows and the reference were prepared for what the trainer was built with",
             fix="search over it with one trainer per value",
         )

@@ -53,7 +53,16 @@ class Policy:
         if self.objective.needs.logps:
             return
         deepest = max(numbers[layer] for layer in self.objective.layers)
+        for wrapper in self.wrappers:
+            if wrapper.attack_layer is not None and numbers[wrapper.attack_layer] > deepest:
+                raise input_error(
+                    expected=f"{wrapper.name} at or below layer {deepest}, the deepest that a loss reads",
+                    got=f"layer {wrapper.attack_layer:g}",
+                    why="no loss would see the perturbation",
+                    fix=f"set its layer to {deepest} or lower",
+                )
         above = {id(weight) for module in (*blocks[deepest:], self._head) for weight in module.parameters()}
+        above -= {id(weight) for weight in self.model.get_input_embeddings().parameters()}  # the head's own, when tied
         if all(id(weight) in above for weight in self.model.parameters() if weight.requires_grad):
             raise input_error(
                 expected=f"trainable weights below layer {deepest}, from whose hidden states the losses are computed",
@@ -69,7 +78,10 @@ class Policy:
                 if wrapper.attack_layer is not None:
                     stack.enter_context(self._attacked(wrapper, wrapper.attack_layer, batch))
             layers = self.objective.layers
-            if isinstance(model, DistributedDataParallel) and self.likelihoods is not Likelihoods.TRAINED:
+            if (
+                isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
+                and self.likelihoods is not Likelihoods.TRAINED
+            ):
                 stack.enter_context(self._put_out(layers))
             return score(
                 model,
@@ -122,7 +134,8 @@ class Policy:
             # Not through DDP: its reducer counts every forward, and no weight gets a gradient here.
             with _added(block, delta * seen):
                 scores, _ = score(self.model, self._head, forget)
-            return -scores.rows(Role.FORGET).logps.mean()
+            # The sum: a mean over many tokens leaves gradients that fp16 cannot hold, and their length is not read.
+            return -scores.rows(Role.FORGET).logps.sum()
 
         size = self.model.get_input_embeddings().weight.new_zeros(()).dtype
         start = torch.zeros(

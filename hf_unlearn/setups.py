@@ -15,6 +15,7 @@ class Setup(enum.StrEnum):
     ZERO_1_2 = "DeepSpeed ZeRO-1 or 2"
     ZERO_3 = "DeepSpeed ZeRO-3"
     FSDP = "FSDP"
+    SIXTEEN_BITS = "trainable weights in 16 bits"
     REENTRANT = "reentrant activation checkpointing"
 
 
@@ -55,6 +56,8 @@ def require_supported(parts: Iterable[Part], setups: Collection[Setup]) -> None:
 
 def support(refused: Refused) -> str:
     """What works, in a line for people."""
-    if not refused:
-        return "LoRA, DDP, DeepSpeed ZeRO-1 to 3, FSDP"
-    return "not with " + "; ".join(f"{setup}: {why}" for setup, why in refused.items())
+    names = {"LoRA": {Setup.LORA}, "DDP": set(), "ZeRO-1 and 2": {Setup.ZERO_1_2}, "ZeRO-3": {Setup.ZERO_3}}
+    works = [name for name, setups in (names | {"FSDP2": {Setup.FSDP}}).items() if not setups & refused.keys()]
+    reasons = dict.fromkeys(refused.values())
+    without = [f"{', '.join(s for s in refused if refused[s] == why)} ({why})" for why in reasons]
+    return ", ".join(works) + ("; not with " + "; ".join(without) if without else "")

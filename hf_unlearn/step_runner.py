@@ -1,6 +1,7 @@
 """Runs the step wrappers and the weighting inside Trainer's loop, on the gradients of whole optimizer steps."""
 
 import contextlib
+import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .errors import input_error
 from .measurement import evaluation_mode
 from .objective import Objective
 from .scoring import Batch, count_answers, select_roles
+from .specs import part_to_dict
 from .steps import StepWrapper
 from .steps.base import Gradients, State
 from .weighting import Fixed, Weighting
@@ -24,37 +26,40 @@ from .weighting import Fixed, Weighting
 FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
 RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE)
 
-STATE_FILE = "unlearning_state.safetensors"
+# In a folder of its own: some loaders take every .safetensors file beside a model for its weights.
+STATE_FILE = "unlearning/state.safetensors"
+_PLAIN = {"step_wrappers": "[]", "weighting": json.dumps(part_to_dict(Fixed()))}
 
 # (model, micro-batch, counts of the step) -> the loss, its gradient added to the weights'
 Backward = Callable[[nn.Module, Batch, Tensor], Tensor]
 
 
 class StepRunner:
-    """What a run's step wrappers and weighting keep from step to step.
+    """What a run's step wrappers and weighting keep from step to step; `retain_weight` is the present w_r."""
 
-    Args:
-        wrappers: of the run.
-        weighting: sets w_r after every step.
-        accelerator: of the trainer.
-    """
-
-    def __init__(self, wrappers: Sequence[StepWrapper], weighting: Weighting, accelerator: Accelerator) -> None:
+    def __init__(
+        self, wrappers: Sequence[StepWrapper], weighting: Weighting, retain_weight: float, accelerator: Accelerator
+    ) -> None:
         self.wrappers, self.weighting, self.accelerator = wrappers, weighting, accelerator
         self.recording = True
         self._model: nn.Module | None = None
         self._reached = torch.zeros(())  # how often each weight got a gradient in a step
         self._states: dict[str, State] = {}
-        self.restart(retain_weight=1.0)
-
-    def restart(self, retain_weight: float) -> None:
-        """Forget what belongs to one run of training, the averages so far; `retain_weight` is its first w_r."""
         self.retain_weight = retain_weight
-        self._retain_parts: list[Tensor] = []
-        self._batches: list[Batch] = []
+        self._clear()
+
+    def restart(self, first_retain_weight: Callable[[], float]) -> None:
+        """Forget what belongs to one run of training, the averages and the weight reached."""
+        self.retain_weight = first_retain_weight()
+        self._clear()
         for wrapper in self.wrappers:
             if wrapper.kept and self._model is not None:
                 self._states[wrapper.name] = wrapper.begin(self._weights, self._no_sides)
+
+    def _clear(self) -> None:
+        self._retain_parts: list[Tensor] = []
+        self._terms = 1
+        self._micro_steps: list[tuple[Batch, Tensor]] = []
 
     def begin(
         self,
@@ -76,7 +81,8 @@ class StepRunner:
         def backward(model: nn.Module, inputs: Batch, counts: Tensor) -> Tensor:
             with evaluation_mode(model), torch.enable_grad(), context():
                 loss = compute_loss(model, inputs, num_items_in_batch=counts)
-            loss.backward()  # without the scaler of fp16: these gradients are compared, not stepped along
+            # Scaled, because the mean over a whole set leaves each row a gradient that fp16 cannot hold.
+            (loss * _MEASURING_SCALE).backward()
             return loss
 
         def sides() -> tuple[Gradients, Gradients]:
@@ -86,10 +92,14 @@ class StepRunner:
                 counts = self.accelerator.reduce(counts.to(self.accelerator.device), "sum")
                 self.recording = False
                 try:
-                    found = [self._gradient(model, batches(), counts, roles, backward)[1] for roles in _SIDES]
+                    found = [
+                        self._gradient(model, ((batch, counts) for batch in batches()), roles, backward)[1]
+                        for roles in _SIDES
+                    ]
                 finally:
                     self.recording = True
-            return found[0], found[1]
+            forget, retain = ([gradient / _MEASURING_SCALE for gradient in side] for side in found)
+            return forget, retain
 
         self._states = {wrapper.name: wrapper.begin(self._weights, sides) for wrapper in self.wrappers}
 
@@ -100,18 +110,20 @@ class StepRunner:
 
     @staticmethod
     def _no_sides() -> tuple[Gradients, Gradients]:
-        raise AssertionError("only wrappers whose state is kept in checkpoints are begun again")
+        raise AssertionError("only what is kept in checkpoints is begun again")
 
     # The step
 
     def weighted(self, objective: Objective) -> Objective:
         """The objective with the present w_r."""
-        # What is measured before the first step has the run's own first w_r, which `restart` may not have set yet.
-        return objective.with_retain_weight(self.retain_weight) if self.recording else objective
+        # What is measured before the first step has the run's own first w_r, as a fixed weighting has throughout.
+        moves = self.recording and not isinstance(self.weighting, Fixed)
+        return objective.with_retain_weight(self.retain_weight) if moves else objective
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
-        if not isinstance(self.weighting, Fixed):
+        if self.recording and not isinstance(self.weighting, Fixed):
+            self._terms = len(objective.retain)
             found = [(term.weight, components.get(f"retain/{term.name}")) for term in objective.retain]
             self._retain_parts += [part * part.new_tensor([weight, 1]) for weight, part in found if part is not None]
 
@@ -129,10 +141,10 @@ class StepRunner:
         """
         last = self.accelerator.sync_gradients
         if any(wrapper.splits for wrapper in self.wrappers):
-            self._batches.append(inputs)
+            self._micro_steps.append((inputs, counts))
             loss = torch.zeros((), device=self.accelerator.device)
             if last:
-                loss = self._split_step(backward, model, counts, state.global_step)
+                loss = self._split_step(backward, model, state.global_step)
         else:
             loss = backward(model, inputs, counts)
         if last:
@@ -141,16 +153,16 @@ class StepRunner:
             self._update_weighting()
         return loss
 
-    def _split_step(self, backward: Backward, model: nn.Module, counts: Tensor, step: int) -> Tensor:
+    def _split_step(self, backward: Backward, model: nn.Module, step: int) -> Tensor:
         """Both sides' gradients, each from a forward of its own rows, put together and left in the weights."""
-        batches, self._batches = self._batches, []
+        micro_steps, self._micro_steps = self._micro_steps, []
         self._reached = torch.zeros(len(self._weights), device=self.accelerator.device)
         losses: list[Tensor] = []
 
         def forget_gradient() -> Gradients:
             # A wrapper may ask again at other weights; the loss that is logged is that of its first question.
             self.recording = not losses
-            loss, gradient = self._gradient(model, batches, counts, FORGET_SIDE, backward)
+            loss, gradient = self._gradient(model, micro_steps, FORGET_SIDE, backward)
             losses.append(loss)
             return gradient
 
@@ -161,7 +173,7 @@ class StepRunner:
             forget = gradient()
         finally:
             self.recording = True
-        loss, retain = self._gradient(model, batches, counts, RETAIN_SIDE, backward)
+        loss, retain = self._gradient(model, micro_steps, RETAIN_SIDE, backward)
         for wrapper in self.wrappers:
             forget = wrapper.reconciled(forget, retain)
         reached = self.accelerator.reduce(self._reached, "sum").tolist()
@@ -171,14 +183,18 @@ class StepRunner:
         return losses[0] + loss
 
     def _gradient(
-        self, model: nn.Module, batches: Iterable[Batch], counts: Tensor, roles: Collection[Role], backward: Backward
+        self,
+        model: nn.Module,
+        micro_steps: Iterable[tuple[Batch, Tensor]],
+        roles: Collection[Role],
+        backward: Backward,
     ) -> tuple[Tensor, Gradients]:
         """The loss of one side on this rank, and its gradient over all of the step; the weights keep none."""
         model.zero_grad()
         loss = torch.zeros((), device=self.accelerator.device)
         # Averaged below, once: a side without rows on one rank makes no backward that DDP could average in.
         with self.accelerator.no_sync(model):
-            for batch in batches:
+            for batch, counts in micro_steps:
                 if any(bool((batch["role"] == role).any()) for role in roles):
                     loss = loss + backward(model, select_roles(batch, roles), counts).detach()
         found = torch.tensor([weight.grad is not None for weight in self._weights])
@@ -198,7 +214,8 @@ class StepRunner:
         # One type on all ranks, with and without retain rows.
         loss, share = self.accelerator.reduce(part.float(), "sum").tolist()
         if share > 0:  # a step without retain rows says nothing of their loss
-            self.retain_weight = self.weighting.updated(self.retain_weight, loss)
+            # Each term's share is 1 in a step; at a stream's odd end two steps' losses come together.
+            self.retain_weight = self.weighting.updated(self.retain_weight, loss * self._terms / share)
 
     def logged(self) -> dict[str, float]:
         """What the log shows of it: the present w_r where it moves."""
@@ -219,17 +236,21 @@ class StepRunner:
     @property
     def _made_with(self) -> dict[str, str]:
         """What a checkpoint says of the run that wrote it."""
-        names = sorted(wrapper.name for wrapper in self.wrappers)
-        return {"step_wrappers": ", ".join(names) or "none", "weighting": self.weighting.name}
+        wrappers = sorted((part_to_dict(wrapper) for wrapper in self.wrappers), key=lambda each: each["name"])
+        return {"step_wrappers": json.dumps(wrappers), "weighting": json.dumps(part_to_dict(self.weighting))}
 
     def save(self, folder: str) -> None:
-        """Write what a resumed run could not make again."""
+        """Write what a resumed run could not make again; a plain run has nothing of the kind."""
+        if self._made_with == _PLAIN:
+            return
         tensors = {"retain_weight": torch.tensor(self.retain_weight, dtype=torch.float64)}
         for wrapper in self.wrappers:
             for name in wrapper.kept:
                 parts = self._states[wrapper.name][name]
                 tensors |= {f"{wrapper.name}.{name}.{i}": part.contiguous() for i, part in enumerate(parts)}
-        save_file(tensors, Path(folder) / STATE_FILE, metadata=self._made_with)
+        path = Path(folder) / STATE_FILE
+        path.parent.mkdir(exist_ok=True)
+        save_file(tensors, path, metadata=self._made_with)
 
     def load(self, folder: str) -> None:
         """Take up what `save` wrote.
@@ -237,10 +258,11 @@ class StepRunner:
         Raises:
             ValueError: the checkpoint is of a run with other wrappers or another weighting.
         """
+        self._clear()
         path = Path(folder) / STATE_FILE
         if not path.is_file():
             # Trainer's own checkpoints, and those of save_only_model, are of plain runs for all that they tell.
-            self._require_made_with({"step_wrappers": "none", "weighting": Fixed.name})
+            self._require_made_with(_PLAIN)
             return
         with safe_open(path, framework="pt") as stored:
             self._require_made_with(stored.metadata())
@@ -265,6 +287,7 @@ class StepRunner:
 
 
 _SIDES = (FORGET_SIDE, RETAIN_SIDE)
+_MEASURING_SCALE = 2.0**16
 
 
 def _wrapped(

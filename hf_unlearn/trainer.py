@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import TrainOutput
 
@@ -143,9 +143,9 @@ class UnlearningTrainer(RowEvaluation):
         sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         if self.train_sets is not None:
             require_measurable(self.args, self.train_sets.holdout, sharded)
-        wrappers = step_wrappers(self.args.step_wrappers)
+        wrappers, weighting = step_wrappers(self.args.step_wrappers), weighting_of(self.args.weighting)
         require_setup(self.args, [*self.objective.terms, *wrappers], self.model, self.accelerator)
-        self._steps = StepRunner(wrappers, weighting_of(self.args.weighting), self.accelerator)
+        self._steps = StepRunner(wrappers, weighting, self.objective.retain_weight, self.accelerator)
         self._policy(self.model).check_layers()
         self.reference = build_reference(
             self.objective,
@@ -161,9 +161,11 @@ class UnlearningTrainer(RowEvaluation):
             self.reference.prepare(self.accelerator)
         evaluated = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
         self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
-        self.add_callback(StepEnds(self._steps.after_step, self._steps.finish))
+        trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
+        restart = partial(self._steps.restart, lambda: trainer.objective.retain_weight)
+        first = StepEnds(restart, self._steps.after_step, self._steps.finish)
+        self.callback_handler.callbacks.insert(0, first)
         if self.args.stop_on_nonfinite:
-            trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
             finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
             self.add_callback(NonFiniteGuard(finite, stop))
         self._step_log = StepLog(self.objective.component_names, self.args.device)
@@ -183,11 +185,9 @@ class UnlearningTrainer(RowEvaluation):
     def _hp_search_setup(self, trial: Any) -> None:
         """Trainer's, and the trial's loss arguments and seed too, which were read when the trainer was built."""
         super()._hp_search_setup(trial)
-        if trial is None:
-            return
-        self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
-        self._steps.restart(self.objective.retain_weight)
-        self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+        if trial is not None:
+            self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
+            self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
@@ -195,7 +195,6 @@ class UnlearningTrainer(RowEvaluation):
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
         if self.model_init is None and self.train_sets is not None:
             self._measure(self.model, self.train_sets)
-        self._steps.restart(self.objective.retain_weight)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _measure(self, model: nn.Module, sets: TrainSets) -> None:
@@ -217,8 +216,8 @@ class UnlearningTrainer(RowEvaluation):
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
-        assert num_items_in_batch is not None
-        return self._steps.training_step(super().training_step, model, inputs, num_items_in_batch, self.state)
+        counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
+        return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> Policy:
         return Policy(model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args))
@@ -232,13 +231,14 @@ class UnlearningTrainer(RowEvaluation):
     ) -> Any:
         """This micro-batch's share of the objective, times the number of processes (their gradients are averaged)."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        scores, outputs = self._policy(self.model)(model, inputs)
+        # While model_init makes a new model, self.model is still the old one.
+        unwrapped = model if isinstance(model, PreTrainedModel | PeftModel) else self.model
+        scores, outputs = self._policy(unwrapped)(model, inputs)
         scores = self.reference.attach(self.accelerator, model, inputs, scores)
         active = rows_below(scores.forget, self._bound)
         loss, components = self._steps.weighted(self.objective)(scores, counts, active)
-        if self._steps.recording:
-            self._step_log.add(components, loss)
-            self._steps.record(self.objective, components)
+        self._step_log.add(components if self._steps.recording else {}, loss)
+        self._steps.record(self.objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 

@@ -66,7 +66,7 @@ def test_methods_on_a_loss_worked_out_by_hand(capsys):
         "  arguments  weight=1.0, beta=0.1\n"
         "  mean over  rows\n"
         "  needs      forget rows; reference log-probs of forget rows\n"
-        "  works with LoRA, DDP, DeepSpeed ZeRO-1 to 3, FSDP\n"
+        "  works with LoRA, DDP, ZeRO-1 and 2, ZeRO-3, FSDP2\n"
         "  paper      Zhang et al. 2024, arXiv:2404.05868"
     ) in capsys.readouterr().out
 

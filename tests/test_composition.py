@@ -173,11 +173,11 @@ REFUSED_PAIRS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     **{
         f"{name} to keep": ({"forget_loss": "npo", "retain_loss": name}, ["retain_loss to name one of", repr(name)])
-        for name in FORGET_LOSSES.keys() - RETAIN_LOSSES.keys()
+        for name in sorted(FORGET_LOSSES.keys() - RETAIN_LOSSES.keys())
     },
     **{
         f"{name} to forget": ({"forget_loss": name, "retain_loss": "nll"}, ["forget_loss to name one of", repr(name)])
-        for name in RETAIN_LOSSES.keys() - FORGET_LOSSES.keys()
+        for name in sorted(RETAIN_LOSSES.keys() - FORGET_LOSSES.keys())
     },
     **{
         f"a {loss.__name__} to keep": (

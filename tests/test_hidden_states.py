@@ -174,13 +174,11 @@ def test_evaluation_goes_to_the_head_again(tmp_path):
 @pytest.mark.parametrize("bound", [None, HIGH_BOUND])
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize("retain", ["hidden", "nll"])
-@pytest.mark.parametrize("use_reentrant", [False, True])
-def test_activation_checkpointing_makes_the_same_steps(tmp_path, kind, bound, adapter, retain, use_reentrant):
+def test_activation_checkpointing_makes_the_same_steps(tmp_path, kind, bound, adapter, retain):
     retain_loss = STEERED["retain_loss"] if retain == "hidden" else retain
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"]) if adapter else None
     runs = []
     for checkpointing in (False, True):
-        options = {"activation_checkpointing_kwargs": {"use_reentrant": use_reentrant}} if checkpointing else {}
         trainer = steered(
             tmp_path,
             tiny_model(kind),
@@ -189,7 +187,6 @@ def test_activation_checkpointing_makes_the_same_steps(tmp_path, kind, bound, ad
             peft_config=lora,
             max_steps=3,
             activation_checkpointing=checkpointing,
-            **options,
         )
         start = weights(trainer.model)
         trainer.train()
@@ -337,3 +334,15 @@ def test_adapters_above_the_layer_alone_are_refused(tmp_path):
     with pytest.raises(ValueError, match="trainable weights below layer 1"):
         make_trainer(tmp_path, tiny_model(), peft_config=above, **losses)
     make_trainer(tmp_path, tiny_model(), peft_config=above, forget_loss=losses["forget_loss"], retain_loss="nll")
+
+
+@pytest.mark.parametrize("losses", [{"forget_loss": "rmu"}, {"forget_loss": "npo", "retain_loss": "hidden"}])
+def test_reentrant_checkpointing_is_refused(tmp_path, losses):
+    with pytest.raises(ValueError, match="without reentrant activation checkpointing"):
+        make_trainer(
+            tmp_path,
+            tiny_model(),
+            activation_checkpointing=True,
+            activation_checkpointing_kwargs={"use_reentrant": True},
+            **losses,
+        )

@@ -16,6 +16,8 @@ from ..taps import layer_problem
 
 Unit = Literal["token", "row"]
 
+HIDDEN_UNDER_REENTRANT = "DDP cannot tell there which weights the hidden states of a block were computed from"
+
 
 @dataclass(frozen=True)
 class Needs:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..data.roles import Role
 from ..scoring import Scores
 from ..setups import Setup
-from .base import Loss, Needs, roles
+from .base import HIDDEN_UNDER_REENTRANT, Loss, Needs, roles
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class RetainHidden(Loss):
     needs = Needs(
         roles=roles(Role.RETAIN), logps=False, hidden=roles(Role.RETAIN), reference_hidden=roles(Role.RETAIN)
     )
-    refused = {Setup.CACHED_REFERENCE: "it needs the reference's hidden states, and log-probs are cached"}
+    refused = {
+        Setup.CACHED_REFERENCE: "it needs the reference's hidden states, and log-probs are cached",
+        Setup.REENTRANT: HIDDEN_UNDER_REENTRANT,
+    }
     formula = "mean_t MSE(h_t, h_ref_t) at one layer"
     paper = "Li et al. 2024, arXiv:2403.03218"
 

@@ -37,16 +37,19 @@ class RetainKL(Loss):
         retain = scores.retain
         assert retain is not None and retain.logits is not None
         assert retain.reference is not None and retain.reference.logits is not None
-        return per_position(kl_divergence, retain.logits, retain.reference.logits)
+        return per_position(kl_divergence, retain.logits, retain.reference.logits, slope=kl_slope)
 
 
 def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
-    """KL(softmax(reference) || softmax(logits)): two [t, V] -> [t], nats. Differentiable in `logits` alone."""
+    """KL(softmax(reference) || softmax(logits)): two [t, V] -> [t], nats."""
     log_policy = logits.log_softmax(-1)
     log_reference = reference.to(logits.dtype).log_softmax(-1)
-    divergence = (log_reference.exp() * (log_reference - log_policy.detach())).sum(-1)
-    # Its gradient, softmax(logits) - softmax(reference), written out: exactly zero at the reference, where autograd's
-    # own would be the rounding of a sum of probabilities.
-    slope = log_policy.detach().exp() - log_reference.exp()
-    linear = (slope * logits).sum(-1)
-    return divergence + (linear - linear.detach())
+    return (log_reference.exp() * (log_reference - log_policy)).sum(-1)
+
+
+def kl_slope(logits: Tensor, reference: Tensor) -> Tensor:
+    """Its derivative by the logits, softmax(logits) - softmax(reference): two [t, V] -> [t, V].
+
+    Exactly zero at the reference, where autograd's would be the rounding of a sum of probabilities.
+    """
+    return logits.softmax(-1) - reference.to(logits.dtype).softmax(-1)

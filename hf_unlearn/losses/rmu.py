@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..data.roles import Role
 from ..scoring import Scores
-from .base import Loss, Needs, roles
+from ..setups import Setup
+from .base import HIDDEN_UNDER_REENTRANT, Loss, Needs, roles
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class RMU(Loss):
     unit = "token"
     on = Role.FORGET
     needs = Needs(logps=False, hidden=roles(Role.FORGET))
+    refused = {Setup.REENTRANT: HIDDEN_UNDER_REENTRANT}
     formula = "mean_t MSE(h_t, c u), u a fixed random unit vector"
     paper = "Li et al. 2024, arXiv:2403.03218"
 

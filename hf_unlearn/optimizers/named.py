@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from transformers import TrainingArguments
 
@@ -18,14 +19,16 @@ def named_optimizer(args: TrainingArguments) -> tuple[type[Optimizer], dict[str,
     """The class and arguments of `args.optim`, learning rate included; None for an optimizer of Trainer's own.
 
     Raises:
-        ValueError: `optim_args` that are not numbers, or not arguments of the optimizer.
+        ValueError: `optim_args` that are not numbers, not in range, or not arguments of the optimizer.
     """
     optimizer = OPTIMIZERS.get(str(args.optim))
     if optimizer is None:
         return None
     given = dict(_numbers(args.optim_args or ""))
     betas = {"betas": (given.pop("beta1", 0.9), given.pop("beta2", 0.95))}
-    return optimizer, {"lr": args.learning_rate, **betas, **given}
+    arguments = {"lr": args.learning_rate, **betas, **given}
+    optimizer([torch.zeros(1)], **arguments)  # raises for values out of range, before anything is loaded
+    return optimizer, arguments
 
 
 def _numbers(text: str) -> list[tuple[str, float]]:

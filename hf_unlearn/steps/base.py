@@ -22,6 +22,10 @@ Attacked = Callable[[Tensor], Tensor]
 _NO_GRADIENTS = (
     "the engine averages, partitions and applies gradients inside backward, where no wrapper can change them"
 )
+# sam and random_smoothing move the weights by far less than 16 bits can add to most of them.
+SIXTEEN_BITS: Refused = {
+    Setup.SIXTEEN_BITS: "the step away from the weights rounds to nothing for most of them; load the model in float32"
+}
 WHOLE_GRADIENTS: Refused = {
     Setup.ZERO_1_2: _NO_GRADIENTS,
     Setup.ZERO_3: _NO_GRADIENTS,
@@ -38,13 +42,15 @@ class StepWrapper:
     the optimizer, what follows it. Gradients are those of a whole optimizer step: all accumulation steps, all ranks.
 
     Class attributes: `name`; `splits`, whether the gradients of both sides are needed apart, each from a forward of
-    its own rows; `measures`, whether `begin` reads the gradients of the whole training set; `kept`, the names of its
-    state that checkpoints hold, the rest being made again by `begin`; `refused`; `formula` and `paper`.
+    its own rows; `measures`, whether `begin` reads the gradients of the whole training set; `reads_retain`, whether it
+    is idle without a retain side; `kept`, the names of its state that checkpoints hold, the rest being made again by
+    `begin`; `refused`; `formula` and `paper`.
     """
 
     name: ClassVar[str]
     splits: ClassVar[bool] = False
     measures: ClassVar[bool] = False
+    reads_retain: ClassVar[bool] = False
     kept: ClassVar[tuple[str, ...]] = ()
     refused: ClassVar[Refused] = WHOLE_GRADIENTS
     formula: ClassVar[str]
@@ -109,13 +115,19 @@ def argument_error(part: Any, argument: str, expected: str, got: Any) -> ValueEr
 
 
 def inner_product(first: Gradients, second: Gradients) -> Tensor:
-    """<a, b> over all weights, summed up in fp64."""
-    return torch.stack([(a.double() * b.double()).sum() for a, b in zip(first, second, strict=True)]).sum()
+    """<a, b> over all weights, each weight's part in fp32 (fp64 for fp64), the parts added up in fp64."""
+    parts = [(a.flatten().to(_wide(a)), b.flatten().to(_wide(b))) for a, b in zip(first, second, strict=True)]
+    return torch.stack([torch.dot(a, b).double() for a, b in parts]).sum()
 
 
 def norm(gradients: Gradients) -> Tensor:
     """||g|| over all weights, in fp64."""
-    return inner_product(gradients, gradients).sqrt()
+    parts = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
+    return torch.linalg.vector_norm(torch.stack(parts))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def copied(weights: Weights) -> list[Tensor]:

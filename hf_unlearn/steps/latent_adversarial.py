@@ -18,7 +18,8 @@ class LatentAdversarial(StepWrapper):
     every token of the forget rows, that lowers the NLL of the forget answers: so many steps of size
     2.5 epsilon / steps along the normalised gradient of each position, each position projected onto ||delta|| <=
     epsilon. The forget loss is then trained with delta in place; retain rows, alternates and the reference never see
-    it. With epsilon 0 it is no attack. Costs `steps` more forwards and backwards of the forget rows.
+    it. The logged forget NLL, the row bound and stop rules over training rows see the attacked rows. With epsilon 0 it
+    is no attack. Costs `steps` more forwards and backwards of the forget rows.
 
     Args:
         epsilon: radius of the ball around each position's hidden states (L2), 0 or above.

@@ -1,12 +1,12 @@
 """The forget gradient averaged over noisy weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .base import Gradients, StepWrapper, Weights, copied, restore
+from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, restore
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class RandomSmoothing(StepWrapper):
 
     g_f <- (1/n) sum_i grad L_forget(theta + noise_i), noise_i ~ N(0, sigma^2) on every trainable weight; the retain
     gradient is that at theta. The noise is drawn from (seed, step, i) alone: the same on every rank and after a
-    resume. Weights are restored from a copy, bit for bit. Costs n forwards and backwards of the forget rows instead of
+    resume. Weights are restored from a copy, bit for bit; the
+    forget loss that is logged is that of the first noise. Costs n forwards and backwards of the forget rows instead of
     one.
 
     Args:
@@ -32,6 +33,7 @@ class RandomSmoothing(StepWrapper):
 
     name = "random_smoothing"
     splits = True
+    refused = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
     formula = "g_f <- (1/n) sum_i grad L_forget(theta + N(0, sigma^2)_i)"
     paper = "Fan et al. 2025, arXiv:2502.05374"
 
@@ -41,13 +43,12 @@ class RandomSmoothing(StepWrapper):
         self.require("samples", isinstance(self.samples, int) and self.samples >= 1, "a whole number of at least 1")
         self.require("seed", isinstance(self.seed, int) and self.seed >= 0, "a whole number, 0 or above")
 
-    def noises(self, weights: Weights, step: int, sample: int) -> list[Tensor]:
-        """The noise of one sample of one step, one tensor for each weight; made on the CPU, alike on any machine."""
-        generator = torch.Generator().manual_seed(_mixed(self.seed, step, sample))
-        return [
-            self.sigma * torch.randn(weight.shape, generator=generator).to(weight.device, weight.dtype)
-            for weight in weights
-        ]
+    def noises(self, weights: Weights, step: int, sample: int) -> Iterator[Tensor]:
+        """The noise of one sample of one step, one tensor for each weight, drawn where the weights are."""
+        generator = torch.Generator(weights[0].device).manual_seed(_mixed(self.seed, step, sample))
+        for weight in weights:
+            noise = torch.randn(weight.shape, generator=generator, device=generator.device)
+            yield self.sigma * noise.to(weight.device, weight.dtype)
 
     def forget_gradient(self, gradient: Callable[[], Gradients], weights: Weights, step: int) -> Gradients:
         before = copied(weights)

@@ -14,7 +14,7 @@ class SaliencyMask(StepWrapper):
     """A fixed mask over the trainable weights: those in the top share of a score move, the others stay bit for bit.
 
     score "grad" (SalUn): |g_f|; score "wagle": |(theta - g_r / mu) g_f|, theta the weights before unlearning, g_f and
-    g_r the gradients of the weighted forget and retain side over the whole training set at theta. The `keep` share of
+    g_r the gradients of the weighted forget and retain side over the pairs of one epoch at theta. The `keep` share of
     all trainable weights with the highest score, ranked together, is trained. With keep 1 it is no mask.
 
     Before the first step it costs a forward and backward of every training pair, and from then on a copy of the
@@ -70,7 +70,7 @@ class SaliencyMask(StepWrapper):
         # Weight decay, and optimizers that mix the entries of a matrix, move a weight without a gradient too.
         with torch.no_grad():
             for weight, mask, frozen in zip(weights, state["masks"], state["frozen"], strict=True):
-                weight[~mask] = frozen
+                weight.masked_scatter_(~mask, frozen)
 
 
 def top_share(scores: list[Tensor], keep: float) -> list[Tensor]:

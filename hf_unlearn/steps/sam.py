@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .base import Gradients, StepWrapper, Weights, copied, norm, restore
+from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, norm, restore
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class SAM(StepWrapper):
 
     name = "sam"
     splits = True
+    refused = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
     formula = "g_f <- grad L_forget(theta + rho g_f / ||g_f||)"
     paper = "Fan et al. 2025, arXiv:2502.05374"
 

@@ -18,6 +18,7 @@ class GradientSurgery(StepWrapper):
 
     name = "surgery"
     splits = True
+    reads_retain = True
     formula = "g_f <- g_f - <g_f, g_r> / ||g_r||^2 g_r where <g_f, g_r> < 0"
     paper = "Yu et al. 2020, arXiv:2001.06782; Wang et al. 2025, arXiv:2503.09117"
 

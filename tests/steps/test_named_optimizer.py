@@ -93,10 +93,9 @@ def test_arguments_that_are_refused(tmp_path, text, words):
 
 
 @pytest.mark.parametrize("text", ["rho=-1", "rho=nan", "beta1=1", "eps=0"])
-def test_ranges_are_the_optimizers_own(tmp_path, text):
-    trainer = make_trainer(tmp_path, tiny_model(), optim="sophia", optim_args=text)
+def test_ranges_are_the_optimizers_own_and_checked_at_once(tmp_path, text):
     with pytest.raises(ValueError, match=PARTS):
-        trainer.create_optimizer()
+        config(tmp_path, optim="sophia", optim_args=text)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "sgd", "adafactor"])

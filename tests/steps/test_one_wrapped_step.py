@@ -70,7 +70,7 @@ def forget_gradient(model: nn.Module, loss: Callable[[nn.Module], Tensor], used:
 def noises_of_step(model: nn.Module, smoothing: RandomSmoothing, step: int) -> list[Vector]:
     """The noise of every sample of a step, by the names of the weights."""
     trainable = steps.trainable_weights(model)
-    drawn = [smoothing.noises(list(trainable.values()), step, sample) for sample in range(smoothing.samples)]
+    drawn = [list(smoothing.noises(list(trainable.values()), step, sample)) for sample in range(smoothing.samples)]
     return [dict(zip(trainable, each, strict=True)) for each in drawn]
 
 

@@ -183,12 +183,17 @@ def test_a_second_run_begins_its_own_average_and_weight(tmp_path):
 @pytest.mark.parametrize(
     ("written", "resumed", "words"),
     [
-        ({}, dict(step_wrappers=SAM), ["step_wrappers: sam", "step_wrappers: none"]),
-        (dict(step_wrappers=SAM), {}, ["step_wrappers: none", "step_wrappers: sam"]),
-        (dict(step_wrappers=SAM), dict(step_wrappers="surgery"), ["step_wrappers: surgery", "step_wrappers: sam"]),
-        (dict(step_wrappers=SAM), dict(step_wrappers=[SAM, "weight_averaging"]), ["sam, weight_averaging"]),
-        ({}, dict(weighting="primal_dual"), ["weighting: primal_dual", "weighting: fixed"]),
-        (dict(weighting="primal_dual"), {}, ["weighting: fixed", "weighting: primal_dual"]),
+        ({}, dict(step_wrappers=SAM), ['step_wrappers: [{"name": "sam"', "step_wrappers: []"]),
+        (dict(step_wrappers=SAM), {}, ["step_wrappers: []", 'step_wrappers: [{"name": "sam"']),
+        (
+            dict(step_wrappers=SAM),
+            dict(step_wrappers="surgery"),
+            ['step_wrappers: [{"name": "surgery"', 'step_wrappers: [{"name": "sam"'],
+        ),
+        (dict(step_wrappers=SAM), dict(step_wrappers=[SAM, "weight_averaging"]), ['{"name": "weight_averaging"']),
+        ({}, dict(weighting="primal_dual"), ['weighting: {"name": "primal_dual"', 'weighting: {"name": "fixed"']),
+        (dict(step_wrappers=SAM), dict(step_wrappers="sam"), ['step_wrappers: [{"name": "sam"', '"rho": ']),
+        (dict(weighting="primal_dual"), {}, ['weighting: {"name": "fixed"', 'weighting: {"name": "primal_dual"']),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, written, resumed, words):
@@ -202,13 +207,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, written, resumed, word
 @pytest.mark.parametrize("options", [{}, {"save_only_model": True}], ids=["whole", "model alone"])
 def test_a_plain_checkpoint_is_resumed_by_a_plain_run_alone(tmp_path, options):
     whole = trajectory(tmp_path, **RESUMED, **options)
-    assert (checkpoint(tmp_path) / STATE_FILE).is_file() == (not options)
+    assert not (checkpoint(tmp_path) / STATE_FILE).exists()
     trainer = trainer_of(tmp_path, **RESUMED, **options)
     trainer.train(resume_from_checkpoint=str(checkpoint(tmp_path)))
     assert trainer.state.global_step == 4
     if not options:
         assert_same(whole, recorded(trainer), 0)
-    with pytest.raises(ValueError, match="step_wrappers: none"):
+    with pytest.raises(ValueError, match="step_wrappers: "):
         trainer_of(tmp_path, **RESUMED, step_wrappers=SAM).train(resume_from_checkpoint=str(checkpoint(tmp_path)))
 
 

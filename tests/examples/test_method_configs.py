@@ -1,0 +1,122 @@
+"""Recipes of single methods: each is whole, names what it is called after, and builds. No run, and no quality."""
+
+import importlib.util
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from trl import get_peft_config
+
+from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.objective import Objective, build_objective
+from hf_unlearn.optimizers.named import OPTIMIZERS, named_optimizer
+from hf_unlearn.specs import step_wrappers, weighting_of
+from hf_unlearn.steps import STEP_WRAPPERS
+from hf_unlearn.weighting import WEIGHTINGS, Fixed
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+RECIPES = {path.stem: path for path in sorted((EXAMPLES / "configs" / "methods").glob("*.yaml"))}
+LORA_KEYS = {"lora_r", "lora_alpha", "lora_target_modules", "lora_task_type"}
+# What a recipe has beside the keys of all others, where it is about just that.
+OWN_KEYS = {"step_wrappers", "weighting", "optim", "optim_args"}
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("example_harmful", EXAMPLES / "harmful.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def given(name: str) -> dict[str, Any]:
+    return yaml.safe_load(RECIPES[name].read_text(encoding="utf-8"))
+
+
+def parsed(script, monkeypatch, name: str):
+    monkeypatch.setattr(sys, "argv", ["harmful.py", "--config", str(RECIPES[name]), "--use_cpu"])
+    return script.parse_arguments()
+
+
+def objective_of(args) -> Objective:
+    return build_objective(args, None, None)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_parses_into_what_it_says_and_builds(script, monkeypatch, name):
+    own, args, model = parsed(script, monkeypatch, name)
+    assert own.forget_dataset is None  # the lab, unless the command line names data
+    for key, value in given(name).items():
+        (holder,) = [each for each in (own, args, model) if key in {field.name for field in fields(each)}]
+        found = getattr(holder, key)
+        # YAML's text for "no reporting"; enums of TrainingArguments hold their text as value
+        expected = [] if (key, value) == ("report_to", "none") else value
+        assert getattr(found, "value", found) == expected, key
+    objective = objective_of(args)
+    assert objective.forget and objective.retain
+    assert all(loss.weight > 0 for loss in objective.terms)
+    assert objective.forget_weight > 0 and objective.retain_weight > 0
+    assert len(step_wrappers(args.step_wrappers)) == ("step_wrappers" in given(name))
+    assert isinstance(weighting_of(args.weighting), Fixed) == ("weighting" not in given(name))
+    assert (named_optimizer(args) is None) == ("optim" not in given(name))
+    assert (get_peft_config(model) is not None) is given(name)["use_peft"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_named_after_what_it_shows(script, monkeypatch, name):
+    """First the forget loss, then what is beside the retain NLL and plain steps; RMU's partner goes without saying."""
+    _, args, _ = parsed(script, monkeypatch, name)
+    objective = objective_of(args)
+    (forget,) = objective.forget
+    parts = [forget.name, *(loss.name for loss in objective.retain if loss.name not in ("nll", "hidden"))]
+    parts += [each.name for each in step_wrappers(args.step_wrappers)]
+    weighting = weighting_of(args.weighting)
+    parts += [] if isinstance(weighting, Fixed) else [weighting.name]
+    parts += [args.optim] if named_optimizer(args) else []
+    assert name == "_".join(parts)
+
+
+def test_every_method_has_a_recipe(script, monkeypatch):
+    shown: dict[str, set[str]] = {kind: set() for kind in ("forget", "retain", "wrapper", "weighting", "optimizer")}
+    for name in RECIPES:
+        _, args, _ = parsed(script, monkeypatch, name)
+        objective = objective_of(args)
+        shown["forget"] |= {loss.name for loss in objective.forget}
+        shown["retain"] |= {loss.name for loss in objective.retain}
+        shown["wrapper"] |= {each.name for each in step_wrappers(args.step_wrappers)}
+        shown["weighting"] |= {weighting_of(args.weighting).name}
+        shown["optimizer"] |= {args.optim} if named_optimizer(args) else set()
+    assert shown == {
+        "forget": set(FORGET_LOSSES),
+        "retain": set(RETAIN_LOSSES),
+        "wrapper": set(STEP_WRAPPERS),
+        "weighting": set(WEIGHTINGS),
+        "optimizer": set(OPTIMIZERS),
+    }
+    assert set(FORGET_LOSSES) <= set(RECIPES)  # one that goes by the loss's name alone
+
+
+def test_recipes_differ_in_their_method_and_in_no_other_key():
+    lengths = {}
+    for name in RECIPES:
+        recipe = given(name)
+        keys = set(recipe) - OWN_KEYS
+        lengths[name] = len(keys)
+        assert keys == set(given("npo")) - (set() if recipe["use_peft"] else LORA_KEYS), name
+        assert recipe["forget_nll_bound"] == "holdout" and recipe["seed"] == 0
+        assert recipe["output_dir"] == f"unlearned/methods/{name}"
+    assert min(lengths.values()) > 10 and set(lengths.values()) == {lengths["npo"], lengths["npo"] - len(LORA_KEYS)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_opens_with_what_the_method_is(name):
+    """Formula and paper, and what had to be chosen, above the first key."""
+    lines = RECIPES[name].read_text(encoding="utf-8").splitlines()
+    opening = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    assert 2 <= len(opening) <= 4 and "arXiv:" in opening[0]
+    assert max(map(len, lines)) <= 119
