@@ -281,6 +281,16 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def write(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    settings = {key: value for key, value in vars(args).items() if key not in ("output", "profile", "methods")}
+    machine = {"processor": platform.processor() or platform.machine(), "gpu": torch.cuda.is_available()}
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(
+        json.dumps({"settings": settings, "machine": machine, "versions": versions, "results": results}, indent=2)
+    )
+
+
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
@@ -295,18 +305,12 @@ def main() -> None:
     for method in args.methods:
         row = memory[method] | measure(args, method)
         results.append(row)
+        if args.output:  # after every method, so that a run that is cut short keeps what it has
+            write(args, results)
         print(
             f"{method:44} {row['wall_ms']:8.1f} {row['plain_wall_ms']:8.1f} {row['wall_ratio']:7.3f} "
             f"{row['cpu_ratio']:9.3f} {row['asked'] or '':>6} {row['memory_mb']:7.0f} {row['plain_memory_mb']:7.0f}",
             flush=True,
-        )
-    if args.output:
-        settings = {key: value for key, value in vars(args).items() if key not in ("output", "profile", "methods")}
-        machine = {"processor": platform.processor() or platform.machine(), "gpu": torch.cuda.is_available()}
-        versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(
-            json.dumps({"settings": settings, "machine": machine, "versions": versions, "results": results}, indent=2)
         )
 
 
