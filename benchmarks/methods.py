@@ -21,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +32,9 @@ import peft
 import torch
 import transformers
 import yaml
+from methods_chart import draw
 from peft import PeftModel
+from relearning import relearn
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, PrinterCallback, ProgressCallback
 from trl import ModelConfig, TrlParser, get_peft_config
@@ -162,27 +164,6 @@ def probability(comparison: Comparison, model: nn.Module, rows: datasets.Dataset
     return float((-comparison.scorer(model, rows, "forget rows").nll_per_token()).exp().mean())
 
 
-def relearn(model: Any, rows: datasets.Dataset, collator: Any, *, steps: int, batch: int, rate: float) -> None:
-    """Fine-tune all weights in place on the answers of rows, in an order of its own seed."""
-    model.requires_grad_(True).eval()  # a merged base is still frozen; dropout stays off, as in unlearning
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
-    order = batches(len(rows), batch)
-    columns = rows.select_columns(["input_ids", "labels"])
-    for _step in range(steps):
-        inputs = collator([columns[i] for i in next(order)])
-        model(**inputs.to(model.device)).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def batches(count: int, size: int) -> Iterator[list[int]]:
-    """Indices of rows, a new order every epoch, the same in every process."""
-    generator = torch.Generator().manual_seed(0)
-    while True:
-        order = torch.randperm(count, generator=generator).tolist()
-        yield from (order[start : start + size] for start in range(0, count, size))
-
-
 def recipe_files(given: Sequence[Path]) -> list[Path]:
     """The YAML files of `--recipes`, folders opened.
 
@@ -265,48 +246,6 @@ def measure_all(options: argparse.Namespace) -> None:
             results["runs"] = kept + done
             write_results(options.output, results)
         print_row(f"{run.path.stem}, bound {run.bound}, seed {run.seed}", done[0])
-
-
-# panel -> (figure, heading)
-PANELS = (
-    ("forget_nll", "forget NLL (nats per token)"),
-    ("harmful_rate", "harmful answers"),
-    ("retain_accuracy", "retain answers right"),
-    ("relearnt_probability", "probability after relearning"),
-)
-LABELS = {"none": "bound off", "holdout": "bound calibrated"}
-
-
-def draw(results: dict[str, Any], path: Path) -> None:
-    """A line for each recipe, a panel for each figure, a mark for each seed; before and oracle are vertical lines."""
-    from matplotlib.figure import Figure  # an extra, needed for the chart alone
-
-    def distance(recipe: str) -> float:
-        levels = [run["forget_nll"] for run in results["runs"] if run["recipe"] == recipe and run["bound"] != "none"]
-        return abs(sum(levels) / max(1, len(levels)) - results["landmarks"]["oracle"]["forget_nll"])
-
-    recipes = sorted({run["recipe"] for run in results["runs"]}, key=distance, reverse=True)
-    bounds = sorted({run["bound"] for run in results["runs"]})
-    figure = Figure(figsize=(14, 1.5 + 0.29 * len(recipes)), layout="constrained")
-    panels = figure.subplots(1, len(PANELS), sharey=True)
-    for axes, (column, heading) in zip(panels, PANELS, strict=True):
-        for name, style in (("before", ":"), ("oracle", "--")):
-            axes.axvline(results["landmarks"][name][column], color="black", linestyle=style, label=name)
-        for place, bound in enumerate(bounds):
-            runs = [run for run in results["runs"] if run["bound"] == bound]
-            heights = [recipes.index(run["recipe"]) + 0.3 * place - 0.15 for run in runs]
-            label, marker = LABELS.get(bound, f"bound {bound}"), "os^v"[place % 4]
-            axes.scatter([run[column] for run in runs], heights, s=20, alpha=0.6, marker=marker, label=label)
-        axes.set_title(heading, fontsize=11)
-        axes.set_yticks(range(len(recipes)), recipes)
-        axes.grid(axis="y", linewidth=0.4)
-        if column == "forget_nll":  # from 0.01 before unlearning to tens of nats unbounded
-            axes.set_xscale("log")
-        else:
-            axes.set_xlim(-0.03, 1.03)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.savefig(path, dpi=110)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,8 +1,5 @@
 """Two processes under gloo against one on the same rows: one trajectory, evaluation and cache. Not ZeRO or FSDP."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,38 +9,18 @@ import pytest
 import torch
 
 from distributed import ddp_script
+from distributed.launcher import launch
 
 pytestmark = pytest.mark.distributed
 
-TESTS = Path(__file__).resolve().parent.parent
-LAUNCH_SECONDS = 180
-
 RUNS = list(ddp_script.RUNS)
-
-
-def launch(folder: Path, *names: str, seconds: float = LAUNCH_SECONDS) -> None:
-    """Run the script on two processes, which find a free port for themselves."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    # accelerate's own switches would turn two ranks into two unrelated runs.
-    environment = {name: value for name, value in environment.items() if not name.startswith("ACCELERATE_")}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-    command = [*launcher, *rendezvous, str(Path(ddp_script.__file__)), str(folder), *names]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # the launcher ends its ranks, which would wait for each other for ever
-        process.communicate()
-        raise
-    assert process.returncode == 0, errors[-6000:]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """What two processes wrote; one launch for all runs, since starting takes longer than training."""
     folder = tmp_path_factory.mktemp("ddp")
-    launch(folder, "cache", *RUNS)
+    launch(Path(ddp_script.__file__), folder, "cache", *RUNS)
     return folder
 
 

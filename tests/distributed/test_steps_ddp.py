@@ -1,8 +1,5 @@
 """Step wrappers, weighting and losses of hidden states on two processes under gloo, against one. Not ZeRO or FSDP."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,11 +9,9 @@ import pytest
 import torch
 
 from distributed import steps_script
+from distributed.launcher import launch
 
 pytestmark = pytest.mark.distributed
-
-TESTS = Path(__file__).resolve().parent.parent
-LAUNCH_SECONDS = 180
 
 RUNS = list(steps_script.RUNS)
 
@@ -25,20 +20,7 @@ RUNS = list(steps_script.RUNS)
 def folder(tmp_path_factory) -> Path:
     """What two processes wrote; one launch for all runs, since starting takes longer than training."""
     folder = tmp_path_factory.mktemp("steps_ddp")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    # accelerate's own switches would turn two ranks into two unrelated runs.
-    environment = {name: value for name, value in environment.items() if not name.startswith("ACCELERATE_")}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-    command = [*launcher, *rendezvous, str(Path(steps_script.__file__)), str(folder), *RUNS]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        _, errors = process.communicate(timeout=LAUNCH_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # the launcher ends its ranks, which would wait for each other for ever
-        process.communicate()
-        raise
-    assert process.returncode == 0, errors[-6000:]
+    launch(Path(steps_script.__file__), folder, *RUNS)
     return folder
 
 

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid, one_hot
 
 from hf_unlearn.errors import input_error
 from oracles.distributions import jensen_shannon
-from oracles.naive import Rows, _kept, answer_logits, shift_check, token_logps
+from oracles.naive import Rows, _kept, answer_logits, one_alternate_each, shift_check, token_logps
 
 # --- Forget losses ---
 
@@ -65,14 +65,7 @@ def flat(
     Raises:
         ValueError: a forget row has no alternate, or several.
     """
-    sources = range(len(alternate_rows)) if sources is None else sources
-    if sorted(sources) != list(range(len(forget_rows))):
-        raise input_error(
-            expected="exactly one alternate row for each forget row",
-            got=f"alternates of the forget rows {list(sources)}, and {len(forget_rows)} forget rows",
-            why="the mean over rows would not be a mean over forget rows",
-            fix="pass one alternate a forget row, with sources a permutation of the forget rows",
-        )
+    sources = one_alternate_each(forget_rows, alternate_rows, sources)
     terms = []
     kept_rows = _kept(alternate_rows, active, sources)
     for alternate_row, source, kept in zip(alternate_rows, sources, kept_rows, strict=True):

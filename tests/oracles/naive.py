@@ -145,14 +145,7 @@ def dpo(
     Raises:
         ValueError: a forget row has no alternate, or several.
     """
-    sources = range(len(alternate_rows)) if sources is None else sources
-    if sorted(sources) != list(range(len(forget_rows))):
-        raise input_error(
-            expected="exactly one alternate row for each forget row",
-            got=f"alternates of the forget rows {list(sources)}, and {len(forget_rows)} forget rows",
-            why="the mean over rows would not be a mean over forget rows",
-            fix="pass one alternate a forget row, with sources a permutation of the forget rows",
-        )
+    sources = one_alternate_each(forget_rows, alternate_rows, sources)
     terms = []
     kept_rows = _kept(alternate_rows, active, sources)
     for alternate_row, source, kept in zip(alternate_rows, sources, kept_rows, strict=True):
@@ -277,3 +270,16 @@ def _under_reference(score: Callable[[nn.Module, Row], Tensor], reference: nn.Mo
     finally:
         for module, training in modes:
             module.training = training
+
+
+def one_alternate_each(forget_rows: Rows, alternate_rows: Rows, sources: Sequence[int] | None) -> Sequence[int]:
+    """The forget row of each alternate (default: in order), or a ValueError where they are not one to one."""
+    sources = range(len(alternate_rows)) if sources is None else sources
+    if sorted(sources) != list(range(len(forget_rows))):
+        raise input_error(
+            expected="exactly one alternate row for each forget row",
+            got=f"alternates of the forget rows {list(sources)}, and {len(forget_rows)} forget rows",
+            why="the mean over rows would not be a mean over forget rows",
+            fix="pass one alternate a forget row, with sources a permutation of the forget rows",
+        )
+    return sources
