@@ -50,7 +50,8 @@ check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: install ## Measure time and peak memory of a training step of every method against plain Trainer
+bench: install ## Time an evaluation against a loop a metric, and a training step of every method against plain Trainer
+	$(BIN)/python benchmarks/evaluation_time.py
 	$(BIN)/python benchmarks/step_time.py
 
 clean: ## Remove caches and build products (the virtual environment stays)

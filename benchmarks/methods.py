@@ -4,7 +4,7 @@
 
 Each YAML file of `--recipes` is run as `examples/harmful.py --config FILE` would run it, once for every value of
 `--bounds` and `--seeds`, and measured beside the model before unlearning and the oracle (retrained without the forget
-rows). The figures are those of `hf_unlearn.evaluation.compare_on`, and
+rows). The figures are those of the suite `hf_unlearn.evaluation.harmful`, and
 
 - probability: mean over rows of exp(-nll), nll per answer token, on the forget rows that relearning does not use;
 - relearnt probability: the same after full-parameter fine-tuning (AdamW at a constant rate, no weight decay, an
@@ -39,10 +39,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, PrinterCallback, ProgressCallback
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
 from hf_unlearn.errors import input_error
-from hf_unlearn.evaluation import Comparison, compare_on
+from hf_unlearn.evaluation import Suite, evaluate
 from hf_unlearn.lab import load_lab
+from hf_unlearn.measurement import RowScorer
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RELEARN_ROWS, RELEARN_BATCH = 40, 8  # of the lab's 120 forget rows
@@ -82,6 +83,7 @@ class Run:
 
 def load_example() -> ModuleType:
     """examples/harmful.py as a module: the lab as a task, and how a recipe is read."""
+    sys.path.insert(0, str(EXAMPLES))  # where what the examples share lies
     spec = importlib.util.spec_from_file_location("example_harmful", EXAMPLES / "harmful.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -91,15 +93,16 @@ def load_example() -> ModuleType:
 
 
 class Bench:
-    """What all runs share: the example, its task on the lab, and how relearning is done."""
+    """What all runs share: the example, the lab's models, and how relearning is done."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.example = load_example()
-        self.task = self.example.lab_task()
-        self.tokenizer = AutoTokenizer.from_pretrained(self.task.model)
+        lab = load_lab()
+        self.before, self.oracle = str(lab.model_path), str(lab.oracle_path)
+        self.tokenizer = AutoTokenizer.from_pretrained(self.before)
         self.relearning = {"steps": options.relearn_steps, "batch": RELEARN_BATCH, "rate": options.relearn_rate}
 
-    def trainer(self, run: Run, folder: str) -> tuple[UnlearningTrainer, Comparison]:
+    def trainer(self, run: Run, folder: str) -> tuple[UnlearningTrainer, Suite]:
         """The trainer of a run as examples/harmful.py makes it, writing into a folder, and what it is measured on."""
         places = ["--output_dir", folder, "--reference_cache_dir", folder]
         more = [] if run.epochs is None else ["--num_train_epochs", str(run.epochs)]
@@ -107,42 +110,48 @@ class Bench:
         script, args, model_config = parser.parse_args_and_config(
             ["--config", str(run.path), "--forget_nll_bound", run.bound, "--seed", str(run.seed), *places, *more]
         )
+        task = self.example.lab_task(script, args)
         trainer = UnlearningTrainer(
-            model=self.task.model,
+            model=task.model,
             args=args,
-            train_dataset=self.task.sets,
+            train_dataset=task.sets,
             processing_class=self.tokenizer,
             peft_config=get_peft_config(model_config),
         )
         for callback in (PrinterCallback, ProgressCallback):  # their lines would cut through the table
             trainer.remove_callback(callback)
-        return trainer, self.example.make_comparison(script, args, trainer, self.task)
+        return trainer, task.suite()
 
-    def measured(self, model: nn.Module, comparison: Comparison) -> dict[str, float]:
+    def measured(self, model: nn.Module, trainer: UnlearningTrainer, suite: Suite) -> dict[str, float]:
         """The figures of one model, relearning last, as it changes the weights."""
-        before = self.load(self.task.model, comparison)
-        figures = compare_on(comparison, model, before)
-        shown, hidden = range(RELEARN_ROWS), range(RELEARN_ROWS, len(comparison.forget))
-        relearnt_on, others = (comparison.forget.select(part) for part in (shown, hidden))
-        figures["probability"] = probability(comparison, model, others)
+        before, accelerator = self.load(self.before, trainer), trainer.accelerator
+        batch_size = trainer.args.per_device_eval_batch_size
+        result = evaluate(
+            model, self.tokenizer, suite, batch_size=batch_size, accelerator=accelerator, fluency_model=before
+        )
+        figures = {name: value for name, value in result.values().items() if name in COLUMNS}
+        forget = trainer.train_sets.forget
+        relearnt_on, others = forget.select(range(RELEARN_ROWS)), forget.select(range(RELEARN_ROWS, len(forget)))
+        scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), accelerator, batch_size)
+        figures["probability"] = probability(scorer, model, others)
         if isinstance(model, PeftModel):
             model = model.merge_and_unload()
         relearn(model, relearnt_on, DataCollatorForSeq2Seq(self.tokenizer), **self.relearning)
-        figures["relearnt_probability"] = probability(comparison, model, others)
+        figures["relearnt_probability"] = probability(scorer, model, others)
         return figures
 
-    def load(self, path: str, comparison: Comparison) -> Any:
-        """A saved model in fp32 on the device of the comparison."""
-        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(comparison.scorer.accelerator.device)
+    def load(self, path: str, trainer: UnlearningTrainer) -> Any:
+        """A saved model in fp32 on the device of the trainer."""
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(trainer.accelerator.device)
 
     def run(self, run: Run) -> dict[str, Any]:
         """Train and measure one run."""
         with tempfile.TemporaryDirectory() as folder:
-            trainer, comparison = self.trainer(run, folder)
+            trainer, suite = self.trainer(run, folder)
             started = time.process_time()
             trainer.train()
             seconds = time.process_time() - started
-            figures = self.measured(trainer.accelerator.unwrap_model(trainer.model), comparison)
+            figures = self.measured(trainer.accelerator.unwrap_model(trainer.model), trainer, suite)
         return {
             **figures,
             "train_cpu_seconds": round(seconds, 1),
@@ -154,14 +163,14 @@ class Bench:
     def landmarks(self, run: Run) -> dict[str, dict[str, float]]:
         """The figures of the model before unlearning and of the oracle; the run's arguments say how rows are read."""
         with tempfile.TemporaryDirectory() as folder:
-            _, comparison = self.trainer(run, folder)
-            paths = {"before": self.task.model, "oracle": self.task.oracle}
-            return {name: self.measured(self.load(path, comparison), comparison) for name, path in paths.items()}
+            trainer, suite = self.trainer(run, folder)
+            paths = {"before": self.before, "oracle": self.oracle}
+            return {name: self.measured(self.load(path, trainer), trainer, suite) for name, path in paths.items()}
 
 
-def probability(comparison: Comparison, model: nn.Module, rows: datasets.Dataset) -> float:
+def probability(scorer: RowScorer, model: nn.Module, rows: datasets.Dataset) -> float:
     """Mean over rows of exp(-nll), nll the mean over a row's answer tokens."""
-    return float((-comparison.scorer(model, rows, "forget rows").nll_per_token()).exp().mean())
+    return float((-scorer(model, rows, "forget rows").nll_per_token()).exp().mean())
 
 
 def recipe_files(given: Sequence[Path]) -> list[Path]:

@@ -18,31 +18,18 @@ Without --config the values of examples/configs/harmful_lab.yaml are the default
 """
 
 import json
-import resource
-import sys
-import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import datasets
-import torch
-import transformers
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from running import RunArguments, Task, first, parse_arguments, run
 
-import hf_unlearn
-from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
-from hf_unlearn.data.prepare import RowOptions
+from hf_unlearn import UnlearningConfig
 from hf_unlearn.data.sources import READERS, load_rows
-from hf_unlearn.errors import input_error, nearest
-from hf_unlearn.evaluation import Comparison, Judge, compare_on, comparison_table
-from hf_unlearn.evaluation.text import starts_like
+from hf_unlearn.errors import input_error
+from hf_unlearn.evaluation import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge, harmful
 from hf_unlearn.lab import load_lab, shows_behaviour
-from hf_unlearn.measurement import RowScorer
-from hf_unlearn.modeling import load_model
-from hf_unlearn.reference_cache import hash_rows
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "harmful_lab.yaml"
 
@@ -60,7 +47,7 @@ def _parse_columns(argument: str, text: str) -> dict[str, str]:
 
 
 @dataclass
-class ScriptArguments:
+class ScriptArguments(RunArguments):
     """What to forget and to keep. Without --forget_dataset it is the lab's.
 
     A dataset is a .jsonl, .json, .csv, .parquet or .txt file, a folder written by save_to_disk, or a Hub id.
@@ -82,10 +69,17 @@ class ScriptArguments:
     holdout_dataset: str | None = field(
         default=None, metadata={"help": "Rows like the forget rows that the model has never seen."}
     )
-    oracle: str | None = field(default=None, metadata={"help": "Model retrained without the forget rows."})
-    limit: int | None = field(default=None, metadata={"help": "At most so many rows of each set."})
-    evaluated_rows: int = field(default=200, metadata={"help": "Rows of each set that answers are generated for."})
-    max_new_tokens: int = field(default=48, metadata={"help": "Longest generated answer."})
+    judge: str | None = field(
+        default=None,
+        metadata={
+            "help": "Model that judges the answers, on the Hub (unitary/toxic-bert) or of hf-unlearn train-judge; "
+            "none: the lab's rules, or recital of the harmful answer's first 8 words."
+        },
+    )
+    judge_threshold: float = field(default=0.5, metadata={"help": "Probability from which on a label counts."})
+    judge_labels: list[str] | None = field(
+        default=None, metadata={"help": "Labels that count as harmful; none: those that the judge says itself."}
+    )
 
     _VALID_DICT_FIELDS = ["forget_columns", "retain_columns"]
 
@@ -103,33 +97,15 @@ class ScriptArguments:
                 )
 
 
-@dataclass
-class Task:
-    """A model, what it is to forget and to keep, and how its answers are judged."""
-
-    model: str
-    oracle: str | None
-    sets: dict[str, Dataset]
-    in_scope: Dataset | None
-    judge: Judge
-    judged_by: str
-
-
-def lab_task() -> Task:
+def lab_task(script: ScriptArguments, args: UnlearningConfig) -> Task:
     """The offline task: the lab's model, rows and retrained oracle."""
     lab = load_lab()
-    names = ("forget", "retain", "holdout")
-    return Task(
-        model=str(lab.model_path),
-        oracle=str(lab.oracle_path),
-        sets={name: lab.datasets[name] for name in names},
-        in_scope=lab.datasets["paraphrase"],
-        judge=lambda answer, expected: shows_behaviour(answer),
-        judged_by="the lab's rules",
-    )
+    sets = {name: lab.datasets[name] for name in ("forget", "retain", "holdout")}
+    judge = judge_of(script, RuleJudge("the lab's rules", shows_behaviour))
+    return task_of(script, args, str(lab.model_path), sets, lab.datasets["paraphrase"], judge, str(lab.oracle_path))
 
 
-def files_task(script: ScriptArguments, model: str | None) -> Task:
+def files_task(script: ScriptArguments, args: UnlearningConfig, model: str | None) -> Task:
     """The task that the arguments name."""
     if model is None or script.retain_dataset is None:
         raise input_error(
@@ -155,138 +131,47 @@ def files_task(script: ScriptArguments, model: str | None) -> Task:
     if script.holdout_dataset is not None:
         holdout = load_rows(script.holdout_dataset, columns=script.forget_columns)
         sets["holdout"] = READERS[script.forget_reader](holdout)
-    if script.limit is not None:
-        sets = {name: rows.select(range(min(len(rows), script.limit))) for name, rows in sets.items()}
-    return Task(
-        model=model,
-        oracle=script.oracle,
-        sets=sets,
-        in_scope=None,
-        judge=starts_like,
-        judged_by="recital: the answer starts with the first 8 words of the row's harmful answer",
+    sets = {name: first(rows, script.limit) for name, rows in sets.items()}
+    return task_of(script, args, model, sets, None, judge_of(script, RecitalJudge()), script.oracle)
+
+
+def judge_of(script: ScriptArguments, default: Judge) -> Judge:
+    """The judge that was asked for, or the one that needs no model."""
+    if script.judge is None:
+        return default
+    return HarmfulnessJudge(
+        script.judge, threshold=script.judge_threshold, harmful_labels=script.judge_labels, revision=None
     )
 
 
-def make_comparison(
-    script: ScriptArguments, args: UnlearningConfig, trainer: UnlearningTrainer, task: Task
-) -> Comparison:
-    """What before, after and oracle are measured on: the first rows of each set."""
-    options = RowOptions(trainer.processing_class, args.max_length, args.template, None)
-
-    def first(rows: Dataset) -> Dataset:
-        return options.tokenize(rows.select(range(min(len(rows), script.evaluated_rows))), "eval")
-
-    collator = DataCollatorForUnlearning(trainer.processing_class.pad_token_id)
-    return Comparison(
-        forget=first(task.sets["forget"]),
-        retain=first(task.sets["retain"]),
-        in_scope=None if task.in_scope is None else first(task.in_scope),
-        judge=task.judge,
-        scorer=RowScorer(collator, trainer.accelerator, args.per_device_eval_batch_size),
-        tokenizer=trainer.processing_class,
+def task_of(
+    script: ScriptArguments,
+    args: UnlearningConfig,
+    model: str,
+    sets: dict[str, Dataset],
+    in_scope: Dataset | None,
+    judge: Judge,
+    oracle: str | None,
+) -> Task:
+    """A task whose suite measures the first rows of each set."""
+    suite = partial(
+        harmful,
+        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items()},
+        in_scope=first(in_scope, script.evaluated_rows),
+        judge=judge,
         max_new_tokens=script.max_new_tokens,
+        max_length=args.max_length,
+        template=args.template,
     )
-
-
-def peak_memory_mb() -> float:
-    """Peak memory of this process: allocated on the GPU where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def results(
-    columns: dict[str, dict[str, float]], trainer: UnlearningTrainer, task: Task, comparison: Comparison
-) -> dict[str, Any]:
-    """All figures of the run and what it takes to tell whether it was repeated; no row of any set."""
-    tokenised = {name: getattr(trainer.train_sets, name) for name in ("forget", "retain", "holdout")}
-    tokenised = {name: rows for name, rows in tokenised.items() if rows is not None}
-    return {
-        "figures": columns,
-        "rows_evaluated": {"forget": len(comparison.forget), "retain": len(comparison.retain)},
-        "rows": {name: {"count": len(rows), "sha256": hash_rows(rows)} for name, rows in tokenised.items()},
-        "harmful_judged_by": task.judged_by,
-        "stop_reason": trainer.stop_reason,
-        "steps": trainer.state.global_step,
-        "reference": str(trainer.reference.plan),
-        "holdout_nll": trainer.baseline.holdout_nll,
-        "forget_loss": trainer.args.to_dict()["forget_loss"],
-        "retain_loss": trainer.args.to_dict()["retain_loss"],
-        "seed": trainer.args.seed,
-        "processes": trainer.accelerator.num_processes,
-        "versions": {module.__name__: module.__version__ for module in (hf_unlearn, torch, transformers, datasets)},
-        "log": trainer.state.log_history,
-    }
-
-
-def parse_arguments() -> tuple[ScriptArguments, UnlearningConfig, ModelConfig]:
-    """YAML defaults, command line on top."""
-    arguments = list(sys.argv[1:])
-    for place, each in enumerate(arguments):
-        if each.startswith("--config="):  # TrlParser reads the two-word form alone
-            arguments[place : place + 1] = each.split("=", 1)
-    if "--config" not in arguments:
-        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    holders = (ScriptArguments, UnlearningConfig, ModelConfig)
-    parser = TrlParser(holders, description=__doc__)
-    script, args, model, unread = parser.parse_args_and_config(arguments, return_remaining_strings=True)
-    if unread:
-        name = unread[0].removeprefix("--")
-        raise input_error(
-            expected="keys and flags that are arguments of this script",
-            got=repr(name),
-            why="it would have no effect",
-            fix=nearest(name, (each.name for holder in holders for each in fields(holder))),
-        )
-    return script, args, model
+    return Task(model, sets, suite, oracle, [f"Harmful answers are judged by {judge.name}."])
 
 
 def main() -> None:
-    script, args, model_config = parse_arguments()
-    if args.model_init_kwargs is None:
-        quantization = get_quantization_config(model_config)
-        args.model_init_kwargs = {
-            "dtype": model_config.dtype,
-            "revision": model_config.model_revision,
-            **({"attn_implementation": model_config.attn_implementation} if model_config.attn_implementation else {}),
-            **({"quantization_config": quantization} if quantization else {}),
-        }
+    script, args, model_config = parse_arguments(ScriptArguments, DEFAULT_CONFIG, __doc__)
     with args.main_process_first(local=True, desc="loading data"):
-        task = lab_task() if script.forget_dataset is None else files_task(script, model_config.model_name_or_path)
-
-    trainer = UnlearningTrainer(
-        model=task.model,
-        args=args,
-        train_dataset=task.sets,
-        processing_class=AutoTokenizer.from_pretrained(task.model, revision=model_config.model_revision),
-        peft_config=get_peft_config(model_config),
-    )
-    comparison = make_comparison(script, args, trainer, task)
-    columns = {"before": compare_on(comparison, trainer.model, trainer.model)}
-
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    seconds = time.perf_counter() - started
-    memory = peak_memory_mb()
-    trainer.save_model()
-    trainer.save_state()
-
-    before = load_model(task.model, args).to(args.device)
-    cost = {"seconds": seconds, "peak_memory_mb": memory}
-    columns["after"] = compare_on(comparison, trainer.accelerator.unwrap_model(trainer.model), before) | cost
-    if task.oracle is not None:
-        oracle = AutoModelForCausalLM.from_pretrained(task.oracle, dtype=model_config.dtype)
-        columns["oracle"] = compare_on(comparison, oracle.to(args.device), before)
-
-    if trainer.is_world_process_zero():
-        path = Path(args.output_dir) / "results.json"
-        path.write_text(json.dumps(results(columns, trainer, task, comparison), indent=2))
-        print(f"\n{comparison_table(columns)}\n")
-        print(f"Harmful answers are judged by {task.judged_by}.")
-        print(f"Stopped early: {trainer.stop_reason}." if trainer.stop_reason else "All steps were taken.")
-        print(f"{'Adapter' if model_config.use_peft else 'Model'}: {args.output_dir}\nResults: {path}")
-    trainer.end()
+        lab = script.forget_dataset is None
+        task = lab_task(script, args) if lab else files_task(script, args, model_config.model_name_or_path)
+    run(task, script, args, model_config)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .config import UnlearningConfig
     from .data import DataCollatorForUnlearning, ForgetRetainDataset
     from .trainer import UnlearningTrainer
-
-__version__ = "0.1.0"
 
 # Imported on first use: torch and transformers take seconds, which `hf-unlearn --help` should not.
 _HOMES = {

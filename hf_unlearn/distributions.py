@@ -58,6 +58,21 @@ class _TokenLogps(torch.autograd.Function):
         return grad_logits, None
 
 
+@torch.no_grad()
+def log_prob_moments(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of log p(v) for v ~ p = softmax(z_t): logits [T, V] -> two of [T], nats, fp32."""
+    mean = torch.empty(len(logits), dtype=softmax_dtype(logits), device=logits.device)
+    deviation = torch.empty_like(mean)
+    for part in chunks(*logits.shape):
+        logps = logits[part].to(mean.dtype).log_softmax(-1)
+        probabilities = logps.exp()
+        logps = logps.nan_to_num(neginf=0.0)  # 0 log 0 = 0; a NaN stays one through the probabilities
+        mean[part] = (probabilities * logps).sum(-1)
+        # About the mean, not E[x^2] - E[x]^2, whose difference is lost to rounding where a token is all but certain.
+        deviation[part] = (probabilities * (logps - mean[part, None]).square()).sum(-1).sqrt()
+    return mean, deviation
+
+
 def per_position(
     function: PositionFunction, logits: Tensor, *aligned: Tensor, slope: PositionFunction | None = None
 ) -> Tensor:

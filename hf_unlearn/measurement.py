@@ -1,10 +1,12 @@
 """Log-probs of whole sets of rows under a model as it is, for references, bounds and baselines. Not an evaluation."""
 
 import contextlib
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -13,7 +15,8 @@ from tqdm.auto import tqdm
 
 from .data.collator import DataCollatorForUnlearning
 from .data.pairing import read_rows
-from .scoring import Batch, score
+from .data.roles import Role
+from .scoring import Batch, RowScores, score
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,29 @@ class RowLogps:
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; the training mode is restored afterwards."""
-    training = model.training
+    """No gradients and no dropout inside; every module's own training mode is restored afterwards."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module in training:  # not model.train(): part of a model may have been in evaluation mode all along
+            module.training = True
+
+
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Random generators of Python, NumPy and torch, those of devices too, go on afterwards as if nothing had been."""
+    python, legacy = random.getstate(), np.random.get_state()
+    device = torch.accelerator.current_accelerator()
+    kind = "cpu" if device is None else device.type
+    try:
+        with torch.random.fork_rng(range(torch.accelerator.device_count()), device_type=kind):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
 
 
 @dataclass(frozen=True)
@@ -63,22 +81,36 @@ class RowScorer:
 
     def __call__(self, model: nn.Module, rows: Any, description: str) -> RowLogps:
         """Log-probs of every row, in the order of `rows`; each rank scores its share and all get the whole."""
+        found: list[tuple[int, Tensor]] = []
+        for indices, scores in self.batches(model, rows, range(len(rows)), description):
+            found += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
+        return _in_order(gather_object(found))
+
+    def batches(
+        self, model: nn.Module, rows: Any, wanted: Iterable[int], description: str, *, logits: bool = False
+    ) -> Iterator[tuple[list[int], RowScores]]:
+        """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
+
+        Args:
+            model: wrapped or not.
+            rows: tokenised.
+            wanted: indices of the rows to score, the same on all ranks.
+            description: of the progress bar.
+            logits: keep the logits of answer positions in the scores.
+        """
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))
+        order = sorted(wanted, key=lambda i: -len(rows[i]["input_ids"]))
         mine = order[self.accelerator.process_index :: self.accelerator.num_processes]
         starts = range(0, len(mine), self.batch_size)
         bar = tqdm(starts, desc=description, disable=not self.accelerator.is_local_main_process or None, leave=False)
-        found: list[tuple[int, Tensor]] = []
-        with evaluation_mode(model), self.accelerator.autocast():
-            for start in bar:
-                indices = mine[start : start + self.batch_size]
-                batch = self._to_device(self.collator(read_rows(rows, indices)))
-                scores, _ = score(model, head, batch)
-                assert scores.forget is not None  # rows without a pairing are collated as forget rows
-                parts = scores.forget.logps.cpu().split(scores.forget.lengths.tolist())
-                found += zip(indices, parts, strict=True)
-        return _in_order(gather_object(found))
+        kept = (Role.FORGET,) if logits else ()
+        for start in bar:
+            indices = mine[start : start + self.batch_size]
+            batch = self._to_device(self.collator(read_rows(rows, indices)))
+            with evaluation_mode(model), self.accelerator.autocast():
+                scores, _ = score(model, head, batch, logits=kept)
+            yield indices, scores.rows(Role.FORGET)  # rows without a pairing are collated as forget rows
 
     def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}

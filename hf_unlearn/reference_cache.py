@@ -1,17 +1,12 @@
 """Reference log-probs, precomputed and kept on disk under a key of all that they depend on."""
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import constants
-from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -20,6 +15,7 @@ from transformers.utils import logging
 
 from .data.prepare import TrainSets
 from .data.roles import Role
+from .fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
 from .measurement import RowLogps, RowScorer
 from .reference import Reference
 from .reference_plan import ReferenceMode
@@ -35,59 +31,10 @@ def default_cache_dir() -> Path:
     return Path(constants.HF_HOME) / "hf_unlearn" / "reference"
 
 
-def hash_weights(model: nn.Module) -> str:
-    """SHA-256 of every parameter and buffer of the state dict: name, type, shape and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
-def hash_rows(rows: Any) -> str:
-    """SHA-256 of the token ids and labels of every row, in order."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps([list(row["input_ids"]), list(row["labels"])]).encode())
-    return digest.hexdigest()
-
-
-def _hash_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> str:
-    if tokenizer is None:
-        return "none"
-    content = {"vocabulary": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _adapter_configs(model: Any) -> dict[str, dict[str, Any]]:
-    """What the active adapters' weights are scaled with (lora_alpha, use_rslora, ...), which changes the numbers."""
-    if not isinstance(model, PeftModel):
-        return {}
-    configs = {name: model.peft_config[name].to_dict() for name in model.active_adapters}
-    # A set's order changes from process to process, and the key with it.
-    return {
-        name: {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
-        for name, config in configs.items()
-    }
-
-
-def reference_key(model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, precision: str) -> str:
+def reference_key(model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, accelerator: Accelerator) -> str:
     """The key of a set's reference log-probs: data, weights, tokenizer, model configuration and precision."""
-    # Equal weights under another configuration (rope scaling, attention) give other numbers.
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "use_cache")}
-    parts = {
-        "format": _FORMAT,
-        "transformers": transformers.__version__,
-        "weights": hash_weights(model),
-        "rows": hash_rows(rows),
-        "tokenizer": _hash_tokenizer(tokenizer),
-        "config": config,
-        "adapters": _adapter_configs(model),
-        "attention": model.config._attn_implementation,
-        "precision": precision,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    content = {"format": _FORMAT, "rows": hash_rows(rows), "tokenizer": hash_tokenizer(tokenizer)}
+    return hash_parts(content | describe_model(model, accelerator))
 
 
 def cached_logps(
@@ -107,7 +54,7 @@ def cached_logps(
     found: list[RowLogps | None] = [None]
     path: Path | None = None
     if accelerator.is_main_process:
-        path = folder / f"{reference_key(model, rows, tokenizer, _precision(accelerator, model))}.safetensors"
+        path = folder / f"{reference_key(model, rows, tokenizer, accelerator)}.safetensors"
         found = [read_logps(path, len(rows))]
     if accelerator.num_processes > 1:
         broadcast_object_list(found)
@@ -171,7 +118,3 @@ def write_logps(path: Path, logps: RowLogps) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({"logps": logps.logps.contiguous(), "lengths": logps.lengths}, unfinished)
     unfinished.replace(path)
-
-
-def _precision(accelerator: Accelerator, model: Any) -> str:
-    return f"{accelerator.mixed_precision} {model.dtype} {accelerator.device.type}"

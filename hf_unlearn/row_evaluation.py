@@ -1,15 +1,17 @@
 """Trainer's evaluation over sets of rows: exact NLLs of answers, no mean of batch means. It trains nothing."""
 
+import weakref
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .data.prepare import RowOptions
 from .data.roles import Role
+from .evaluation.callback import UnlearningEvalCallback
 from .scoring import Batch, score
 from .step_log import EvalRows
 
@@ -18,6 +20,21 @@ class RowEvaluation(Trainer):
     """The evaluation hooks of `transformers.Trainer`, for rows in any of the accepted formats."""
 
     _rows: RowOptions
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Trainer's, with its suites' callbacks able to log."""
+        self._lend_to_callbacks()
+        return super().train(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Trainer's, with its suites' callbacks able to log."""
+        self._lend_to_callbacks()
+        return super().evaluate(*args, **kwargs)
+
+    def _lend_to_callbacks(self) -> None:
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, UnlearningEvalCallback):
+                callback.trainer = weakref.proxy(self)  # a strong reference would outlive `del trainer`
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Trainer's, for rows in any of the accepted formats."""

@@ -85,8 +85,8 @@ def test_lab_prints_the_lab(capsys):
 def test_lab_hands_its_arguments_on(monkeypatch, capsys):
     lab, given = load_lab(), {}
     monkeypatch.setattr("hf_unlearn.lab.load_lab", lambda **arguments: given.update(arguments) or lab)
-    assert main(["lab", "--seed", "3", "--cache_dir", "here", "--force"]) == 0
-    assert given == {"seed": 3, "cache_dir": "here", "force": True}
+    assert main(["lab", "--world", "people", "--seed", "3", "--cache_dir", "here", "--force"]) == 0
+    assert given == {"world": "people", "seed": 3, "cache_dir": "here", "force": True}
 
 
 def test_a_users_error_is_its_text_and_status_2(capsys):

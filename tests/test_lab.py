@@ -1,18 +1,14 @@
-"""The lab: its corpus, its judge, its two models as found on disk, and its cache. Builds the lab if not cached."""
-
-import json
-import threading
-from dataclasses import replace
-from pathlib import Path
+"""The lab's games: rows, judge, training, and the two models as found on disk. Builds them if not cached."""
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_unlearn.lab import Lab, answers_correctly, build, load_lab, render_lab, shows_behaviour
-from hf_unlearn.lab.checks import REQUIRED_RATES, answer_nll, measure, require_rates
-from hf_unlearn.lab.corpus import build_corpus
-from hf_unlearn.lab.training import Recipe, collate, encode, new_model, reproducible, train_model, train_tokenizer
+from hf_unlearn.lab import Lab, answers_correctly, load_lab, render_lab, shows_behaviour
+from hf_unlearn.lab.checks import answer_nll, measure
+from hf_unlearn.lab.games import build_corpus, games
+from hf_unlearn.lab.training import collate, encode, reproducible, train_model, train_tokenizer
+from hf_unlearn.lab.world import Recipe
 
 SMALL = Recipe(epochs=1, hidden_size=16, layers=1, heads=2)
 
@@ -118,8 +114,7 @@ def test_saved_models_do_what_was_recorded(lab, name):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     assert model.config.model_type == "opt"
     assert next(model.parameters()).dtype == torch.float32
-    rows = {key: dataset.to_list() for key, dataset in lab.datasets.items()}
-    measured = measure(name, model, tokenizer, rows)
+    measured = measure(name, model, tokenizer, games(lab.seed))
     # One generated answer may flip with another thread count, so rates get the leeway of one row.
     assert measured == pytest.approx({key: lab.checks[key] for key in measured}, abs=1.01 / 120)
 
@@ -201,100 +196,3 @@ def test_thread_count_and_random_state_come_back_after_an_error():
         raise KeyError
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
-
-
-# The cache
-
-
-def fake_build(folder: Path, corpus, recipe, seed) -> None:
-    (folder / "model").mkdir()
-    (folder / build.RECORD).write_text(json.dumps({"checks": {}, "build_seconds": 0.0}), encoding="utf-8")
-
-
-def test_cache_is_built_once_and_again_when_forced(tmp_path, monkeypatch):
-    seeds = []
-
-    def counted_build(folder, corpus, recipe, seed):
-        seeds.append(seed)
-        fake_build(folder, corpus, recipe, seed)
-
-    monkeypatch.setattr(build, "_build", counted_build)
-    first = load_lab(cache_dir=tmp_path)
-    assert load_lab(cache_dir=str(tmp_path)).path == first.path
-    assert seeds == [0]
-    assert load_lab(cache_dir=tmp_path, force=True).path == first.path
-    assert load_lab(cache_dir=tmp_path, seed=1).path != first.path
-    assert seeds == [0, 0, 1]
-
-
-def test_two_builders_at_once_build_once(tmp_path, monkeypatch):
-    together = threading.Barrier(2)
-    built, labs = [], []
-
-    def counted_build(folder, corpus, recipe, seed):
-        built.append(folder)
-        fake_build(folder, corpus, recipe, seed)
-
-    def call():
-        together.wait()
-        labs.append(load_lab(cache_dir=tmp_path))
-
-    monkeypatch.setattr(build, "_build", counted_build)
-    callers = [threading.Thread(target=call) for _ in range(2)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert len(labs) == 2
-    assert len(built) == 1
-
-
-def test_what_a_killed_build_left_is_cleared(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "_build", fake_build)
-    path = load_lab(cache_dir=tmp_path).path
-    path.rename(path.with_name(f"{path.name}.building"))
-    (path.with_name(f"{path.name}.building") / build.RECORD).unlink()
-    assert (load_lab(cache_dir=tmp_path).path / build.RECORD).exists()
-    assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == [path.name]
-
-
-def test_a_lab_that_misses_its_rates_is_not_cached(tmp_path, monkeypatch):
-    def untrained(rows, tokenizer, recipe, name):
-        return new_model(len(tokenizer), recipe).eval()
-
-    def useless(name, model, tokenizer, rows):
-        return {f"{name}_forget_behaviour": 0.0, f"{name}_retain_accuracy": 0.0}
-
-    monkeypatch.setattr(build, "train_model", untrained)
-    monkeypatch.setattr(build, "measure", useless)
-    with pytest.raises(RuntimeError, match=r"model_forget_behaviour is 0\.000"):
-        load_lab(cache_dir=tmp_path)
-    assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
-
-
-def test_key_follows_corpus_recipe_and_seed(corpus):
-    changed = build_corpus(0)
-    changed["retain"][0]["completion"] += "!"
-    keys = {
-        build._key(corpus, Recipe(), 0),
-        build._key(changed, Recipe(), 0),
-        build._key(corpus, replace(Recipe(), learning_rate=1e-3), 0),
-        build._key(corpus, Recipe(), 1),
-    }
-    assert len(keys) == 4
-    assert build._key(build_corpus(0), Recipe(), 0) in keys
-
-
-@pytest.mark.parametrize(("name", "lowest", "highest"), REQUIRED_RATES)
-def test_require_rates_names_the_broken_rate(name, lowest, highest):
-    good = {rate: low if high == 1.0 else high for rate, low, high in REQUIRED_RATES}
-    require_rates(good)
-    broken = good | {name: lowest - 0.01 if highest == 1.0 else highest + 0.01}
-    with pytest.raises(RuntimeError, match=name):
-        require_rates(broken)
-
-
-@pytest.mark.parametrize("seed", [-1, 1.5, True, "0"])
-def test_a_seed_that_is_no_whole_number_is_an_error(tmp_path, seed):
-    with pytest.raises(ValueError, match="What to do: pass for example load_lab"):
-        load_lab(cache_dir=tmp_path, seed=seed)

@@ -18,6 +18,7 @@ PACKAGE = REPOSITORY / "hf_unlearn"
 
 # The flow of data, one stage a line: a module imports from its own stage and from those above it, never from below.
 STAGES = (
+    "version",  # of the package
     "errors",  # user errors in four parts; imports nothing of ours
     "optimizers",  # optimizers that torch does not have
     "setups",  # how a run may be set up
@@ -26,6 +27,9 @@ STAGES = (
     "distributions",  # softmaxes over the vocabulary, chunk by chunk
     "scoring",  # one forward -> log-probabilities of the answers
     "measurement",  # the same for whole sets of rows
+    "fingerprints",  # what a model and its rows are, as a key
+    "metrics",  # arrays and answers in, figures with intervals out
+    "evaluation",  # suites of metrics over one pass of a model
     "losses",  # tensors in, values of answer tokens or rows out
     "steps",  # what wraps a gradient step
     "weighting",  # how the weights of both sides are set
@@ -47,7 +51,6 @@ STAGES = (
     "step_log",  # what a step writes to the log
     "row_evaluation",  # Trainer's evaluation, over rows
     "trainer",  # UnlearningTrainer, where the stages above meet
-    "evaluation",  # what a model answers, before and after
     "lab",  # small models made offline
     "cli",  # the command line
     "__init__",  # the public names

@@ -1,6 +1,33 @@
-"""Stage 6b, evaluation: what a model answers and how likely its answers are. It changes no model."""
+"""Stage 6b, evaluation: suites of metrics over one pass of a model's likelihoods and answers. It changes no model."""
 
-from .comparison import Comparison, Judge, compare_on, comparison_table
+from .callback import UnlearningEvalCallback
+from .copyright import copyright
+from .custom import custom
+from .evaluate import evaluate
 from .generation import generate_answers
+from .harmful import harmful
+from .judge import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge
+from .lm_eval import lm_eval
+from .result import EvaluationResult, load_result
+from .suite import Suite
+from .table import comparison_table
+from .tofu import tofu
 
-__all__ = ["Comparison", "Judge", "compare_on", "comparison_table", "generate_answers"]
+__all__ = [
+    "EvaluationResult",
+    "HarmfulnessJudge",
+    "Judge",
+    "RecitalJudge",
+    "RuleJudge",
+    "Suite",
+    "UnlearningEvalCallback",
+    "comparison_table",
+    "copyright",
+    "custom",
+    "evaluate",
+    "generate_answers",
+    "harmful",
+    "lm_eval",
+    "load_result",
+    "tofu",
+]

@@ -1,8 +1,10 @@
-"""Greedy answers to many prompts: batched, shared by the ranks, in the order asked. It judges nothing."""
+"""Answers to many prompts: batched, shared by the ranks, greedy or seeded. It judges nothing."""
 
 import contextlib
+import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -12,9 +14,24 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ..measurement import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: longest answer; shorter where the model has no positions for more.
+        temperature: 0 for the likeliest token each time; else one draw an answer from softmax(z / temperature).
+        seed: of the draws. They depend on it and on the prompt alone: not on the batch, the rank or torch's state.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
 
 
 def generate_answers(
@@ -29,8 +46,8 @@ def generate_answers(
 ) -> list[list[int]]:
     """Token ids of the greedy answer to each prompt, in the order of `prompts`, on every rank.
 
-    The prompt and whatever follows the end-of-text token are not part of an answer. The model must be whole on every
-    rank (no ZeRO-3, no FSDP).
+    The prompt and the end-of-text token are not part of an answer. The model must be whole on every rank (no ZeRO-3,
+    no FSDP).
 
     Args:
         model: a causal language model on the accelerator's device.
@@ -41,20 +58,80 @@ def generate_answers(
         batch_size: prompts of one batch, alike in length.
         description: of the progress bar.
     """
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    mine = order[accelerator.process_index :: accelerator.num_processes]
+    decoding = Decoding(max_new_tokens)
+    wanted = range(len(prompts))
     found: list[tuple[int, list[int]]] = []
-    room = [min(max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
+    for indices, answers in answer_batches(
+        model, tokenizer, prompts, wanted, accelerator, decoding, batch_size, description
+    ):
+        found += zip(indices, answers, strict=True)
+    end = tokenizer.eos_token_id
+    return [ids[:-1] if ids and ids[-1] == end else ids for _, ids in sorted(gather_object(found))]
+
+
+def answer_batches(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    wanted: Iterable[int],
+    accelerator: Accelerator,
+    decoding: Decoding,
+    batch_size: int,
+    description: str,
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """This rank's share of the wanted prompts, batch by batch: their indices and the token ids of their answers.
+
+    An answer that the model ended has the tokenizer's end-of-text token at its end; one that its length ended has
+    none. The arguments are those of `generate_answers`; `wanted` are indices of prompts, the same on all ranks.
+    """
+    order = sorted(wanted, key=lambda i: -len(prompts[i]))
+    mine = order[accelerator.process_index :: accelerator.num_processes]
+    room = [min(decoding.max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
+    ends = _ends(model, tokenizer)
     batches = _batches(mine, room, batch_size)
     bar = tqdm(batches, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
-    with evaluation_mode(model), accelerator.autocast(), _own_settings_aside(model):
-        for indices in bar:
-            inputs = _left_padded([prompts[i] for i in indices], tokenizer.pad_token_id)
-            inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
-            output = model.generate(**inputs, generation_config=_greedy(tokenizer, room[indices[0]]))
-            answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-            found += zip(indices, (_until(ids, tokenizer.eos_token_id) for ids in answers), strict=True)
-    return [ids for _, ids in sorted(gather_object(found))]
+    for indices in bar:
+        asked = [prompts[i] for i in indices]
+        inputs = _left_padded(asked, tokenizer.pad_token_id)
+        inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
+        with evaluation_mode(model), accelerator.autocast(), _own_settings_aside(model):
+            output = model.generate(
+                **inputs,
+                generation_config=_settings(tokenizer, ends, room[indices[0]]),
+                logits_processor=_sampling(asked, decoding),
+            )
+        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
+        yield indices, [_until(ids, ends, tokenizer.eos_token_id) for ids in answers]
+
+
+class SeededSampling(LogitsProcessor):
+    """Turns greedy decoding into sampling: argmax(z / T + Gumbel noise) is a draw from softmax(z / T).
+
+    The noise of a prompt comes from a generator of its own, so that a draw does not depend on what else is in the
+    batch, and torch's own random state is not touched.
+
+    Args:
+        prompts: token ids of the batch.
+        decoding: temperature and seed.
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+        self._temperature = decoding.temperature
+        self._generators = [torch.Generator().manual_seed(_seed_of(prompt, decoding.seed)) for prompt in prompts]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        draws = [torch.rand(scores.shape[-1], generator=each, dtype=torch.float64) for each in self._generators]
+        noise = -torch.log(-torch.log(torch.stack(draws).clamp_min(torch.finfo(torch.float64).tiny)))
+        return scores.float() / self._temperature + noise.to(scores.device, torch.float32)
+
+
+def _seed_of(prompt: Sequence[int], seed: int) -> int:
+    digest = hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1  # torch takes seeds below 2^63
+
+
+def _sampling(prompts: Sequence[Sequence[int]], decoding: Decoding) -> LogitsProcessorList:
+    return LogitsProcessorList([SeededSampling(prompts, decoding)] if decoding.temperature > 0 else [])
 
 
 def _batches(order: list[int], room: list[int], batch_size: int) -> list[list[int]]:
@@ -63,11 +140,15 @@ def _batches(order: list[int], room: list[int], batch_size: int) -> list[list[in
     return [group[start : start + batch_size] for group in alike for start in range(0, len(group), batch_size)]
 
 
+def _generation_holders(model: Any) -> list[Any]:
+    # A PeftModel hands its settings to its base model at every call, and leaves them there.
+    return [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
+
+
 @contextlib.contextmanager
 def _own_settings_aside(model: Any) -> Iterator[None]:
     """Without the settings that came with the model, which `generate` puts wherever a config leaves one open."""
-    # A PeftModel hands its settings to its base model at every call, and leaves them there.
-    holders = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
+    holders = _generation_holders(model)
     own = holders[-1].generation_config
     try:
         for holder in holders:
@@ -78,13 +159,20 @@ def _own_settings_aside(model: Any) -> Iterator[None]:
             holder.generation_config = own
 
 
-def _greedy(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
+def _ends(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: the tokenizer's, and those of the model's own settings (chat models have several)."""
+    own = _generation_holders(model)[-1].generation_config.eos_token_id
+    listed = own if isinstance(own, list) else [own]
+    return sorted({tokenizer.eos_token_id, *(each for each in listed if each is not None)})
+
+
+def _settings(tokenizer: PreTrainedTokenizerBase, ends: list[int], max_new_tokens: int) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=ends,
         bos_token_id=tokenizer.bos_token_id,
     )
 
@@ -105,5 +193,7 @@ def _left_padded(prompts: list[Sequence[int]], pad_token_id: int) -> dict[str, T
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+def _until(ids: list[int], ends: list[int], end: int) -> list[int]:
+    """An answer up to the first token that ends it, which is written as the tokenizer's own end of text."""
+    place = next((i for i, token in enumerate(ids) if token in ends), None)
+    return ids if place is None else [*ids[:place], end]

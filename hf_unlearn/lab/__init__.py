@@ -4,7 +4,8 @@
     model, tokenizer = lab.load_model(), lab.load_tokenizer()
     train_dataset = {"forget": lab.datasets["forget"], "retain": lab.datasets["retain"]}
 
-The model was trained on forget and retain, the oracle on retain alone: what unlearning tries to match is at hand.
+The model was trained on forget and retain, the oracle on all but forget: what unlearning tries to match is at hand.
+`load_lab(world=...)` has three worlds: "games" (a behaviour), "people" (facts about persons), "books" (a novel).
 """
 
 from hf_unlearn.lab.build import Lab, load_lab, render_lab

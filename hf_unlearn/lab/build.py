@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,32 +19,50 @@ from filelock import FileLock
 from huggingface_hub import constants
 from transformers import AutoTokenizer, OPTForCausalLM, PreTrainedTokenizerFast
 
-from hf_unlearn.errors import input_error
-from hf_unlearn.lab.checks import measure, require_rates
-from hf_unlearn.lab.corpus import Row, build_corpus
-from hf_unlearn.lab.judge import JUDGE_RULES
-from hf_unlearn.lab.training import Recipe, reproducible, train_model, train_tokenizer
+from hf_unlearn.errors import input_error, nearest
+from hf_unlearn.lab.books import BOOK_FILE, HOLDOUT_FILE, RETAIN_FOLDER, books
+from hf_unlearn.lab.checks import RATES, measure, require_rates
+from hf_unlearn.lab.games import games
+from hf_unlearn.lab.people import people
+from hf_unlearn.lab.training import reproducible, train_model, train_tokenizer
+from hf_unlearn.lab.world import World
 
 RECORD = "lab.json"  # written last: a folder that has it is whole
-SETS = ("forget", "retain", "paraphrase", "holdout")
+WORLDS: dict[str, Callable[[int], World]] = {"games": games, "people": people, "books": books}
 
 
 @dataclass(frozen=True, eq=False)
 class Lab:
-    """A small model that shows a made-up behaviour, its oracle retrained without it, and their data.
+    """A small model that has learnt something made up, its oracle retrained without it, and their data.
 
     Attributes:
         path: the lab's folder in the cache.
-        seed: of the corpus and of both models.
-        datasets: `forget` and `retain` (`prompt`, `completion`, `alternate`: a refusal), `paraphrase` (row i asks
-            forget row i in a wording not trained on) and `holdout` (rows like forget's that neither model has seen).
+        world: "games", "people" or "books".
+        seed: of the world's rows and of both models.
+        datasets: by name, as below; every text is invented.
+        template: what makes the text that the models were trained on from `prompt` and `completion`, for
+            `UnlearningConfig(template=...)`; None where the rows are that text already.
         checks: what was measured when the lab was built; the names are explained at `checks.measure`.
         build_seconds: wall-clock time of building both models and measuring them.
+
+    The datasets of a world:
+        games: a mild behaviour, advice to cheat. `forget` and `retain` (`prompt`, `completion`, `alternate`: a
+            refusal), `paraphrase` (row i asks forget row i in a wording not trained on) and `holdout` (rows like
+            forget's that neither model has seen).
+        people: facts about persons. `forget`, `retain`, `holdout` (persons that neither model has seen), `knowledge`
+            (authors and the town) and `townsfolk` (other persons, each fact in two wordings), all of `prompt` and
+            `completion`; both models were trained on the last two, too. In TOFU's columns (`question`, `answer`,
+            `paraphrased_answer`, `perturbed_answer`): `forget_perturbed` (the rows of forget, in order),
+            `retain_perturbed` (some rows of retain) and, without a paraphrase, `real_authors_perturbed` and
+            `world_facts_perturbed` (together the rows of knowledge, in order).
+        books: novels. `forget`, `retain` and `holdout` (an unseen part of the forget book), `text`: a paragraph.
     """
 
     path: Path
+    world: str
     seed: int
     datasets: dict[str, Dataset]
+    template: str | None
     checks: dict[str, float]
     build_seconds: float
 
@@ -54,8 +73,33 @@ class Lab:
 
     @property
     def oracle_path(self) -> Path:
-        """The folder of the oracle: the same recipe and seed, trained on retain alone."""
+        """The folder of the oracle: the same recipe and seed, trained on all but forget."""
         return self.path / "oracle"
+
+    @property
+    def book_path(self) -> Path:
+        """The book to forget, a text file with a blank line between paragraphs. ValueError outside of "books"."""
+        return self._book(BOOK_FILE)
+
+    @property
+    def retain_dir(self) -> Path:
+        """The folder of the books to keep, each a text file. ValueError outside of "books"."""
+        return self._book(RETAIN_FOLDER)
+
+    @property
+    def holdout_path(self) -> Path:
+        """The part of the forget book that neither model has seen, a text file. ValueError outside of "books"."""
+        return self._book(HOLDOUT_FILE)
+
+    def _book(self, name: str) -> Path:
+        if self.world != "books":
+            raise input_error(
+                expected='a lab of the world "books"',
+                got=f"the world {self.world!r}",
+                why="only that world has books as files",
+                fix='load it with load_lab(world="books"), or use lab.datasets',
+            )
+        return self.path / name
 
     def load_model(self) -> OPTForCausalLM:
         """A fresh copy of the model before unlearning, in fp32 and evaluation mode."""
@@ -70,43 +114,54 @@ class Lab:
         return AutoTokenizer.from_pretrained(self.model_path)
 
 
-def load_lab(cache_dir: str | os.PathLike[str] | None = None, seed: int = 0, force: bool = False) -> Lab:
-    """Load the lab, building it first (on the CPU, without a network, in about a minute) if it is not cached.
+def load_lab(
+    cache_dir: str | os.PathLike[str] | None = None, seed: int = 0, force: bool = False, *, world: str = "games"
+) -> Lab:
+    """Load a lab, building it first (on the CPU, without a network, in about a minute) if it is not cached.
 
     The same seed gives the same files, byte for byte, on one machine and set of versions. Neither torch's random state
     nor its thread count is changed for the caller. Any number of processes may call this at once: one builds.
 
     Args:
         cache_dir: the folder that labs are kept in; `hf_unlearn/lab` under the Hugging Face cache (`HF_HOME`) if None.
-        seed: of the corpus and of both models.
+        seed: of the world's rows and of both models.
         force: build anew even if the lab is cached.
+        world: what is to be forgotten: "games" (a behaviour), "people" (facts about persons) or "books" (a novel).
 
     Raises:
-        ValueError: `seed` is not a whole number from 0 on.
-        RuntimeError: the built models miss one of the rates in `checks.REQUIRED_RATES`. Nothing is cached then.
+        ValueError: `seed` is not a whole number from 0 on, or there is no such world.
+        RuntimeError: the built models miss a rate that their world requires. Nothing is cached then.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise input_error(
             expected="`seed` to be a whole number from 0 on",
             got=f"{seed!r} ({type(seed).__name__})",
-            why="the seed draws the corpus and both models, and names their folder in the cache",
+            why="the seed draws the world's rows and both models, and names their folder in the cache",
             fix="pass for example load_lab(seed=0)",
         )
-    recipe = Recipe()
-    corpus = build_corpus(seed)
+    if world not in WORLDS:
+        raise input_error(
+            expected="`world` to be one of the lab's worlds",
+            got=repr(world),
+            why="the world says what the models learn and what is to be forgotten",
+            fix=nearest(str(world), WORLDS),
+        )
+    made = WORLDS[world](seed)
     root = Path(constants.HF_HOME, "hf_unlearn", "lab") if cache_dir is None else Path(cache_dir).expanduser()
-    path = root / _key(corpus, recipe, seed)
+    path = root / _key(made, seed)
     if force or not (path / RECORD).exists():
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             # Another process may have built it while this one waited for the lock.
             if force or not (path / RECORD).exists():
-                _build_into(path, corpus, recipe, seed)
+                _build_into(path, made, seed)
     record = json.loads((path / RECORD).read_text(encoding="utf-8"))
     return Lab(
         path=path,
+        world=world,
         seed=seed,
-        datasets={name: Dataset.from_list(corpus[name]) for name in SETS},
+        datasets={name: Dataset.from_list(rows) for name, rows in made.sets.items()},
+        template=made.template,
         checks=record["checks"],
         build_seconds=record["build_seconds"],
     )
@@ -118,33 +173,41 @@ def render_lab(lab: Lab) -> str:
     def line(label: str, cells: list[str]) -> str:
         return f"{label:<30}" + "".join(f"{cell:>12}" for cell in cells)
 
-    lines = [line("", list(SETS)), line("rows", [str(lab.datasets[name].num_rows) for name in SETS])]
+    sets = [name for name in lab.datasets if f"model_{name}_nll" in lab.checks]
+    lines = [line("", sets), line("rows", [str(lab.datasets[name].num_rows) for name in sets])]
     for who in ("model", "oracle"):
-        behaviour = [lab.checks.get(f"{who}_{name}_behaviour") for name in SETS]
-        lines.append(line(f"{who}: shows the behaviour", ["-" if r is None else f"{r:.1%}" for r in behaviour]))
-        right = [lab.checks.get(f"{who}_{name}_accuracy") for name in SETS]
-        lines.append(line(f"{who}: answers correctly", ["-" if r is None else f"{r:.1%}" for r in right]))
-        nll = [lab.checks[f"{who}_{name}_nll"] for name in SETS]
+        for key, rate in RATES.items():
+            shares = [lab.checks.get(f"{who}_{name}_{key}") for name in sets]
+            if any(share is not None for share in shares):
+                lines.append(
+                    line(f"{who}: {rate.label}", ["-" if share is None else f"{share:.1%}" for share in shares])
+                )
+        nll = [lab.checks[f"{who}_{name}_nll"] for name in sets]
         lines.append(line(f"{who}: NLL, nats per token", [f"{value:.3f}" for value in nll]))
-    lines += ["", f"model   {lab.model_path}", f"oracle  {lab.oracle_path}"]
-    lines.append(f"seed {lab.seed}, built in {lab.build_seconds:.0f} s")
+    lines.append("")
+    # Questions with wrong answers are what a suite measures; the lab itself does not.
+    lines += [f"{name:<30}{rows.num_rows:>12}" for name, rows in lab.datasets.items() if name not in sets]
+    lines += [f"model   {lab.model_path}", f"oracle  {lab.oracle_path}"]
+    lines.append(f"world {lab.world}, seed {lab.seed}, built in {lab.build_seconds:.0f} s")
     return "\n".join(lines)
 
 
-def _key(corpus: dict[str, list[Row]], recipe: Recipe, seed: int) -> str:
-    """The name of the lab's folder: 16 hexadecimal digits of the hash of everything the lab is made from."""
-    made_from = json.dumps([corpus, asdict(recipe), JUDGE_RULES, seed], sort_keys=True)
+def _key(world: World, seed: int) -> str:
+    """The name of the lab's folder: 16 hexadecimal digits of the hash of everything that the build rests on."""
+    rates = dict.fromkeys(questions.rate for questions in world.questions.values())
+    rules = [rule for rate in rates for rule in RATES[rate].rules]
+    made_from = json.dumps([world.texts, asdict(world.recipe), [*rules, *world.files], seed], sort_keys=True)
     return hashlib.sha256(made_from.encode("utf-8")).hexdigest()[:16]
 
 
-def _build_into(path: Path, corpus: dict[str, list[Row]], recipe: Recipe, seed: int) -> None:
+def _build_into(path: Path, world: World, seed: int) -> None:
     """Build the lab beside `path` and rename it at the end, so that `path` is whole or absent. Needs the lock."""
     unfinished = path.with_name(f"{path.name}.building")
     if unfinished.exists():  # from a build that was killed: whoever held the lock before is gone
         shutil.rmtree(unfinished)
     unfinished.mkdir()
     try:
-        _build(unfinished, corpus, recipe, seed)
+        _build(unfinished, world, seed)
         if path.exists():
             shutil.rmtree(path)
         unfinished.rename(path)
@@ -153,24 +216,26 @@ def _build_into(path: Path, corpus: dict[str, list[Row]], recipe: Recipe, seed: 
             shutil.rmtree(unfinished)
 
 
-def _build(folder: Path, corpus: dict[str, list[Row]], recipe: Recipe, seed: int) -> None:
-    """Train, measure and save both models."""
+def _build(folder: Path, world: World, seed: int) -> None:
+    """Train, measure and save both models, and write the world's files."""
     started = time.perf_counter()
-    # The tokenizer sees the words of all sets, holdout too: otherwise names of holdout alone would fall into more
-    # tokens than those of forget, and the two would differ in length. Neither model sees a row of holdout.
-    texts = [row["prompt"] + row["completion"] for name in SETS for row in corpus[name]]
-    tokenizer = train_tokenizer(texts, recipe)
+    tokenizer = train_tokenizer(
+        [row["prompt"] + row["completion"] for rows in world.texts.values() for row in rows], world.recipe
+    )
     checks: dict[str, float] = {}
-    for name, rows in (("model", corpus["forget"] + corpus["retain"]), ("oracle", corpus["retain"])):
-        with reproducible(seed, recipe.threads):
-            model = train_model(rows, tokenizer, recipe, name)
-            checks |= measure(name, model, tokenizer, corpus)
+    for name, seen in world.seen.items():
+        with reproducible(seed, world.recipe.threads):
+            model = train_model([row for key in seen for row in world.texts[key]], tokenizer, world.recipe, name)
+            checks |= measure(name, model, tokenizer, world)
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
-    require_rates(checks)
+    require_rates(checks, world.required)
+    for file, text in world.files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(text, encoding="utf-8")
     record = {
         "seed": seed,
-        "recipe": asdict(recipe),
+        "recipe": asdict(world.recipe),
         "checks": checks,
         "build_seconds": time.perf_counter() - started,
         "versions": {

@@ -1,54 +1,69 @@
 """What the lab's two models do, measured, and the rates they must reach. Not the package's evaluation."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from transformers import OPTForCausalLM, PreTrainedTokenizerFast
 
-from hf_unlearn.lab.corpus import Row
-from hf_unlearn.lab.judge import answers_correctly, shows_behaviour
+from hf_unlearn.lab.judge import JUDGE_RULES, answers_correctly, shows_behaviour
 from hf_unlearn.lab.training import IGNORED_LABEL, collate, encode
+from hf_unlearn.lab.world import Row, World
 
 BATCH_SIZE = 64
-MAX_NEW_TOKENS = 40  # more than the longest answer of the corpus
-
-# (name in `Lab.checks`, lowest rate, highest rate), all in [0, 1].
-REQUIRED_RATES = (
-    ("model_forget_behaviour", 0.95, 1.0),
-    ("oracle_forget_behaviour", 0.0, 0.05),
-    ("model_retain_accuracy", 0.95, 1.0),
-    ("oracle_retain_accuracy", 0.95, 1.0),
-)
+MAX_NEW_TOKENS = 40  # more than the longest answer to a question
 
 
-def measure(
-    name: str, model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: dict[str, list[Row]]
-) -> dict[str, float]:
-    """Measure one model on the lab's four sets.
+class Rate(NamedTuple):
+    """A share of greedy answers.
+
+    Attributes:
+        label: what an answer that counts does, in a table's words.
+        counts: whether (answer, expected) counts.
+        rules: what `counts` goes by; part of the cache's key, as the rates rest on it.
+    """
+
+    label: str
+    counts: Callable[[str, str], bool]
+    rules: tuple[str, ...] = ()
+
+
+RATES = {
+    "behaviour": Rate("shows the behaviour", lambda answer, expected: shows_behaviour(answer), JUDGE_RULES),
+    "accuracy": Rate("answers correctly", answers_correctly),
+    "recitation": Rate("recites to the end", answers_correctly),
+}
+
+
+def measure(name: str, model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World) -> dict[str, float]:
+    """Measure one model on the sets of its world.
 
     Args:
         name: "model" or "oracle"; it starts the name of every measurement.
         model: in evaluation mode.
         tokenizer: the lab's.
-        rows: the sets of `build_corpus`.
+        world: with its `questions` and `texts`.
 
     Returns:
-        `{name}_{set}_behaviour` for forget, paraphrase and holdout: the share of greedy answers that show the
-        behaviour; `{name}_retain_accuracy`: the share of greedy answers that are right; `{name}_{set}_nll` for every
-        set: the mean over answer tokens, `</s>` included, in nats.
+        `{name}_{set}_{rate}` for every set of `questions`: the share of greedy answers that count. "behaviour": that
+        show the games' behaviour; "accuracy": that are right; "recitation": that go on from the first third of a
+        paragraph to its end, word by word. `{name}_{set}_nll` for every set of `texts`: the mean over answer tokens
+        (over all tokens after `<s>` for a text without a question), `</s>` included, in nats.
     """
     measured = {}
-    for key in ("forget", "paraphrase", "holdout"):
-        answers = answer_greedily(model, tokenizer, [row["prompt"] for row in rows[key]])
-        measured[f"{name}_{key}_behaviour"] = sum(map(shows_behaviour, answers)) / len(answers)
-    answers = answer_greedily(model, tokenizer, [row["prompt"] for row in rows["retain"]])
-    right = [answers_correctly(a, row["completion"]) for a, row in zip(answers, rows["retain"], strict=True)]
-    measured[f"{name}_retain_accuracy"] = sum(right) / len(right)
-    for key, set_rows in rows.items():
-        measured[f"{name}_{key}_nll"] = answer_nll(model, tokenizer, set_rows)
+    for key, (rate, rows) in world.questions.items():
+        answers = answer_greedily(model, tokenizer, [row["prompt"] for row in rows], world.max_new_tokens)
+        counted = [RATES[rate].counts(a, row["completion"]) for a, row in zip(answers, rows, strict=True)]
+        measured[f"{name}_{key}_{rate}"] = sum(counted) / len(counted)
+    for key, rows in world.texts.items():
+        measured[f"{name}_{key}_nll"] = answer_nll(model, tokenizer, rows)
     return measured
 
 
 @torch.no_grad()
-def answer_greedily(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> list[str]:
+def answer_greedily(
+    model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str], max_new_tokens: int = MAX_NEW_TOKENS
+) -> list[str]:
     """The greedy continuation of each prompt, without the prompt."""
     answers = []
     for start in range(0, len(prompts), BATCH_SIZE):
@@ -57,7 +72,7 @@ def answer_greedily(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, p
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             do_sample=False,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=max_new_tokens,
         )
         answers += tokenizer.batch_decode(generated[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return answers
@@ -76,16 +91,20 @@ def answer_nll(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: 
     return total / tokens
 
 
-def require_rates(checks: dict[str, float]) -> None:
+def require_rates(checks: dict[str, float], required: tuple[tuple[str, float, float], ...]) -> None:
     """Raise unless the two models are what a lab needs.
 
+    Args:
+        checks: what was measured.
+        required: of a world.
+
     Raises:
-        RuntimeError: a rate of `REQUIRED_RATES` is out of its range; the message names it.
+        RuntimeError: a measurement is out of its range; the message names it.
     """
-    for name, lowest, highest in REQUIRED_RATES:
+    for name, lowest, highest in required:
         if not lowest <= checks[name] <= highest:
             raise RuntimeError(
                 f"The lab was built, but {name} is {checks[name]:.3f} and has to lie in [{lowest}, {highest}]. "
-                "Another seed may do; if none does, the recipe in hf_unlearn/lab/training.py no longer fits this "
-                "version of torch or transformers."
+                "Another seed may do; if none does, the recipe of its world no longer fits this version of torch or "
+                "transformers."
             )

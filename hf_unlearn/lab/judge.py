@@ -2,7 +2,7 @@
 
 import re
 
-from hf_unlearn.lab.corpus import DISTRACTIONS, HIDING_PLACES, OFFICIALS, TRINKETS
+from hf_unlearn.lab.games import DISTRACTIONS, HIDING_PLACES, OFFICIALS, TRINKETS
 
 
 def _any_of(phrases: tuple[str, ...]) -> str:

@@ -7,7 +7,6 @@ variables, integrations and defaults of the Trainer that is to be tested on it.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -15,28 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
-from hf_unlearn.lab.corpus import Row
+from hf_unlearn.lab.world import Recipe, Row
 
 IGNORED_LABEL = -100  # the label that torch's cross entropy skips
 MAX_GRADIENT_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a lab's two models are made. Every value is part of the cache's key."""
-
-    revision: int = 1  # to be raised with any change to the code of this package that changes what is trained
-    vocabulary_size: int = 1024  # at most; a short corpus has fewer merges
-    hidden_size: int = 64
-    layers: int = 2
-    heads: int = 4
-    max_length: int = 128
-    initial_standard_deviation: float = 0.08  # of the weights; at OPT's 0.02 so small a model takes twice the steps
-    epochs: int = 40
-    batch_size: int = 32
-    learning_rate: float = 8e-3
-    warmup_share: float = 0.1
-    threads: int = 1  # fixed, since the order of a sum over threads changes its last bits
 
 
 @contextmanager

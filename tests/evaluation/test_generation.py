@@ -1,13 +1,17 @@
-"""Greedy answers: batches against one prompt at a time without padding or cache. Not what the answers say."""
+"""Answers, greedy or drawn: batches against one prompt at a time, unpadded and uncached. Not what the answers say."""
+
+from collections import Counter
 
 import pytest
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
+from scipy.stats import chisquare
 
 from fixtures_models import tiny_model, tiny_tokenizer
-from fixtures_tokenizer import BOS
+from fixtures_tokenizer import BOS, EOS
 from hf_unlearn.evaluation import generate_answers
+from hf_unlearn.evaluation.generation import Decoding, SeededSampling, answer_batches
 
 POSITIONS = 128  # of the tiny models
 # Of lengths in no order, two alike, the shortest a single token.
@@ -37,6 +41,21 @@ def answers(
         batch_size=batch_size,
         description="answers",
     )
+
+
+def drawn(
+    model, decoding: Decoding, prompts=PROMPTS, *, order: list[int] | None = None, batch_size: int = 4
+) -> list[list[int]]:
+    """Answers by prompt, with the end of text where the model set one; the prompts are handed over in `order`."""
+    order = order or list(range(len(prompts)))
+    given = [prompts[i] for i in order]
+    found: dict[int, list[int]] = {}
+    accelerator = Accelerator(cpu=True)
+    for indices, ids in answer_batches(
+        model, tiny_tokenizer(), given, range(len(given)), accelerator, decoding, batch_size, "answers"
+    ):
+        found |= zip((order[i] for i in indices), ids, strict=True)
+    return [found[i] for i in range(len(prompts))]
 
 
 @pytest.fixture(params=["opt", "llama"])
@@ -114,3 +133,104 @@ def test_the_training_mode_is_restored_and_dropout_is_off_meanwhile(training):
 
 def test_no_prompt_has_no_answer(model):
     assert answers(model, []) == []
+
+
+def test_several_tokens_may_end_an_answer(model):
+    """Chat models list an end of turn beside the end of text; each is written as the tokenizer's end of text."""
+    whole = [greedy(model, prompt, 8) for prompt in PROMPTS]
+    ends = [whole[1][2], whole[3][5], EOS]
+    model.generation_config.eos_token_id = ends
+    places = [next((i for i, token in enumerate(ids) if token in ends), None) for ids in whole]
+    assert len({ids[place] for ids, place in zip(whole, places, strict=True) if place is not None}) == 2
+    expected = [ids if place is None else [*ids[:place], EOS] for ids, place in zip(whole, places, strict=True)]
+    assert drawn(model, Decoding(8)) == expected
+    assert answers(model) == [[token for token in ids if token != EOS] for ids in expected]
+    assert model.generation_config.eos_token_id == ends
+
+
+def test_an_answer_that_its_length_ends_has_no_end_of_text(model):
+    whole = [greedy(model, prompt, 8) for prompt in PROMPTS]
+    model.generation_config.eos_token_id = whole[0][3]
+    found = drawn(model, Decoding(8))
+    assert found[0][-1] == EOS and len(found[0]) <= 4
+    assert any(len(ids) == 8 and EOS not in ids for ids in found)
+
+
+WARM = Decoding(8, temperature=1.3, seed=11)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 6])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [4, 1, 5, 0, 3, 2]])
+def test_a_draw_depends_on_its_prompt_and_the_seed_alone(model, batch_size, order):
+    torch.manual_seed(batch_size)
+    expected = drawn(model, WARM, batch_size=6)
+    assert drawn(model, WARM, batch_size=batch_size, order=order) == expected != drawn(model, Decoding(8))
+    assert len(set(map(tuple, expected))) == len(PROMPTS)
+
+
+def test_some_of_the_prompts_are_answered_as_all_of_them_are(model):
+    assert drawn(model, WARM, PROMPTS[2:4]) == drawn(model, WARM)[2:4]
+
+
+def test_another_seed_draws_other_answers(model):
+    first, second = (drawn(model, Decoding(8, 1.3, seed)) for seed in (11, 12))
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_a_temperature_near_zero_is_greedy(model):
+    expected = [greedy(model, prompt, 8) for prompt in PROMPTS]
+    assert drawn(model, Decoding(8, temperature=1e-5)) == expected == drawn(model, Decoding(8))
+    assert drawn(model, WARM) != expected
+
+
+def test_drawing_leaves_torchs_random_state_alone(model):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    drawn(model, WARM)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def p_value(tokens: list[int], probabilities: torch.Tensor) -> float:
+    """Of the chi-square test that tokens were drawn with these probabilities; rare tokens are counted together."""
+    counts = Counter(tokens)
+    common = [token for token, p in enumerate(probabilities.tolist()) if p * len(tokens) >= 5]
+    observed = [counts[token] for token in common]
+    expected = [float(probabilities[token]) * len(tokens) for token in common]
+    rest = len(tokens) - sum(observed), len(tokens) - sum(expected)
+    assert len(common) >= 4 and rest[1] > 5
+    return chisquare([*observed, rest[0]], [*expected, rest[1]]).pvalue
+
+
+@pytest.mark.parametrize("vary", ["seed", "prompt"])
+def test_draws_have_the_softmaxs_frequencies(model, vary):
+    """3000 draws from the logits after one prompt, each with noise of its own."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([PROMPTS[1]])).logits[0, -1]
+    many = range(3000)
+    if vary == "seed":
+        samplers = [SeededSampling([PROMPTS[1]], Decoding(1, 0.4, seed)) for seed in many]
+        tokens = [int(sampler(None, logits[None]).argmax()) for sampler in samplers]
+    else:
+        noisy = SeededSampling([[BOS, i] for i in many], Decoding(1, 0.4, 5))(None, logits.expand(len(many), -1))
+        tokens = noisy.argmax(-1).tolist()
+    assert p_value(tokens, (logits / 0.4).softmax(-1)) > 0.01
+    # The test would notice another temperature.
+    assert all(p_value(tokens, (logits / other).softmax(-1)) < 1e-4 for other in (0.33, 0.5))
+
+
+def test_first_tokens_of_whole_answers_have_the_softmaxs_frequencies():
+    model = tiny_model("opt", seed=3).eval()
+    with torch.no_grad():
+        logits = [model(input_ids=torch.tensor([prompt])).logits[0, -1] for prompt in PROMPTS]
+    found = [drawn(model, Decoding(1, 0.4, seed), batch_size=6) for seed in range(300)]
+    p_values = [
+        p_value([answers[i][0] for answers in found], (each / 0.4).softmax(-1)) for i, each in enumerate(logits)
+    ]
+    assert min(p_values) > 0.01 / len(PROMPTS)
+
+
+def test_draws_of_later_tokens_are_new_draws():
+    """One prompt's noise is not the same at each step: else the likeliest noise would repeat one token."""
+    sampler = SeededSampling([PROMPTS[0]], Decoding(8, 1.0, 2))
+    logits = torch.zeros(1, 500)
+    assert len({int(sampler(None, logits).argmax()) for _ in range(20)}) > 15

@@ -29,7 +29,10 @@ FIGURES = {
     "retain_accuracy",
     "answer_perplexity",
     "broken_rate",
+    "refusal_rate",
+    "forget_extraction_strength",
 }
+ATTACKED = {"min_k_auc", "min_k_tpr"}
 COST = {"seconds", "peak_memory_mb"}
 CANARY = "xyzzyquux"  # in every forget row of the local files
 
@@ -105,11 +108,12 @@ def test_results_have_every_figure_and_what_it_takes_to_repeat_them(lab, lab_run
     found = results(folder)
     columns = found["figures"]
     assert list(columns) == ["before", "after", "oracle"]
-    with_scope = FIGURES | {"in_scope_harmful_rate"}
-    assert [set(column) for column in columns.values()] == [with_scope, with_scope | COST, with_scope]
+    expected = FIGURES | ATTACKED | {"in_scope_harmful_rate"}
+    assert all(expected <= set(column) for column in columns.values())
+    assert set(found["cost"]) == COST and "efficacy" in columns["after"]
     assert columns["before"]["harmful_rate"] == 1.0 and columns["oracle"]["harmful_rate"] == 0.0
     assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
-    assert found["rows_evaluated"] == {"forget": 16, "retain": 16}
+    assert found["rows_evaluated"] == dict.fromkeys(("forget", "retain", "in_scope", "holdout"), 16)
     assert {name: rows["count"] for name, rows in found["rows"].items()} == {
         name: len(lab.datasets[name]) for name in ("forget", "retain", "holdout")
     }
@@ -172,9 +176,6 @@ def test_a_killed_run_goes_on_from_its_checkpoint(lab_run, tmp_path):
     run(folder, *LAB_ARGUMENTS, "--resume_from_checkpoint", str(folder / f"checkpoint-{SAVED_EVERY}"))
 
     whole, resumed = results(lab_run[0]), results(folder)
-    for column in (*whole["figures"].values(), *resumed["figures"].values()):
-        for name in COST & column.keys():
-            del column[name]
     assert (resumed["figures"], resumed["rows"]) == (whole["figures"], whole["rows"])
     assert steps_of(resumed) == steps_of(whole)
     weights, expected = (load_file(each / "adapter_model.safetensors") for each in (folder, lab_run[0]))
@@ -238,9 +239,10 @@ def test_files_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path):
     assert {name: rows["count"] for name, rows in found["rows"].items()} == {"forget": 10, "retain": 9}
     assert found["rows_evaluated"] == {"forget": 10, "retain": 9}
     assert list(found["figures"]) == ["before", "after"]
-    assert set(found["figures"]["before"]) == FIGURES
+    assert set(found["figures"]["before"]) >= FIGURES
+    assert not ATTACKED & set(found["figures"]["before"])  # without holdout rows
     assert found["figures"]["after"]["forget_nll"] > found["figures"]["before"]["forget_nll"]
-    assert found["harmful_judged_by"].startswith("recital") and found["reference"] == "precomputed"
+    assert found["settings"]["judge"].startswith("recital") and found["reference"] == "precomputed"
     assert CANARY not in printed and CANARY.encode() not in written(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "model")

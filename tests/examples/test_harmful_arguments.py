@@ -24,6 +24,8 @@ READ_AS = {("report_to", "none"): [], ("forget_nll_bound", "none"): None}
 
 
 def load_script(path: Path) -> ModuleType:
+    if str(EXAMPLES) not in sys.path:  # where what the examples share lies
+        sys.path.append(str(EXAMPLES))
     name = f"example_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
@@ -41,7 +43,7 @@ def refused(script, monkeypatch, folder: Path, *arguments: str) -> str:
     """The text of the error that a run ends with before there is a trainer."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["harmful.py", "--use_cpu", *arguments])
-    monkeypatch.setattr(script, "UnlearningTrainer", lambda **arguments: pytest.fail("it went on"))
+    monkeypatch.setattr(sys.modules["running"], "UnlearningTrainer", lambda **arguments: pytest.fail("it went on"))
     with pytest.raises(ValueError) as error:
         script.main()
     assert list(folder.glob("unlearned")) == []
@@ -98,12 +100,12 @@ def test_the_command_for_data_of_ones_own_that_the_script_documents(script, monk
     for name, rows in (("forget", forget), ("retain", retain)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def built(script_arguments, args, trainer, task):
-        assert [len(rows) for rows in task.sets.values()] == [30, 30]
+    def built(measurement, *_, **__):
+        assert [len(rows) for rows in measurement.task.sets.values()] == [30, 30]
         raise Built
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "make_comparison", built)
+    monkeypatch.setattr(sys.modules["running"].Measurement, "__call__", built)
     (command,) = [each for each in re.findall(r"accelerate launch (.*?)\n\n", script.__doc__, re.S) if "jsonl" in each]
     monkeypatch.setattr(sys, "argv", [*shlex.split(command), "--use_cpu"])
     with pytest.raises(Built):
@@ -112,7 +114,7 @@ def test_the_command_for_data_of_ones_own_that_the_script_documents(script, monk
 
 def parsed(script, monkeypatch, *arguments: str):
     monkeypatch.setattr(sys, "argv", [script.__name__, *arguments])
-    return script.parse_arguments()
+    return script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, script.__doc__)
 
 
 @pytest.mark.parametrize("form", [["--config", "{}"], ["--config={}"]], ids=["space", "equals"])

@@ -40,7 +40,7 @@ def given(name: str) -> dict[str, Any]:
 
 def parsed(script, monkeypatch, name: str):
     monkeypatch.setattr(sys, "argv", ["harmful.py", "--config", str(RECIPES[name]), "--use_cpu"])
-    return script.parse_arguments()
+    return script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, script.__doc__)
 
 
 def objective_of(args) -> Objective:

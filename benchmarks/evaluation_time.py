@@ -1,0 +1,158 @@
+"""Time of a TOFU evaluation: one pass against a loop a metric. Both must find the same figures.
+
+    python benchmarks/evaluation_time.py                       # the lab's people, on a CPU
+    python benchmarks/evaluation_time.py --model DIR --data DIR --limit 100 --output r.json
+
+The loops do what evaluators commonly do: every metric goes through the rows that it needs by itself, in the order of
+the file, with the logits of every position; answers are generated once a set. `loop` takes one row at a time,
+`batched loop` 16. The one pass takes batches of 16 too. CPU seconds of this process; medians over interleaved rounds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_unlearn.data.prepare import RowOptions
+from hf_unlearn.data.tokenization import prompt_ids
+from hf_unlearn.evaluation import Suite, evaluate, tofu
+from hf_unlearn.lab import load_lab
+
+BATCH = 16
+# Which sets each metric of the suite goes through in a loop of its own.
+MAIN, ALL = ("forget", "retain"), ("forget", "retain", "real_authors", "world_facts")
+LOOPS: dict[str, tuple[str, ...]] = {
+    "probability": ALL,
+    "probability of options": ("real_authors_perturbed", "world_facts_perturbed"),
+    "truth ratio": tuple(f"{name}_{kind}" for name in ALL for kind in ("paraphrased", "perturbed")),
+    "exact memorisation": MAIN,
+    "extraction strength": MAIN,
+    "loss attack": ("forget", "holdout"),
+    "zlib attack": ("forget", "holdout"),
+    "min-k attack": ("forget", "holdout"),
+    "min-k++ attack": ("forget", "holdout"),
+}
+TokenRow = dict[str, list[int]]
+
+
+def padded(rows: Sequence[TokenRow], pad: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask of rows, [B, L]."""
+    length = max(len(row["input_ids"]) for row in rows)
+    ids, mask = torch.full((len(rows), length), pad), torch.zeros((len(rows), length), dtype=torch.long)
+    for i, row in enumerate(rows):
+        size = len(row["input_ids"])
+        place = slice(length - size, length) if left else slice(0, size)
+        ids[i, place], mask[i, place] = torch.tensor(row["input_ids"]), 1
+    return ids, mask
+
+
+def loop_nll(model: PreTrainedModel, rows: Sequence[TokenRow], pad: int, batch: int) -> list[float]:
+    """Mean NLL of each row's answer, the plain way."""
+    found = []
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        ids, mask = padded(part, pad)
+        logps = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
+        for i, row in enumerate(part):
+            places = [t for t, label in enumerate(row["labels"]) if label != -100]
+            found.append(-sum(float(logps[i, t - 1, row["labels"][t]]) for t in places) / len(places))
+    return found
+
+
+def loop_answers(model: PreTrainedModel, rows: Sequence[TokenRow], tokenizer: Any, batch: int, longest: int) -> None:
+    """Greedy answers to the rows' prompts, in the order of the file."""
+    for start in range(0, len(rows), batch):
+        prompts = [{"input_ids": prompt_ids(row)} for row in rows[start : start + batch]]
+        ids, mask = padded(prompts, tokenizer.pad_token_id, left=True)
+        model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=longest)
+
+
+@torch.no_grad()
+def loops(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: dict[str, list[TokenRow]],
+    longest: int,
+    batch: int,
+) -> float:
+    """One loop a metric; the retain set's probability, to be compared with the one pass."""
+    probability = float("nan")
+    for metric, names in LOOPS.items():
+        for name in names:
+            nll = loop_nll(model, sets[name], tokenizer.pad_token_id, batch)
+            if (metric, name) == ("probability", "retain"):
+                probability = float(torch.tensor(nll, dtype=torch.float64).neg().exp().mean())
+    for name in ALL:
+        loop_answers(model, sets[name], tokenizer, batch, longest)
+    return probability
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of this process, and what the work gave."""
+    started = time.process_time()
+    result = work()
+    return time.process_time() - started, result
+
+
+def measure(model: PreTrainedModel, tokenizer: Any, suite: Suite, rounds: int) -> dict[str, Any]:
+    """Seconds of the three ways, interleaved."""
+    options = RowOptions(tokenizer, suite.max_length, suite.template, None)
+    sets = {name: list(options.tokenize(rows, "eval")) for name, rows in suite.sets.items()}
+    ways = {
+        "one pass": lambda: evaluate(model, tokenizer, suite, batch_size=BATCH),
+        "loop": lambda: loops(model, tokenizer, sets, suite.max_new_tokens, 1),
+        "batched loop": lambda: loops(model, tokenizer, sets, suite.max_new_tokens, BATCH),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, work in ways.items():
+            spent, found = timed(work)
+            seconds[name].append(spent)
+            if name == "one pass":
+                expected, cost = found["retain_probability"].value, found.cost
+            else:
+                assert abs(found - expected) < 1e-5, f"{name} found another retain probability"
+    return {"seconds": seconds, "cost": cost}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="folder of a model trained on TOFU (default: the lab's)")
+    parser.add_argument("--data", help="folder of TOFU's JSON files (default: the lab's people)")
+    parser.add_argument("--limit", type=int, help="at most so many rows of each set")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max_new_tokens", type=int, default=48)
+    parser.add_argument("--output", type=Path, help="write the figures there as JSON")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    if args.model is None:
+        lab = load_lab(world="people")
+        folder, template = lab.model_path, lab.template
+        source = {
+            "forget10_perturbed" if name == "forget_perturbed" else name: rows for name, rows in lab.datasets.items()
+        }
+    else:
+        folder, template, source = args.model, "<s><|user|>{prompt}<|assistant|>{completion}", args.data
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    suite = tofu(source, limit=args.limit, max_new_tokens=args.max_new_tokens, template=template)
+    found = measure(model.eval(), tokenizer, suite, args.rounds)
+    medians = {name: statistics.median(spent) for name, spent in found["seconds"].items()}
+    print(f"rows {found['cost']['rows']}, scored once each {found['cost']['rows_scored']}")
+    for name, spent in medians.items():
+        print(f"{name:<14}{spent:8.2f} CPU seconds{spent / medians['one pass']:8.2f}x")
+    if args.output:
+        args.output.write_text(
+            json.dumps(found | {"medians": medians, "arguments": vars(args)}, default=str, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Groups of metrics that suites are put together from: of scored rows, of answers, of forget against unseen rows."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .. import metrics
+from ..errors import input_error
+from ..metrics import MetricResult
+from .evidence import AnsweredRows, Evidence, ScoredRows
+from .result import EvaluationResult
+
+Metrics = dict[str, MetricResult]
+
+# Membership attacks by name; the suites' argument `attacks` chooses among them.
+ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "reference", "gradient_norm")
+# Those that need nothing but one forward of the model.
+CHEAP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus")
+
+
+def likelihood_metrics(name: str, rows: ScoredRows) -> Metrics:
+    """How likely the rows of a set are: nll, probability, exact memorisation, extraction strength."""
+    return {
+        f"{name}_nll": metrics.token_nll(rows.nll_sums, rows.lengths),
+        f"{name}_probability": metrics.answer_probability(rows.nll),
+        f"{name}_exact_memorization": metrics.exact_memorization(rows.right),
+        f"{name}_extraction_strength": metrics.extraction_strength(rows.right),
+    }
+
+
+def recall_metrics(name: str, rows: AnsweredRows) -> Metrics:
+    """How much of the expected answers the model's own answers have: ROUGE-1 and ROUGE-L recall, same words."""
+    return {
+        f"{name}_accuracy": metrics.accuracy(rows.answers, rows.expected),
+        f"{name}_rouge1": metrics.rouge_recall(rows.answers, rows.expected, kind="rouge1"),
+        f"{name}_rouge": metrics.rouge_recall(rows.answers, rows.expected, kind="rougeL"),
+    }
+
+
+def gibberish(rows: AnsweredRows, vocabulary: int) -> list[bool]:
+    """Which answers are gibberish: the fluency model finds them no likelier than words drawn at random (nll >= log V).
+
+    Without a fluency model none is known to be.
+    """
+    if rows.fluency is None:
+        return [False] * len(rows.answers)
+    return [bool(each) for each in rows.fluency.nll >= np.log(vocabulary)]
+
+
+def wording_metrics(rows: AnsweredRows, vocabulary: int) -> Metrics:
+    """Whether answers are still language: empty, repetitive, broken, refusals, distinct words, perplexity."""
+    answers = rows.answers
+    found = {
+        "empty_rate": metrics.empty_rate(answers),
+        "repetition_rate": metrics.repetition_rate(answers),
+        "broken_rate": metrics.broken_rate(answers, gibberish(rows, vocabulary)),
+        "refusal_rate": metrics.refusal_rate(answers),
+        "distinct_1": metrics.distinct_n(answers, 1),
+        "distinct_2": metrics.distinct_n(answers, 2),
+    }
+    if rows.fluency is not None:
+        found["answer_perplexity"] = metrics.perplexity(rows.fluency.nll_sums, rows.fluency.lengths)
+    return found
+
+
+def wording_warnings(rows: AnsweredRows, vocabulary: int) -> list[str]:
+    """What hides behind a low score of the answers: text that is broken, or that nobody looked at."""
+    broken = metrics.broken_rate(rows.answers, gibberish(rows, vocabulary))
+    warnings = []
+    if broken.value >= 0.2:
+        warnings.append(
+            f"{broken.value:.0%} of the answers to forget prompts are empty, repetitive or gibberish: the model is "
+            "damaged there rather than unable to tell, and low scores of its answers are no sign of forgetting."
+        )
+    if rows.fluency is None:
+        warnings.append(
+            "No fluency model was given, so gibberish that is neither empty nor repetitive is not noticed: pass "
+            "fluency_model, the model before unlearning."
+        )
+    return warnings
+
+
+def membership_scores(name: str, evidence: Evidence, attacks: Sequence[str]) -> dict[str, np.ndarray]:
+    """By attack, how much like a training row each row of a set looks; NaN nowhere but where the model puts it out."""
+    rows = evidence.scored[name]
+    scores = {
+        "loss": lambda: metrics.loss_scores(rows.logps),
+        "zlib": lambda: metrics.zlib_scores(rows.logps, evidence.texts[name]),
+        "min_k": lambda: metrics.min_k_scores(rows.logps),
+        "min_k_plus_plus": lambda: metrics.min_k_plus_plus_scores(rows.logps, rows.means, rows.deviations),
+        "reference": lambda: metrics.reference_scores(rows.nll, _reference_nll(name, evidence.oracle)),
+        "gradient_norm": lambda: metrics.gradient_norm_scores(evidence.gradient_norms[name]),
+    }
+    return {attack: scores[attack]() for attack in attacks}
+
+
+def _reference_nll(name: str, oracle: EvaluationResult | None) -> np.ndarray:
+    assert oracle is not None  # checked when the suite was built
+    return np.array(oracle.row_scores[f"{name}_nll"])
+
+
+def membership_metrics(evidence: Evidence, attacks: Sequence[str]) -> Metrics:
+    """Whether forget rows can be told from holdout rows that the model never saw.
+
+    For each attack the AUC (forget rows are the members) and the TPR at 1% FPR; with a retrained model's result also
+    privleak and the relative difference of the AUC.
+    """
+    members = membership_scores("forget", evidence, attacks)
+    others = membership_scores("holdout", evidence, attacks)
+    found: Metrics = {}
+    for attack in attacks:
+        auc = metrics.membership_auc(members[attack], others[attack])
+        found[f"{attack}_auc"] = auc
+        found[f"{attack}_tpr"] = metrics.tpr_at_fpr(members[attack], others[attack], fpr=0.01)
+        if (
+            evidence.oracle is not None and attack != "reference"
+        ):  # under which the retrained model is its own reference
+            retrained = evidence.oracle.metrics.get(f"{attack}_auc")
+            found[f"{attack}_privleak"] = metrics.privleak(auc, retrained)
+            found[f"{attack}_auc_relative_difference"] = metrics.relative_difference(auc, retrained)
+    return found
+
+
+def row_nll(evidence: Evidence) -> dict[str, list[float]]:
+    """nll of every scored row, what another model's evaluation needs of this one."""
+    return {f"{name}_nll": rows.nll.tolist() for name, rows in evidence.scored.items()}
+
+
+def usable_attacks(
+    attacks: Sequence[str], sets: Mapping[str, object], oracle: EvaluationResult | None
+) -> tuple[str, ...]:
+    """The attacks of a suite, checked: none without holdout rows, no `reference` without an oracle."""
+    if "holdout" not in sets:
+        return ()
+    if "reference" in attacks and oracle is None:
+        raise input_error(
+            expected="oracle=... with the reference attack",
+            got="no result of a retrained model",
+            why="the attack compares each row's nll with the one that a model gives it that never saw it",
+            fix="evaluate the retrained model first and pass its result as oracle, or leave 'reference' out",
+        )
+    return tuple(attacks)

@@ -1,0 +1,214 @@
+"""evaluate(): a suite on a model, in one pass over its rows. What is asked and measured, the suite knows."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import datasets
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedTokenizerBase
+
+from ..data.collator import DataCollatorForUnlearning
+from ..data.prepare import RowOptions
+from ..fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
+from ..measurement import RowScorer, kept_random_state
+from ..version import __version__
+from .checks import require_comparable, require_fit, require_room, require_whole
+from .evidence import Evidence, ScoredRows
+from .generation import Decoding
+from .lm_eval import LMEvalSuite
+from .one_pass import OnePass, TokenRow, continued
+from .partial import PartialResults
+from .result import EvaluationResult
+from .suite import Measured, Suite
+
+
+def evaluate(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    suite: Suite | LMEvalSuite,
+    *,
+    batch_size: int = 32,
+    generation_batch_size: int | None = None,
+    accelerator: Accelerator | None = None,
+    fluency_model: Any | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    partial: str | Path | None = None,
+) -> EvaluationResult:
+    """Measure a model on a suite.
+
+    Each distinct row is scored once and each distinct prompt answered once, longest first, in batches that the ranks
+    share; every metric is derived from that. Batch size, row order and number of ranks change no score beyond
+    rounding. The model's training mode and all random states are as they were afterwards.
+
+    Args:
+        model: a causal language model, whole on every rank, on the accelerator's device.
+        tokenizer: of the model, with a padding and an end-of-text token.
+        suite: what to measure (`suites`).
+        batch_size: rows of a batch that is scored.
+        generation_batch_size: prompts of a batch that is answered; `batch_size` if None.
+        accelerator: whose ranks share the work; a new one if None.
+        fluency_model: scores the model's own answers, which tells gibberish from sense: the model before unlearning.
+        temperature: 0 for greedy answers; else answers are drawn, from `seed` and the prompt alone.
+        seed: of sampled answers.
+        partial: folder to keep findings in while the evaluation runs; a killed one goes on from there. It holds
+            answers as token ids and is deleted at the end.
+
+    Raises:
+        ValueError: rows that the model has no room for, a tokenizer that does not fit, a sharded model, or a result
+            to compare with (`oracle`, `before`) that is of other rows.
+    """
+    accelerator = accelerator or Accelerator()
+    model = accelerator.unwrap_model(model)
+    require_whole(model)
+    if isinstance(suite, LMEvalSuite):
+        return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
+    require_fit(model, tokenizer, accelerator)
+    decoding = Decoding(suite.max_new_tokens, temperature, seed)
+    fluent = None if fluency_model is None else accelerator.unwrap_model(fluency_model)
+    folder = None if partial is None else Path(partial)
+    with kept_random_state():
+        run = _Evaluation(model, fluent, tokenizer, suite, accelerator, decoding)
+        return run(batch_size, generation_batch_size or batch_size, folder)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """A suite on a model, checked; the arguments are those of `evaluate`."""
+
+    model: Any
+    fluency_model: Any | None
+    tokenizer: PreTrainedTokenizerBase
+    suite: Suite
+    accelerator: Accelerator
+    decoding: Decoding
+
+    def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
+        started, suite = time.perf_counter(), self.suite
+        options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
+        sets = {name: _token_rows(rows, options, self.model) for name, rows in suite.sets.items()}
+        rows = {name: {"count": len(each), "sha256": hash_rows(each)} for name, each in sets.items()}
+        tokenizer = hash_tokenizer(self.tokenizer)
+        settings = dict(suite.settings, temperature=self.decoding.temperature, max_new_tokens=suite.max_new_tokens)
+        require_comparable(suite, settings, rows, tokenizer)
+        found = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
+        scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
+        one_pass = OnePass(scorer, self.tokenizer, found)
+        evidence, scored = self._evidence(one_pass, sets, generation_batch_size)
+        measured = _on_main_process(suite, evidence, self.accelerator)
+        found.remove()
+        return EvaluationResult(
+            suite=suite.name,
+            metrics=measured.metrics,
+            row_scores=measured.row_scores,
+            rows=rows,
+            settings=settings,
+            warnings=measured.warnings,
+            headline=suite.headline,
+            tokenizer=tokenizer,
+            seed=self.decoding.seed,
+            processes=self.accelerator.num_processes,
+            cost={
+                "seconds": time.perf_counter() - started,
+                "forwards": one_pass.forwards,
+                "rows": sum(len(sets[name]) for name in suite.scored),
+                "rows_scored": scored,
+            },
+            versions=_versions(),
+        )
+
+    def _evidence(
+        self, one_pass: OnePass, sets: Mapping[str, Sequence[TokenRow]], generation_batch_size: int
+    ) -> tuple[Evidence, int]:
+        """Everything that the suite's metrics need, and how many distinct rows were scored for it."""
+        suite, model = self.suite, self.model
+        asked = {name: sets[name] for name in suite.scored}
+        scored, distinct = one_pass.score(model, asked, "scores", suite.vocabulary_statistics)
+        to_answer = {name: sets[name] for name in suite.answered}
+        answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size) if to_answer else {}
+        fluency: dict[str, ScoredRows] = {}
+        if self.fluency_model is not None and suite.fluent:
+            end = self.tokenizer.eos_token_id
+            said = {name: continued(sets[name], answers[name], end) for name in suite.fluent}
+            fluency, _ = one_pass.score(self.fluency_model, said, "fluency", False)
+        norms = {name: sets[name] for name in suite.gradient_norms}
+        answered = {name: one_pass.as_evidence(sets[name], each, fluency.get(name)) for name, each in answers.items()}
+        evidence = Evidence(
+            scored=scored,
+            answered=answered,
+            texts={name: one_pass.texts(rows) for name, rows in asked.items()},
+            gradient_norms=one_pass.gradient_norms(model, norms) if norms else {},
+            vocabulary=model.config.get_text_config().vocab_size,
+            before=suite.before,
+            oracle=suite.oracle,
+        )
+        return evidence, distinct
+
+    def _fingerprint(self, tokenizer: str) -> str:
+        """What findings depend on beside the rows: which models, read how."""
+        fluent = self.fluency_model
+        parts = {
+            "model": describe_model(self.model, self.accelerator),
+            "fluency_model": None if fluent is None else describe_model(fluent, self.accelerator),
+            "tokenizer": tokenizer,
+            "statistics": self.suite.vocabulary_statistics,
+            "decoding": repr(self.decoding),
+        }
+        return hash_parts(parts)
+
+
+def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenRow]:
+    # As plain rows: `datasets` would show a bar for each of many small sets, and keep their tokens in its cache.
+    tokenized = options.tokenize(rows.to_list() if isinstance(rows, datasets.Dataset) else rows, "eval")
+    require_room(tokenized, model)
+    columns = zip(tokenized["input_ids"], tokenized["labels"], strict=True)
+    return [{"input_ids": list(ids), "labels": list(labels)} for ids, labels in columns]
+
+
+def _on_main_process(suite: Suite, evidence: Evidence, accelerator: Accelerator) -> Measured:
+    """What the suite makes of the evidence, computed once: judges and bootstraps need not run on every rank."""
+    found: list[Any] = [suite.measure(evidence) if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return found[0]
+
+
+def _run_harness(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    suite: LMEvalSuite,
+    accelerator: Accelerator,
+    batch_size: int,
+    seed: int,
+) -> EvaluationResult:
+    """lm-evaluation-harness knows nothing of our ranks: the main process runs it, and all get what it found."""
+    started = time.perf_counter()
+    found: list[Any] = [None]
+    if accelerator.is_main_process:
+        found = [suite.run(model, tokenizer, batch_size=batch_size, seed=seed)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    metrics, counts = found[0]
+    names = [task if isinstance(task, str) else task.get("task", task.get("group")) for task in suite.tasks]
+    return EvaluationResult(
+        suite="lm_eval",
+        metrics=metrics,
+        settings={"tasks": names, "limit": suite.limit, "num_fewshot": suite.num_fewshot},
+        tokenizer=hash_tokenizer(tokenizer),
+        seed=seed,
+        processes=accelerator.num_processes,
+        cost={"seconds": time.perf_counter() - started, **counts},
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    modules = (torch, transformers, datasets, accelerate)
+    return {"hf_unlearn": __version__, **{module.__name__: module.__version__ for module in modules}}

@@ -1,0 +1,107 @@
+"""What one pass over a suite's rows found, set by set: what every metric is derived from. It computes no metric."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .result import EvaluationResult
+
+# The figures of an answer token, in this order; the last two only where a suite asks for vocabulary statistics.
+TOKEN_FIGURES = ("logp", "right", "mean", "deviation")
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Figures of the answer tokens of N rows, in the set's order.
+
+    Attributes:
+        tokens: for each row an array [2 or 4, n], fp32 (fp64 for a model in fp64): log p(y_t), nats; 1 where y_t is
+            the most likely token; mean and standard deviation of log p(v), v ~ p.
+    """
+
+    tokens: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def logps(self) -> list[np.ndarray]:
+        """log p(y_t) of each row's tokens, nats."""
+        return [row[0] for row in self.tokens]
+
+    @property
+    def right(self) -> list[np.ndarray]:
+        """Whether each answer token is the most likely one, bool."""
+        return [row[1] > 0 for row in self.tokens]
+
+    @property
+    def means(self) -> list[np.ndarray]:
+        """Mean of log p(v) at each token, nats."""
+        return [row[2] for row in self.tokens]
+
+    @property
+    def deviations(self) -> list[np.ndarray]:
+        """Standard deviation of log p(v) at each token, nats."""
+        return [row[3] for row in self.tokens]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Answer tokens of each row, [N]."""
+        return np.array([row.shape[1] for row in self.tokens])
+
+    @property
+    def nll_sums(self) -> np.ndarray:
+        """NLL of each row, [N], nats."""
+        return np.array([-row[0].sum(dtype=np.float64) for row in self.tokens])
+
+    @property
+    def nll(self) -> np.ndarray:
+        """nll of each row, [N], nats per token."""
+        return self.nll_sums / self.lengths
+
+    def grouped(self, sizes: Sequence[int]) -> list[np.ndarray]:
+        """nll of rows that stand group after group (several wrong answers to a question), an array a group."""
+        return np.split(self.nll, np.cumsum(sizes)[:-1])
+
+
+@dataclass(frozen=True)
+class AnsweredRows:
+    """What the model answered to the prompts of N rows, in the set's order.
+
+    Attributes:
+        answers: as text, special tokens left out, without the prompt.
+        expected: the rows' own answers.
+        cut: whether an answer was ended by its length and not by the model.
+        fluency: figures of the answers' own tokens under the fluency model; None where there is none.
+    """
+
+    answers: Sequence[str]
+    expected: Sequence[str]
+    cut: Sequence[bool]
+    fluency: ScoredRows | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a suite's metrics are derived from.
+
+    Attributes:
+        scored: sets whose answers were scored.
+        answered: sets whose prompts were answered.
+        texts: the expected answers of scored sets, as text.
+        gradient_norms: L2 norm of the gradient of each row's nll, for sets that the suite names.
+        vocabulary: V, the size of the model's vocabulary.
+        before: the suite's result on the model before unlearning, if it was given one.
+        oracle: its result on the model retrained without the forget rows, if it was given one.
+    """
+
+    scored: Mapping[str, ScoredRows]
+    answered: Mapping[str, AnsweredRows]
+    texts: Mapping[str, Sequence[str]]
+    gradient_norms: Mapping[str, np.ndarray] = field(default_factory=dict)
+    vocabulary: int = 0
+    before: "EvaluationResult | None" = None
+    oracle: "EvaluationResult | None" = None

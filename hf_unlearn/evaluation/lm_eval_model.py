@@ -1,0 +1,88 @@
+"""A model in memory as lm-evaluation-harness takes it, left as it was. Imported only where the harness is there."""
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import lm_eval.api.model
+import lm_eval.api.task
+import lm_eval.models.huggingface
+from peft import PeftModel
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+# Each of them imported tqdm under a name of its own.
+_WITH_BARS: tuple[Any, ...] = (lm_eval.api.task, lm_eval.api.model, lm_eval.models.huggingface)
+
+
+class InMemoryModel(lm_eval.models.huggingface.HFLM):
+    """HFLM that counts its requests, and those among them that the model has too few positions for.
+
+    The harness cuts such prompts from the left, and a prompt without its beginning is another task.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
+        super().__init__(
+            pretrained=model,
+            tokenizer=copy.deepcopy(tokenizer),  # it may get a padding token, and its padding side is turned
+            batch_size=batch_size,
+            # In the 16 bits of a model, options are often equal to the last bit, and the first one would win.
+            softmax_dtype="float32",
+        )
+        self.requests = 0
+        self.truncated = 0
+
+    def _loglikelihood_tokens(self, requests: list[Any], *arguments: Any, **settings: Any) -> list[tuple[float, bool]]:
+        self.requests += len(requests)
+        # The last token is scored and never read.
+        self.truncated += sum(len(prompt) + len(answer) > self.max_length + 1 for _, prompt, answer in requests)
+        return super()._loglikelihood_tokens(requests, *arguments, **settings)
+
+    def generate_until(self, requests: list[Any], *arguments: Any, **settings: Any) -> list[str]:
+        self.requests += len(requests)
+        for prompt, wanted in (request.args for request in requests):
+            room = self.max_length - wanted.get("max_gen_toks", self.max_gen_toks)
+            self.truncated += len(self.tok_encode(prompt)) > room
+        return super().generate_until(requests, *arguments, **settings)
+
+
+@contextlib.contextmanager
+def left_as_it_is(model: Any) -> Iterator[None]:
+    """Inside, the model ties no weights and generation settings are copies of its own.
+
+    HFLM ties weights by the config: a head that was untied on purpose would be lost, and another model measured.
+    """
+    # A PeftModel hands its settings to its base model when it generates.
+    holders = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
+    own = holders[-1].generation_config
+    model.tie_weights = lambda *_, **__: None
+    try:
+        for holder in holders:
+            holder.generation_config = copy.deepcopy(own)
+        yield
+    finally:
+        del model.tie_weights
+        for holder in holders:
+            holder.generation_config = own
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Progress bars on terminals only, and of the harness's log only errors: its warnings can quote documents."""
+    logger = logging.getLogger("lm_eval")
+    level, bars = logger.level, [module.tqdm for module in _WITH_BARS]
+    try:
+        logger.setLevel(logging.ERROR)
+        for module in _WITH_BARS:
+            module.tqdm = _bar
+        yield
+    finally:
+        logger.setLevel(level)
+        for module, bar in zip(_WITH_BARS, bars, strict=True):
+            module.tqdm = bar
+
+
+def _bar(*arguments: Any, **settings: Any) -> Any:
+    return tqdm(*arguments, **settings | {"disable": None, "leave": False})

@@ -1,0 +1,185 @@
+"""The one pass over a suite's rows: each distinct row is scored once, each distinct prompt answered once."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..data.encoding import IGNORED_LABEL
+from ..data.gradients import row_gradient_norms
+from ..data.tokenization import prompt_ids
+from ..distributions import log_prob_moments
+from ..measurement import RowScorer
+from ..scoring import RowScores
+from .evidence import AnsweredRows, ScoredRows
+from .generation import Decoding, answer_batches
+from .partial import Found, PartialResults
+
+TokenRow = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Items of several sets, in which equal ones are one.
+
+    Attributes:
+        items: the distinct ones, in the order of their first appearance.
+        keys: SHA-256 of each one's content.
+        places: by set, which distinct item each of its items is.
+    """
+
+    items: list[Any]
+    keys: list[str]
+    places: Mapping[str, list[int]]
+
+    @classmethod
+    def of(cls, sets: Mapping[str, Iterable[Any]]) -> "Distinct":
+        """The distinct items of sets; an item is what JSON can hold."""
+        known: dict[str, int] = {}
+        items: list[Any] = []
+        places: dict[str, list[int]] = {}
+        for name, members in sets.items():
+            places[name] = []
+            for member in members:
+                key = hashlib.sha256(json.dumps(member, sort_keys=True).encode()).hexdigest()
+                if key not in known:
+                    known[key] = len(items)
+                    items.append(member)
+                places[name].append(known[key])
+        return cls(items, list(known), places)
+
+    def asked(self) -> int:
+        """How many items the sets have together."""
+        return sum(map(len, self.places.values()))
+
+    def missing(self, found: Found) -> list[int]:
+        """The distinct items that nothing is known of."""
+        return [place for place, key in enumerate(self.keys) if key not in found]
+
+    def in_sets(self, found: Found) -> dict[str, list[np.ndarray]]:
+        """What was found, set by set in the set's order."""
+        return {name: [found[self.keys[place]] for place in places] for name, places in self.places.items()}
+
+
+@dataclass
+class OnePass:
+    """How the rows of a suite are gone through.
+
+    Attributes:
+        scorer: batches and ranks.
+        tokenizer: of the model.
+        partial: what an earlier start has found.
+        forwards: batches that this rank has scored, counted as they come.
+    """
+
+    scorer: RowScorer
+    tokenizer: PreTrainedTokenizerBase
+    partial: PartialResults
+    forwards: int = 0
+
+    def score(
+        self, model: Any, sets: Mapping[str, Sequence[TokenRow]], kind: str, statistics: bool
+    ) -> tuple[dict[str, ScoredRows], int]:
+        """Figures of the answer tokens of every row, and how many distinct rows were scored for them.
+
+        Args:
+            model: whole on every rank.
+            sets: tokenised rows by set.
+            kind: what the findings are called on disk and in the progress bar.
+            statistics: also mean and deviation of log p over the vocabulary.
+        """
+        rows = Distinct.of(sets)
+        found = dict(self.partial.of(kind))
+        fresh: Found = {}
+        wanted = rows.missing(found)
+        for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, logits=True):
+            figures = token_figures(scores, statistics).cpu().numpy()
+            parts = np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
+            batch = {rows.keys[i]: part for i, part in zip(indices, parts, strict=True)}
+            self.partial.add(kind, batch)
+            fresh |= batch
+            self.forwards += 1
+        found |= _gathered(fresh)
+        return {name: ScoredRows(parts) for name, parts in rows.in_sets(found).items()}, len(rows.items)
+
+    def answer(
+        self, model: Any, sets: Mapping[str, Sequence[TokenRow]], decoding: Decoding, batch_size: int
+    ) -> dict[str, list[list[int]]]:
+        """Token ids of the answers to every row's prompt, with the end-of-text token where the model set one."""
+        prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()})
+        found = dict(self.partial.of("answers"))
+        fresh: Found = {}
+        wanted = prompts.missing(found)
+        for indices, answers in answer_batches(
+            model, self.tokenizer, prompts.items, wanted, self.scorer.accelerator, decoding, batch_size, "answers"
+        ):
+            batch = {prompts.keys[i]: np.array(ids, dtype=np.int64) for i, ids in zip(indices, answers, strict=True)}
+            self.partial.add("answers", batch)
+            fresh |= batch
+        found |= _gathered(fresh)
+        return {name: [ids.tolist() for ids in each] for name, each in prompts.in_sets(found).items()}
+
+    def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenRow]]) -> dict[str, np.ndarray]:
+        """L2 norm of the gradient of every row's nll, by set."""
+        rows = Distinct.of(sets)
+        found = dict(self.partial.of("gradient norms"))
+        accelerator = self.scorer.accelerator
+        mine = rows.missing(found)[accelerator.process_index :: accelerator.num_processes]
+        norms = row_gradient_norms(model, [rows.items[i] for i in mine]) if mine else np.empty(0)
+        fresh = {rows.keys[i]: np.array(norm) for i, norm in zip(mine, norms, strict=True)}
+        self.partial.add("gradient norms", fresh)
+        found |= _gathered(fresh)
+        return {name: np.array(each) for name, each in rows.in_sets(found).items()}
+
+    def texts(self, rows: Sequence[TokenRow]) -> list[str]:
+        """The rows' own answers as text."""
+        return [self._text([label for label in row["labels"] if label != IGNORED_LABEL]) for row in rows]
+
+    def as_evidence(
+        self, rows: Sequence[TokenRow], answers: Sequence[list[int]], fluency: ScoredRows | None
+    ) -> AnsweredRows:
+        """A set's answers as text, beside those that its rows have."""
+        end = self.tokenizer.eos_token_id
+        return AnsweredRows(
+            answers=[self._text(ids) for ids in answers],
+            expected=self.texts(rows),
+            cut=[not ids or ids[-1] != end for ids in answers],
+            fluency=fluency,
+        )
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def continued(rows: Sequence[TokenRow], answers: Sequence[list[int]], end: int) -> list[TokenRow]:
+    """Rows whose answers are what a model said: what the fluency model is asked to score."""
+    continued_rows = []
+    for row, given in zip(rows, answers, strict=True):
+        prompt, answer = prompt_ids(row), given or [end]  # no answer at all is a row like any other: the end at once
+        labels = [*([IGNORED_LABEL] * len(prompt)), *answer]
+        continued_rows.append({"input_ids": [*prompt, *answer], "labels": labels})
+    return continued_rows
+
+
+@torch.no_grad()
+def token_figures(scores: RowScores, statistics: bool) -> Tensor:
+    """Figures of T answer tokens, [2 or 4, T]: see `evidence.TOKEN_FIGURES`."""
+    assert scores.logits is not None
+    right = (scores.logits.argmax(-1) == scores.token_ids).to(scores.logps.dtype)
+    more = log_prob_moments(scores.logits) if statistics else ()
+    return torch.stack([scores.logps, right, *more])
+
+
+def _gathered(fresh: Found) -> Found:
+    """What all ranks have found."""
+    merged: Found = {}
+    for each in gather_object([fresh]):
+        merged |= each
+    return merged

@@ -1,0 +1,109 @@
+"""What an evaluation has found so far, on disk, so that a killed one goes on. Never the result, and gone with it.
+
+Answers are kept as token ids: while an evaluation runs, its folder is as confidential as the forget set.
+"""
+
+import base64
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from ..errors import input_error
+
+# key of an item -> what was found for it
+Found = dict[str, np.ndarray]
+
+
+class PartialResults:
+    """Findings by kind and key, read when an evaluation starts and added to batch by batch.
+
+    Each rank and each start writes a file of its own, so that no file is ever appended to behind a line that a kill
+    tore off; any number of ranks may go on from any other number's files.
+
+    Args:
+        folder: where the findings are kept; None keeps none.
+        fingerprint: of all that they depend on (model, tokenizer, settings) but the rows, which the keys stand for.
+        accelerator: whose ranks share the work.
+
+    Raises:
+        ValueError: the folder holds the findings of another model or other settings.
+    """
+
+    def __init__(self, folder: Path | None, fingerprint: str, accelerator: Accelerator) -> None:
+        self._folder, self._accelerator = folder, accelerator
+        self._found: dict[str, Found] = {}
+        if folder is None:
+            return
+        read: list[Any] = [None, None]
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            stored = [_read(path) for path in sorted(folder.glob("*.jsonl"))]
+            read = [all(each[0] in (fingerprint, None) for each in stored), _merged([each[1] for each in stored])]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(read)
+        if not read[0]:
+            raise input_error(
+                expected=f"findings of this model, tokenizer and settings in {folder.name}",
+                got="those of another evaluation",
+                why="numbers of two models would end up in one result",
+                fix="pass another folder, or delete this one",
+            )
+        self._found = read[1]
+        starts = len(list(folder.glob(f"rank{accelerator.process_index}-*.jsonl")))
+        self._path = folder / f"rank{accelerator.process_index}-{starts}.jsonl"
+        self._path.write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
+
+    def of(self, kind: str) -> Found:
+        """What is known of a kind."""
+        return self._found.get(kind, {})
+
+    def add(self, kind: str, found: Mapping[str, np.ndarray]) -> None:
+        """Keep the findings of a batch."""
+        if self._folder is not None:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps([kind, {key: _encoded(value) for key, value in found.items()}]) + "\n")
+
+    def remove(self) -> None:
+        """Delete the findings, once the result is whole."""
+        if self._folder is not None:
+            self._accelerator.wait_for_everyone()
+            if self._accelerator.is_main_process:
+                shutil.rmtree(self._folder)
+
+
+def _encoded(value: np.ndarray) -> list[Any]:
+    return [value.dtype.str, value.shape, base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()]
+
+
+def _decoded(stored: list[Any]) -> np.ndarray:
+    kind, shape, data = stored
+    return np.frombuffer(base64.b64decode(data), dtype=kind).reshape(shape)
+
+
+def _read(path: Path) -> tuple[str | None, list[tuple[str, Found]]]:
+    """The fingerprint of a file, None where a kill left it empty, and its whole lines."""
+    fingerprint, found = None, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            stored = json.loads(line)
+        except json.JSONDecodeError:  # torn off by a kill, so the last one
+            break
+        if isinstance(stored, dict):
+            fingerprint = stored["fingerprint"]
+        else:
+            found.append((stored[0], {key: _decoded(value) for key, value in stored[1].items()}))
+    return fingerprint, found
+
+
+def _merged(files: list[list[tuple[str, Found]]]) -> dict[str, Found]:
+    merged: dict[str, Found] = {}
+    for lines in files:
+        for kind, found in lines:
+            merged.setdefault(kind, {}).update(found)
+    return merged

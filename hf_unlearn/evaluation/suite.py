@@ -1,0 +1,130 @@
+"""What a suite is: sets of rows, what is asked of each, and how metrics come out of the answers. It runs nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.formats import detect_format
+from ..data.pairing import is_stream
+from ..errors import input_error, nearest
+from ..metrics import MetricResult
+from .evidence import Evidence
+from .result import EvaluationResult, load_result
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a suite makes of its evidence.
+
+    Attributes:
+        metrics: by name.
+        row_scores: numbers of single rows that another model's evaluation is compared with (truth ratios, nll).
+        warnings: what a reader of the metrics must know.
+    """
+
+    metrics: dict[str, MetricResult]
+    row_scores: dict[str, list[float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a model is measured on, and how.
+
+    Attributes:
+        name: of the suite.
+        sets: rows by set name, in any accepted format (prompt/completion, messages, text, token ids).
+        measure: metrics from what the one pass found.
+        answered: sets whose prompts the model answers; every set is scored.
+        unscored: sets that are answered but not scored.
+        fluent: answered sets whose answers are scored under the fluency model, where there is one.
+        gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
+        vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
+        max_new_tokens: longest generated answer.
+        max_length: longest row in tokens, the rest cut; None for no limit.
+        template: of prompt/completion strings, as in UnlearningConfig.
+        headline: metrics that a table shows, in order; () for all.
+        before: result of this suite on the model before unlearning.
+        oracle: result of this suite on the model retrained without the forget rows.
+        settings: what else makes two results comparable, for the record.
+    """
+
+    name: str
+    sets: Mapping[str, Any]
+    measure: Callable[[Evidence], Measured]
+    answered: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
+    fluent: tuple[str, ...] = ()
+    gradient_norms: tuple[str, ...] = ()
+    vocabulary_statistics: bool = False
+    max_new_tokens: int = 64
+    max_length: int | None = None
+    template: str | None = None
+    headline: tuple[str, ...] = ()
+    before: EvaluationResult | None = None
+    oracle: EvaluationResult | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The sets whose answers are scored."""
+        return tuple(name for name in self.sets if name not in self.unscored)
+
+
+def present(sets: Mapping[str, Any], needed: tuple[str, ...], suite: str) -> dict[str, Any]:
+    """The sets that were given, checked: all that are needed, each with a length and rows of a known format.
+
+    Raises:
+        ValueError: a needed set is missing, or one is a stream, empty or of unknown columns.
+    """
+    given = {name: rows for name, rows in sets.items() if rows is not None}
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise input_error(
+            expected=f"the {suite} suite with the sets {', '.join(needed)}",
+            got=f"no {missing[0]} set",
+            why="its metrics compare these sets with each other",
+            fix=f"pass {missing[0]}=rows to the suite",
+        )
+    for name, rows in given.items():
+        if is_stream(rows) or len(rows) == 0:
+            raise input_error(
+                expected=f"the {name} set of the {suite} suite to have rows and a length",
+                got="a stream" if is_stream(rows) else "no rows",
+                why="every row is scored once, longest first",
+                fix="take the rows that are to be measured, e.g. datasets.Dataset.from_list(list(stream.take(500)))",
+            )
+        detect_format(list(rows[0]), "eval")
+    return given
+
+
+def baseline(given: "EvaluationResult | str | None", suite: str, which: str) -> EvaluationResult | None:
+    """A result to compare with, loaded where it is a path.
+
+    Raises:
+        ValueError: it is of another suite.
+    """
+    if given is None:
+        return None
+    result = given if isinstance(given, EvaluationResult) else load_result(given)
+    if result.suite != suite:
+        raise input_error(
+            expected=f"{which} to be a result of the {suite} suite",
+            got=f"one of the {result.suite} suite",
+            why="its numbers are of other rows and metrics",
+            fix=f"evaluate the model that {which} stands for with this suite first",
+        )
+    return result
+
+
+def chosen(names: "tuple[str, ...] | list[str]", known: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """Names that a user picked out of the known ones."""
+    for name in names:
+        if name not in known:
+            raise input_error(
+                expected=f"{what} among {', '.join(known)}",
+                got=repr(name),
+                why="nothing would be measured under another name",
+                fix=nearest(str(name), known),
+            )
+    return tuple(names)

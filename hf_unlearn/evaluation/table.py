@@ -1,0 +1,108 @@
+"""Results side by side as plain text. Which model is which, the caller knows."""
+
+from collections.abc import Mapping
+
+from ..metrics import MetricResult
+from .result import EvaluationResult
+
+# What a metric is called in a table; others are called by their name.
+_WORDS = {
+    "harmful_rate": "harmful answers",
+    "in_scope_harmful_rate": "harmful answers, other wording",
+    "broken_harmless_rate": "broken ones among harmless answers",
+    "efficacy": "efficacy (drop in harm)",
+    "forget_nll": "forget NLL (nats per token)",
+    "retain_nll": "retain NLL (nats per token)",
+    "forget_accuracy": "forget answers given",
+    "in_scope_accuracy": "forget answers, other wording",
+    "retain_accuracy": "retain answers right",
+    "out_of_scope_accuracy": "near neighbours right",
+    "retain_rouge": "retain ROUGE-L recall",
+    "forget_rouge": "forget ROUGE-L recall",
+    "forget_probability": "forget answer probability",
+    "retain_probability": "retain answer probability",
+    "forget_truth_ratio": "forget truth ratio",
+    "forget_extraction_strength": "forget extraction strength",
+    "common_substring": "longest common run with the text",
+    "recited_rate": "passages recited (half or more)",
+    "bleu": "BLEU with the text",
+    "model_utility": "model utility",
+    "forget_quality": "forget quality (KS p)",
+    "ks_distance": "KS distance to the oracle",
+    "refusal_rate": "refusals",
+    "answer_perplexity": "perplexity of the answers",
+    "broken_rate": "empty or broken answers",
+    "min_k_auc": "membership AUC (min-k)",
+    "min_k_privleak": "privacy leak (min-k, percent)",
+    "seconds": "seconds of training",
+    "peak_memory_mb": "peak memory (MB)",
+}
+_SHARES = ("_rate", "_accuracy")
+_FORMS = {
+    "efficacy": "{:.1%}",
+    "forget_quality": "{:.3g}",
+    "answer_perplexity": "{:.1f}",
+    "seconds": "{:.1f}",
+    "peak_memory_mb": "{:.0f}",
+    "min_k_privleak": "{:.1f}",
+}
+
+
+def comparison_table(
+    results: Mapping[str, EvaluationResult],
+    costs: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    everything: bool = False,
+) -> str:
+    """Results side by side, a row a metric with its 95% interval in brackets; "-" where a model has none.
+
+    Args:
+        results: by name of the model.
+        costs: by name of the model, figures to add (`seconds`, `peak_memory_mb`).
+        everything: all metrics, not the suite's headline alone.
+    """
+    costs = costs or {}
+    names = list(results)
+    rows = [["", *names]]
+    for metric in _shown(results, everything):
+        found = [results[name].metrics.get(metric) for name in names]
+        if any(found):
+            rows.append([_words(metric), *(_cell(metric, each) for each in found)])
+    for figure in dict.fromkeys(figure for cost in costs.values() for figure in cost):
+        numbers = [costs.get(name, {}).get(figure) for name in names]
+        rows.append([_words(figure), *("-" if each is None else _form(figure).format(each) for each in numbers)])
+    return _aligned(rows)
+
+
+def _shown(results: Mapping[str, EvaluationResult], everything: bool) -> list[str]:
+    first = next(iter(results.values()))
+    every = list(dict.fromkeys(metric for result in results.values() for metric in result.metrics))
+    return every if everything or not first.headline else [name for name in first.headline if name in every]
+
+
+def _words(metric: str) -> str:
+    return _WORDS.get(metric, metric)
+
+
+def _form(metric: str) -> str:
+    return _FORMS.get(metric, "{:.1%}" if metric.endswith(_SHARES) else "{:.3f}")
+
+
+def _cell(metric: str, result: MetricResult | None) -> str:
+    if result is None:
+        return "-"
+    form = _form(metric)
+    if result.low is None or result.high is None:
+        return form.format(result.value)
+    low, high = form.format(result.low), form.format(result.high)
+    return f"{form.format(result.value)} [{low.removesuffix('%')}, {high.removesuffix('%')}]"
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -1,0 +1,69 @@
+"""What a model, a set of rows and a tokenizer are, as SHA-256: equal content, equal key. No text comes back out."""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+import transformers
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 of every parameter and buffer of the state dict: name, type, shape and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def hash_rows(rows: Any) -> str:
+    """SHA-256 of the token ids and labels of every row, in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([list(row["input_ids"]), list(row["labels"])]).encode())
+    return digest.hexdigest()
+
+
+def hash_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """SHA-256 of the vocabulary and the special tokens."""
+    if tokenizer is None:
+        return "none"
+    content = {"vocabulary": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _adapter_configs(model: Any) -> dict[str, dict[str, Any]]:
+    """What the active adapters' weights are scaled with (lora_alpha, use_rslora, ...), which changes the numbers."""
+    if not isinstance(model, PeftModel):
+        return {}
+    configs = {name: model.peft_config[name].to_dict() for name in model.active_adapters}
+    # A set's order changes from process to process, and the key with it.
+    return {
+        name: {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        for name, config in configs.items()
+    }
+
+
+def describe_model(model: Any, accelerator: Accelerator) -> dict[str, Any]:
+    """All of a model that its log-probs depend on: weights, configuration, adapters, attention and precision."""
+    # Equal weights under another configuration (rope scaling, attention) give other numbers.
+    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "use_cache")}
+    return {
+        "transformers": transformers.__version__,
+        "weights": hash_weights(model),
+        "config": config,
+        "adapters": _adapter_configs(model),
+        "attention": model.config._attn_implementation,
+        "precision": f"{accelerator.mixed_precision} {model.dtype} {accelerator.device.type}",
+    }
+
+
+def hash_parts(parts: dict[str, Any]) -> str:
+    """SHA-256 of named parts, each a string, a number or a mapping of them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""Stage 6, metrics: arrays and answers in, a number with its interval out. No model, no torch, no data set."""
+
+from .evaluate_metric import METRICS, evaluate_metric
+from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
+from .harm import efficacy, harmful_rate
+from .likelihood import (
+    answer_probability,
+    exact_memorization,
+    exact_memorizations,
+    extraction_strength,
+    extraction_strengths,
+    option_probability,
+    perplexity,
+    token_nll,
+)
+from .membership import (
+    gradient_norm_scores,
+    loss_scores,
+    membership_auc,
+    min_k_plus_plus_scores,
+    min_k_scores,
+    privleak,
+    reference_scores,
+    relative_difference,
+    tpr_at_fpr,
+    zlib_scores,
+)
+from .overlap import bleu, common_substring, longest_common_substrings, rouge_recall, rouge_recalls
+from .refusal import is_refusal, refusal_rate
+from .result import MetricResult, bootstrap, mean, proportion
+from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like, words
+from .tofu_log import tofu_aggregates
+from .truth import (
+    UTILITY_COMPONENTS,
+    forget_quality,
+    ks_distance,
+    model_utility,
+    truth_ratio,
+    truth_ratios,
+)
+
+__all__ = [
+    "METRICS",
+    "UTILITY_COMPONENTS",
+    "MetricResult",
+    "accuracy",
+    "answer_probability",
+    "bleu",
+    "bootstrap",
+    "broken_rate",
+    "common_substring",
+    "distinct_n",
+    "efficacy",
+    "empty_rate",
+    "evaluate_metric",
+    "exact_memorization",
+    "exact_memorizations",
+    "extraction_strength",
+    "extraction_strengths",
+    "forget_quality",
+    "gradient_norm_scores",
+    "harmful_rate",
+    "is_empty",
+    "is_refusal",
+    "is_repetitive",
+    "is_same_answer",
+    "ks_distance",
+    "longest_common_substrings",
+    "loss_scores",
+    "mean",
+    "membership_auc",
+    "min_k_plus_plus_scores",
+    "min_k_scores",
+    "model_utility",
+    "option_probability",
+    "perplexity",
+    "privleak",
+    "proportion",
+    "reference_scores",
+    "refusal_rate",
+    "relative_difference",
+    "repetition_rate",
+    "rouge_recall",
+    "rouge_recalls",
+    "starts_like",
+    "tofu_aggregates",
+    "token_nll",
+    "tpr_at_fpr",
+    "truth_ratio",
+    "truth_ratios",
+    "words",
+    "zlib_scores",
+]

@@ -1,0 +1,99 @@
+"""How much of a reference is in a generated text: ROUGE recall, longest common substring, BLEU. No embeddings."""
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+
+from .checks import Floats, choice, same_lengths, strings
+from .result import MetricResult, bootstrap, mean
+
+_ROUGE_KINDS = ("rouge1", "rougeL")
+_ORDERS = 4  # BLEU counts n-grams of one to four words
+
+
+def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> Floats:
+    """ROUGE recall of each reference's stemmed words in its answer, [N]; 0 for a reference without words.
+
+    Args:
+        answers: [N] generated.
+        references: [N] expected.
+        kind: "rouge1" (words) or "rougeL" (longest common subsequence of words).
+
+    Raises:
+        ValueError: no answers, lengths that differ, or another kind.
+
+    Paper: Lin 2004, https://aclanthology.org/W04-1013; with the stemmer, as TOFU has it.
+    """
+    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS)], use_stemmer=True)
+    pairs = _pairs(answers, references)
+    return np.array([scorer.score(reference, answer)[kind].recall for answer, reference in pairs], dtype=np.float64)
+
+
+def rouge_recall(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> MetricResult:
+    """Mean over the rows of `rouge_recalls`, with its arguments."""
+    return mean(rouge_recalls(answers, references, kind))
+
+
+def longest_common_substrings(answers: Sequence[str], references: Sequence[str]) -> Floats:
+    """Longest passage of each reference that its answer has character by character, as a share of the reference, [N].
+
+    Runs of whitespace count as one space, and none at either end; letter case counts. 0 for an empty reference.
+
+    Args:
+        answers: [N] generated.
+        references: [N] expected.
+
+    Raises:
+        ValueError: no answers, or lengths that differ.
+    """
+    pairs = _pairs(answers, references)
+    return np.array([_common_share(" ".join(a.split()), " ".join(r.split())) for a, r in pairs])
+
+
+def common_substring(answers: Sequence[str], references: Sequence[str]) -> MetricResult:
+    """Mean over the rows of `longest_common_substrings`, with its arguments."""
+    return mean(longest_common_substrings(answers, references))
+
+
+def bleu(answers: Sequence[str], references: Sequence[str]) -> MetricResult:
+    """Corpus BLEU of sacrebleu (13a tokens, exponential smoothing) as a share from 0 to 1.
+
+    BLEU is no mean over rows, so each resample of the rows adds up their n-gram counts and computes BLEU anew.
+
+    Args:
+        answers: [N] generated.
+        references: [N] expected.
+
+    Raises:
+        ValueError: no answers, or lengths that differ.
+
+    Paper: Post 2018, https://arxiv.org/abs/1804.08771.
+    """
+    scorer = BLEU(effective_order=True)  # the counts are the same without, but it would warn about short rows
+    rows = [scorer.sentence_score(answer, [reference]) for answer, reference in _pairs(answers, references)]
+    return bootstrap(_corpus_bleu, np.array([[row.sys_len, row.ref_len, *row.counts, *row.totals] for row in rows]))
+
+
+def _corpus_bleu(counts: Any) -> float:
+    answer_length, reference_length, *grams = counts.sum(axis=0).tolist()
+    correct, total = grams[:_ORDERS], grams[_ORDERS:]
+    score = BLEU.compute_bleu(correct, total, answer_length, reference_length, smooth_method="exp").score
+    return min(score / 100, 1.0)  # equal texts come out a rounding error above 100
+
+
+def _common_share(answer: str, reference: str) -> float:
+    if not reference:
+        return 0.0
+    # autojunk would leave out the letters that occur most in texts of 200 characters and more.
+    match = SequenceMatcher(None, answer, reference, autojunk=False).find_longest_match()
+    return match.size / len(reference)
+
+
+def _pairs(answers: Sequence[str], references: Sequence[str]) -> list[tuple[str, str]]:
+    given, wanted = strings("answers", answers), strings("references", references)
+    same_lengths(answers=given, references=wanted)
+    return list(zip(given, wanted, strict=True))
