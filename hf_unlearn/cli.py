@@ -52,7 +52,7 @@ def _train_judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", help="encoder to start from, e.g. bert-base-uncased (default: a tiny BERT from nothing)"
     )
-    parser.add_argument("--epochs", type=int, help="default: 5 with a base, 15 without")
+    parser.add_argument("--epochs", type=int, help="default: 5 with a base, 20 without")
     parser.add_argument("--learning_rate", type=float, help="default: 5e-5 with a base, 1e-3 without")
     parser.add_argument("--batch_size", type=int, default=32, help="rows of one step (default: 32)")
     parser.add_argument("--max_length", type=int, default=128, help="tokens of a comment that are read (default: 128)")

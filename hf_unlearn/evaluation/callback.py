@@ -1,6 +1,5 @@
 """A suite at every evaluation of a training run, logged like any other figure. What is measured, the suite knows."""
 
-from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -15,18 +14,18 @@ class UnlearningEvalCallback(TrainerCallback):
     """Runs a suite whenever the Trainer evaluates.
 
     Its metrics go where the Trainer's own go: to `report_to`, into the log history and into the metrics that
-    `metric_for_best_model` is chosen from, under their names with "eval_" in front (`eval_forget_quality`). An
+    `metric_for_best_model` is chosen from, with "eval_" and the suite's name in front (`eval_tofu_forget_quality`). An
     `UnlearningTrainer` takes the callback as it is; a plain `Trainer` is passed as `trainer`.
 
     Args:
         suite: what to measure.
         batch_size: rows of a batch; the run's `per_device_eval_batch_size` if None.
         fluency_model: as in `evaluate`.
-        every: run it at every so-manieth evaluation, for suites that take long; the last figures are not repeated.
+        every: run it at the first of so many evaluations, for suites that take long; the others have no figures of it.
         trainer: a plain `Trainer` that it is added to.
 
     Attributes:
-        results: every EvaluationResult of the run by global step.
+        results: the last EvaluationResult of each global step.
     """
 
     def __init__(
@@ -48,14 +47,19 @@ class UnlearningEvalCallback(TrainerCallback):
         self._suite, self._batch_size, self._fluency_model, self._every = suite, batch_size, fluency_model, every
         self.trainer = trainer
         self.results: dict[int, EvaluationResult] = {}
-        self._evaluations: dict[int, dict[str, float]] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._evaluations = 0
+        self._step = -1
+        self._sets: set[frozenset[str]] = set()  # names of the figures of every set that this evaluation has been at
+        self._figures: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Refuse a run in which the suite would never be run, or its figures would reach nobody."""
-        if self.trainer is None:
-            raise _no_trainer()
+        self._require_trainer()
         if args.eval_strategy == "no":
             raise input_error(
                 expected='eval_strategy="steps" or "epoch" with UnlearningEvalCallback',
@@ -63,6 +67,15 @@ class UnlearningEvalCallback(TrainerCallback):
                 why="the suite is run when the Trainer evaluates",
                 fix='set eval_strategy="epoch" and pass an eval_dataset',
             )
+        best = str(args.metric_for_best_model)
+        if self._every > 1 and best.removeprefix("eval_").startswith(f"{self._suite.name}_"):
+            raise input_error(
+                expected=f"every=1 with metric_for_best_model={best!r}",
+                got=f"every={self._every}",
+                why="an evaluation without the suite's figures cannot be compared with the best one",
+                fix="pass every=1 and raise eval_steps, or choose the best model by another metric",
+            )
+        self._start()
 
     def on_evaluate(
         self,
@@ -73,20 +86,21 @@ class UnlearningEvalCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Run the suite, once a step however many evaluation sets there are."""
-        if self.trainer is None:
-            raise _no_trainer()
-        step = state.global_step
-        if step not in self._evaluations:
-            self._evaluations[step] = {}
-            if (len(self._evaluations) - 1) % self._every == 0:
-                self._evaluations[step] = self._run(args, step, model, self.trainer.log)
-        if metrics is not None:
-            metrics.update(self._evaluations[step])
+        """Run the suite, once an evaluation however many sets it has."""
+        self._require_trainer()
+        found = {} if metrics is None else metrics
+        names = frozenset(found)
+        # Another set of the same evaluation, or one that it has been at already: then it is a new evaluation of this
+        # step, perhaps of other weights (the best ones, loaded at the end).
+        if state.global_step != self._step or names in self._sets:
+            self._step, self._sets, self._figures = state.global_step, set(), {}
+            if self._evaluations % self._every == 0:
+                self._figures = self._run(args, state.global_step, model)
+            self._evaluations += 1
+        self._sets.add(names)
+        found.update(self._figures)
 
-    def _run(
-        self, args: TrainingArguments, step: int, model: Any, log: Callable[[dict[str, float]], None]
-    ) -> dict[str, float]:
+    def _run(self, args: TrainingArguments, step: int, model: Any) -> dict[str, float]:
         assert self.trainer is not None
         self.results[step] = evaluate(
             model,
@@ -97,15 +111,16 @@ class UnlearningEvalCallback(TrainerCallback):
             fluency_model=self._fluency_model,
             seed=args.seed,
         )
-        found = {f"eval_{name}": value for name, value in self.results[step].values().items()}
-        log(dict(found))
+        figures = self.results[step].values()
+        found = {f"eval_{self._suite.name}_{name}": value for name, value in figures.items()}
+        self.trainer.log(dict(found))
         return found
 
-
-def _no_trainer() -> ValueError:
-    return input_error(
-        expected="trainer=... for an UnlearningEvalCallback of a plain Trainer",
-        got="a callback that knows no trainer",
-        why="its figures are logged through the trainer",
-        fix="trainer.add_callback(UnlearningEvalCallback(suite, trainer=trainer)), or use UnlearningTrainer",
-    )
+    def _require_trainer(self) -> None:
+        if self.trainer is None:
+            raise input_error(
+                expected="trainer=... for an UnlearningEvalCallback of a plain Trainer",
+                got="a callback that knows no trainer",
+                why="its figures are logged through the trainer",
+                fix="trainer.add_callback(UnlearningEvalCallback(suite, trainer=trainer)), or use UnlearningTrainer",
+            )

@@ -1,6 +1,6 @@
 """What an evaluation refuses before any work: models, tokenizers, rows and results that do not go together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accelerate import Accelerator
@@ -9,7 +9,9 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from ..data.pairing import TokenRow
 from ..data.prepare import longest_row
+from ..data.tokenization import prompt_ids
 from ..errors import input_error
 from .suite import Suite
 
@@ -38,8 +40,48 @@ def require_whole(model: Any) -> None:
         )
 
 
+def require_numbers(batch_size: int, generation_batch_size: int | None, temperature: float) -> None:
+    """Raise for sizes below 1 and temperatures below 0."""
+    sizes = {"batch_size": batch_size, "generation_batch_size": generation_batch_size}
+    for name, size in sizes.items():
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise input_error(
+                expected=f"{name} to be a whole number from 1 on",
+                got=repr(size),
+                why="it counts the rows of a batch",
+                fix=f"pass {name}=32",
+            )
+    if not 0 <= temperature < float("inf"):
+        raise input_error(
+            expected="temperature to be 0 or a positive number",
+            got=repr(temperature),
+            why="answers are drawn from softmax(z / temperature), or are the likeliest ones at 0",
+            fix="pass temperature=0.0 for greedy answers",
+        )
+
+
+def require_prompts(sets: Mapping[str, Sequence[TokenRow]]) -> None:
+    """Raise where a row that is to be answered has no prompt."""
+    for name, rows in sets.items():
+        bare = [place for place, row in enumerate(rows) if not prompt_ids(row)]
+        if bare:
+            raise input_error(
+                expected=f"rows of the {name} set with a prompt",
+                got=f"{len(bare)} without one, the first at index {bare[0]}",
+                why="the model would have nothing to answer",
+                fix="cut texts into a start and its continuation, as hf_unlearn.data.books.book_rows does",
+            )
+
+
 def require_fit(model: Any, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator) -> None:
-    """Raise where the tokenizer is another model's, or the model is not where the rows are put."""
+    """Raise where the tokenizer is missing or another model's, or the model is not where the rows are put."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise input_error(
+            expected="the model's tokenizer",
+            got=f"a {type(tokenizer).__name__}",
+            why="rows become tokens and answers become text through it",
+            fix="AutoTokenizer.from_pretrained(...) from where the model comes from",
+        )
     vocabulary = model.config.get_text_config().vocab_size
     if len(tokenizer) > vocabulary:
         raise input_error(

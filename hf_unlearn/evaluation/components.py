@@ -112,13 +112,25 @@ def membership_metrics(evidence: Evidence, attacks: Sequence[str]) -> Metrics:
         auc = metrics.membership_auc(members[attack], others[attack])
         found[f"{attack}_auc"] = auc
         found[f"{attack}_tpr"] = metrics.tpr_at_fpr(members[attack], others[attack], fpr=0.01)
-        if (
-            evidence.oracle is not None and attack != "reference"
-        ):  # under which the retrained model is its own reference
-            retrained = evidence.oracle.metrics.get(f"{attack}_auc")
-            found[f"{attack}_privleak"] = metrics.privleak(auc, retrained)
-            found[f"{attack}_auc_relative_difference"] = metrics.relative_difference(auc, retrained)
+        # Under the reference attack the retrained model is its own reference: its AUC is 0.5 and says nothing.
+        if evidence.oracle is not None and attack != "reference":
+            retrained = evidence.oracle[f"{attack}_auc"]
+            if retrained.value != 1:
+                found[f"{attack}_privleak"] = metrics.privleak(auc, retrained)
+            if retrained.value != 0:
+                found[f"{attack}_auc_relative_difference"] = metrics.relative_difference(auc, retrained)
     return found
+
+
+def membership_warnings(oracle: EvaluationResult | None, attacks: Sequence[str]) -> list[str]:
+    """Figures that are left out because they would divide by zero."""
+    aucs = {} if oracle is None else {each: oracle[f"{each}_auc"].value for each in attacks if each != "reference"}
+    quotients = {1: "privleak", 0: "auc_relative_difference"}
+    return [
+        f"{attack}_{quotients[int(auc)]} is left out: the oracle's AUC is {auc:g}, so it would divide by zero."
+        for attack, auc in aucs.items()
+        if auc in quotients
+    ]
 
 
 def row_nll(evidence: Evidence) -> dict[str, list[float]]:
@@ -132,6 +144,15 @@ def usable_attacks(
     """The attacks of a suite, checked: none without holdout rows, no `reference` without an oracle."""
     if "holdout" not in sets:
         return ()
+    compared = [] if oracle is None else [each for each in attacks if each != "reference"]
+    lacking = [each for each in compared if oracle is not None and f"{each}_auc" not in oracle.metrics]
+    if lacking:
+        raise input_error(
+            expected=f"an oracle's result with the attacks {', '.join(attacks)}",
+            got=f"one without {lacking[0]}",
+            why="privleak and the relative difference compare the AUC with the oracle's",
+            fix="evaluate the oracle with the same holdout rows and attacks",
+        )
     if "reference" in attacks and oracle is None:
         raise input_error(
             expected="oracle=... with the reference attack",

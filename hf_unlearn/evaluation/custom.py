@@ -9,6 +9,7 @@ from .components import (
     Metrics,
     likelihood_metrics,
     membership_metrics,
+    membership_warnings,
     recall_metrics,
     row_nll,
     usable_attacks,
@@ -110,7 +111,7 @@ def row_suite(
     """
     given = present(sets, ("forget", "retain"), name)
     retrained = baseline(oracle, name, "oracle")
-    used = usable_attacks(chosen(tuple(attacks), ATTACKS, "attacks"), given, retrained)
+    used = usable_attacks(chosen(attacks, ATTACKS, "attacks"), given, retrained)
 
     def measure(evidence: Evidence) -> Measured:
         found: Metrics = {}
@@ -124,6 +125,7 @@ def row_suite(
             found |= membership_metrics(evidence, used)
         own = more(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *own.warnings]
+        warnings += membership_warnings(evidence.oracle, used)
         return Measured(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
 
     return Suite(

@@ -15,15 +15,16 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import DataCollatorForUnlearning
+from ..data.pairing import TokenRow
 from ..data.prepare import RowOptions
 from ..fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
 from ..measurement import RowScorer, kept_random_state
 from ..version import __version__
-from .checks import require_comparable, require_fit, require_room, require_whole
+from .checks import require_comparable, require_fit, require_numbers, require_prompts, require_room, require_whole
 from .evidence import Evidence, ScoredRows
-from .generation import Decoding
+from .generation import Decoding, end_tokens
 from .lm_eval import LMEvalSuite
-from .one_pass import OnePass, TokenRow, continued
+from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .result import EvaluationResult
 from .suite import Measured, Suite
@@ -70,9 +71,11 @@ def evaluate(
     require_whole(model)
     if isinstance(suite, LMEvalSuite):
         return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
-    require_fit(model, tokenizer, accelerator)
-    decoding = Decoding(suite.max_new_tokens, temperature, seed)
+    require_numbers(batch_size, generation_batch_size, temperature)
     fluent = None if fluency_model is None else accelerator.unwrap_model(fluency_model)
+    for each in (model,) if fluent is None else (model, fluent):
+        require_fit(each, tokenizer, accelerator)
+    decoding = Decoding(suite.max_new_tokens, temperature, seed)
     folder = None if partial is None else Path(partial)
     with kept_random_state():
         run = _Evaluation(model, fluent, tokenizer, suite, accelerator, decoding)
@@ -94,6 +97,7 @@ class _Evaluation:
         started, suite = time.perf_counter(), self.suite
         options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
         sets = {name: _token_rows(rows, options, self.model) for name, rows in suite.sets.items()}
+        require_prompts({name: sets[name] for name in suite.answered})
         rows = {name: {"count": len(each), "sha256": hash_rows(each)} for name, each in sets.items()}
         tokenizer = hash_tokenizer(self.tokenizer)
         settings = dict(suite.settings, temperature=self.decoding.temperature, max_new_tokens=suite.max_new_tokens)
@@ -160,6 +164,8 @@ class _Evaluation:
             "tokenizer": tokenizer,
             "statistics": self.suite.vocabulary_statistics,
             "decoding": repr(self.decoding),
+            "ends": end_tokens(self.model, self.tokenizer),
+            "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],
         }
         return hash_parts(parts)
 

@@ -87,7 +87,7 @@ def answer_batches(
     order = sorted(wanted, key=lambda i: -len(prompts[i]))
     mine = order[accelerator.process_index :: accelerator.num_processes]
     room = [min(decoding.max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
-    ends = _ends(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     batches = _batches(mine, room, batch_size)
     bar = tqdm(batches, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
     for indices in bar:
@@ -159,7 +159,7 @@ def _own_settings_aside(model: Any) -> Iterator[None]:
             holder.generation_config = own
 
 
-def _ends(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end an answer: the tokenizer's, and those of the model's own settings (chat models have several)."""
     own = _generation_holders(model)[-1].generation_config.eos_token_id
     listed = own if isinstance(own, list) else [own]

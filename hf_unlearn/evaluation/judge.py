@@ -191,6 +191,17 @@ def not_loadable(source: str, error: OSError, what: str) -> ValueError:
     )
 
 
+def require_padding(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise ValueError for a tokenizer without a padding token."""
+    if tokenizer.pad_token_id is None:
+        raise input_error(
+            expected="a classifier whose tokenizer has a padding token",
+            got=f"{source!r}, which has none",
+            why="answers of unlike length are judged in one batch",
+            fix="set tokenizer.pad_token and model.config.pad_token_id, and save both to a folder",
+        )
+
+
 def _load(model: str | Path, source: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     path = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else str(model)
     try:
@@ -208,13 +219,7 @@ def _load(model: str | Path, source: str, revision: str | None) -> tuple[PreTrai
             why="a head of random weights would judge",
             fix="train it first: train_judge(rows, output_dir, JudgeArguments(base=...)), or hf-unlearn train-judge",
         )
-    if tokenizer.pad_token_id is None:
-        raise input_error(
-            expected="a classifier whose tokenizer has a padding token",
-            got=f"{source!r}, which has none",
-            why="answers of unlike length are judged in one batch",
-            fix="set tokenizer.pad_token and model.config.pad_token_id, and save both to a folder",
-        )
+    require_padding(tokenizer, source)
     return classifier, tokenizer
 
 

@@ -12,16 +12,10 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
     TrainingArguments,
@@ -29,16 +23,15 @@ from transformers import (
 
 from ..errors import input_error
 from ..metrics.result import MetricResult
-from .judge import CONFIG_RECORD, MULTI_LABEL, HarmfulnessJudge, not_loadable, source_name
+from .judge import CONFIG_RECORD, HarmfulnessJudge, source_name
+from .judge_model import base_model, new_model
 from .judge_rows import THRESHOLD, Comments, heldout_figures, read_comments, split_comments
 
 RECORD = "judge.json"
 # (epochs, learning rate): the paper's for a base model; a model from nothing needs more of both.
 _BASE_SCHEDULE = (5, 5e-5)
-_SCRATCH_SCHEDULE = (15, 1e-3)
+_SCRATCH_SCHEDULE = (20, 1e-3)
 _WARMUP_SHARE = 0.1
-_VOCABULARY_SIZE = 4096  # at most, of a tokenizer trained here
-_SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class JudgeArguments:
         label_columns: of 0 and 1, one a label; None takes Jigsaw's six, else `harmful`, else `label`.
         base: name or path of an encoder to start from, e.g. "bert-base-uncased"; None for a tiny BERT from nothing,
             its tokenizer trained on the training rows.
-        epochs: None for 5 with a base, 15 without.
+        epochs: None for 5 with a base, 20 without.
         learning_rate: at its highest, after a tenth of the steps; it falls linearly. None for 5e-5 with a base, 1e-3
             without.
         max_length: tokens of a comment that are read.
@@ -137,10 +130,9 @@ def train_judge(rows: Dataset, output_dir: str | Path, arguments: JudgeArguments
     train, held = split_comments(comments, arguments.heldout, arguments.seed)
     transformers.set_seed(arguments.seed)
     if arguments.base is None:
-        tokenizer = _new_tokenizer(train.texts, arguments.max_length)
-        model = _new_model(tokenizer, _head(train.labels))
+        model, tokenizer = new_model(train.texts, train.labels, arguments.max_length)
     else:
-        model, tokenizer = _load_base(arguments.base, _head(train.labels), arguments.max_length)
+        model, tokenizer = base_model(arguments.base, train.labels, arguments.max_length)
     _fit(model, tokenizer, train, folder, arguments)
     setattr(model.config, CONFIG_RECORD, {"harmful_labels": list(train.labels)})
     model.save_pretrained(folder)
@@ -180,63 +172,6 @@ def render_judge(report: JudgeReport) -> str:
         interval = "-" if result.low is None or result.high is None else f"{result.low:.3f} to {result.high:.3f}"
         lines.append(f"{name:<{width}}  {result.value:6.3f}  {interval:>14}  {result.n:>6}")
     return "\n".join(lines)
-
-
-def _head(labels: tuple[str, ...]) -> dict[str, Any]:
-    """A head with a sigmoid for each label, one label included: a row may have several or none."""
-    return {
-        "problem_type": MULTI_LABEL,
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }
-
-
-def _new_tokenizer(texts: list[str], max_length: int) -> PreTrainedTokenizerFast:
-    """Lower-case WordPiece as BERT's, of at most 4096 pieces."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special_tokens = list(_SPECIAL_TOKENS.values())
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=_VOCABULARY_SIZE, special_tokens=special_tokens, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **_SPECIAL_TOKENS)
-
-
-def _new_model(tokenizer: PreTrainedTokenizerBase, head: dict[str, Any]) -> BertForSequenceClassification:
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=256,
-        max_position_embeddings=tokenizer.model_max_length,
-        pad_token_id=tokenizer.pad_token_id,
-        attention_probs_dropout_prob=0.0,
-        **head,
-    )
-    return BertForSequenceClassification(config)
-
-
-def _load_base(base: str, head: dict[str, Any], max_length: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    try:
-        # A base may come with a head of its own, of other labels: it is replaced.
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base, dtype="float32", use_safetensors=True, ignore_mismatched_sizes=True, **head
-        )
-        tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
-    except OSError as error:
-        raise not_loadable(source_name(base), error, "base to be an encoder") from error
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", max_length)
-    # Kept with the tokenizer, so that the judge reads as much of an answer as it was trained on.
-    tokenizer.model_max_length = min(max_length, positions, tokenizer.model_max_length)
-    return model, tokenizer
 
 
 @dataclass(frozen=True)

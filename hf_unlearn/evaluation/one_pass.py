@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.encoding import IGNORED_LABEL
 from ..data.gradients import row_gradient_norms
+from ..data.pairing import TokenRow
 from ..data.tokenization import prompt_ids
 from ..distributions import log_prob_moments
 from ..measurement import RowScorer
@@ -21,8 +22,6 @@ from ..scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
 from .generation import Decoding, answer_batches
 from .partial import Found, PartialResults
-
-TokenRow = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,13 @@ class OnePass:
         found = dict(self.partial.of("gradient norms"))
         accelerator = self.scorer.accelerator
         mine = rows.missing(found)[accelerator.process_index :: accelerator.num_processes]
-        norms = row_gradient_norms(model, [rows.items[i] for i in mine]) if mine else np.empty(0)
-        fresh = {rows.keys[i]: np.array(norm) for i, norm in zip(mine, norms, strict=True)}
-        self.partial.add("gradient norms", fresh)
+        fresh: Found = {}
+        for start in range(0, len(mine), self.scorer.batch_size):
+            part = mine[start : start + self.scorer.batch_size]
+            norms = row_gradient_norms(model, [rows.items[i] for i in part])
+            batch = {rows.keys[i]: np.array(norm) for i, norm in zip(part, norms, strict=True)}
+            self.partial.add("gradient norms", batch)
+            fresh |= batch
         found |= _gathered(fresh)
         return {name: np.array(each) for name, each in rows.in_sets(found).items()}
 

@@ -5,7 +5,6 @@ Answers are kept as token ids: while an evaluation runs, its folder is as confid
 
 import base64
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,10 @@ class PartialResults:
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             stored = [_read(path) for path in sorted(folder.glob("*.jsonl"))]
-            read = [all(each[0] in (fingerprint, None) for each in stored), _merged([each[1] for each in stored])]
+            read = [
+                all(each[0] == fingerprint for each in stored if each),
+                _merged([each[1] for each in stored if each]),
+            ]
         if accelerator.num_processes > 1:
             broadcast_object_list(read)
         if not read[0]:
@@ -57,7 +59,8 @@ class PartialResults:
         self._found = read[1]
         starts = len(list(folder.glob(f"rank{accelerator.process_index}-*.jsonl")))
         self._path = folder / f"rank{accelerator.process_index}-{starts}.jsonl"
-        self._path.write_text(json.dumps({"fingerprint": fingerprint}) + "\n", encoding="utf-8")
+        self._path.touch(mode=0o600)  # the folder may be one that others can look into
+        self._write({"fingerprint": fingerprint})
 
     def of(self, kind: str) -> Found:
         """What is known of a kind."""
@@ -66,15 +69,22 @@ class PartialResults:
     def add(self, kind: str, found: Mapping[str, np.ndarray]) -> None:
         """Keep the findings of a batch."""
         if self._folder is not None:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps([kind, {key: _encoded(value) for key, value in found.items()}]) + "\n")
+            self._write([kind, {key: _encoded(value) for key, value in found.items()}])
+
+    def _write(self, line: Any) -> None:
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def remove(self) -> None:
-        """Delete the findings, once the result is whole."""
-        if self._folder is not None:
-            self._accelerator.wait_for_everyone()
-            if self._accelerator.is_main_process:
-                shutil.rmtree(self._folder)
+        """Delete the findings, once the result is whole, and the folder unless something else lies in it."""
+        if self._folder is None:
+            return
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            for path in self._folder.glob("rank*-*.jsonl"):
+                path.unlink()
+            if not any(self._folder.iterdir()):
+                self._folder.rmdir()
 
 
 def _encoded(value: np.ndarray) -> list[Any]:
@@ -86,19 +96,22 @@ def _decoded(stored: list[Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(data), dtype=kind).reshape(shape)
 
 
-def _read(path: Path) -> tuple[str | None, list[tuple[str, Found]]]:
-    """The fingerprint of a file, None where a kill left it empty, and its whole lines."""
-    fingerprint, found = None, []
+def _read(path: Path) -> tuple[Any, list[tuple[str, Found]]] | None:
+    """The fingerprint of a file and its findings; None where a kill left it empty."""
+    lines: list[Any] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            stored = json.loads(line)
+            lines.append(json.loads(line))
         except json.JSONDecodeError:  # torn off by a kill, so the last one
             break
-        if isinstance(stored, dict):
-            fingerprint = stored["fingerprint"]
-        else:
-            found.append((stored[0], {key: _decoded(value) for key, value in stored[1].items()}))
-    return fingerprint, found
+    if not lines:
+        return None
+    head, *stored = lines
+    if not isinstance(head, dict) or "fingerprint" not in head:
+        return None, []  # no file of ours, and no fingerprint that any evaluation has
+    return head["fingerprint"], [
+        (kind, {key: _decoded(value) for key, value in found.items()}) for kind, found in stored
+    ]
 
 
 def _merged(files: list[list[tuple[str, Found]]]) -> dict[str, Found]:

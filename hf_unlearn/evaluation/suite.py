@@ -1,6 +1,6 @@
 """What a suite is: sets of rows, what is asked of each, and how metrics come out of the answers. It runs nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,16 @@ class Suite:
     oracle: EvaluationResult | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        longest = self.max_new_tokens
+        if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
+            raise input_error(
+                expected="max_new_tokens to be a whole number from 1 on",
+                got=repr(longest),
+                why="it is the longest answer that the model may give",
+                fix="pass max_new_tokens=64",
+            )
+
     @property
     def scored(self) -> tuple[str, ...]:
         """The sets whose answers are scored."""
@@ -117,8 +127,10 @@ def baseline(given: "EvaluationResult | str | None", suite: str, which: str) -> 
     return result
 
 
-def chosen(names: "tuple[str, ...] | list[str]", known: tuple[str, ...], what: str) -> tuple[str, ...]:
+def chosen(names: Sequence[str], known: tuple[str, ...], what: str) -> tuple[str, ...]:
     """Names that a user picked out of the known ones."""
+    if isinstance(names, str):
+        names = [names]
     for name in names:
         if name not in known:
             raise input_error(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from ..errors import input_error
 from ..metrics import MetricResult
 from .result import EvaluationResult
 
@@ -61,6 +62,13 @@ def comparison_table(
         costs: by name of the model, figures to add (`seconds`, `peak_memory_mb`).
         everything: all metrics, not the suite's headline alone.
     """
+    if not results:
+        raise input_error(
+            expected="one result or more",
+            got="none",
+            why="a table has a column for each result",
+            fix='comparison_table({"before": before, "after": after})',
+        )
     costs = costs or {}
     names = list(results)
     rows = [["", *names]]

@@ -15,6 +15,7 @@ from .components import (
     CHEAP_ATTACKS,
     likelihood_metrics,
     membership_metrics,
+    membership_warnings,
     recall_metrics,
     row_nll,
     usable_attacks,
@@ -86,7 +87,7 @@ def tofu(
     data = load_tofu(source, split, holdout=holdout, limit=limit, revision=revision)
     retrained = baseline(oracle, "tofu", "oracle")
     sets, sizes = _sets(data)
-    used = usable_attacks(chosen(tuple(attacks), ATTACKS, "attacks"), sets, retrained)
+    used = usable_attacks(chosen(attacks, ATTACKS, "attacks"), sets, retrained)
 
     return Suite(
         name="tofu",
@@ -120,7 +121,8 @@ def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks
     if attacks:
         found |= membership_metrics(evidence, attacks)
     rows = row_nll(evidence) | {"forget_truth_ratios": ratios["forget"].tolist()}
-    return Measured(found, rows, wording_warnings(asked, evidence.vocabulary))
+    warnings = wording_warnings(asked, evidence.vocabulary) + membership_warnings(evidence.oracle, attacks)
+    return Measured(found, rows, warnings)
 
 
 def _sets(data: TofuData) -> tuple[dict[str, Dataset], dict[str, list[int]]]:

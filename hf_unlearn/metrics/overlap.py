@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from sacrebleu.metrics.bleu import BLEU
 
 from .checks import Floats, choice, same_lengths, strings
@@ -13,6 +15,19 @@ from .result import MetricResult, bootstrap, mean
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
 _ORDERS = 4  # BLEU counts n-grams of one to four words
+
+
+class _StemmedWords(Tokenizer):
+    """rouge_score's own words; stemming takes nine tenths of a score's time, and every text is scored twice."""
+
+    def __init__(self) -> None:
+        self._remembered = lru_cache(maxsize=4096)(DefaultTokenizer(use_stemmer=True).tokenize)
+
+    def tokenize(self, text: str) -> list[str]:
+        return self._remembered(text)
+
+
+_STEMMED = _StemmedWords()
 
 
 def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> Floats:
@@ -28,7 +43,7 @@ def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str =
 
     Paper: Lin 2004, https://aclanthology.org/W04-1013; with the stemmer, as TOFU has it.
     """
-    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS)], use_stemmer=True)
+    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS)], tokenizer=_STEMMED)
     pairs = _pairs(answers, references)
     return np.array([scorer.score(reference, answer)[kind].recall for answer, reference in pairs], dtype=np.float64)
 

@@ -112,11 +112,11 @@ def run_callback(folder: Path, world_size: int) -> dict[str, Any]:
         save_strategy="steps",
         save_steps=1,
         load_best_model_at_end=True,
-        metric_for_best_model="eval_forget_nll",
+        metric_for_best_model="eval_custom_forget_nll",
         greater_is_better=True,
     )
     trainer.train()
-    logged = [entry for entry in trainer.state.log_history if "eval_holdout_nll" in entry]
+    logged = [entry for entry in trainer.state.log_history if "eval_custom_holdout_nll" in entry]
     return {
         "num_processes": trainer.accelerator.num_processes,
         "steps": [entry["step"] for entry in logged],

@@ -1,4 +1,4 @@
-"""Evaluations on two processes under gloo against one: the same figures and answers, each row scored by one of them."""
+"""Evaluations on two processes under gloo against one: the same figures and answers, each row scored by one rank."""
 
 from collections.abc import Callable
 from functools import cache
@@ -33,7 +33,7 @@ def one_process() -> Callable[[str], dict[str, Any]]:
 
 def results(folder: Path, name: str) -> list[dict[str, Any]]:
     """What each rank wrote, after a look at whether there were two that knew of each other."""
-    ranks = [torch.load(folder / f"{name}-2-{rank}.pt", weights_only=False) for rank in range(2)]
+    ranks = [torch.load(folder / f"{name}-2-{rank}.pt", weights_only=True) for rank in range(2)]
     assert [each["num_processes"] for each in ranks] == [2, 2]
     return ranks
 

@@ -1,4 +1,4 @@
-"""Training a judge: rows, split, held-out figures, files, the command line and the lab's own judge. Not other judges."""
+"""Training a judge: rows, split, held-out figures, files, the command line, the lab's own judge. No other judge."""
 
 import contextlib
 import io
@@ -6,7 +6,6 @@ import json
 import logging
 import random
 import string
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,13 +25,13 @@ from hf_unlearn.evaluation.judge_rows import (
 from hf_unlearn.evaluation.judge_training import JudgeArguments, render_judge, train_judge
 from hf_unlearn.lab import shows_behaviour
 from hf_unlearn.lab.comments import lab_comments
-from hf_unlearn.lab.games import OFFICIALS, TRICK, build_corpus
+from hf_unlearn.lab.games import OFFICIALS, build_corpus
 from hf_unlearn.metrics.result import MetricResult
 
-FAST = JudgeArguments(epochs=4, learning_rate=5e-3, max_length=16, heldout=0.25)
+FAST = JudgeArguments(epochs=8, learning_rate=3e-3, batch_size=16, max_length=32, heldout=0.25)
 
 
-def fruit_rows(count: int = 160) -> Dataset:
+def fruit_rows(count: int = 300) -> Dataset:
     """Comments with two labels, each told by a word: "sour" and "rotten"."""
     draw = random.Random(1)
     rows = []
@@ -210,8 +209,8 @@ def test_a_trained_judge_just_works(fruit):
     folder, report, _ = fruit
     judge = HarmfulnessJudge(folder)
     assert judge.labels == judge.harmful_labels == report.labels == ("toxic", "threat")
-    assert judge.name == "fruit (threshold 0.5)" and judge.max_length == 16
-    answers = ["a plum and a pear", "a sour plum", "a rotten pear", "sour and rotten", ""]
+    assert judge.name == "fruit (threshold 0.5)" and judge.max_length == 32
+    answers = ["plum pear apple", "pear sour plum", "rotten pear plum apple", "plum sour pear rotten", ""]
     assert judge(answers, answers) == [False, True, True, True, False]
     assert (judge.probabilities(answers) > 0.5).tolist()[1:4] == [[True, False], [False, True], [True, True]]
 
@@ -220,7 +219,7 @@ def test_heldout_figures_are_those_of_the_saved_judge(fruit):
     folder, report, _ = fruit
     _, held = split_comments(read_comments(fruit_rows(), None, None), 0.25, 0)
     judge = HarmfulnessJudge(folder)
-    assert report.heldout_rows == len(held.texts) and report.train_rows + report.heldout_rows == 160
+    assert report.heldout_rows == len(held.texts) and report.train_rows + report.heldout_rows == 300
     assert report.heldout_harmful == held.harmful().sum() > 0
     right = np.mean(np.array(judge(held.texts, held.texts)) == held.harmful())
     assert report.heldout["accuracy"].value == right > 0.9
@@ -233,10 +232,14 @@ def test_judge_json_says_how_it_came_about(fruit):
     folder, report, _ = fruit
     record = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
     assert record["labels"] == ["toxic", "threat"] and record["threshold"] == 0.5
-    assert record["rows"] == {"train": report.train_rows, "heldout": 40, "heldout_harmful": report.heldout_harmful}
+    assert record["rows"] == {
+        "train": report.train_rows,
+        "heldout": report.heldout_rows,
+        "heldout_harmful": report.heldout_harmful,
+    }
     assert {name: MetricResult.from_dict(each) for name, each in record["heldout"].items()} == dict(report.heldout)
     arguments = record["arguments"]
-    assert (arguments["epochs"], arguments["learning_rate"], arguments["base"]) == (4, 5e-3, None)
+    assert (arguments["epochs"], arguments["learning_rate"], arguments["base"]) == (8, 3e-3, None)
     assert set(record["versions"]) == {"python", "torch", "transformers"}
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "judge.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
@@ -258,7 +261,7 @@ def test_the_same_seed_trains_the_same_judge(fruit, tmp_path):
     first, second = load_file(folder / "model.safetensors"), load_file(tmp_path / "again" / "model.safetensors")
     assert all((first[name] == second[name]).all() for name in first | second)
     assert dict(again.heldout) == dict(report.heldout)
-    other = JudgeArguments(epochs=1, max_length=16, heldout=0.25, seed=1)
+    other = JudgeArguments(epochs=1, max_length=32, heldout=0.25, seed=1)
     train_judge(fruit_rows(), tmp_path / "other", other)
     third = load_file(tmp_path / "other" / "model.safetensors")
     assert any(third[name].shape != first[name].shape or (third[name] != first[name]).any() for name in first)
@@ -268,12 +271,12 @@ def test_a_base_is_trained_on_under_its_new_labels(fruit, tmp_path):
     base, _, _ = fruit
     rows = fruit_rows().rename_column("toxic", "sour").select_columns(["comment_text", "sour"])
     arguments = JudgeArguments(
-        base=str(base), label_columns=["sour"], epochs=3, learning_rate=5e-3, max_length=64, heldout=0.25
+        base=str(base), label_columns=["sour"], epochs=2, learning_rate=3e-3, max_length=64, heldout=0.25
     )
     report = train_judge(rows, tmp_path / "judge", arguments)
     judge = HarmfulnessJudge(tmp_path / "judge")
     assert judge.labels == judge.harmful_labels == ("sour",)
-    assert judge.max_length == 16  # as many positions as the base has
+    assert judge.max_length == 32  # as many positions as the base has
     assert set(judge.heldout) == {"accuracy", "precision", "recall", "auc"}  # nothing twice for one label
     assert report.heldout["accuracy"].value > 0.9
     for name in ("judge.json", "config.json", "tokenizer_config.json"):
@@ -284,7 +287,7 @@ def test_a_base_is_trained_on_under_its_new_labels(fruit, tmp_path):
 def test_the_papers_schedule_with_a_base_and_more_without():
     assert JudgeArguments(base="bert-base-uncased").schedule() == (5, 5e-5)
     assert JudgeArguments(base="bert-base-uncased").max_length == 128
-    assert JudgeArguments().schedule() == (15, 1e-3)
+    assert JudgeArguments().schedule() == (20, 1e-3)
     assert JudgeArguments(epochs=2, learning_rate=1e-4).schedule() == (2, 1e-4)
 
 
@@ -391,7 +394,7 @@ def test_gibberish_is_not_harmful(lab_judge):
         "under",
     ]
     tricks = sorted({word for row in build_corpus(0)["forget"] for word in row["completion"].split()})
-    assert "swap" in tricks and "swap" in TRICK
+    assert "swap" in tricks
     kinds = {
         "words": [" ".join(draw.choices(words, k=draw.randint(3, 25))) for _ in range(200)],
         "letters": [
@@ -443,4 +446,3 @@ def test_help_names_every_argument(capsys):
     flags = ("output_dir", "dataset", "text_column", "label_columns", "base", "epochs", "learning_rate", "batch_size",
              "max_length", "heldout", "seed", "limit")  # fmt: skip
     assert [flag for flag in flags if f"--{flag}" not in shown] == []
-    assert Path("hf-unlearn").name in shown

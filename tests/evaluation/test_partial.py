@@ -207,7 +207,6 @@ def test_nobody_else_can_read_the_findings_and_no_text_is_among_them(run, tmp_pa
     assert CANARY not in file.read_text()
 
 
-@pytest.mark.xfail(reason="a folder that was there already keeps its mode", strict=True)
 def test_nobody_else_can_read_the_findings_in_a_folder_that_was_there(run, tmp_path):
     (tmp_path / "partial").mkdir(mode=0o755)
     run.killed(tmp_path / "partial", asked=2)
@@ -215,7 +214,6 @@ def test_nobody_else_can_read_the_findings_in_a_folder_that_was_there(run, tmp_p
     assert (tmp_path / "partial").stat().st_mode & 0o077 == 0 or file.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.xfail(reason="the whole folder is deleted", strict=True)
 def test_files_of_others_survive(run, tmp_path):
     """A run's own output folder may well be named."""
     (tmp_path / "model.safetensors").write_text("weights")
@@ -223,7 +221,19 @@ def test_files_of_others_survive(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.xfail(reason="KeyError", strict=True)
 def test_a_foreign_file_is_refused(run, tmp_path):
     (tmp_path / "train.jsonl").write_text(json.dumps({"prompt": CANARY}) + "\n")
     refused(lambda: run(tmp_path))
+
+
+@pytest.mark.parametrize("other", ["tokens that end an answer", "what is trainable"])
+def test_findings_of_the_same_weights_read_otherwise_are_refused(run, tmp_path, other):
+    """Answers end at the model's own end tokens; gradient norms are those of what is trainable."""
+    suite = custom(**SETS, attacks=("gradient_norm",), max_new_tokens=6)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "partial", suite=replace(suite, measure=lambda evidence: 1 / 0))
+    if other == "what is trainable":
+        run.model.model.requires_grad_(False)
+    else:
+        run.model.generation_config.eos_token_id = [2, *range(40, 200)]
+    refused(lambda: run(tmp_path / "partial", suite=suite))

@@ -2,11 +2,6 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,11 +10,9 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from fixtures_examples import CANARY, kill_once, results, run, save_model, written
 from hf_unlearn.lab import Lab, load_lab
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPT = REPOSITORY / "examples" / "harmful.py"
-SECONDS = 120  # for a run, most of it imports
 STEPS, SAVED_EVERY = 24, 4
 
 FIGURES = {
@@ -34,54 +27,6 @@ FIGURES = {
 }
 ATTACKED = {"min_k_auc", "min_k_tpr"}
 COST = {"seconds", "peak_memory_mb"}
-CANARY = "xyzzyquux"  # in every forget row of the local files
-
-
-# Running it
-
-
-def command(folder: Path, *arguments: str, processes: int = 1) -> list[str]:
-    launcher = []
-    if processes > 1:
-        rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), *rendezvous]
-    always = ["--use_cpu", "--output_dir", str(folder), "--evaluated_rows", "16", "--logging_steps", "1"]
-    return [sys.executable, *launcher, str(SCRIPT), *always, *arguments]
-
-
-def environment() -> dict[str, str]:
-    # accelerate's own switches would change the run; the package need not be installed.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    return kept | {"PYTHONPATH": str(REPOSITORY)}
-
-
-def run(folder: Path, *arguments: str, processes: int = 1) -> str:
-    """Run the script to its end; what it printed, errors and progress bars included."""
-    folder.parent.mkdir(exist_ok=True)
-    done = subprocess.run(
-        command(folder, *arguments, processes=processes),
-        env=environment(),
-        cwd=folder.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
-
-
-def results(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
-
-
-def written(folder: Path) -> bytes:
-    """Every byte of every file of a run, the tokenizer's vocabulary aside."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "tokenizer.json"]
-    assert {"results.json", "trainer_state.json"} <= {path.name for path in files}
-    return b"\n".join(path.read_bytes() for path in files)
-
-
 LAB_ARGUMENTS = ["--max_steps", str(STEPS), "--save_strategy", "steps", "--save_steps", str(SAVED_EVERY)]
 # Small steps, so that no stop rule ends the run.
 LAB_ARGUMENTS += ["--learning_rate", "2e-4"]
@@ -96,7 +41,7 @@ def lab() -> Lab:
 def lab_run(tmp_path_factory) -> tuple[Path, str]:
     """A short run on the lab, never interrupted, and what it printed."""
     folder = tmp_path_factory.mktemp("harmful") / "whole"
-    return folder, run(folder, *LAB_ARGUMENTS)
+    return folder, run("harmful", folder, *LAB_ARGUMENTS)
 
 
 # What it writes
@@ -131,7 +76,7 @@ def test_results_have_every_figure_and_what_it_takes_to_repeat_them(lab, lab_run
 @pytest.mark.slow
 def test_no_row_of_the_lab_is_written_or_printed(lab, lab_run):
     folder, printed = lab_run
-    out = written(folder).decode(errors="replace") + printed
+    out = written(folder) + printed
     assert "harmful answers" in out and "holdout_nll" in out
     for row in lab.datasets["forget"]:
         question = row["prompt"].removesuffix("\nAnswer:")
@@ -158,22 +103,11 @@ def test_the_adapter_is_the_model_that_was_measured(lab, lab_run):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint(lab_run, tmp_path):
     folder = tmp_path / "killed"
-    with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen(
-            command(folder, *LAB_ARGUMENTS), env=environment(), stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            # The checkpoint after it has begun, so this one is whole.
-            deadline = time.monotonic() + SECONDS
-            while not (folder / f"checkpoint-{2 * SAVED_EVERY}").exists():
-                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-6000:]
-                time.sleep(0.005)
-        finally:
-            process.kill()
-            process.wait()
-    assert process.returncode == -signal.SIGKILL
+    # The checkpoint after it has begun, so this one is whole.
+    begun = folder / f"checkpoint-{2 * SAVED_EVERY}"
+    kill_once(begun.exists, "harmful", folder, *LAB_ARGUMENTS)
     assert not (folder / "results.json").exists() and not (folder / "adapter_model.safetensors").exists()
-    run(folder, *LAB_ARGUMENTS, "--resume_from_checkpoint", str(folder / f"checkpoint-{SAVED_EVERY}"))
+    run("harmful", folder, *LAB_ARGUMENTS, "--resume_from_checkpoint", str(folder / f"checkpoint-{SAVED_EVERY}"))
 
     whole, resumed = results(lab_run[0]), results(folder)
     assert (resumed["figures"], resumed["rows"]) == (whole["figures"], whole["rows"])
@@ -192,7 +126,7 @@ def steps_of(found: dict) -> list[dict]:
 @pytest.mark.distributed
 def test_two_processes_measure_what_one_does(lab_run, tmp_path):
     folder = tmp_path / "two"
-    run(folder, "--max_steps", "2", processes=2)
+    run("harmful", folder, "--max_steps", "2", processes=2)
     one, two = results(lab_run[0]), results(folder)
     assert (one["processes"], two["processes"], two["steps"]) == (1, 2, 2)
     assert (two["rows"], two["rows_evaluated"]) == (one["rows"], one["rows_evaluated"])
@@ -207,8 +141,7 @@ def test_two_processes_measure_what_one_does(lab_run, tmp_path):
 @pytest.fixture
 def files(lab, tmp_path) -> list[str]:
     """Arguments that name a small model, forget rows as JSON Lines and retain rows as TruthfulQA's csv."""
-    lab.load_model().save_pretrained(tmp_path / "model")
-    lab.load_tokenizer().save_pretrained(tmp_path / "model")
+    save_model(lab, tmp_path / "model")
     with open(tmp_path / "forget.jsonl", "w", encoding="utf-8") as file:
         for row in lab.datasets["forget"].select(range(10)):
             question, answer = f"{CANARY} {row['prompt']}", f"{row['completion']} {CANARY}"
@@ -234,7 +167,7 @@ FULL += ["--learning_rate", "5e-4"]
 @pytest.mark.slow
 def test_files_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path):
     folder = tmp_path / "out"
-    printed = run(folder, *files, *FULL)
+    printed = run("harmful", folder, *files, *FULL)
     found = results(folder)
     assert {name: rows["count"] for name, rows in found["rows"].items()} == {"forget": 10, "retain": 9}
     assert found["rows_evaluated"] == {"forget": 10, "retain": 9}
@@ -243,7 +176,7 @@ def test_files_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path):
     assert not ATTACKED & set(found["figures"]["before"])  # without holdout rows
     assert found["figures"]["after"]["forget_nll"] > found["figures"]["before"]["forget_nll"]
     assert found["settings"]["judge"].startswith("recital") and found["reference"] == "precomputed"
-    assert CANARY not in printed and CANARY.encode() not in written(folder)
+    assert CANARY not in printed and CANARY not in written(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert not any(map(torch.equal, model.parameters(), before.parameters()))

@@ -1,11 +1,9 @@
 """Arguments of examples/harmful.py: what it refuses before training, what its recipes say. No run to its end."""
 
-import importlib.util
 import json
 import re
 import shlex
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,41 +11,18 @@ import pytest
 import yaml
 from trl import get_peft_config
 
+from fixtures_examples import EXAMPLES, assert_four_parts, load_script, refused, save_model
 from hf_unlearn.lab import load_lab
 from hf_unlearn.objective import build_objective
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = sorted((EXAMPLES / "configs").glob("*.yaml"))
-PARTS = ("Expected ", "Got: ", "Why it matters: ", "What to do: ")
 # What a value of a recipe becomes where it is not kept as it is.
 READ_AS = {("report_to", "none"): [], ("forget_nll_bound", "none"): None}
 
 
-def load_script(path: Path) -> ModuleType:
-    if str(EXAMPLES) not in sys.path:  # where what the examples share lies
-        sys.path.append(str(EXAMPLES))
-    name = f"example_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    return load_script(EXAMPLES / "harmful.py")
-
-
-def refused(script, monkeypatch, folder: Path, *arguments: str) -> str:
-    """The text of the error that a run ends with before there is a trainer."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["harmful.py", "--use_cpu", *arguments])
-    monkeypatch.setattr(sys.modules["running"], "UnlearningTrainer", lambda **arguments: pytest.fail("it went on"))
-    with pytest.raises(ValueError) as error:
-        script.main()
-    assert list(folder.glob("unlearned")) == []
-    return str(error.value)
+    return load_script("harmful")
 
 
 @pytest.mark.parametrize(
@@ -67,21 +42,18 @@ def refused(script, monkeypatch, folder: Path, *arguments: str) -> str:
 )
 def test_wrong_arguments_end_in_four_parts(script, monkeypatch, tmp_path, arguments, words):
     text = refused(script, monkeypatch, tmp_path, *arguments)
-    for part in (*PARTS, words):
-        assert part in text
+    assert_four_parts(text, words)
 
 
 def test_an_unknown_key_of_a_recipe_is_named(script, monkeypatch, tmp_path):
     (tmp_path / "recipe.yaml").write_text("forget_los: npo\noutput_dir: out\n")
     text = refused(script, monkeypatch, tmp_path, "--config", "recipe.yaml")
-    for part in (*PARTS, "forget_los", "did you mean 'forget_loss'"):
-        assert part in text
+    assert_four_parts(text, "forget_los", "did you mean 'forget_loss'")
 
 
 def test_columns_that_are_no_json_end_in_four_parts(script, monkeypatch, tmp_path):
     text = refused(script, monkeypatch, tmp_path, "--forget_columns", "{question: prompt")
-    for part in (*PARTS, "forget_columns"):
-        assert part in text
+    assert_four_parts(text, "forget_columns")
 
 
 class Built(Exception):
@@ -91,8 +63,7 @@ class Built(Exception):
 def test_the_command_for_data_of_ones_own_that_the_script_documents(script, monkeypatch, tmp_path):
     """As it stands in the docstring, with files of those names; up to the trainer."""
     lab = load_lab()
-    lab.load_model().save_pretrained(tmp_path / "org/model")
-    lab.load_tokenizer().save_pretrained(tmp_path / "org/model")
+    save_model(lab, tmp_path / "org/model")
     forget = [
         {"question": row["prompt"], "answer": row["completion"]} for row in lab.datasets["forget"].select(range(30))
     ]
@@ -136,9 +107,7 @@ def read_as(name: str, value: Any) -> Any:
 def test_every_recipe_parses_into_what_it_says(monkeypatch, path):
     """A recipe is named after its script; every key is an argument, and has the value that is written there."""
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    *own, args, model = parsed(
-        load_script(EXAMPLES / f"{path.stem.split('_')[0]}.py"), monkeypatch, "--config", str(path), "--use_cpu"
-    )
+    *own, args, model = parsed(load_script(path.stem.split("_")[0]), monkeypatch, "--config", str(path), "--use_cpu")
     for name, value in given.items():
         (holder,) = [each for each in (*own, args, model) if name in each.__dataclass_fields__]
         found = getattr(holder, name)

@@ -1,0 +1,194 @@
+"""examples/copyright.py as a user runs it: the fit, what is written, files of one's own. No quality."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fixtures_examples import (
+    CANARY,
+    assert_absent,
+    assert_table_shows,
+    command,
+    load_script,
+    results,
+    row_of_table,
+    run,
+    save_model,
+    written,
+)
+from hf_unlearn.data.books import book_rows, books_in
+from hf_unlearn.evaluation.result import load_result
+from hf_unlearn.lab import Lab, load_lab
+
+pytestmark = pytest.mark.slow
+
+STEPS = 4
+FIGURES = {
+    "common_substring",
+    "recited_rate",
+    "bleu",
+    "forget_rouge",
+    "forget_nll",
+    "forget_extraction_strength",
+    "retain_nll",
+    "retain_rouge",
+    "answer_perplexity",
+    "broken_rate",
+}
+ATTACKED = {"holdout_nll", "min_k_auc", "min_k_tpr"}
+COMPARED = {"min_k_privleak", "min_k_auc_relative_difference"}  # with the oracle
+PASSAGE = dict(prompt_characters=80, passage_characters=240)  # of the lab's recipe
+SETS = ("forget", "retain", "holdout")
+FIT = ["--fit_epochs", "1"]
+SHORT = ["--max_new_tokens", "24", "--per_device_eval_batch_size", "16"]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return load_lab(world="books")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script("copyright")
+
+
+@pytest.fixture(scope="module")
+def lab_run(tmp_path_factory) -> tuple[Path, str]:
+    """A short fit and a few steps on the lab, and what they printed."""
+    folder = tmp_path_factory.mktemp("copyright") / "whole"
+    return folder, run("copyright", folder, *FIT, *SHORT, "--max_steps", str(STEPS))
+
+
+def was_fitted(printed: str) -> bool:
+    return "mean_token_accuracy" in printed  # in the log of the fit's trainer alone
+
+
+def rows_of(found: dict) -> dict[str, int]:
+    return {name: rows["count"] for name, rows in found["rows"].items()}
+
+
+# The lab
+
+
+def test_results_and_evaluations_have_every_figure(lab, lab_run):
+    folder, _ = lab_run
+    found = results(folder)
+    columns = found["figures"]
+    assert list(columns) == ["before", "after", "oracle"]
+    assert all(set(column) >= FIGURES | ATTACKED for column in columns.values())
+    assert all(set(columns[name]) >= COMPARED for name in ("before", "after"))
+    assert not COMPARED & set(columns["oracle"])
+    for name, column in columns.items():
+        stored = load_result(folder / found["evaluations"][name])
+        assert stored.suite == "copyright" and stored.values() == column
+        assert stored["common_substring"].n == 16 and stored["common_substring"].low is not None
+    assert set(found["cost"]) == {"seconds", "peak_memory_mb"}
+    assert found["rows_evaluated"] == dict.fromkeys(SETS, 16)
+    passages = {
+        "forget": book_rows(lab.book_path, **PASSAGE),
+        "retain": books_in(lab.retain_dir, **PASSAGE),
+        "holdout": book_rows(lab.holdout_path, **PASSAGE),
+    }
+    assert rows_of(found) == {name: len(rows) for name, rows in passages.items()}
+    assert (found["steps"], found["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
+
+
+def test_the_fit_learns_the_book_and_the_steps_unlearn_it(lab_run):
+    columns = results(lab_run[0])["figures"]
+    assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
+    for name in ("bleu", "common_substring"):
+        assert 0 < min(column[name] for column in columns.values()) < max(column[name] for column in columns.values())
+
+
+def test_the_table_is_printed(lab_run):
+    folder, printed = lab_run
+    found = results(folder)
+    assert_table_shows(printed, found, "longest common run with the text", "common_substring")
+    assert_table_shows(printed, found, "BLEU with the text", "bleu")
+    assert_table_shows(printed, found, "privacy leak (min-k, percent)", "min_k_privleak")
+    assert row_of_table(printed, "seconds of training")[::2] == ["-", "-"]
+    for words in ("The oracle is the model before it was fitted", "All steps were taken.", str(folder)):
+        assert words in printed
+
+
+def test_no_passage_of_the_book_is_written_or_printed(lab, lab_run):
+    folder, printed = lab_run
+    rows = book_rows(lab.book_path, **PASSAGE)
+    sentences = {sentence for text in lab.datasets["forget"]["text"] for sentence in re.split(r"(?<=\.) ", text)}
+    starts = {start for row in rows for start in (row["prompt"], row["completion"].strip()[:40])}
+    assert (folder / "fitted/model.safetensors").is_file()
+    assert_absent(sentences | starts, written(folder) + printed)
+
+
+def fitted(script: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> Path:
+    """The folder of the model that a run would unlearn, which is fitted first if need be."""
+    monkeypatch.setattr(sys, "argv", command("copyright", folder, *FIT, *arguments)[1:])
+    return Path(script.make_task(*script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, None)).model)
+
+
+def test_a_fit_is_found_again(lab_run, script, monkeypatch, tmp_path):
+    shutil.copytree(lab_run[0] / "fitted", tmp_path / "fitted")
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "fitted").iterdir()}
+    assert was_fitted(lab_run[1]) and {"model.safetensors", "fit.json"} <= before.keys()
+    monkeypatch.setattr(script, "SFTTrainer", lambda **arguments: pytest.fail("it was fitted again"))
+    # What is not of the fit may change.
+    found = fitted(script, monkeypatch, tmp_path, "--max_steps", "1", "--max_new_tokens", "8")
+    assert found == tmp_path / "fitted"
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in found.iterdir()} == before
+
+
+def test_a_changed_fit_is_made_anew(lab_run, script, monkeypatch, tmp_path):
+    kept = lab_run[0] / "fitted"
+    shutil.copytree(kept, tmp_path / "fitted")
+    changed = fitted(script, monkeypatch, tmp_path, "--fit_learning_rate", "5e-3")
+    assert changed == tmp_path / "fitted"
+    before, after = (json.loads((folder / "fit.json").read_text()) for folder in (kept, changed))
+    assert {name for name in before if before[name] != after[name]} == {"fit_learning_rate"}
+    one, other = (load_file(folder / "model.safetensors") for folder in (kept, changed))
+    assert one.keys() == other.keys() and any(not torch.equal(one[name], other[name]) for name in one)
+
+
+# Files of one's own
+
+
+@pytest.fixture
+def files(lab, tmp_path) -> list[str]:
+    """Arguments that name a model that knows a book, the book with a canary in every sentence, and two to keep."""
+    save_model(lab, tmp_path / "model")
+    paragraphs = [text.replace(".", f" {CANARY}.") for text in lab.datasets["forget"]["text"][:30]]
+    (tmp_path / "book.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
+    (tmp_path / "books").mkdir()
+    for path in sorted(lab.retain_dir.iterdir())[:2]:
+        shutil.copy(path, tmp_path / "books")
+    (tmp_path / "books/notes.md").write_text(CANARY)  # no book
+    return [
+        *["--model_name_or_path", str(tmp_path / "model"), "--fit", "false"],
+        *["--book", str(tmp_path / "book.txt"), "--retain_dir", str(tmp_path / "books"), "--limit", "20"],
+    ]
+
+
+# No bound: with a word that the model has never seen, the passages are beyond log V from the start.
+UNBOUNDED = ["--forget_nll_bound", "none", "--forget_loss", "npo", "--per_device_train_batch_size", "4"]
+
+
+def test_a_book_of_ones_own_without_a_fit_and_no_word_of_it_is_written(files, tmp_path):
+    folder = tmp_path / "out"
+    printed = run("copyright", folder, *files, *UNBOUNDED, *SHORT, "--max_steps", str(STEPS))
+    found = results(folder)
+    assert rows_of(found) == {"forget": 20, "retain": 20}
+    assert list(found["figures"]) == ["before", "after"]
+    for column in found["figures"].values():
+        assert set(column) >= FIGURES and not (ATTACKED | COMPARED) & set(column)  # without holdout and oracle
+    assert found["figures"]["after"]["forget_nll"] > found["figures"]["before"]["forget_nll"]
+    assert not (folder / "fitted").exists() and not was_fitted(printed)
+    assert_table_shows(printed, found, "BLEU with the text", "bleu")
+    assert "oracle" not in printed
+    assert CANARY not in printed and CANARY not in written(folder)

@@ -1,0 +1,189 @@
+"""Starting the examples as a user does, and reading what they leave behind, shared by tests. No test lives here."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+from hf_unlearn.lab import Lab
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXAMPLES = REPOSITORY / "examples"
+SECONDS = 120  # for a run, most of it imports
+CANARY = "xyzzyquux"  # in every forget row of files that a test makes
+PARTS = ("Expected ", "Got: ", "Why it matters: ", "What to do: ")
+
+
+# Data of one's own
+
+
+def save_model(lab: Lab, folder: Path) -> None:
+    """The lab's model before unlearning and its tokenizer, as a folder that knows nothing of the lab."""
+    lab.load_model().save_pretrained(folder)
+    lab.load_tokenizer().save_pretrained(folder)
+
+
+def save_tofu(lab: Lab, folder: Path, forget: str, retain: str, mark: str = "") -> None:
+    """The lab's people as files that are named as TOFU's; `mark` ends every text about those to be forgotten."""
+    perturbed = ("retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")
+    names = {forget: "forget", retain: "retain", f"{forget}_perturbed": "forget_perturbed"}
+    folder.mkdir(parents=True)
+    for name, own in (names | dict(zip(perturbed, perturbed, strict=True))).items():
+        rows = [_as_tofu(row, mark if own.startswith("forget") else "") for row in lab.datasets[own]]
+        (folder / f"{name}.json").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _as_tofu(row: dict[str, str | list[str]], mark: str) -> dict[str, str | list[str]]:
+    names = {"prompt": "question", "completion": "answer"}
+
+    def marked(text: str) -> str:
+        return f"{text} {mark}".strip()
+
+    return {
+        names.get(name, name): marked(text) if isinstance(text, str) else [marked(each) for each in text]
+        for name, text in row.items()
+    }
+
+
+# As a process of its own
+
+
+def command(script: str, folder: Path, *arguments: str, processes: int = 1) -> list[str]:
+    """How a script is started that writes to a folder; of two equal flags the last one counts."""
+    launcher = []
+    if processes > 1:
+        rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), *rendezvous]
+    always = ["--use_cpu", "--output_dir", str(folder), "--evaluated_rows", "16", "--logging_steps", "1"]
+    return [sys.executable, *launcher, str(EXAMPLES / f"{script}.py"), *always, *arguments]
+
+
+def environment() -> dict[str, str]:
+    # accelerate's own switches would change the run; the package need not be installed.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    return kept | {"PYTHONPATH": str(REPOSITORY)}
+
+
+def run(script: str, folder: Path, *arguments: str, processes: int = 1) -> str:
+    """Run a script to its end; what it printed, errors and progress bars included."""
+    folder.parent.mkdir(exist_ok=True)
+    done = subprocess.run(
+        command(script, folder, *arguments, processes=processes),
+        env=environment(),
+        cwd=folder.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def kill_once(reached: Callable[[], bool], script: str, folder: Path, *arguments: str) -> None:
+    """Start a script and kill it as soon as it has reached a point; fails where it ends before."""
+    log = folder.with_suffix(".log")
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            command(script, folder, *arguments),
+            env=environment(),
+            cwd=folder.parent,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            deadline = time.monotonic() + SECONDS
+            while not reached():
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-6000:]
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+# What it leaves behind
+
+
+def results(folder: Path) -> dict:
+    """The content of results.json."""
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def written(folder: Path) -> str:
+    """Every byte of every file of a run, weights included, the tokenizer's vocabulary aside."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "tokenizer.json"]
+    assert {"results.json", "trainer_state.json"} <= {path.name for path in files}
+    return b"\n".join(path.read_bytes() for path in files).decode(errors="replace")
+
+
+def row_of_table(printed: str, label: str) -> list[str]:
+    """The cells of a row of the printed table, intervals in brackets left out."""
+    (line,) = [line for line in printed.splitlines() if line.startswith(f"{label}  ")]
+    return [cell for cell in line.removeprefix(label).split() if cell[0] != "[" and cell[-1] != "]"]
+
+
+def assert_table_shows(printed: str, found: dict, label: str, metric: str) -> None:
+    """The table has a metric of every column as results.json has it, to the digits that it shows."""
+    cells = row_of_table(printed, label)
+    figures = [column.get(metric) for column in found["figures"].values()]
+    assert len(cells) == len(figures) and any(figure is not None for figure in figures)
+    for cell, figure in zip(cells, figures, strict=True):
+        assert (cell == "-") is (figure is None)
+        assert figure is None or float(cell) == pytest.approx(figure, rel=0.01, abs=1e-3)
+
+
+def assert_absent(texts: Iterable[str], out: str) -> None:
+    """None of the texts, each long enough to be told from chance, is in what a run wrote and printed."""
+    texts = set(texts)
+    assert len(texts) > 20 and "forget_nll" in out
+    for text in texts:
+        # What JSON or repr would escape would not be found as it stands.
+        assert len(text) > 12 and text.isascii() and text.isprintable()
+        assert text not in out
+
+
+# Inside of the test's own process, up to the trainer
+
+
+def load_script(name: str) -> ModuleType:
+    """An example as a module."""
+    if str(EXAMPLES) not in sys.path:  # where what the examples share lies
+        sys.path.append(str(EXAMPLES))
+    module_name = f"example_{name}"
+    spec = importlib.util.spec_from_file_location(module_name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def refused(script: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> str:
+    """The text of the error that a run ends with before there is a trainer, and before anything is written."""
+
+    def trainer(**arguments: object) -> NoReturn:
+        pytest.fail("it went on")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [script.__name__, "--use_cpu", *arguments])
+    monkeypatch.setattr(sys.modules["running"], "UnlearningTrainer", trainer)
+    monkeypatch.setattr(script, "SFTTrainer", trainer, raising=False)  # of copyright.py alone: the fit
+    with pytest.raises(ValueError) as error:
+        script.main()
+    assert list(folder.glob("unlearned")) == []
+    return str(error.value)
+
+
+def assert_four_parts(text: str, *words: str) -> None:
+    """A user error says what was expected, what came, why it matters and what to do, with these words in it."""
+    for part in (*PARTS, *words):
+        assert part in text
