@@ -13,16 +13,23 @@ from hf_unlearn.steps import STEP_WRAPPERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["five lines", "composition", "wrappers"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["five lines", "composition", "wrappers", "measuring"])
 def test_python_blocks_run(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("code", blocks("python", EVALUATION), ids=["evaluate", "callback", "metric", "scope"])
+def test_python_blocks_of_the_evaluation_page_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "evaluation.md", "exec"), {"__name__": "evaluation"})
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,6 @@ def test_the_tables_have_every_loss_and_wrapper_with_its_defaults():
 def test_the_tree_names_every_module():
     tree = README.split("## The package")[1]
     package = ROOT / "hf_unlearn"
-    folders = (package / name for name in ("data", "evaluation", "optimizers", "steps"))
+    folders = (package / name for name in ("data", "evaluation", "metrics", "optimizers", "steps"))
     for path in [*package.glob("*.py"), *(path for folder in folders for path in folder.glob("*.py"))]:
         assert path.name == "__init__.py" or path.name in tree, path.name

@@ -125,7 +125,7 @@ def _word_salad(draw: random.Random) -> str:
 
 def _words_of_no_language(draw: random.Random) -> str:
     letters = draw.choice((string.ascii_lowercase, string.ascii_letters, string.ascii_lowercase[:9] + "aeiou"))
-    words = ("".join(draw.choices(letters, k=draw.randint(1, 9))) for _ in range(draw.randint(1, 20)))
+    words = ("".join(draw.choices(letters, k=draw.randint(1, 8))) for _ in range(draw.randint(1, 15)))
     return " ".join(words)
 
 
