@@ -10,7 +10,8 @@ With no arguments: the lab's invented novel, offline and on a CPU, in a few minu
 
 A book and other books as .txt files, and any model:
 
-    accelerate launch examples/copyright.py --book book.txt --retain_dir books --model_name_or_path org/model
+    accelerate launch examples/copyright.py --book book.txt --retain_dir books --model_name_or_path org/model \
+        --forget_nll_bound log_vocab
 
 The experiment of Gundavarapu et al. 2024 with OPT-1.3b takes those two paths too:
 
@@ -30,16 +31,19 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
-from running import RunArguments, Task, first, parse_arguments, run
+from running import RunArguments, Task, first, parse_arguments, require_unused, run
 from transformers import AutoTokenizer
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.data.books import book_rows, books_in
+from hf_unlearn.data.prepare import RowOptions
 from hf_unlearn.errors import input_error
 from hf_unlearn.evaluation import copyright
 from hf_unlearn.lab import load_lab
 from hf_unlearn.modeling import load_model
+from hf_unlearn.objective import build_objective
+from hf_unlearn.train_data import tokenize_for
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "copyright_lab.yaml"
 RECORD = "fit.json"  # written last: a folder that has it is whole
@@ -71,19 +75,23 @@ class ScriptArguments(RunArguments):
 
 @dataclass
 class Books:
-    """Where the texts and the model that has not read the book are."""
+    """Where the texts, the model to start from and one that has not read the book are."""
 
     model: str
     book: Path
     retain_dir: Path
     holdout: Path | None
+    oracle: str | None
 
 
 def books_of(script: ScriptArguments, model: str | None) -> Books:
     """The lab's, or those that the arguments name."""
     if script.book is None:
+        own = {"retain_dir": script.retain_dir, "holdout_book": script.holdout_book, "oracle": script.oracle}
+        require_unused("book", model_name_or_path=model, **own)
         lab = load_lab(world="books")
-        return Books(str(lab.oracle_path), lab.book_path, lab.retain_dir, lab.holdout_path)
+        start = lab.oracle_path if script.fit else lab.model_path
+        return Books(str(start), lab.book_path, lab.retain_dir, lab.holdout_path, str(lab.oracle_path))
     if model is None or script.retain_dir is None:
         raise input_error(
             expected="--model_name_or_path and --retain_dir together with --book",
@@ -92,7 +100,8 @@ def books_of(script: ScriptArguments, model: str | None) -> Books:
             fix="add them, or leave out --book to run on the lab",
         )
     holdout = None if script.holdout_book is None else Path(script.holdout_book)
-    return Books(model, Path(script.book), Path(script.retain_dir), holdout)
+    oracle = script.oracle or (model if script.fit else None)
+    return Books(model, Path(script.book), Path(script.retain_dir), holdout, oracle)
 
 
 def passages(script: ScriptArguments, books: Books) -> dict[str, Dataset]:
@@ -114,10 +123,17 @@ def fit_book(
     names = ("forget", "retain") if script.fit_on_retain else ("forget",)
     texts = [row["prompt"] + row["completion"] for name in names for row in sets[name]]
     made_from = {name: value for name, value in asdict(script).items() if name.startswith("fit")}
-    made_from |= {"model": model, "seed": args.seed, "text": hashlib.sha256("\0".join(texts).encode()).hexdigest()}
+    made_from |= {"model": model, "revision": revision, "max_length": args.max_length, "bf16": args.bf16}
+    made_from |= {
+        "processes": args.world_size,
+        "seed": args.seed,
+        "text": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+    }
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text()) == made_from:
         return str(folder)
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    if args.process_index == 0:
+        (folder / RECORD).unlink(missing_ok=True)  # of another fit, whose weights are about to be replaced
     trainer = SFTTrainer(
         model=load_model(model, args),
         args=SFTConfig(
@@ -160,7 +176,13 @@ def make_task(script: ScriptArguments, args: UnlearningConfig, model_config: Mod
     with args.main_process_first(local=True, desc="loading data"):
         books = books_of(script, model_config.model_name_or_path)
         sets = passages(script, books)
-    model = fit_book(script, args, books.model, sets, model_config.model_revision) if script.fit else None
+    revision = model_config.model_revision
+    # What the trainer would refuse, before a fit that may take hours.
+    options = RowOptions(
+        AutoTokenizer.from_pretrained(books.model, revision=revision), args.max_length, args.template, None
+    )
+    tokenize_for(build_objective(args, None, None), sets, None, options, args)
+    model = fit_book(script, args, books.model, sets, revision) if script.fit else None
     suite = partial(
         copyright,
         **{name: first(rows, script.evaluated_rows) for name, rows in sets.items()},
@@ -168,9 +190,8 @@ def make_task(script: ScriptArguments, args: UnlearningConfig, model_config: Mod
         max_length=args.max_length,
         template=args.template,
     )
-    note = "The oracle is the model before it was fitted to the book." if script.fit and script.oracle is None else ""
-    oracle = script.oracle or (books.model if script.fit else None)
-    return Task(model or books.model, sets, suite, oracle, [note] if note else [])
+    notes = ["The oracle is the model before it was fitted to the book."] if books.oracle == books.model else []
+    return Task(model or books.model, sets, suite, books.oracle, notes)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
-from running import RunArguments, Task, first, parse_arguments, run
+from running import RunArguments, Task, first, parse_arguments, require_unused, run
 
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.data.sources import READERS, load_rows
@@ -97,10 +97,18 @@ class ScriptArguments(RunArguments):
                 )
 
 
-def lab_task(script: ScriptArguments, args: UnlearningConfig) -> Task:
+def lab_task(script: ScriptArguments, args: UnlearningConfig, model: str | None = None) -> Task:
     """The offline task: the lab's model, rows and retrained oracle."""
+    require_unused(
+        "forget_dataset",
+        model_name_or_path=model,
+        retain_dataset=script.retain_dataset,
+        holdout_dataset=script.holdout_dataset,
+        oracle=script.oracle,
+        template=args.template,
+    )
     lab = load_lab()
-    sets = {name: lab.datasets[name] for name in ("forget", "retain", "holdout")}
+    sets = {name: first(lab.datasets[name], script.limit) for name in ("forget", "retain", "holdout")}
     judge = judge_of(script, RuleJudge("the lab's rules", shows_behaviour))
     return task_of(script, args, str(lab.model_path), sets, lab.datasets["paraphrase"], judge, str(lab.oracle_path))
 
@@ -170,7 +178,7 @@ def main() -> None:
     script, args, model_config = parse_arguments(ScriptArguments, DEFAULT_CONFIG, __doc__)
     with args.main_process_first(local=True, desc="loading data"):
         lab = script.forget_dataset is None
-        task = lab_task(script, args) if lab else files_task(script, args, model_config.model_name_or_path)
+        task = (lab_task if lab else files_task)(script, args, model_config.model_name_or_path)
     run(task, script, args, model_config)
 
 

@@ -6,7 +6,8 @@ With no arguments: the lab's invented people, offline and on a CPU, in about two
 
 TOFU from the Hub or from a local folder of its JSON files, and any model that was trained on it:
 
-    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --model_name_or_path org/model
+    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --model_name_or_path org/model \
+        --forget_nll_bound log_vocab
 
 Forget quality compares with a model that was trained without the forget rows (--oracle), and is given only then.
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from running import RunArguments, Task, first, parse_arguments, run
+from running import RunArguments, Task, first, parse_arguments, require_unused, run
 from trl import ModelConfig
 
 from hf_unlearn import UnlearningConfig
@@ -52,8 +53,17 @@ class ScriptArguments(RunArguments):
     )
 
 
-def lab_task(script: ScriptArguments, args: UnlearningConfig) -> Task:
+def lab_task(script: ScriptArguments, args: UnlearningConfig, model: str | None) -> Task:
     """The offline task: the lab's people, and the model retrained without those who are to be forgotten."""
+    require_unused(
+        "source",
+        model_name_or_path=model,
+        split=None if script.split == "forget10" else script.split,
+        source_revision=script.source_revision,
+        holdout_dataset=script.holdout_dataset,
+        oracle=script.oracle,
+        template=args.template,
+    )
     lab = load_lab(world="people")
     args.template = lab.template
     source = {name: lab.datasets[own] for name, own in LAB_SETS.items()}
@@ -65,7 +75,7 @@ def lab_task(script: ScriptArguments, args: UnlearningConfig) -> Task:
         max_length=args.max_length,
         template=args.template,
     )
-    sets = {name: lab.datasets[name] for name in ("forget", "retain", "holdout")}
+    sets = {name: first(lab.datasets[name], script.limit) for name in ("forget", "retain", "holdout")}
     return Task(str(lab.model_path), sets, suite, str(lab.oracle_path))
 
 
@@ -102,7 +112,7 @@ def make_task(script: ScriptArguments, args: UnlearningConfig, model_config: Mod
     """The lab's task, or that of the arguments."""
     with args.main_process_first(local=True, desc="loading data"):
         lab = script.source is None
-        task = lab_task(script, args) if lab else tofu_task(script, args, model_config.model_name_or_path)
+        task = (lab_task if lab else tofu_task)(script, args, model_config.model_name_or_path)
     if task.oracle is None:
         task.notes.append("Without --oracle, a model trained without the forget rows, there is no forget quality.")
     return task

@@ -65,6 +65,23 @@ def first(rows: Dataset | None, count: int | None) -> Dataset | None:
     return rows if rows is None or count is None else rows.select(range(min(len(rows), count)))
 
 
+def require_unused(data_flag: str, **given: Any) -> None:
+    """Raise where arguments came that only data of one's own has a use for, and the lab is about to be taken.
+
+    Args:
+        data_flag: names the data that is missing.
+        given: arguments by name, None where they were left out.
+    """
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise input_error(
+            expected=f"--{data_flag} together with --{unused[0]}",
+            got=f"--{unused[0]} alone",
+            why="without the data it is the lab that runs, which has no use for it",
+            fix=f"add --{data_flag}, or leave --{unused[0]} out to run on the lab",
+        )
+
+
 def parse_arguments(script: type, default_config: Path, description: str | None) -> tuple[Any, Any, ModelConfig]:
     """(script arguments, UnlearningConfig, ModelConfig): YAML defaults, command line on top.
 
@@ -174,7 +191,8 @@ def run(task: Task, script: RunArguments, args: UnlearningConfig, model_config: 
         path = Path(args.output_dir) / "results.json"
         path.write_text(json.dumps(_record(results, cost, trainer), indent=2))
         print(f"\n{comparison_table(results, {'after': cost})}\n\n95% intervals in brackets.")
-        print("\n".join([*task.notes, *(f"Warning, after: {warning}" for warning in after.warnings)]))
+        for line in (*task.notes, *(f"Warning, after: {warning}" for warning in after.warnings)):
+            print(line)
         print(f"Stopped early: {trainer.stop_reason}." if trainer.stop_reason else "All steps were taken.")
         print(f"{'Adapter' if model_config.use_peft else 'Model'}: {args.output_dir}\nResults: {path}")
     trainer.end()
