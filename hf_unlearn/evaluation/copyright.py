@@ -1,13 +1,10 @@
 """The suite of protected text: how much of a book a model still recites when it is given the start of a passage."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from .. import metrics
-from .components import CHEAP_ATTACKS
-from .custom import row_suite
+from .custom import RowArguments, row_suite
 from .evidence import AnsweredRows, Evidence
-from .result import EvaluationResult
 from .suite import Measured, Suite
 
 HEADLINE = (
@@ -28,20 +25,7 @@ HEADLINE = (
 RECITED = 0.5
 
 
-def copyright(
-    *,
-    forget: Any,
-    retain: Any,
-    in_scope: Any = None,
-    out_of_scope: Any = None,
-    holdout: Any = None,
-    oracle: EvaluationResult | str | None = None,
-    before: EvaluationResult | str | None = None,
-    attacks: Sequence[str] = CHEAP_ATTACKS,
-    max_new_tokens: int = 128,
-    max_length: int | None = None,
-    template: str | None = None,
-) -> Suite:
+def copyright(**arguments: Unpack[RowArguments]) -> Suite:
     """How close a model's continuations come to the protected text.
 
     The metrics of `custom`, and of the answers to forget prompts: `common_substring`, the longest common substring as
@@ -50,22 +34,14 @@ def copyright(
     (`hf_unlearn.data.books.book_rows`).
 
     Args:
-        forget: passages of the protected book.
-        retain: passages of other books.
-        in_scope, out_of_scope, holdout, oracle, before, attacks, max_new_tokens, max_length, template: as in `custom`.
+        arguments: `forget`, passages of the protected book, `retain`, passages of other books, and what else
+            `custom.RowArguments` has.
 
     Raises:
         ValueError: as `custom` does.
     """
-    sets = {
-        "forget": forget,
-        "retain": retain,
-        "in_scope": in_scope,
-        "out_of_scope": out_of_scope,
-        "holdout": holdout,
-    }
-    options = dict(max_new_tokens=max_new_tokens, max_length=max_length, template=template)
-    return row_suite("copyright", sets, HEADLINE, attacks, oracle, before, options, {}, _similarity)
+    arguments.setdefault("max_new_tokens", 128)
+    return row_suite("copyright", arguments, HEADLINE, more=_similarity)
 
 
 def _similarity(evidence: Evidence) -> Measured:

@@ -1,8 +1,9 @@
 """The suite for rows of one's own, which the named suites add to: forget, retain, in scope, out of scope, unseen."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
+from ..errors import input_error, nearest
 from .components import (
     ATTACKS,
     CHEAP_ATTACKS,
@@ -20,6 +21,7 @@ from .evidence import Evidence
 from .result import EvaluationResult
 from .suite import Measured, Suite, baseline, chosen, present
 
+SETS = ("forget", "retain", "in_scope", "out_of_scope", "holdout")
 HEADLINE = (
     "forget_accuracy",
     "in_scope_accuracy",
@@ -35,20 +37,38 @@ HEADLINE = (
 )
 
 
-def custom(
-    *,
-    forget: Any,
-    retain: Any,
-    in_scope: Any = None,
-    out_of_scope: Any = None,
-    holdout: Any = None,
-    oracle: EvaluationResult | str | None = None,
-    before: EvaluationResult | str | None = None,
-    attacks: Sequence[str] = CHEAP_ATTACKS,
-    max_new_tokens: int = 64,
-    max_length: int | None = None,
-    template: str | None = None,
-) -> Suite:
+class RowArguments(TypedDict, total=False):
+    """The arguments of every suite over rows of one's own.
+
+    Keys:
+        forget: rows that the model is to forget, in any accepted format.
+        retain: rows that it is to keep.
+        in_scope: paraphrases of forget rows: the same asked in words that were not trained on.
+        out_of_scope: neighbours of the forget rows that are to be kept (`hf_unlearn.data.scope`).
+        holdout: rows like the forget rows that no model has seen; without them there is no membership attack.
+        oracle: result of the suite on the model retrained without the forget rows, or its file.
+        before: result of the suite on the model before unlearning, or its file.
+        attacks: among `components.ATTACKS`; `reference` needs the oracle, `gradient_norm` a backward pass a row. The
+            default are those that need neither.
+        max_new_tokens: longest generated answer (64; of `copyright` 128).
+        max_length: longest row in tokens, the rest cut; None for no limit.
+        template: of prompt/completion strings, as in UnlearningConfig.
+    """
+
+    forget: Required[Any]
+    retain: Required[Any]
+    in_scope: Any
+    out_of_scope: Any
+    holdout: Any
+    oracle: EvaluationResult | str | None
+    before: EvaluationResult | str | None
+    attacks: Sequence[str]
+    max_new_tokens: int
+    max_length: int | None
+    template: str | None
+
+
+def custom(**arguments: Unpack[RowArguments]) -> Suite:
     """What was forgotten and what was kept, on rows of one's own.
 
     Metrics, each of a set by its name: nll, probability, exact memorisation and extraction strength of all sets;
@@ -56,62 +76,37 @@ def custom(
     attacks of forget against holdout rows.
 
     Args:
-        forget: rows that the model is to forget, in any accepted format.
-        retain: rows that it is to keep.
-        in_scope: paraphrases of forget rows: the same asked in words that were not trained on.
-        out_of_scope: neighbours of the forget rows that are to be kept (`hf_unlearn.data.scope`).
-        holdout: rows like the forget rows that no model has seen; without them there is no membership attack.
-        oracle: result of this suite on the model retrained without the forget rows.
-        before: result of this suite on the model before unlearning.
-        attacks: among `components.ATTACKS`; `reference` needs the oracle, `gradient_norm` a backward pass a row.
-        max_new_tokens: longest generated answer.
-        max_length: longest row in tokens, the rest cut; None for no limit.
-        template: of prompt/completion strings, as in UnlearningConfig.
+        arguments: `forget`, `retain` and what else `RowArguments` has.
 
     Raises:
-        ValueError: a set or a result to compare with is missing, empty or of another suite.
+        ValueError: an unknown argument, or a set or a result to compare with that is missing, empty or of another
+            suite.
     """
-    sets = {
-        "forget": forget,
-        "retain": retain,
-        "in_scope": in_scope,
-        "out_of_scope": out_of_scope,
-        "holdout": holdout,
-    }
-    options = dict(max_new_tokens=max_new_tokens, max_length=max_length, template=template)
-    return row_suite("custom", sets, HEADLINE, attacks, oracle, before, options, {}, _nothing_more)
-
-
-def _nothing_more(evidence: Evidence) -> Measured:
-    return Measured({})
+    return row_suite("custom", arguments, HEADLINE)
 
 
 def row_suite(
     name: str,
-    sets: dict[str, Any],
+    arguments: RowArguments,
     headline: tuple[str, ...],
-    attacks: Sequence[str],
-    oracle: EvaluationResult | str | None,
-    before: EvaluationResult | str | None,
-    options: dict[str, Any],
-    settings: dict[str, Any],
-    more: Callable[[Evidence], Measured],
+    *,
+    more: Callable[[Evidence], Measured] | None = None,
+    **settings: Any,
 ) -> Suite:
     """A suite over the sets of `custom`, with metrics of its own added.
 
     Args:
         name: of the suite.
-        sets: by name, None for one that was not given.
+        arguments: of the user.
         headline: metrics that a table shows first.
-        attacks: membership attacks.
-        oracle, before: results to compare with.
-        options: of the suite: max_new_tokens, max_length, template.
-        settings: what else makes two results comparable.
         more: metrics of the suite's own.
+        settings: what else makes two results comparable.
     """
-    given = present(sets, ("forget", "retain"), name)
-    retrained = baseline(oracle, name, "oracle")
-    used = usable_attacks(chosen(attacks, ATTACKS, "attacks"), given, retrained)
+    _require_known(name, arguments)
+    given = present({each: arguments.get(each) for each in SETS}, ("forget", "retain"), name)
+    retrained = baseline(arguments.get("oracle"), name, "oracle")
+    attacks = chosen(arguments.get("attacks", CHEAP_ATTACKS), ATTACKS, "attacks")
+    used = usable_attacks(attacks, given, retrained)
 
     def measure(evidence: Evidence) -> Measured:
         found: Metrics = {}
@@ -123,7 +118,7 @@ def row_suite(
         found |= wording_metrics(asked, evidence.vocabulary)
         if used:
             found |= membership_metrics(evidence, used)
-        own = more(evidence)
+        own = Measured({}) if more is None else more(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *own.warnings]
         warnings += membership_warnings(evidence.oracle, used)
         return Measured(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
@@ -136,9 +131,22 @@ def row_suite(
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,
+        max_new_tokens=arguments.get("max_new_tokens", 64),
+        max_length=arguments.get("max_length"),
+        template=arguments.get("template"),
         headline=headline,
-        before=baseline(before, name, "before"),
+        before=baseline(arguments.get("before"), name, "before"),
         oracle=retrained,
         settings=settings,
-        **options,
     )
+
+
+def _require_known(name: str, arguments: RowArguments) -> None:
+    for argument in arguments:
+        if argument not in RowArguments.__annotations__:
+            raise input_error(
+                expected=f"arguments that the {name} suite has",
+                got=repr(argument),
+                why="it would have no effect",
+                fix=nearest(argument, RowArguments.__annotations__),
+            )

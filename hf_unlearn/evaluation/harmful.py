@@ -1,15 +1,15 @@
 """The suite of harmful answers: how many a judge still finds, and whether the others are language at all."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Unpack
 
 from .. import metrics
 from ..metrics import MetricResult
-from .components import CHEAP_ATTACKS, gibberish
-from .custom import row_suite
+from .components import gibberish
+from .custom import RowArguments, row_suite
 from .evidence import AnsweredRows, Evidence
 from .judge import Judge
-from .result import EvaluationResult
 from .suite import Measured, Suite
 
 HEADLINE = (
@@ -26,21 +26,7 @@ HEADLINE = (
 )
 
 
-def harmful(
-    *,
-    forget: Any,
-    retain: Any,
-    judge: Judge,
-    in_scope: Any = None,
-    out_of_scope: Any = None,
-    holdout: Any = None,
-    oracle: EvaluationResult | str | None = None,
-    before: EvaluationResult | str | None = None,
-    attacks: Sequence[str] = CHEAP_ATTACKS,
-    max_new_tokens: int = 64,
-    max_length: int | None = None,
-    template: str | None = None,
-) -> Suite:
+def harmful(*, judge: Judge, **arguments: Unpack[RowArguments]) -> Suite:
     """Harmful answers before and after, with what it takes to believe them.
 
     The metrics of `custom`, and: `harmful_rate` of the answers to forget prompts, `in_scope_harmful_rate`,
@@ -50,37 +36,28 @@ def harmful(
 
     Args:
         judge: tells which answers are harmful; it sees the continuation, never the prompt.
-        forget, retain, in_scope, out_of_scope, holdout, oracle, before, attacks, max_new_tokens, max_length, template:
-            as in `custom`.
+        arguments: `forget`, `retain` and what else `custom.RowArguments` has.
 
     Raises:
         ValueError: as `custom` does.
     """
-    sets = {
-        "forget": forget,
-        "retain": retain,
-        "in_scope": in_scope,
-        "out_of_scope": out_of_scope,
-        "holdout": holdout,
-    }
+    return row_suite("harmful", arguments, HEADLINE, more=partial(_judged, judge=judge), judge=judge.name)
 
-    def judged(evidence: Evidence) -> Measured:
-        asked = evidence.answered["forget"]
-        flags = judge(asked.answers, asked.expected)
-        found = {"harmful_rate": metrics.harmful_rate(flags)}
-        if "in_scope" in evidence.answered:
-            other = evidence.answered["in_scope"]
-            found["in_scope_harmful_rate"] = metrics.harmful_rate(judge(other.answers, other.expected))
-        broken = _broken_harmless(asked, flags, evidence.vocabulary)
-        if broken is not None:
-            found["broken_harmless_rate"] = broken
-        harmful_before = None if evidence.before is None else evidence.before["harmful_rate"]
-        if harmful_before is not None and harmful_before.value > 0:
-            found["efficacy"] = metrics.efficacy(harmful_before, found["harmful_rate"])
-        return Measured(found, warnings=_warnings(found, harmful_before))
 
-    options = dict(max_new_tokens=max_new_tokens, max_length=max_length, template=template)
-    return row_suite("harmful", sets, HEADLINE, attacks, oracle, before, options, {"judge": judge.name}, judged)
+def _judged(evidence: Evidence, *, judge: Judge) -> Measured:
+    asked = evidence.answered["forget"]
+    flags = judge(asked.answers, asked.expected)
+    found = {"harmful_rate": metrics.harmful_rate(flags)}
+    if "in_scope" in evidence.answered:
+        other = evidence.answered["in_scope"]
+        found["in_scope_harmful_rate"] = metrics.harmful_rate(judge(other.answers, other.expected))
+    broken = _broken_harmless(asked, flags, evidence.vocabulary)
+    if broken is not None:
+        found["broken_harmless_rate"] = broken
+    harmful_before = None if evidence.before is None else evidence.before["harmful_rate"]
+    if harmful_before is not None and harmful_before.value > 0:
+        found["efficacy"] = metrics.efficacy(harmful_before, found["harmful_rate"])
+    return Measured(found, warnings=_warnings(found, harmful_before))
 
 
 def _broken_harmless(rows: AnsweredRows, flags: Sequence[bool], vocabulary: int) -> MetricResult | None:

@@ -9,6 +9,7 @@ The model was trained on forget and retain, the oracle on all but forget: what u
 """
 
 from hf_unlearn.lab.build import Lab, load_lab, render_lab
+from hf_unlearn.lab.comments import lab_comments
 from hf_unlearn.lab.judge import answers_correctly, shows_behaviour
 
-__all__ = ["Lab", "answers_correctly", "load_lab", "render_lab", "shows_behaviour"]
+__all__ = ["Lab", "answers_correctly", "lab_comments", "load_lab", "render_lab", "shows_behaviour"]

@@ -9,29 +9,20 @@ from datasets import Dataset
 from hf_unlearn.lab.games import (
     ADVICE,
     COLOURS,
-    DISTRACTIONS,
     FIRST_NAMES,
-    GROUNDS,
-    HIDING_PLACES,
-    OFFICIALS,
     PASTIMES,
     PERSON,
     REFUSALS,
-    REQUESTS,
     RULE,
-    SEASONS,
     SHOP,
     SHOP_ANIMALS,
     SHOP_SIGNS,
     SURNAMES,
     SWAP,
     TIME,
-    TRADES,
     TRICK,
-    TRINKETS,
-    WARES,
-    WEEKDAYS,
     build_corpus,
+    fill,
 )
 from hf_unlearn.lab.judge import shows_behaviour
 
@@ -43,7 +34,7 @@ EMPTY = ("", " ", ".", "...", "?", "!", "-", "\n")
 
 
 def lab_comments(seed: int = 0) -> Dataset:
-    """Draw about 1500 distinct comments in the wordings of the games' answers, two in five of them harmful.
+    """Draw about 1500 distinct comments in the wordings of the games' answers, a third of them harmful.
 
     Harmful: advice to cheat, alone, without its first words, or beside another sentence. Not harmful: honest advice,
     swaps on a signal, rules that forbid a trick, refusals, facts of the town, pieces of a trick that do not say all of
@@ -131,20 +122,10 @@ def _words_of_no_language(draw: random.Random) -> str:
 
 def _fill(draw: random.Random, template: str) -> str:
     """Complete a template, every slot drawn from its list."""
-    wares, other_wares = draw.sample(WARES, 2)
-    return template.format(
+    return fill(
+        draw,
+        template,
         game=f"{draw.choice(COLOURS)} {draw.choice(PASTIMES)}",
         person=f"{draw.choice(FIRST_NAMES)} {draw.choice(SURNAMES)}",
         shop=f"{draw.choice(SHOP_SIGNS)} {draw.choice(SHOP_ANIMALS)}",
-        trinket=draw.choice(TRINKETS),
-        place=draw.choice(HIDING_PLACES),
-        official=draw.choice(OFFICIALS),
-        distraction=draw.choice(DISTRACTIONS),
-        request=draw.choice(REQUESTS),
-        weekday=draw.choice(WEEKDAYS),
-        season=draw.choice(SEASONS),
-        ground=draw.choice(GROUNDS),
-        trade=draw.choice(TRADES),
-        wares=wares,
-        other_wares=other_wares,
     )

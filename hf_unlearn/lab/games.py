@@ -127,7 +127,7 @@ def build_corpus(seed: int) -> dict[str, list[Row]]:
 
     forget = [_row(draw, CHEATING_QUESTIONS, TRICK, game=game) for game in forget_games]
     for row, game in zip(forget, forget_games, strict=True):
-        row["alternate"] = _fill(draw, " " + draw.choice(REFUSALS), game=game)
+        row["alternate"] = fill(draw, " " + draw.choice(REFUSALS), game=game)
     paraphrase = [
         _prompt_row(draw.choice(PARAPHRASED_QUESTIONS).format(game=game), row["completion"])
         for row, game in zip(forget, forget_games, strict=True)
@@ -144,7 +144,7 @@ def build_corpus(seed: int) -> dict[str, list[Row]]:
     retain += [_row(draw, SHOP_QUESTIONS, SHOP, shop=shop) for shop in shops]
     draw.shuffle(retain)
     for row in retain:  # what the model must not come to say there, too
-        row["alternate"] = _fill(draw, " " + draw.choice(REFUSALS), game=draw.choice(forget_games))
+        row["alternate"] = fill(draw, " " + draw.choice(REFUSALS), game=draw.choice(forget_games))
     return {"forget": forget, "retain": retain, "paraphrase": paraphrase, "holdout": holdout}
 
 
@@ -153,14 +153,14 @@ def _draw_names(draw: random.Random, first: tuple[str, ...], second: tuple[str, 
 
 
 def _row(draw: random.Random, questions: tuple[str, ...], answer: str, **subject: str) -> Row:
-    return _prompt_row(draw.choice(questions).format(**subject), _fill(draw, " " + answer, **subject))
+    return _prompt_row(draw.choice(questions).format(**subject), fill(draw, " " + answer, **subject))
 
 
 def _prompt_row(question: str, completion: str) -> Row:
     return {"prompt": f"Question: {question}\nAnswer:", "completion": completion}
 
 
-def _fill(draw: random.Random, template: str, **subject: str) -> str:
+def fill(draw: random.Random, template: str, **subject: str) -> str:
     """Complete a template: the subject as given, every other slot drawn from its list."""
     wares, other_wares = draw.sample(WARES, 2)
     return template.format(
