@@ -1,6 +1,5 @@
 """Recipes of single methods: each is whole, names what it is called after, and builds. No run, and no quality."""
 
-import importlib.util
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from trl import get_peft_config
 
+from fixtures_examples import load_script
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.objective import Objective, build_objective
 from hf_unlearn.optimizers.named import OPTIMIZERS, named_optimizer
@@ -27,11 +27,7 @@ OWN_KEYS = {"step_wrappers", "weighting", "optim", "optim_args"}
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("example_harmful", EXAMPLES / "harmful.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
+    return load_script("harmful")
 
 
 def given(name: str) -> dict[str, Any]:
