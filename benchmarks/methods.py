@@ -16,7 +16,7 @@ the JSON file and needs matplotlib (the extra `report`).
 """
 
 import argparse
-import importlib.util
+import importlib
 import json
 import sys
 import tempfile
@@ -83,13 +83,8 @@ class Run:
 
 def load_example() -> ModuleType:
     """examples/harmful.py as a module: the lab as a task, and how a recipe is read."""
-    sys.path.insert(0, str(EXAMPLES))  # where what the examples share lies
-    spec = importlib.util.spec_from_file_location("example_harmful", EXAMPLES / "harmful.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(EXAMPLES))
+    return importlib.import_module("harmful")
 
 
 class Bench:
@@ -124,12 +119,10 @@ class Bench:
 
     def measured(self, model: nn.Module, trainer: UnlearningTrainer, suite: Suite) -> dict[str, float]:
         """The figures of one model, relearning last, as it changes the weights."""
-        before, accelerator = self.load(self.before, trainer), trainer.accelerator
-        batch_size = trainer.args.per_device_eval_batch_size
-        result = evaluate(
-            model, self.tokenizer, suite, batch_size=batch_size, accelerator=accelerator, fluency_model=before
-        )
-        figures = {name: value for name, value in result.values().items() if name in COLUMNS}
+        accelerator, batch_size = trainer.accelerator, trainer.args.per_device_eval_batch_size
+        options = {"batch_size": batch_size, "accelerator": accelerator}
+        found = evaluate(model, self.tokenizer, suite, fluency_model=self.load(self.before, trainer), **options)
+        figures = {name: value for name, value in found.values().items() if name in COLUMNS}
         forget = trainer.train_sets.forget
         relearnt_on, others = forget.select(range(RELEARN_ROWS)), forget.select(range(RELEARN_ROWS, len(forget)))
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), accelerator, batch_size)
