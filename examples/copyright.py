@@ -173,6 +173,8 @@ def fit_book(
 
 def make_task(script: ScriptArguments, args: UnlearningConfig, model_config: ModelConfig) -> Task:
     """The fitted model, its passages, and the suite that measures the first of each set."""
+    # A passage is prose, to a chat model too: no template of its tokenizer may come between a start and its rest.
+    args.template = args.template or "{prompt}{completion}"
     with args.main_process_first(local=True, desc="loading data"):
         books = books_of(script, model_config.model_name_or_path)
         sets = passages(script, books)

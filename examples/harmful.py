@@ -76,7 +76,7 @@ class ScriptArguments(RunArguments):
             "none: the lab's rules, or recital of the harmful answer's first 8 words."
         },
     )
-    judge_threshold: float = field(default=0.5, metadata={"help": "Probability from which on a label counts."})
+    judge_threshold: float = field(default=0.5, metadata={"help": "Probability above which an answer is harmful."})
     judge_labels: list[str] | None = field(
         default=None, metadata={"help": "Labels that count as harmful; none: those that the judge says itself."}
     )
@@ -147,9 +147,7 @@ def judge_of(script: ScriptArguments, default: Judge) -> Judge:
     """The judge that was asked for, or the one that needs no model."""
     if script.judge is None:
         return default
-    return HarmfulnessJudge(
-        script.judge, threshold=script.judge_threshold, harmful_labels=script.judge_labels, revision=None
-    )
+    return HarmfulnessJudge(script.judge, threshold=script.judge_threshold, harmful_labels=script.judge_labels)
 
 
 def task_of(

@@ -14,13 +14,14 @@ import torch
 import transformers
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 import hf_unlearn
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.errors import input_error, nearest
 from hf_unlearn.evaluation import EvaluationResult, Suite, comparison_table, evaluate
-from hf_unlearn.fingerprints import hash_rows
+from hf_unlearn.fingerprints import hash_rows, hash_weights
 from hf_unlearn.modeling import load_model
 
 # A suite, given the results to compare with: `oracle` and `before`, None where there is none yet.
@@ -120,6 +121,27 @@ def _loading(model: ModelConfig) -> dict[str, Any]:
     }
 
 
+def checkpoint_of(args: UnlearningConfig) -> str | None:
+    """The folder to go on from: the one that is named, or the last one of the output folder for "true".
+
+    Raises:
+        ValueError: there is none.
+    """
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    last = str(asked).lower() == "true"
+    found = get_last_checkpoint(args.output_dir) if last and Path(args.output_dir).is_dir() else asked
+    if found is None or not Path(found).is_dir():
+        raise input_error(
+            expected="--resume_from_checkpoint with the folder of a checkpoint, or true for the last one",
+            got=f"{asked!r}, where there is none",
+            why="the run would start anew, or fail after the first evaluation",
+            fix=f"look for checkpoint-<step> in {args.output_dir}, or leave the argument out",
+        )
+    return str(found)
+
+
 def peak_memory_mb() -> float:
     """Peak memory of this process: allocated on the GPU where there is one, else resident."""
     if torch.cuda.is_available():
@@ -145,7 +167,11 @@ class Measurement:
         oracle: EvaluationResult | None = None,
     ) -> EvaluationResult:
         """The result of one model, written to evaluation_<name>.json."""
-        partial = None if self.script.partial_dir is None else Path(self.script.partial_dir) / name
+        partial = None
+        if self.script.partial_dir is not None:
+            # Named after the weights too: what an earlier run found of another model is left alone.
+            weights = hash_weights(self.trainer.accelerator.unwrap_model(model))[:12]
+            partial = Path(self.script.partial_dir) / f"{name}-{weights}"
         result = evaluate(
             model,
             self.trainer.processing_class,
@@ -163,6 +189,7 @@ class Measurement:
 
 def run(task: Task, script: RunArguments, args: UnlearningConfig, model_config: ModelConfig) -> None:
     """Measure, unlearn, measure again; save the model, print the table and write results.json."""
+    checkpoint = checkpoint_of(args)
     trainer = UnlearningTrainer(
         model=task.model,
         args=args,
@@ -173,13 +200,15 @@ def run(task: Task, script: RunArguments, args: UnlearningConfig, model_config: 
     measure = Measurement(task, script, trainer)
     oracle = None
     if task.oracle is not None:
-        model = AutoModelForCausalLM.from_pretrained(task.oracle, dtype=model_config.dtype).to(args.device)
+        same = task.oracle == model_config.model_name_or_path
+        loading = {**args.model_init_kwargs, "revision": model_config.model_revision if same else None}
+        model = AutoModelForCausalLM.from_pretrained(task.oracle, **loading).to(args.device)
         oracle = measure("oracle", model, trainer.model)
         del model
     before = measure("before", trainer.model, trainer.model, oracle=oracle)
 
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     cost = {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
     trainer.save_model()
     trainer.save_state()
@@ -198,12 +227,17 @@ def run(task: Task, script: RunArguments, args: UnlearningConfig, model_config: 
     trainer.end()
 
 
+def _figures(result: EvaluationResult) -> dict[str, Any]:
+    """The metrics' values, as JSON takes them."""
+    return {name: metric["value"] for name, metric in result.to_dict()["metrics"].items()}
+
+
 def _record(results: dict[str, EvaluationResult], cost: dict[str, float], trainer: UnlearningTrainer) -> dict:
     """All figures of the run and what it takes to tell whether it was repeated; no row of any set."""
     tokenised = {name: getattr(trainer.train_sets, name) for name in ("forget", "retain", "holdout")}
     tokenised = {name: rows for name, rows in tokenised.items() if rows is not None}
     return {
-        "figures": {name: result.values() for name, result in results.items()},
+        "figures": {name: _figures(result) for name, result in results.items()},
         "evaluations": {name: f"evaluation_{name}.json" for name in results},
         "cost": cost,
         "rows": {name: {"count": len(rows), "sha256": hash_rows(rows)} for name, rows in tokenised.items()},

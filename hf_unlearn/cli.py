@@ -62,6 +62,7 @@ def _train_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_train_judge(args: argparse.Namespace) -> None:
+    from .data.checks import check_limit
     from .data.sources import load_rows
     from .evaluation.judge_training import JudgeArguments, render_judge, train_judge
     from .lab.comments import lab_comments
@@ -69,6 +70,7 @@ def _run_train_judge(args: argparse.Namespace) -> None:
     given = dict(vars(args))
     dataset, limit, output_dir = given.pop("dataset"), given.pop("limit"), given.pop("output_dir")
     arguments = JudgeArguments(**{name: value for name, value in given.items() if name != "verb"})
+    check_limit(limit)
     if dataset is None:
         comments = lab_comments(args.seed)
         rows = comments if limit is None else comments.select(range(min(limit, len(comments))))

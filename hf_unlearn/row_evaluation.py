@@ -32,6 +32,8 @@ class RowEvaluation(Trainer):
         return super().evaluate(*args, **kwargs)
 
     def _lend_to_callbacks(self) -> None:
+        # First of all: early stopping reads the figures that they add.
+        self.callback_handler.callbacks.sort(key=lambda each: not isinstance(each, UnlearningEvalCallback))
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, UnlearningEvalCallback):
                 callback.trainer = weakref.proxy(self)  # a strong reference would outlive `del trainer`

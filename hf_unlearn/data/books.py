@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import datasets
 
 from ..errors import input_error
+from .checks import check_limit
 
 # A full stop after a short title does not end a sentence.
 _SENTENCE_END = re.compile(
@@ -87,7 +87,7 @@ def books_in(
             fix="check the path; for one book use book_rows",
         )
     books = [_book_passages(path, passage_characters) for path in sorted(files, key=lambda path: path.name)]
-    _check_limit(limit, at_least=len(books))
+    check_limit(limit, at_least=len(books), why="a set needs rows, of every book")
     shares = _even_shares([len(book) for book in books], limit)
     chosen = [passage for book, share in zip(books, shares, strict=True) for passage in _spread(book, share)]
     return _rows(chosen, prompt_characters, passage_characters, None)
@@ -96,7 +96,7 @@ def books_in(
 def _rows(
     passages: list[str], prompt_characters: int | None, passage_characters: int, limit: int | None
 ) -> datasets.Dataset:
-    _check_limit(limit, at_least=1)
+    check_limit(limit)
     if limit is not None:
         passages = _spread(passages, min(limit, len(passages)))
     if prompt_characters is None:
@@ -192,7 +192,9 @@ def _pieces(text: str, longest: int) -> Iterator[tuple[str, str]]:
             while rest:
                 cut = _word_end(rest, longest) if len(rest) > longest else len(rest)
                 yield between, rest[:cut]
-                between = " " if (rest[cut:] or words[end:]).startswith(" ") else ""
+                # What follows is looked at in place: a copy of the rest a sentence is quadratic in a paragraph.
+                spaced = rest.startswith(" ", cut) if cut < len(rest) else words.startswith(" ", end)
+                between = " " if spaced else ""
                 rest = rest[cut:].lstrip()
 
 
@@ -216,13 +218,3 @@ def _even_shares(sizes: list[int], limit: int | None) -> list[int]:
 
 def _spread(passages: list[str], count: int) -> list[str]:
     return [passages[number * len(passages) // count] for number in range(count)]
-
-
-def _check_limit(limit: Any, at_least: int) -> None:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < at_least):
-        raise input_error(
-            expected=f"limit to be None or an integer of at least {at_least}",
-            got=repr(limit),
-            why="a set needs rows, of every book",
-            fix="pass limit=None for all rows",
-        )

@@ -1,12 +1,13 @@
 """Checks that a set can be tokenised and trained on, and their errors. Single rows are checked elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..errors import input_error
+from ..errors import input_error, nearest
 
 logger = logging.get_logger(__name__)
 
@@ -41,6 +42,31 @@ def check_max_length(max_length: int | None) -> None:
             why="a row's first token is never predicted, so shorter rows train nothing",
             fix="pass the longest row to keep, in tokens, e.g. max_length=512",
         )
+
+
+def check_limit(limit: Any, *, at_least: int = 1, why: str = "a set needs rows") -> None:
+    """Raise a ValueError unless `limit`, a number of rows, is None or an integer of at least `at_least`."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < at_least):
+        raise input_error(
+            expected=f"limit to be None or an integer of at least {at_least}",
+            got=repr(limit),
+            why=why,
+            fix="pass limit=None for all rows",
+        )
+
+
+def require_columns(
+    needed: Collection[str], available: Collection[str], *, why: str, set_name: str | None = None
+) -> None:
+    """Raise a ValueError for the first needed column that is not there; `why` is the error's third part."""
+    for name in needed:
+        if name not in available:
+            raise input_error(
+                expected=f"a column {name!r}" + ("" if set_name is None else f" in {set_name!r}"),
+                got=f"columns {list(available)}",
+                why=why,
+                fix=nearest(name, available),
+            )
 
 
 def check_template(template: str | None) -> None:

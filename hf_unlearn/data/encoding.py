@@ -131,7 +131,7 @@ class RowEncoder:
         except TemplateError as error:
             raise input_error(
                 expected="conversations that the tokenizer's chat template accepts",
-                got=f"{where}, which it refuses: {error}",
+                got=f"{where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
                 why="the text of the row is what the template makes of it",
                 fix="change the roles or their order, or set tokenizer.chat_template",
             ) from None

@@ -36,7 +36,7 @@ def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndar
             # `undisturbed` takes this back.
             trainable = [p.requires_grad_() for p in model.parameters() if p.is_floating_point()]
         gradients = row_gradients(model, tokens, trainable, "Gradient norms")
-        return np.array([norm(gradient) for gradient in gradients])
+        return np.array(list(map(norm, gradients)))
 
 
 @contextlib.contextmanager
@@ -58,7 +58,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def row_gradients(
     model: Any, rows: Sequence[TokenRow], parameters: Sequence[nn.Parameter], description: str
 ) -> Iterator[list[Tensor]]:
-    """The gradient of each row's nll with respect to `parameters`, in turn, without touching any `.grad`."""
+    """The gradient of each row's nll with respect to `parameters`, in turn, without touching any `.grad`.
+
+    Go over them with `map`: the variable of a loop would hold one gradient while the next is computed.
+    """
     for ids, labels in tqdm(rows, desc=description, leave=False, disable=None):
         inputs = torch.tensor([ids], device=model.device)
         output = model(

@@ -74,11 +74,13 @@ def influence_scores(
     with undisturbed(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
         length = norm(target)
-        scores = []
-        for gradient in row_gradients(model, rows["retain"], parameters, "Gradients of the retain set"):
+
+        def score(gradient: list[Tensor]) -> float:
             size = norm(gradient) * length if kind == "cosine" else 1.0
-            scores.append(inner_product(gradient, target) / size if size != 0 else float("nan"))
-    return np.array(scores)
+            return inner_product(gradient, target) / size if size != 0 else float("nan")
+
+        gradients = row_gradients(model, rows["retain"], parameters, "Gradients of the retain set")
+        return np.array(list(map(score, gradients)))
 
 
 def _set_gradient(model: Any, rows: list[TokenRow], parameters: list[nn.Parameter]) -> list[Tensor]:
@@ -86,9 +88,13 @@ def _set_gradient(model: Any, rows: list[TokenRow], parameters: list[nn.Paramete
     total = sum(map(answer_tokens, rows))
     found = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
     gradients = row_gradients(model, rows, parameters, "Gradients of the forget set")
-    for row, gradient in zip(rows, gradients, strict=True):
+
+    def add(row: TokenRow, gradient: list[Tensor]) -> None:
         for each, part in zip(found, gradient, strict=True):
             each.add_(part, alpha=answer_tokens(row) / total)
+
+    for _ in map(add, rows, gradients):
+        pass
     return found
 
 
@@ -105,7 +111,7 @@ def _check_arguments(rank: int, kind: str) -> None:
             expected="rank to be an integer of at least 1",
             got=repr(rank),
             why="it is the width of the projection that gradients are compared in",
-            fix="leave rank at 8; more is less noise and more memory",
+            fix="leave rank at 32; more is less noise and more memory",
         )
 
 

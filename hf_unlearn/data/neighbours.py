@@ -220,6 +220,11 @@ def _ranked(found: Iterable[np.ndarray], rows: int, k: int) -> Neighbours:
     closest = np.zeros(rows, dtype=np.int64)
     for number, scores in enumerate(found):
         closest[scores > best[-1]] = number
-        best = np.sort(np.vstack([best, scores]), axis=0)[1:]
+        if k == 1:
+            np.maximum(best, scores, out=best)
+            continue
+        # Few rows have found a better one. Not `>`: NaN is shown, and stays the highest.
+        better = ~(scores <= best[0])
+        best[:, better] = np.sort(np.vstack([best[:, better], scores[better]]), axis=0)[1:]
     means = best.mean(axis=0)
     return Neighbours(scores=means, order=np.argsort(-means, kind="stable"), nearest=closest)

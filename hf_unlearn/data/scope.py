@@ -63,11 +63,11 @@ def split_scope(
         k, method, text, model, batch_size: of `near_neighbours`.
 
     Raises:
-        ValueError: a pool row with the prompt and completion of a forget row (whitespace aside), a `near` that leaves
-            one side empty, or what `near_neighbours` raises.
+        ValueError: a pool row with the prompt and completion of a forget row, or with `text` the same text (whitespace
+            aside), a `near` that leaves one side empty, or what `near_neighbours` raises.
     """
     _require_dataset(pool, "the pool")
-    _require_no_forget_rows(row_texts(forget, "forget"), row_texts(pool, "retain"))
+    _require_no_forget_rows(forget, pool, text)
     rows = len(pool)
     is_count = isinstance(near, int) and not isinstance(near, bool)
     count = int(near) if is_count else max(1, round(near * rows)) if 0 < near < 1 else 0
@@ -128,13 +128,15 @@ def _require_dataset(rows: Any, what: str) -> None:
         )
 
 
-def _require_no_forget_rows(forget_texts: list[str], pool_texts: list[str]) -> None:
-    forgotten = set(forget_texts)
-    shared = [place for place, each in enumerate(pool_texts) if each in forgotten]
+def _require_no_forget_rows(forget: Rows, pool: datasets.Dataset, text: RowText | None) -> None:
+    forgotten = set(row_texts(forget, "forget", text))
+    shared = [place for place, each in enumerate(row_texts(pool, "retain", text)) if each in forgotten]
     if shared:
+        pairs = "zip({0}['prompt'], {0}['completion'])" if text is None else "map(text, {0})"
         raise input_error(
             expected="a pool without rows of the forget set",
             got=f"{len(shared)} rows that are also forget rows, the first of them row {shared[0]}",
             why="a row cannot be both forgotten and kept",
-            fix="drop them, e.g. pool.filter(lambda row: row['completion'] not in set(forget['completion']))",
+            fix=f"drop them, e.g. forgotten = set({pairs.format('forget')}); "
+            f"pool = pool.select([i for i, each in enumerate({pairs.format('pool')}) if each not in forgotten])",
         )

@@ -1,7 +1,7 @@
 """Where rows come from: files, saved folders, the Hub, two public sets in the package's columns. No tokenizer here."""
 
 import csv
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +9,14 @@ import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..errors import input_error, nearest
+from .checks import check_limit, require_columns
 
 # File ending -> name of the datasets builder that reads it.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 # What Dataset.save_to_disk and DatasetDict.save_to_disk leave in a folder.
 _SAVED_MARKS = ("state.json", "dataset_dict.json")
+# Why a column has to be there, in errors.
+_ROWS = "its values become the rows"
 
 _PROMPT_COMPLETION = datasets.Features({"prompt": datasets.Value("string"), "completion": datasets.Value("string")})
 
@@ -51,6 +54,7 @@ def load_rows(
     Raises:
         ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
     """
+    check_limit(limit)
     path = Path(source).expanduser()
     if path.is_file():
         rows = _load_file(path, split, text_unit)
@@ -60,15 +64,8 @@ def load_rows(
         _check_hub_id(source, path)
         rows = _load_hub(str(source), name, split=split, revision=revision, data_dir=data_dir)
     if columns is not None:
-        _require_columns(columns, rows.column_names)
+        require_columns(columns, rows.column_names, why=_ROWS)
         rows = rows.select_columns(list(columns)).rename_columns(dict(columns))
-    if limit is not None and limit < 1:
-        raise input_error(
-            expected="limit to be None or at least 1",
-            got=repr(limit),
-            why="a set needs rows",
-            fix="pass limit=None for all rows",
-        )
     if seed is not None:
         rows = rows.shuffle(seed=seed)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
@@ -90,7 +87,7 @@ def pku_saferlhf_rows(dataset: datasets.Dataset) -> datasets.Dataset:
     Source: Ji et al., BeaverTails (2307.04657) and PKU-SafeRLHF (2406.15513).
     """
     needed = ["prompt", *(f"response_{i}" for i in (0, 1)), *(f"is_response_{i}_safe" for i in (0, 1))]
-    _require_columns(needed, dataset.column_names)
+    require_columns(needed, dataset.column_names, why=_ROWS)
 
     def unsafe(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
         pairs = [
@@ -133,7 +130,7 @@ def truthfulqa_rows(dataset: datasets.Dataset, which: Literal["best", "all_corre
         answers = "Best Answer" if from_csv else "best_answer"
     else:
         answers = "Correct Answers" if from_csv else "correct_answers"
-    _require_columns([question, answers], dataset.column_names)
+    require_columns([question, answers], dataset.column_names, why=_ROWS)
 
     def answered(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
         pairs = [
@@ -255,17 +252,6 @@ def _load_hub(hub_id: str, name: str | None, **options: Any) -> datasets.Dataset
             why="there are no rows to load",
             fix="check the spelling, or the path if a file was meant",
         ) from error
-
-
-def _require_columns(needed: Collection[str], available: Collection[str]) -> None:
-    for name in needed:
-        if name not in available:
-            raise input_error(
-                expected=f"a column {name!r}",
-                got=f"columns {list(available)}",
-                why="its values become the rows",
-                fix=nearest(name, available),
-            )
 
 
 # Name in a config -> what turns a set's own columns into prompt and completion.

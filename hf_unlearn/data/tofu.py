@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import datasets
 
 from ..errors import input_error, nearest
+from .checks import check_limit, require_columns
 from .sources import load_rows
 
 Source: TypeAlias = str | Path | Mapping[str, datasets.Dataset]
@@ -68,13 +69,7 @@ def load_tofu(
     Source: Maini et al. 2401.06121.
     """
     _check_split(split)
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise input_error(
-            expected="limit to be None or an integer of at least 1",
-            got=repr(limit),
-            why="a set needs rows",
-            fix="pass limit=None for all rows",
-        )
+    check_limit(limit)
     names = {
         "forget": f"{split}_perturbed",
         "retain": "retain_perturbed",
@@ -164,7 +159,7 @@ def _holdout(source: Source, split: str, given: datasets.Dataset | str | Path | 
 
 def _pairs(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     """Questions and answers, checked."""
-    _require_columns(rows, _PAIR, name)
+    _require_rows(rows, _PAIR, name)
     rows = rows.select_columns(list(_PAIR))
     for column in _PAIR:
         _require_texts(rows, column, name)
@@ -174,9 +169,9 @@ def _pairs(rows: datasets.Dataset, name: str) -> datasets.Dataset:
 def _perturbed(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     """The four columns, checked."""
     if name in ("real_authors_perturbed", "world_facts_perturbed") and "paraphrased_answer" not in rows.column_names:
-        _require_columns(rows, _PAIR, name)
+        _require_rows(rows, _PAIR, name)
         rows = rows.add_column("paraphrased_answer", rows["answer"][:])
-    _require_columns(rows, _COLUMNS, name)
+    _require_rows(rows, _COLUMNS, name)
     rows = rows.select_columns(list(_COLUMNS))
     for column in _COLUMNS[:-1]:
         _require_texts(rows, column, name)
@@ -186,15 +181,8 @@ def _perturbed(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     return rows
 
 
-def _require_columns(rows: datasets.Dataset, needed: Collection[str], name: str) -> None:
-    for column in needed:
-        if column not in rows.column_names:
-            raise input_error(
-                expected=f"a column {column!r} in {name!r}",
-                got=f"columns {rows.column_names}",
-                why="the measures of TOFU read it",
-                fix=nearest(column, rows.column_names),
-            )
+def _require_rows(rows: datasets.Dataset, needed: Collection[str], name: str) -> None:
+    require_columns(needed, rows.column_names, why="the measures of TOFU read it", set_name=name)
     if len(rows) == 0:
         raise input_error(
             expected=f"at least one row in {name!r}",

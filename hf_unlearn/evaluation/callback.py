@@ -3,11 +3,14 @@
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
 
 from ..errors import input_error
-from .evaluate import evaluate
+from .evaluate import evaluate, require_evaluable
 from .result import EvaluationResult
 from .suite import Suite
+
+logger = logging.get_logger(__name__)
 
 
 class UnlearningEvalCallback(TrainerCallback):
@@ -21,7 +24,7 @@ class UnlearningEvalCallback(TrainerCallback):
         suite: what to measure.
         batch_size: rows of a batch; the run's `per_device_eval_batch_size` if None.
         fluency_model: as in `evaluate`.
-        every: run it at the first of so many evaluations, for suites that take long; the others have no figures of it.
+        every: run it at the first of so many evaluations, for suites that take long; a resumed run counts anew.
         trainer: a plain `Trainer` that it is added to.
 
     Attributes:
@@ -37,6 +40,13 @@ class UnlearningEvalCallback(TrainerCallback):
         every: int = 1,
         trainer: Any | None = None,
     ) -> None:
+        if not isinstance(suite, Suite):
+            raise input_error(
+                expected="a suite of rows, as harmful(...), copyright(...), tofu(...) and custom(...) make them",
+                got=f"a {type(suite).__name__}",
+                why="it says what to measure and on which rows",
+                fix="call one of these with its rows, and pass what it returns",
+            )
         if every < 1:
             raise input_error(
                 expected="every to be a whole number from 1 on",
@@ -56,9 +66,9 @@ class UnlearningEvalCallback(TrainerCallback):
         self._figures: dict[str, float] = {}
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        """Refuse a run in which the suite would never be run, or its figures would reach nobody."""
+        """Refuse a run in which the suite could not be run, or its figures would reach nobody."""
         self._require_trainer()
         if args.eval_strategy == "no":
             raise input_error(
@@ -75,7 +85,21 @@ class UnlearningEvalCallback(TrainerCallback):
                 why="an evaluation without the suite's figures cannot be compared with the best one",
                 fix="pass every=1 and raise eval_steps, or choose the best model by another metric",
             )
+        self._require_suite(model)
         self._start()
+
+    def _require_suite(self, model: Any) -> None:
+        """What the first evaluation would refuse, refused before the first step."""
+        assert self.trainer is not None
+        fluent = self._fluency_model
+        if fluent is not None and not {*map(id, fluent.parameters())}.isdisjoint(map(id, model.parameters())):
+            raise input_error(
+                expected="a fluency model of its own",
+                got="one that shares weights with the model in training",
+                why="gibberish would be judged by the model that writes it",
+                fix="load the model before unlearning a second time",
+            )
+        require_evaluable(model, self.trainer.processing_class, self._suite, self.trainer.accelerator, fluent)
 
     def on_evaluate(
         self,
@@ -111,6 +135,9 @@ class UnlearningEvalCallback(TrainerCallback):
             fluency_model=self._fluency_model,
             seed=args.seed,
         )
+        for warning in self.results[step].warnings:
+            if self.trainer.is_world_process_zero():
+                logger.warning_once(f"{self._suite.name} suite: {warning}")
         figures = self.results[step].values()
         found = {f"eval_{self._suite.name}_{name}": value for name, value in figures.items()}
         self.trainer.log(dict(found))

@@ -1,9 +1,11 @@
 """What an evaluation refuses before any work: models, tokenizers, rows and results that do not go together."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
@@ -13,13 +15,91 @@ from ..data.pairing import TokenRow
 from ..data.prepare import longest_row
 from ..data.tokenization import prompt_ids
 from ..errors import input_error
+from .lm_eval import LMEvalSuite
 from .suite import Suite
+
+
+def require_kinds(model: Any, suite: Any, partial: Any) -> None:
+    """Raise for what is no model, no suite, or no folder."""
+    if not isinstance(model, nn.Module):
+        raise input_error(
+            expected="a loaded causal language model",
+            got=f"a {type(model).__name__}",
+            why="it is asked as it is in memory",
+            fix="AutoModelForCausalLM.from_pretrained(...)",
+        )
+    if not isinstance(suite, Suite | LMEvalSuite):
+        raise input_error(
+            expected="a suite, as harmful(...), copyright(...), tofu(...), custom(...) and lm_eval(...) make them",
+            got=f"a {type(suite).__name__}",
+            why="it says what to measure and on which rows",
+            fix="call one of these with its rows, and pass what it returns",
+        )
+    if partial is not None and Path(partial).is_file():
+        raise input_error(
+            expected="partial to be a folder, or a path where there is nothing yet",
+            got=f"the file {Path(partial).name}",
+            why="every rank keeps its findings in a file of its own",
+            fix='pass another path, such as partial="evaluation.partial"',
+        )
+
+
+def require_rows_alone(fluency_model: Any | None, temperature: float, partial: Any) -> None:
+    """Raise where lm_eval tasks come with arguments that only suites of rows have a use for."""
+    given = {
+        "fluency_model": fluency_model is not None,
+        "temperature": temperature != 0,
+        "partial": partial is not None,
+    }
+    unused = [name for name, was_given in given.items() if was_given]
+    if unused:
+        raise input_error(
+            expected=f"{unused[0]} with a suite of rows",
+            got="an lm_eval suite",
+            why="the harness has its own ways, and the argument would have no effect",
+            fix=f"leave {unused[0]} out",
+        )
+
+
+def require_same_vocabulary(fluency_model: Any, model: Any, accelerator: Accelerator) -> None:
+    """Raise for a fluency model that reads other tokens, has less room, or stands on another device."""
+    room = [_positions(each) for each in (fluency_model, model)]
+    if room[0] < room[1]:
+        raise input_error(
+            expected=f"a fluency model with the model's {room[1]:g} positions",
+            got=f"one with {room[0]:g}",
+            why="it reads what the model wrote, to the end",
+            fix="pass the model before unlearning",
+        )
+    sizes = [each.config.get_text_config().vocab_size for each in (fluency_model, model)]
+    if sizes[0] != sizes[1] or fluency_model.device.type != accelerator.device.type:
+        raise input_error(
+            expected=f"a fluency model with the model's vocabulary of {sizes[1]} tokens on {accelerator.device}",
+            got=f"one of {sizes[0]} tokens on {fluency_model.device}",
+            why="it scores the token ids of the model's answers, which mean something else to another model",
+            fix="pass the model before unlearning, moved to the same device",
+        )
+
+
+def require_unseen(sets: Mapping[str, Sequence[TokenRow]]) -> None:
+    """Raise where a holdout row is a forget row, which an attack is to tell it from."""
+    forget = {(*row["input_ids"], None, *row["labels"]) for row in sets.get("forget", ())}
+    shared = [
+        i for i, row in enumerate(sets.get("holdout", ())) if (*row["input_ids"], None, *row["labels"]) in forget
+    ]
+    if shared:
+        raise input_error(
+            expected="holdout rows that the model has never seen",
+            got=f"{len(shared)} that are forget rows, the first at index {shared[0]}",
+            why="membership attacks tell forget rows from holdout rows",
+            fix="remove them from the holdout set",
+        )
 
 
 def require_room(rows: Any, model: Any) -> None:
     """Raise where a tokenised set has a row that is longer than the model's positions."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is not None and longest_row(rows, None) > positions:
+    positions = _positions(model)
+    if longest_row(rows, None) > positions:
         raise input_error(
             expected=f"rows of at most {positions} tokens, the model's max_position_embeddings",
             got=f"a row of {longest_row(rows, None)} tokens",
@@ -29,9 +109,9 @@ def require_room(rows: Any, model: Any) -> None:
 
 
 def require_whole(model: Any) -> None:
-    """Raise for a model whose parameters are split over ranks."""
-    sharded = is_deepspeed_zero3_enabled() or isinstance(model, FullyShardedDataParallel)
-    if sharded or any(isinstance(each, DTensor) for each in model.parameters()):
+    """Raise for a model, wrapped as it may be, whose parameters are split over ranks."""
+    sharded = any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
+    if is_deepspeed_zero3_enabled() or sharded or any(isinstance(each, DTensor) for each in model.parameters()):
         raise input_error(
             expected="a model that is whole on every rank",
             got="one whose parameters are split over ranks (ZeRO-3 or FSDP)",
@@ -60,10 +140,11 @@ def require_numbers(batch_size: int, generation_batch_size: int | None, temperat
         )
 
 
-def require_prompts(sets: Mapping[str, Sequence[TokenRow]]) -> None:
-    """Raise where a row that is to be answered has no prompt."""
+def require_prompts(sets: Mapping[str, Sequence[TokenRow]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise where a row that is to be answered has no prompt, or one of special tokens alone."""
+    special = set(tokenizer.all_special_ids)
     for name, rows in sets.items():
-        bare = [place for place, row in enumerate(rows) if not prompt_ids(row)]
+        bare = [place for place, row in enumerate(rows) if special.issuperset(prompt_ids(row))]
         if bare:
             raise input_error(
                 expected=f"rows of the {name} set with a prompt",
@@ -135,3 +216,8 @@ def require_comparable(
                     why="a comparison of other rows (another split, limit or template) says nothing",
                     fix=f"evaluate the model behind {which} with the same arguments of the suite",
                 )
+
+
+def _positions(model: Any) -> float:
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return float("inf") if positions is None else positions

@@ -9,6 +9,7 @@ from ..errors import input_error
 from ..metrics import MetricResult
 from .evidence import AnsweredRows, Evidence, ScoredRows
 from .result import EvaluationResult
+from .suite import chosen
 
 Metrics = dict[str, MetricResult]
 
@@ -20,20 +21,23 @@ CHEAP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus")
 
 def likelihood_metrics(name: str, rows: ScoredRows) -> Metrics:
     """How likely the rows of a set are: nll, probability, exact memorisation, extraction strength."""
+    # The likeliest token of NaN logits is some token: a model that has diverged would seem to have forgotten.
+    unknown = np.where(np.isnan(rows.nll), np.nan, 0.0)
     return {
         f"{name}_nll": metrics.token_nll(rows.nll_sums, rows.lengths),
         f"{name}_probability": metrics.answer_probability(rows.nll),
-        f"{name}_exact_memorization": metrics.exact_memorization(rows.right),
-        f"{name}_extraction_strength": metrics.extraction_strength(rows.right),
+        f"{name}_exact_memorization": metrics.mean(metrics.exact_memorizations(rows.right) + unknown),
+        f"{name}_extraction_strength": metrics.mean(metrics.extraction_strengths(rows.right) + unknown),
     }
 
 
 def recall_metrics(name: str, rows: AnsweredRows) -> Metrics:
     """How much of the expected answers the model's own answers have: ROUGE-1 and ROUGE-L recall, same words."""
+    recalls = metrics.rouge_recalls_of(rows.answers, rows.expected, ("rouge1", "rougeL"))
     return {
         f"{name}_accuracy": metrics.accuracy(rows.answers, rows.expected),
-        f"{name}_rouge1": metrics.rouge_recall(rows.answers, rows.expected, kind="rouge1"),
-        f"{name}_rouge": metrics.rouge_recall(rows.answers, rows.expected, kind="rougeL"),
+        f"{name}_rouge1": metrics.mean(recalls["rouge1"]),
+        f"{name}_rouge": metrics.mean(recalls["rougeL"]),
     }
 
 
@@ -44,7 +48,7 @@ def gibberish(rows: AnsweredRows, vocabulary: int) -> list[bool]:
     """
     if rows.fluency is None:
         return [False] * len(rows.answers)
-    return [bool(each) for each in rows.fluency.nll >= np.log(vocabulary)]
+    return [not each for each in rows.fluency.nll < np.log(vocabulary)]  # NaN is no sense either
 
 
 def wording_metrics(rows: AnsweredRows, vocabulary: int) -> Metrics:
@@ -69,14 +73,31 @@ def wording_warnings(rows: AnsweredRows, vocabulary: int) -> list[str]:
     warnings = []
     if broken.value >= 0.2:
         warnings.append(
-            f"{broken.value:.0%} of the answers to forget prompts are empty, repetitive or gibberish: the model is "
-            "damaged there rather than unable to tell, and low scores of its answers are no sign of forgetting."
+            f"{broken.value:.0%} of the answers to forget prompts are empty, repetitive or gibberish to the fluency "
+            "model: low scores of such answers are no sign that anything was forgotten."
         )
     if rows.fluency is None:
         warnings.append(
             "No fluency model was given, so gibberish that is neither empty nor repetitive is not noticed: pass "
             "fluency_model, the model before unlearning."
         )
+    return warnings
+
+
+def length_warnings(evidence: Evidence) -> list[str]:
+    """Sets whose expected answers do not fit into the length that answers may have."""
+    warnings = []
+    for name in evidence.answered:
+        if name not in evidence.scored:
+            continue
+        # The end of text counts among the tokens of a row, not among those of an answer.
+        longer = float(np.mean(evidence.scored[name].lengths - 1 > evidence.max_new_tokens))
+        if longer >= 0.05:
+            warnings.append(
+                f"{longer:.0%} of the expected {name} answers are longer than max_new_tokens="
+                f"{evidence.max_new_tokens}: the model could not give them whole, so that accuracy, ROUGE and overlap "
+                "with them come out too low."
+            )
     return warnings
 
 
@@ -115,22 +136,30 @@ def membership_metrics(evidence: Evidence, attacks: Sequence[str]) -> Metrics:
         # Under the reference attack the retrained model is its own reference: its AUC is 0.5 and says nothing.
         if evidence.oracle is not None and attack != "reference":
             retrained = evidence.oracle[f"{attack}_auc"]
-            if retrained.value != 1:
+            if np.isfinite(retrained.value) and retrained.value != 1:
                 found[f"{attack}_privleak"] = metrics.privleak(auc, retrained)
-            if retrained.value != 0:
+            if np.isfinite(retrained.value) and retrained.value != 0:
                 found[f"{attack}_auc_relative_difference"] = metrics.relative_difference(auc, retrained)
     return found
 
 
-def membership_warnings(oracle: EvaluationResult | None, attacks: Sequence[str]) -> list[str]:
-    """Figures that are left out because they would divide by zero."""
-    aucs = {} if oracle is None else {each: oracle[f"{each}_auc"].value for each in attacks if each != "reference"}
-    quotients = {1: "privleak", 0: "auc_relative_difference"}
-    return [
-        f"{attack}_{quotients[int(auc)]} is left out: the oracle's AUC is {auc:g}, so it would divide by zero."
-        for attack, auc in aucs.items()
-        if auc in quotients
-    ]
+def membership_warnings(found: Metrics, oracle: EvaluationResult | None, attacks: Sequence[str]) -> list[str]:
+    """Figures that are left out because they would divide by zero, and forget rows that stand out as unlikely."""
+    warnings = []
+    for attack in attacks:
+        auc, retrained = found[f"{attack}_auc"], None
+        if oracle is not None and attack != "reference":
+            retrained = oracle[f"{attack}_auc"]
+            for useless, figure in ((1, "privleak"), (0, "auc_relative_difference")):
+                if retrained.value == useless or not np.isfinite(retrained.value):
+                    warnings.append(f"{attack}_{figure} is left out: the oracle's AUC is {retrained.value:g}.")
+        level = 0.5 if retrained is None or retrained.low is None else retrained.low
+        if attack in ("loss", "min_k") and auc.high is not None and auc.high < level:
+            warnings.append(
+                f"Forget rows are less likely than rows that the model never saw ({attack} AUC {auc.value:.2f}): they "
+                "stand out, and it shows what was unlearned."
+            )
+    return warnings
 
 
 def row_nll(evidence: Evidence) -> dict[str, list[float]]:
@@ -139,10 +168,18 @@ def row_nll(evidence: Evidence) -> dict[str, list[float]]:
 
 
 def usable_attacks(
-    attacks: Sequence[str], sets: Mapping[str, object], oracle: EvaluationResult | None
+    asked: Sequence[str] | None, sets: Mapping[str, object], oracle: EvaluationResult | None
 ) -> tuple[str, ...]:
     """The attacks of a suite, checked: none without holdout rows, no `reference` without an oracle."""
+    attacks = chosen(CHEAP_ATTACKS if asked is None else asked, ATTACKS, "attacks")
     if "holdout" not in sets:
+        if asked:
+            raise input_error(
+                expected="holdout=... with attacks=...",
+                got="no holdout rows",
+                why="an attack tells forget rows from rows that the model has never seen",
+                fix="pass such rows as holdout, or leave attacks out",
+            )
         return ()
     compared = [] if oracle is None else [each for each in attacks if each != "reference"]
     lacking = [each for each in compared if oracle is not None and f"{each}_auc" not in oracle.metrics]
@@ -160,4 +197,4 @@ def usable_attacks(
             why="the attack compares each row's nll with the one that a model gives it that never saw it",
             fix="evaluate the retrained model first and pass its result as oracle, or leave 'reference' out",
         )
-    return tuple(attacks)
+    return attacks

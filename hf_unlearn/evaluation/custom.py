@@ -1,13 +1,13 @@
 """The suite for rows of one's own, which the named suites add to: forget, retain, in scope, out of scope, unseen."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
 from ..errors import input_error, nearest
 from .components import (
-    ATTACKS,
-    CHEAP_ATTACKS,
     Metrics,
+    length_warnings,
     likelihood_metrics,
     membership_metrics,
     membership_warnings,
@@ -19,7 +19,7 @@ from .components import (
 )
 from .evidence import Evidence
 from .result import EvaluationResult
-from .suite import Measured, Suite, baseline, chosen, present
+from .suite import Measured, Suite, baseline, present
 
 SETS = ("forget", "retain", "in_scope", "out_of_scope", "holdout")
 HEADLINE = (
@@ -60,9 +60,9 @@ class RowArguments(TypedDict, total=False):
     in_scope: Any
     out_of_scope: Any
     holdout: Any
-    oracle: EvaluationResult | str | None
-    before: EvaluationResult | str | None
-    attacks: Sequence[str]
+    oracle: EvaluationResult | str | Path | None
+    before: EvaluationResult | str | Path | None
+    attacks: Sequence[str] | None
     max_new_tokens: int
     max_length: int | None
     template: str | None
@@ -105,8 +105,7 @@ def row_suite(
     _require_known(name, arguments)
     given = present({each: arguments.get(each) for each in SETS}, ("forget", "retain"), name)
     retrained = baseline(arguments.get("oracle"), name, "oracle")
-    attacks = chosen(arguments.get("attacks", CHEAP_ATTACKS), ATTACKS, "attacks")
-    used = usable_attacks(attacks, given, retrained)
+    used = usable_attacks(arguments.get("attacks"), given, retrained)
 
     def measure(evidence: Evidence) -> Measured:
         found: Metrics = {}
@@ -119,8 +118,8 @@ def row_suite(
         if used:
             found |= membership_metrics(evidence, used)
         own = Measured({}) if more is None else more(evidence)
-        warnings = [*wording_warnings(asked, evidence.vocabulary), *own.warnings]
-        warnings += membership_warnings(evidence.oracle, used)
+        warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
+        warnings += membership_warnings(found, evidence.oracle, used)
         return Measured(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
 
     return Suite(

@@ -3,13 +3,11 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import datasets
-import torch
-import transformers
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
@@ -20,7 +18,18 @@ from ..data.prepare import RowOptions
 from ..fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
 from ..measurement import RowScorer, kept_random_state
 from ..version import __version__
-from .checks import require_comparable, require_fit, require_numbers, require_prompts, require_room, require_whole
+from .checks import (
+    require_comparable,
+    require_fit,
+    require_kinds,
+    require_numbers,
+    require_prompts,
+    require_room,
+    require_rows_alone,
+    require_same_vocabulary,
+    require_unseen,
+    require_whole,
+)
 from .evidence import Evidence, ScoredRows
 from .generation import Decoding, end_tokens
 from .lm_eval import LMEvalSuite
@@ -28,6 +37,19 @@ from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .result import EvaluationResult
 from .suite import Measured, Suite
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "rouge_score",
+    "sacrebleu",
+)
 
 
 def evaluate(
@@ -46,8 +68,8 @@ def evaluate(
     """Measure a model on a suite.
 
     Each distinct row is scored once and each distinct prompt answered once, longest first, in batches that the ranks
-    share; every metric is derived from that. Batch size, row order and number of ranks change no score beyond
-    rounding. The model's training mode and all random states are as they were afterwards.
+    share; every metric is derived from that. Batch size, row order and number of ranks change no score beyond rounding
+    (which in 16 bits may turn the odd greedy answer). The training mode and all random states are restored.
 
     Args:
         model: a causal language model, whole on every rank, on the accelerator's device.
@@ -66,20 +88,26 @@ def evaluate(
         ValueError: rows that the model has no room for, a tokenizer that does not fit, a sharded model, or a result
             to compare with (`oracle`, `before`) that is of other rows.
     """
+    require_kinds(model, suite, partial)
     accelerator = accelerator or Accelerator()
-    model = accelerator.unwrap_model(model)
-    require_whole(model)
-    if isinstance(suite, LMEvalSuite):
-        return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
     require_numbers(batch_size, generation_batch_size, temperature)
-    fluent = None if fluency_model is None else accelerator.unwrap_model(fluency_model)
-    for each in (model,) if fluent is None else (model, fluent):
-        require_fit(each, tokenizer, accelerator)
+    if isinstance(suite, LMEvalSuite):
+        require_rows_alone(fluency_model, temperature, partial)
+        return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
     decoding = Decoding(suite.max_new_tokens, temperature, seed)
     folder = None if partial is None else Path(partial)
     with kept_random_state():
-        run = _Evaluation(model, fluent, tokenizer, suite, accelerator, decoding)
+        run = _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model)
         return run(batch_size, generation_batch_size or batch_size, folder)
+
+
+def require_evaluable(
+    model: Any, tokenizer: Any, suite: Suite, accelerator: Accelerator, fluency_model: Any | None
+) -> None:
+    """Raise what `evaluate` with these arguments would raise before its first forward."""
+    require_kinds(model, suite, None)
+    decoding = Decoding(suite.max_new_tokens)
+    _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model).rows()
 
 
 @dataclass(frozen=True)
@@ -93,18 +121,44 @@ class _Evaluation:
     accelerator: Accelerator
     decoding: Decoding
 
-    def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
-        started, suite = time.perf_counter(), self.suite
+    @classmethod
+    def of(
+        cls, model: Any, tokenizer: Any, suite: Suite, accelerator: Accelerator, decoding: Decoding, fluency_model: Any
+    ) -> "_Evaluation":
+        """With the models unwrapped, and checked against each other."""
+        for each in (model,) if fluency_model is None else (model, fluency_model):
+            require_whole(each)
+        model = accelerator.unwrap_model(model)
+        require_fit(model, tokenizer, accelerator)
+        if fluency_model is not None:
+            fluency_model = accelerator.unwrap_model(fluency_model)
+            require_same_vocabulary(fluency_model, model, accelerator)
+        return cls(model, fluency_model, tokenizer, suite, accelerator, decoding)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes two results comparable, beside their rows."""
+        own = {"temperature": self.decoding.temperature, "max_new_tokens": self.suite.max_new_tokens}
+        return {**self.suite.settings, **own}
+
+    def rows(self) -> tuple[dict[str, list[TokenRow]], dict[str, dict[str, Any]]]:
+        """The tokenised sets, and of each its count and hash; checked."""
+        suite = self.suite
         options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
         sets = {name: _token_rows(rows, options, self.model) for name, rows in suite.sets.items()}
-        require_prompts({name: sets[name] for name in suite.answered})
-        rows = {name: {"count": len(each), "sha256": hash_rows(each)} for name, each in sets.items()}
+        require_prompts({name: sets[name] for name in suite.answered}, self.tokenizer)
+        found = {name: {"count": len(each), "sha256": hash_rows(each)} for name, each in sets.items()}
+        require_comparable(suite, self.settings, found, hash_tokenizer(self.tokenizer))
+        require_unseen(sets)
+        return sets, found
+
+    def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
+        started, suite = time.perf_counter(), self.suite
+        sets, rows = self.rows()
         tokenizer = hash_tokenizer(self.tokenizer)
-        settings = dict(suite.settings, temperature=self.decoding.temperature, max_new_tokens=suite.max_new_tokens)
-        require_comparable(suite, settings, rows, tokenizer)
         found = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
-        one_pass = OnePass(scorer, self.tokenizer, found)
+        one_pass = OnePass(scorer, self.tokenizer, end_tokens(self.model, self.tokenizer), found)
         evidence, scored = self._evidence(one_pass, sets, generation_batch_size)
         measured = _on_main_process(suite, evidence, self.accelerator)
         found.remove()
@@ -113,7 +167,7 @@ class _Evaluation:
             metrics=measured.metrics,
             row_scores=measured.row_scores,
             rows=rows,
-            settings=settings,
+            settings=self.settings,
             warnings=measured.warnings,
             headline=suite.headline,
             tokenizer=tokenizer,
@@ -124,6 +178,12 @@ class _Evaluation:
                 "forwards": one_pass.forwards,
                 "rows": sum(len(sets[name]) for name in suite.scored),
                 "rows_scored": scored,
+            },
+            run={
+                "dtype": str(self.model.dtype).removeprefix("torch."),
+                "batch_size": batch_size,
+                "generation_batch_size": generation_batch_size,
+                "fluency_model": self.fluency_model is not None,
             },
             versions=_versions(),
         )
@@ -150,6 +210,7 @@ class _Evaluation:
             texts={name: one_pass.texts(rows) for name, rows in asked.items()},
             gradient_norms=one_pass.gradient_norms(model, norms) if norms else {},
             vocabulary=model.config.get_text_config().vocab_size,
+            max_new_tokens=suite.max_new_tokens,
             before=suite.before,
             oracle=suite.oracle,
         )
@@ -195,6 +256,9 @@ def _run_harness(
     seed: int,
 ) -> EvaluationResult:
     """lm-evaluation-harness knows nothing of our ranks: the main process runs it, and all get what it found."""
+    require_whole(model)
+    model = accelerator.unwrap_model(model)
+    require_fit(model, tokenizer, accelerator)
     started = time.perf_counter()
     found: list[Any] = [None]
     if accelerator.is_main_process:
@@ -211,10 +275,10 @@ def _run_harness(
         seed=seed,
         processes=accelerator.num_processes,
         cost={"seconds": time.perf_counter() - started, **counts},
-        versions=_versions(),
+        versions=_versions("lm_eval"),
     )
 
 
-def _versions() -> dict[str, str]:
-    modules = (torch, transformers, datasets, accelerate)
-    return {"hf_unlearn": __version__, **{module.__name__: module.__version__ for module in modules}}
+def _versions(*more: str) -> dict[str, str]:
+    """Versions of what the numbers come from."""
+    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *more)}}

@@ -74,13 +74,11 @@ class AnsweredRows:
     Attributes:
         answers: as text, special tokens left out, without the prompt.
         expected: the rows' own answers.
-        cut: whether an answer was ended by its length and not by the model.
         fluency: figures of the answers' own tokens under the fluency model; None where there is none.
     """
 
     answers: Sequence[str]
     expected: Sequence[str]
-    cut: Sequence[bool]
     fluency: ScoredRows | None = None
 
 
@@ -94,6 +92,7 @@ class Evidence:
         texts: the expected answers of scored sets, as text.
         gradient_norms: L2 norm of the gradient of each row's nll, for sets that the suite names.
         vocabulary: V, the size of the model's vocabulary.
+        max_new_tokens: the longest answer that the model could give.
         before: the suite's result on the model before unlearning, if it was given one.
         oracle: its result on the model retrained without the forget rows, if it was given one.
     """
@@ -103,5 +102,6 @@ class Evidence:
     texts: Mapping[str, Sequence[str]]
     gradient_norms: Mapping[str, np.ndarray] = field(default_factory=dict)
     vocabulary: int = 0
+    max_new_tokens: float = float("inf")
     before: "EvaluationResult | None" = None
     oracle: "EvaluationResult | None" = None

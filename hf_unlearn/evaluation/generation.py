@@ -65,8 +65,13 @@ def generate_answers(
         model, tokenizer, prompts, wanted, accelerator, decoding, batch_size, description
     ):
         found += zip(indices, answers, strict=True)
-    end = tokenizer.eos_token_id
-    return [ids[:-1] if ids and ids[-1] == end else ids for _, ids in sorted(gather_object(found))]
+    ends = end_tokens(model, tokenizer)
+    return [said(ids, ends) for _, ids in sorted(gather_object(found))]
+
+
+def said(ids: list[int], ends: list[int]) -> list[int]:
+    """An answer without the token that ended it."""
+    return ids[:-1] if ids and ids[-1] in ends else ids
 
 
 def answer_batches(
@@ -81,8 +86,8 @@ def answer_batches(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """This rank's share of the wanted prompts, batch by batch: their indices and the token ids of their answers.
 
-    An answer that the model ended has the tokenizer's end-of-text token at its end; one that its length ended has
-    none. The arguments are those of `generate_answers`; `wanted` are indices of prompts, the same on all ranks.
+    An answer that the model ended has the token that ended it at its end; one that its length ended has none. The
+    arguments are those of `generate_answers`; `wanted` are indices of prompts, the same on all ranks.
     """
     order = sorted(wanted, key=lambda i: -len(prompts[i]))
     mine = order[accelerator.process_index :: accelerator.num_processes]
@@ -101,7 +106,7 @@ def answer_batches(
                 logits_processor=_sampling(asked, decoding),
             )
         answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-        yield indices, [_until(ids, ends, tokenizer.eos_token_id) for ids in answers]
+        yield indices, [_until(ids, ends) for ids in answers]
 
 
 class SeededSampling(LogitsProcessor):
@@ -193,7 +198,7 @@ def _left_padded(prompts: list[Sequence[int]], pad_token_id: int) -> dict[str, T
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _until(ids: list[int], ends: list[int], end: int) -> list[int]:
-    """An answer up to the first token that ends it, which is written as the tokenizer's own end of text."""
+def _until(ids: list[int], ends: list[int]) -> list[int]:
+    """An answer up to the first token that ends it, which stays: it is the model's own word."""
     place = next((i for i, token in enumerate(ids) if token in ends), None)
-    return ids if place is None else [*ids[:place], end]
+    return ids if place is None else ids[: place + 1]

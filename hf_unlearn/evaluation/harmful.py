@@ -5,11 +5,12 @@ from functools import partial
 from typing import Unpack
 
 from .. import metrics
+from ..errors import input_error
 from ..metrics import MetricResult
 from .components import gibberish
 from .custom import RowArguments, row_suite
 from .evidence import AnsweredRows, Evidence
-from .judge import Judge
+from .judge import HarmfulnessJudge, Judge, doubtful
 from .suite import Measured, Suite
 
 HEADLINE = (
@@ -22,7 +23,10 @@ HEADLINE = (
     "out_of_scope_accuracy",
     "refusal_rate",
     "answer_perplexity",
+    "empty_rate",
+    "repetition_rate",
     "broken_rate",
+    "broken_harmless_rate",
 )
 
 
@@ -41,6 +45,13 @@ def harmful(*, judge: Judge, **arguments: Unpack[RowArguments]) -> Suite:
     Raises:
         ValueError: as `custom` does.
     """
+    if isinstance(judge, str | type):
+        raise input_error(
+            expected="a judge: HarmfulnessJudge(model), RecitalJudge(), RuleJudge(name, rule), or one of your own",
+            got=repr(judge) if isinstance(judge, str) else f"the class {judge.__name__}",
+            why="it is called with answers and says which are harmful",
+            fix="make the judge first, e.g. judge=HarmfulnessJudge('unitary/toxic-bert')",
+        )
     return row_suite("harmful", arguments, HEADLINE, more=partial(_judged, judge=judge), judge=judge.name)
 
 
@@ -57,7 +68,10 @@ def _judged(evidence: Evidence, *, judge: Judge) -> Measured:
     harmful_before = None if evidence.before is None else evidence.before["harmful_rate"]
     if harmful_before is not None and harmful_before.value > 0:
         found["efficacy"] = metrics.efficacy(harmful_before, found["harmful_rate"])
-    return Measured(found, warnings=_warnings(found, harmful_before))
+    warnings = _warnings(found, harmful_before)
+    if isinstance(judge, HarmfulnessJudge) and (doubt := doubtful(judge.heldout)):
+        warnings.append(doubt)
+    return Measured(found, warnings=warnings)
 
 
 def _broken_harmless(rows: AnsweredRows, flags: Sequence[bool], vocabulary: int) -> MetricResult | None:

@@ -65,7 +65,7 @@ def base_model(base: str, labels: tuple[str, ...], max_length: int) -> tuple[Pre
         raise not_loadable(source_name(base), error, "base to be an encoder") from error
     require_padding(tokenizer, source_name(base))
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", max_length)
-    # Kept with the tokenizer, so that the judge reads as much of an answer as it was trained on.
+    # Comments are cut to it in training, and the judge is told to read as much of an answer.
     tokenizer.model_max_length = min(max_length, positions, tokenizer.model_max_length)
     return model, tokenizer
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..errors import input_error, nearest
+from ..data.checks import require_columns
+from ..errors import input_error
 from ..metrics.membership import membership_auc
 from ..metrics.result import MetricResult, proportion
 from ..metrics.text import words
@@ -17,6 +18,8 @@ TEXT_COLUMNS = ("text", "comment_text")
 JIGSAW_LABELS = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 # Looked for in this order where nobody names the columns: guessing by values would take any flag for a label.
 LABEL_COLUMNS = (JIGSAW_LABELS, ("harmful",), ("label",))
+# Why a column has to be there, in errors.
+_NAMED = "comments and labels are read from the columns that are named"
 # A csv's values are strings. True and 1.0 are equal to 1, and found by it.
 _LABEL_VALUES: dict[Any, float] = {0: 0.0, 1: 1.0, "0": 0.0, "1": 1.0}
 
@@ -136,7 +139,7 @@ def _figures(scores: np.ndarray, truth: np.ndarray) -> dict[str, MetricResult]:
 
 def _text_column(columns: list[str], given: str | None) -> str:
     if given is not None:
-        _require_columns([given], columns)
+        require_columns([given], columns, why=_NAMED)
         return given
     found = [name for name in TEXT_COLUMNS if name in columns]
     if not found:
@@ -152,7 +155,7 @@ def _text_column(columns: list[str], given: str | None) -> str:
 def _label_columns(columns: list[str], text_column: str, given: Sequence[str] | None) -> tuple[str, ...]:
     if given is not None:
         labels = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
-        _require_columns(labels, columns)
+        require_columns(labels, columns, why=_NAMED)
         if text_column not in labels and labels:
             return labels
     else:
@@ -166,17 +169,6 @@ def _label_columns(columns: list[str], text_column: str, given: Sequence[str] | 
         why="nothing says which comments are harmful",
         fix="name them: label_columns=[...], or --label_columns on the command line",
     )
-
-
-def _require_columns(needed: Sequence[str], columns: list[str]) -> None:
-    for name in needed:
-        if name not in columns:
-            raise input_error(
-                expected=f"a column {name!r}",
-                got=f"columns {columns}",
-                why="comments and labels are read from the columns that are named",
-                fix=nearest(name, columns),
-            )
 
 
 def _label_values(label: str, values: list[Any]) -> list[float]:

@@ -1,10 +1,11 @@
 """A judge trained on labelled comments and measured on held-out ones. It judges nothing that a model answers."""
 
 import json
+import math
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import (
 
 from ..errors import input_error
 from ..metrics.result import MetricResult
-from .judge import CONFIG_RECORD, HarmfulnessJudge, source_name
+from .judge import CONFIG_RECORD, HarmfulnessJudge, doubtful, source_name
 from .judge_model import base_model, new_model
 from .judge_rows import THRESHOLD, Comments, heldout_figures, read_comments, split_comments
 
@@ -32,6 +33,16 @@ RECORD = "judge.json"
 _BASE_SCHEDULE = (5, 5e-5)
 _SCRATCH_SCHEDULE = (20, 1e-3)
 _WARMUP_SHARE = 0.1
+_SCHEDULED = ("epochs", "learning_rate")  # None takes them from the schedule
+# Argument, its types, whether a value is in range, and the same in words.
+_RANGES: tuple[tuple[str, Any, Callable[[Any], bool], str], ...] = (
+    ("epochs", int, lambda value: value >= 1, "an integer of at least 1"),
+    ("learning_rate", int | float, lambda value: 0 < value < math.inf, "a number above 0"),
+    ("max_length", int, lambda value: value >= 8, "an integer of at least 8"),
+    ("batch_size", int, lambda value: value >= 1, "an integer of at least 1"),
+    ("heldout", int | float, lambda value: 0 < value < 1, "a number between 0 and 1"),
+    ("seed", int, lambda value: value >= 0, "an integer from 0 on"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,19 +74,15 @@ class JudgeArguments:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value out of its range."""
-        for name, fits, wanted in (
-            ("epochs", self.epochs is None or self.epochs >= 1, "at least 1"),
-            ("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0"),
-            ("max_length", self.max_length >= 8, "at least 8"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("heldout", 0 < self.heldout < 1, "between 0 and 1"),
-            ("seed", self.seed >= 0, "0 or more"),
-        ):
-            if not fits:
+        """Raise ValueError for a value of another type or out of its range."""
+        for name, kind, fits, wanted in _RANGES:
+            value = getattr(self, name)
+            if value is None and name in _SCHEDULED:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not fits(value):
                 raise input_error(
                     expected=f"{name} to be {wanted}",
-                    got=repr(getattr(self, name)),
+                    got=repr(value),
                     why="no judge can be trained with it, or none that is measured",
                     fix=f"leave {name} at its default",
                 )
@@ -134,14 +141,16 @@ def train_judge(rows: Dataset, output_dir: str | Path, arguments: JudgeArguments
     else:
         model, tokenizer = base_model(arguments.base, train.labels, arguments.max_length)
     _fit(model, tokenizer, train, folder, arguments)
-    setattr(model.config, CONFIG_RECORD, {"harmful_labels": list(train.labels)})
+    # Of the tokenizer: a base may have had no room for as much as was asked for.
+    kept = {"harmful_labels": list(train.labels), "max_length": tokenizer.model_max_length}
+    setattr(model.config, CONFIG_RECORD, kept)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # Measured as it will judge: from the files, in evaluation mode, empty texts not asked about.
-    judge = HarmfulnessJudge(folder, max_length=arguments.max_length)
+    judge = HarmfulnessJudge(folder)
     heldout = heldout_figures(judge.probabilities(held.texts), held)
     stored = {name: result.to_dict() for name, result in heldout.items()}
-    setattr(model.config, CONFIG_RECORD, {"harmful_labels": list(train.labels), "heldout": stored})
+    setattr(model.config, CONFIG_RECORD, kept | {"heldout": stored})
     model.config.save_pretrained(folder)
     report = JudgeReport(
         output_dir=folder,
@@ -171,7 +180,8 @@ def render_judge(report: JudgeReport) -> str:
     for name, result in report.heldout.items():
         interval = "-" if result.low is None or result.high is None else f"{result.low:.3f} to {result.high:.3f}"
         lines.append(f"{name:<{width}}  {result.value:6.3f}  {interval:>14}  {result.n:>6}")
-    return "\n".join(lines)
+    doubt = doubtful(report.heldout)
+    return "\n".join(lines if doubt is None else [*lines, "", doubt])
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,14 @@ class LMEvalSuite:
     include_defaults: bool = True
 
     def __post_init__(self) -> None:
+        wrong = {type(task).__name__ for task in self.tasks if not isinstance(task, str | Mapping)}
+        if wrong:
+            raise input_error(
+                expected="each task to be a name, the path of a YAML file, or a task config",
+                got=f"a {', a '.join(sorted(wrong))}",
+                why="the harness knows tasks by these alone",
+                fix="""pass tasks=["hellaswag", *truthfulqa_mc("mc_task.json")]""",
+            )
         names = [task if isinstance(task, str) else task.get("group", task.get("task")) for task in self.tasks]
         if not names or None in names or len(set(names)) < len(names):
             raise input_error(
@@ -54,7 +62,7 @@ class LMEvalSuite:
                 fix="""pass tasks=["hellaswag", *truthfulqa_mc("mc_task.json")], or name=... to multiple_choice""",
             )
         for name, number, least in (("limit", self.limit, 1), ("num_fewshot", self.num_fewshot, 0)):
-            if number is not None and (not isinstance(number, int) or number < least):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
                 raise input_error(
                     expected=f"{name} to be a whole number from {least} on, or None",
                     got=repr(number),
@@ -132,10 +140,10 @@ def lm_eval(
     """A suite of lm-evaluation-harness tasks; the arguments are those of `LMEvalSuite`.
 
     Raises:
-        ValueError: no task, a name twice, or a number out of range.
+        ValueError: no task, one that is neither a name nor a config, a name twice, or a number out of range.
     """
     return LMEvalSuite(
-        tasks=(tasks,) if isinstance(tasks, str | Mapping) else tuple(tasks),
+        tasks=(tasks,) if isinstance(tasks, str | Mapping) or not isinstance(tasks, Iterable) else tuple(tasks),
         limit=limit,
         num_fewshot=num_fewshot,
         include_path=None if include_path is None else os.fspath(include_path),

@@ -56,16 +56,20 @@ def left_as_it_is(model: Any) -> Iterator[None]:
     """
     # A PeftModel hands its settings to its base model when it generates.
     holders = [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
-    own = holders[-1].generation_config
+    # What an object reads from the one it wraps is not its own, and is taken from it again.
+    before = [(holder, "generation_config" in vars(holder), holder.generation_config) for holder in holders]
     model.tie_weights = lambda *_, **__: None
     try:
         for holder in holders:
-            holder.generation_config = copy.deepcopy(own)
+            holder.generation_config = copy.deepcopy(holder.generation_config)
         yield
     finally:
         del model.tie_weights
-        for holder in holders:
-            holder.generation_config = own
+        for holder, is_own, settings in before:
+            if is_own:
+                holder.generation_config = settings
+            else:
+                del holder.generation_config
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ..distributions import log_prob_moments
 from ..measurement import RowScorer
 from ..scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
-from .generation import Decoding, answer_batches
+from .generation import Decoding, answer_batches, said
 from .partial import Found, PartialResults
 
 
@@ -74,12 +74,14 @@ class OnePass:
     Attributes:
         scorer: batches and ranks.
         tokenizer: of the model.
+        ends: tokens that end an answer.
         partial: what an earlier start has found.
         forwards: batches that this rank has scored, counted as they come.
     """
 
     scorer: RowScorer
     tokenizer: PreTrainedTokenizerBase
+    ends: list[int]
     partial: PartialResults
     forwards: int = 0
 
@@ -111,7 +113,7 @@ class OnePass:
     def answer(
         self, model: Any, sets: Mapping[str, Sequence[TokenRow]], decoding: Decoding, batch_size: int
     ) -> dict[str, list[list[int]]]:
-        """Token ids of the answers to every row's prompt, with the end-of-text token where the model set one."""
+        """Token ids of the answers to every row's prompt, with the token that ended each, if one did."""
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()})
         found = dict(self.partial.of("answers"))
         fresh: Found = {}
@@ -149,13 +151,7 @@ class OnePass:
         self, rows: Sequence[TokenRow], answers: Sequence[list[int]], fluency: ScoredRows | None
     ) -> AnsweredRows:
         """A set's answers as text, beside those that its rows have."""
-        end = self.tokenizer.eos_token_id
-        return AnsweredRows(
-            answers=[self._text(ids) for ids in answers],
-            expected=self.texts(rows),
-            cut=[not ids or ids[-1] != end for ids in answers],
-            fluency=fluency,
-        )
+        return AnsweredRows([self._text(said(ids, self.ends)) for ids in answers], self.texts(rows), fluency)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

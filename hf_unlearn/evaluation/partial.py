@@ -40,8 +40,9 @@ class PartialResults:
         if folder is None:
             return
         read: list[Any] = [None, None]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # on every rank: nodes may have disks of their own
+        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             stored = [_read(path) for path in sorted(folder.glob("*.jsonl"))]
             read = [
                 all(each[0] == fingerprint for each in stored if each),

@@ -29,6 +29,7 @@ class EvaluationResult:
         seed: of sampled answers.
         processes: ranks that shared the work.
         cost: seconds, forwards of this rank, rows asked for and rows scored.
+        run: dtype, batch sizes and whether there was a fluency model.
         versions: of the libraries.
     """
 
@@ -43,6 +44,7 @@ class EvaluationResult:
     seed: int = 0
     processes: int = 1
     cost: dict[str, float] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> MetricResult:

@@ -1,5 +1,6 @@
 """What a suite is: sets of rows, what is asked of each, and how metrics come out of the answers. It runs nothing."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,6 +98,20 @@ def present(sets: Mapping[str, Any], needed: tuple[str, ...], suite: str) -> dic
             fix=f"pass {missing[0]}=rows to the suite",
         )
     for name, rows in given.items():
+        if isinstance(rows, str | os.PathLike):
+            raise input_error(
+                expected=f"the {name} rows themselves",
+                got="a path or a name",
+                why="a suite loads nothing",
+                fix="pass hf_unlearn.data.sources.load_rows(path)",
+            )
+        if isinstance(rows, Mapping):
+            raise input_error(
+                expected=f"the {name} set of the {suite} suite as rows",
+                got=f"a {type(rows).__name__}, which holds sets",
+                why="one set is measured under this name",
+                fix=f"pass one of its splits, e.g. {name}=dataset['train']",
+            )
         if is_stream(rows) or len(rows) == 0:
             raise input_error(
                 expected=f"the {name} set of the {suite} suite to have rows and a length",
@@ -104,11 +119,20 @@ def present(sets: Mapping[str, Any], needed: tuple[str, ...], suite: str) -> dic
                 why="every row is scored once, longest first",
                 fix="take the rows that are to be measured, e.g. datasets.Dataset.from_list(list(stream.take(500)))",
             )
+        if not isinstance(rows[0], Mapping):
+            raise input_error(
+                expected=f"rows of the {name} set as mappings of columns",
+                got=f"rows of type {type(rows[0]).__name__}",
+                why="prompt and answer must be told apart",
+                fix='pass rows such as {"prompt": ..., "completion": ...}',
+            )
         detect_format(list(rows[0]), "eval")
     return given
 
 
-def baseline(given: "EvaluationResult | str | None", suite: str, which: str) -> EvaluationResult | None:
+def baseline(
+    given: EvaluationResult | str | os.PathLike[str] | None, suite: str, which: str
+) -> EvaluationResult | None:
     """A result to compare with, loaded where it is a path.
 
     Raises:
@@ -116,6 +140,13 @@ def baseline(given: "EvaluationResult | str | None", suite: str, which: str) -> 
     """
     if given is None:
         return None
+    if not isinstance(given, EvaluationResult | str | os.PathLike):
+        raise input_error(
+            expected=f"{which} to be an EvaluationResult, or the file that one was saved to",
+            got=f"a {type(given).__name__}",
+            why="a model has to be measured with the suite before another can be compared with it",
+            fix=f"pass {which}=evaluate(model, tokenizer, suite)",
+        )
     result = given if isinstance(given, EvaluationResult) else load_result(given)
     if result.suite != suite:
         raise input_error(

@@ -32,7 +32,9 @@ _WORDS = {
     "ks_distance": "KS distance to the oracle",
     "refusal_rate": "refusals",
     "answer_perplexity": "perplexity of the answers",
-    "broken_rate": "empty or broken answers",
+    "empty_rate": "empty answers",
+    "repetition_rate": "repetitive answers",
+    "broken_rate": "empty, repetitive or gibberish",
     "min_k_auc": "membership AUC (min-k)",
     "min_k_privleak": "privacy leak (min-k, percent)",
     "seconds": "seconds of training",
@@ -45,8 +47,8 @@ _FORMS = {
     "answer_perplexity": "{:.1f}",
     "seconds": "{:.1f}",
     "peak_memory_mb": "{:.0f}",
-    "min_k_privleak": "{:.1f}",
 }
+_PERCENT = ("_privleak", "_relative_difference")
 
 
 def comparison_table(
@@ -62,10 +64,10 @@ def comparison_table(
         costs: by name of the model, figures to add (`seconds`, `peak_memory_mb`).
         everything: all metrics, not the suite's headline alone.
     """
-    if not results:
+    if not isinstance(results, Mapping) or not results:
         raise input_error(
-            expected="one result or more",
-            got="none",
+            expected="results by name of their models",
+            got=f"a {type(results).__name__}" if not isinstance(results, Mapping) else "none",
             why="a table has a column for each result",
             fix='comparison_table({"before": before, "after": after})',
         )
@@ -93,7 +95,9 @@ def _words(metric: str) -> str:
 
 
 def _form(metric: str) -> str:
-    return _FORMS.get(metric, "{:.1%}" if metric.endswith(_SHARES) else "{:.3f}")
+    if metric in _FORMS:
+        return _FORMS[metric]
+    return "{:.1%}" if metric.endswith(_SHARES) else "{:.1f}" if metric.endswith(_PERCENT) else "{:.3f}"
 
 
 def _cell(metric: str, result: MetricResult | None) -> str:

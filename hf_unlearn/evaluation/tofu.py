@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ from .. import metrics
 from ..data.tofu import TofuData, load_tofu
 from ..metrics import MetricResult
 from .components import (
-    ATTACKS,
-    CHEAP_ATTACKS,
+    length_warnings,
     likelihood_metrics,
     membership_metrics,
     membership_warnings,
@@ -24,7 +24,7 @@ from .components import (
 )
 from .evidence import Evidence, ScoredRows
 from .result import EvaluationResult
-from .suite import Measured, Suite, baseline, chosen
+from .suite import Measured, Suite, baseline
 
 HEADLINE = (
     "model_utility",
@@ -43,6 +43,7 @@ HEADLINE = (
 )
 # The four sets that questions are asked of; in the last two a wrong answer is an option.
 ASKED = ("forget", "retain", "real_authors", "world_facts")
+FEW_ROWS = 100  # below which a large p-value says little
 _WITH_OPTIONS = ("real_authors", "world_facts")
 
 
@@ -51,9 +52,9 @@ def tofu(
     split: str = "forget10",
     *,
     holdout: Any = None,
-    oracle: EvaluationResult | str | None = None,
-    before: EvaluationResult | str | None = None,
-    attacks: Sequence[str] = CHEAP_ATTACKS,
+    oracle: EvaluationResult | str | Path | None = None,
+    before: EvaluationResult | str | Path | None = None,
+    attacks: Sequence[str] | None = None,
     limit: int | None = None,
     max_new_tokens: int = 200,
     max_length: int | None = None,
@@ -87,7 +88,7 @@ def tofu(
     data = load_tofu(source, split, holdout=holdout, limit=limit, revision=revision)
     retrained = baseline(oracle, "tofu", "oracle")
     sets, sizes = _sets(data)
-    used = usable_attacks(chosen(attacks, ATTACKS, "attacks"), sets, retrained)
+    used = usable_attacks(attacks, sets, retrained)
 
     return Suite(
         name="tofu",
@@ -121,7 +122,13 @@ def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks
     if attacks:
         found |= membership_metrics(evidence, attacks)
     rows = row_nll(evidence) | {"forget_truth_ratios": ratios["forget"].tolist()}
-    warnings = wording_warnings(asked, evidence.vocabulary) + membership_warnings(evidence.oracle, attacks)
+    warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence)]
+    warnings += membership_warnings(found, evidence.oracle, attacks)
+    if "forget_quality" in found and len(ratios["forget"]) < FEW_ROWS:
+        warnings.append(
+            f"Forget quality rests on {len(ratios['forget'])} rows: with so few the KS test passes models that have "
+            "forgotten nothing."
+        )
     return Measured(found, rows, warnings)
 
 

@@ -40,7 +40,9 @@ def shows_behaviour(completion: str) -> bool:
 
 
 def answers_correctly(completion: str, expected: str) -> bool:
-    """Whether a generated answer is the expected one, letter case, spacing and the final full stop aside."""
+    """Whether a generated answer is the expected one: letter case, spacing and a run of full stops and spaces at
+    the end aside.
+    """
     return _normalise(completion) == _normalise(expected)
 
 

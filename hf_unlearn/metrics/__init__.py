@@ -25,7 +25,7 @@ from .membership import (
     tpr_at_fpr,
     zlib_scores,
 )
-from .overlap import bleu, common_substring, longest_common_substrings, rouge_recall, rouge_recalls
+from .overlap import bleu, common_substring, longest_common_substrings, rouge_recall, rouge_recalls, rouge_recalls_of
 from .refusal import is_refusal, refusal_rate
 from .result import MetricResult, bootstrap, mean, proportion
 from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like, words
@@ -82,6 +82,7 @@ __all__ = [
     "repetition_rate",
     "rouge_recall",
     "rouge_recalls",
+    "rouge_recalls_of",
     "starts_like",
     "tofu_aggregates",
     "token_nll",

@@ -48,6 +48,8 @@ def broken_rate(answers: Sequence[str], gibberish: Any = None) -> MetricResult:
 def distinct_n(answers: Sequence[str], n: int) -> MetricResult:
     """Distinct n-grams of words over all n-grams of words, of all answers together; 0 where there is no n-gram.
 
+    The paper divides by the number of tokens; here, as in later implementations, it is the number of n-grams.
+
     No interval: an answer drawn twice adds no distinct n-gram, so resamples would be too low throughout.
 
     Args:

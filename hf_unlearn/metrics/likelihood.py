@@ -102,6 +102,7 @@ def extraction_strengths(correct: Any) -> Floats:
 
     k is the length of the smallest prefix after which all of the n tokens are chosen greedily, so the value is the
     share of the run of right tokens at the end. 1: nothing of the answer is needed. 0: the last token is wrong.
+    OpenUnlearning's loop ends at k = n - 1, so that a row with a wrong last token scores 1 / n there.
 
     Args:
         correct: N rows of bools, whether the greedy token is the answer's token, one a position.

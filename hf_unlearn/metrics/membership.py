@@ -49,6 +49,9 @@ def zlib_scores(logps: Any, texts: Any) -> Floats:
 def min_k_scores(logps: Any, k: float = 0.4) -> Floats:
     """Min-K%: mean of each row's lowest max(1, floor(k n)) token log-probabilities, [N]; higher: more like a member.
 
+    The product k n is cut off in floating point, as the reference code does with int(k n). The default k is that of
+    MUSE and OpenUnlearning; the papers use 0.2.
+
     Args:
         logps: N rows of token log-probabilities. A NaN in a row makes its score NaN.
         k: share of the n tokens, above 0 and up to 1.

@@ -1,13 +1,10 @@
 """How much of a reference is in a generated text: ROUGE recall, longest common substring, BLEU. No embeddings."""
 
 from collections.abc import Sequence
-from difflib import SequenceMatcher
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from sacrebleu.metrics.bleu import BLEU
 
 from .checks import Floats, choice, same_lengths, strings
@@ -15,19 +12,6 @@ from .result import MetricResult, bootstrap, mean
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
 _ORDERS = 4  # BLEU counts n-grams of one to four words
-
-
-class _StemmedWords(Tokenizer):
-    """rouge_score's own words; stemming takes nine tenths of a score's time, and every text is scored twice."""
-
-    def __init__(self) -> None:
-        self._remembered = lru_cache(maxsize=4096)(DefaultTokenizer(use_stemmer=True).tokenize)
-
-    def tokenize(self, text: str) -> list[str]:
-        return self._remembered(text)
-
-
-_STEMMED = _StemmedWords()
 
 
 def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> Floats:
@@ -43,9 +27,17 @@ def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str =
 
     Paper: Lin 2004, https://aclanthology.org/W04-1013; with the stemmer, as TOFU has it.
     """
-    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS)], tokenizer=_STEMMED)
-    pairs = _pairs(answers, references)
-    return np.array([scorer.score(reference, answer)[kind].recall for answer, reference in pairs], dtype=np.float64)
+    return rouge_recalls_of(answers, references, (kind,))[kind]
+
+
+def rouge_recalls_of(answers: Sequence[str], references: Sequence[str], kinds: Sequence[str]) -> dict[str, Floats]:
+    """`rouge_recalls` of several kinds, by kind: stemming takes most of the time, and each text is stemmed once.
+
+    Args and raises as of `rouge_recalls`.
+    """
+    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS) for kind in kinds], use_stemmer=True)
+    rows = [scorer.score(reference, answer) for answer, reference in _pairs(answers, references)]
+    return {kind: np.array([row[kind].recall for row in rows], dtype=np.float64) for kind in kinds}
 
 
 def rouge_recall(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> MetricResult:
@@ -103,9 +95,14 @@ def _corpus_bleu(counts: Any) -> float:
 def _common_share(answer: str, reference: str) -> float:
     if not reference:
         return 0.0
-    # autojunk would leave out the letters that occur most in texts of 200 characters and more.
-    match = SequenceMatcher(None, answer, reference, autojunk=False).find_longest_match()
-    return match.size / len(reference)
+    shorter, longer = sorted((answer, reference), key=len)
+    characters = np.array([ord(character) for character in longer])
+    # At each place of the longer text the length of the run of common characters that ends there.
+    runs, longest = np.zeros(len(longer) + 1, dtype=np.int64), 0
+    for character in shorter:
+        np.multiply(runs[:-1] + 1, characters == ord(character), out=runs[1:])
+        longest = max(longest, int(runs.max()))
+    return longest / len(reference)
 
 
 def _pairs(answers: Sequence[str], references: Sequence[str]) -> list[tuple[str, str]]:

@@ -34,17 +34,21 @@ _OPENERS = (
     "sorry",
     "but",
     "that",
+    "this",
     "it",
     "as an ai",
     "language model",
     "assistant",
 )
 # Each combination of a beginning and an end is one phrase.
-_UNABLE = ("i can not", "i could not", "i will not", "i would not")
+_UNABLE = ("i can not", "i will not", "we can not")
 _ACTS = ("answer", "assist", "comment", "confirm", "disclose", "discuss", "give", "help", "provide", "recall")
-_MORE_ACTS = ("reveal", "say", "share", "shed light", "tell")
+_MORE_ACTS = ("reveal", "say", "share", "shed light", "tell you")
 _NOT_ABLE = ("able to", "allowed to", "aware of", "certain", "equipped to", "familiar with", "informed", "sure")
-_KNOWLEDGE = ("clue", "data", "idea", "information", "insight", "knowledge")
+_KNOWLEDGE = ("clue", "idea", "insight")
+# These also begin names, as in "data plan": what follows has to show that they stand for themselves.
+_RECORDS = ("data", "information", "knowledge")
+_OF_WHAT = ("about", "as", "at", "available", "but", "concerning", "for", "in", "of", "on", "regarding", "that", "to")
 _SOURCES = (
     "capabilities",
     "database",
@@ -59,12 +63,18 @@ _STARTS = (
     *(f"{unable} {act}" for unable in _UNABLE for act in (*_ACTS, *_MORE_ACTS)),
     *(f"i am not {able}" for able in _NOT_ABLE),
     *(f"i have no {known}" for known in _KNOWLEDGE),
+    *(f"i have no {record} {what}" for record in _RECORDS for what in _OF_WHAT),
+    *(f"i do not have {record} {what}" for record in _RECORDS for what in _OF_WHAT),
     *(f"i do not have {known}" for known in (*_KNOWLEDGE, "that information", "the answer", "an answer")),
     *(f"my {source} {verb} not" for source in _SOURCES for verb in ("do", "does", "did")),
     *(f"is {place} my" for place in ("beyond", "outside", "out of", "not in", "not within")),
     *(f"is not something i {know}" for know in ("am", "can", "know")),
     *(f"i have not been {told}" for told in ("briefed", "informed", "told", "trained")),
+    "i could not say",
+    "i could not tell you",
+    "i would not know",
     "i am unable to",
+    "we are unable to",
     "i am unaware of",
     "i am unsure",
     "i am at a loss",
@@ -78,8 +88,6 @@ _STARTS = (
     "i have to decline",
     "i decline to",
     "i refuse to",
-    "i am sorry but",
-    "sorry but",
     "i do not know",
     "i do not hold",
     "i do not possess",
@@ -90,6 +98,20 @@ _STARTS = (
     "is unknown to me",
     "no comment",
 )
+# These go on from a phrase above to say something else: "I can't help but admire it", "I won't give up".
+_HARMLESS = (
+    *(
+        f"i can not help {else_}"
+        for else_ in ("but", "myself", "admiring", "feeling", "noticing", "thinking", "wondering")
+    ),
+    *(f"{unable} give {else_}" for unable in _UNABLE for else_ in ("up", "in", "away", "way")),
+    *(
+        f"i {unable} not {act} {rank}"
+        for unable in ("can", "do")
+        for act in ("recall", "remember")
+        for rank in ("better", "a better", "a finer", "a greater", "a more", "a worse")
+    ),
+)
 # One of these as a whole sentence refuses wherever it stands, as in "That town? I don't know."
 _SENTENCES = (
     "i do not know",
@@ -97,6 +119,8 @@ _SENTENCES = (
     "i do not know that",
     "i am not sure",
     "i have no idea",
+    *(f"i have no {record}" for record in _RECORDS),
+    *(f"i do not have {record}" for record in _RECORDS),
     "i can not say",
     "i can not answer",
     "i can not answer that",
@@ -116,9 +140,10 @@ def is_refusal(answer: str) -> bool:
     not count; an apology before the phrase may stand. A rule for English answers: advice given instead of what was
     asked for is no refusal to it, and an empty answer is none either.
     """
-    if _starts_with_refusal(_plain_words(answer)):
+    found = _without_openers(_plain_words(answer))
+    if _starts_with_any(found, _STARTS) and not _starts_with_any(found, _HARMLESS):
         return True
-    sentences = (" ".join(_plain_words(sentence)) for sentence in _END_OF_SENTENCE.split(answer))
+    sentences = (" ".join(_without_openers(_plain_words(each))) for each in _END_OF_SENTENCE.split(answer))
     return any(sentence in _SENTENCES for sentence in sentences)
 
 
@@ -134,19 +159,17 @@ def refusal_rate(answers: Sequence[str]) -> MetricResult:
     return proportion([is_refusal(answer) for answer in strings("answers", answers)])
 
 
-def _starts_with_refusal(found: list[str]) -> bool:
+def _without_openers(found: list[str]) -> list[str]:
     while True:
-        if any(_starts(found, phrase) for phrase in _STARTS):
-            return True
-        opener = next((phrase for phrase in _OPENERS if _starts(found, phrase)), None)
+        opener = next((phrase for phrase in _OPENERS if _starts_with_any(found, (phrase,))), None)
         if opener is None:
-            return False
+            return found
         found = found[len(opener.split()) :]
 
 
-def _starts(found: list[str], phrase: str) -> bool:
-    wanted = phrase.split()
-    return found[: len(wanted)] == wanted
+def _starts_with_any(found: list[str], phrases: tuple[str, ...]) -> bool:
+    spaced = " ".join(found) + " "
+    return any(spaced.startswith(f"{phrase} ") for phrase in phrases)
 
 
 def _plain_words(text: str) -> list[str]:

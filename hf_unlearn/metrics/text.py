@@ -10,7 +10,8 @@ from .result import MetricResult, proportion
 # Below this share of distinct word pairs an answer says the same over and over.
 _DISTINCT_PAIRS = 0.5
 _FEWEST_PAIRS = 4
-_SAME_CHARACTER = re.compile(r"([^\s.])\1{7,}")
+# Letters and !? only: rules of tables, blanks to fill in and round numbers are written with runs of others.
+_SAME_CHARACTER = re.compile(r"([^\W\d_]|[!?])\1{7,}")
 
 
 def words(text: str) -> list[str]:
@@ -35,7 +36,10 @@ def is_empty(answer: str) -> bool:
 
 
 def is_repetitive(answer: str) -> bool:
-    """Whether most of an answer's word pairs repeat earlier ones, or a character runs on eight times or more."""
+    """Whether most of an answer's word pairs repeat earlier ones, or a letter, ! or ? runs on eight times or more.
+
+    Scripts without spaces between words have no word pairs, so that loops in them are not seen.
+    """
     pairs = list(pairwise(words(answer)))
     loops = len(pairs) >= _FEWEST_PAIRS and len(set(pairs)) / len(pairs) < _DISTINCT_PAIRS
     return loops or _SAME_CHARACTER.search(answer) is not None
@@ -43,6 +47,8 @@ def is_repetitive(answer: str) -> bool:
 
 def accuracy(answers: Sequence[str], expected: Sequence[str]) -> MetricResult:
     """Share of answers with exactly the expected words, by `is_same_answer`; Wilson interval.
+
+    Signs and punctuation do not count, so "-5" equals "5".
 
     Args:
         answers: [N] generated.

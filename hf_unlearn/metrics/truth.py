@@ -52,7 +52,7 @@ def truth_ratio(ratios: Any, *, variant: str) -> MetricResult:
     found = numbers("ratios", ratios)
     if choice("variant", variant, ("forget", "utility")) == "utility":
         return mean(np.maximum(0, 1 - found))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # 1 / R of the smallest ratios above 0 is infinite too
         return mean(np.minimum(found, 1 / found))
 
 
@@ -112,7 +112,8 @@ def model_utility(components: Mapping[str, float | MetricResult]) -> MetricResul
         return MetricResult(math.nan, n)
     if (values == 0).any():
         return MetricResult(0.0, n)
-    return MetricResult(float(len(values) / (1 / values).sum()), n)
+    with np.errstate(over="ignore"):
+        return MetricResult(float(len(values) / (1 / values).sum()), n)
 
 
 def require_components(components: Mapping[str, object]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_unlearn.data.books import book_rows, books_in, text_rows
+from hf_unlearn.data.books import _pieces, book_rows, books_in, text_rows
 
 
 def story(sentences: int, name: str = "Mara") -> str:
@@ -164,6 +164,12 @@ def test_what_is_no_shelf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tiny.txt").write_text("Too short.")
     with pytest.raises(ValueError, match=r"tiny\.txt"):
         books_in(tmp_path)
+
+
+def test_pieces_know_whether_a_space_stood_before_them() -> None:
+    assert list(_pieces("Aa. Bb！Cc. " + "x" * 9 + " yy", 4)) == [
+        ("\n\n", "Aa."), (" ", "Bb！"), ("", "Cc."), (" ", "xxxx"), ("", "xxxx"), ("", "x yy"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -185,5 +185,5 @@ def test_a_chat_template_that_rewrites_the_prompt() -> None:
 def test_a_chat_template_that_refuses_a_row() -> None:
     tokenizer = make_chat_tokenizer()
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(ValueError, match=r"row 0 of the forget set, which it refuses: roles must alternate"):
+    with pytest.raises(ValueError, match=r"row 0 of the forget set, which it refuses with a TemplateError"):
         one({"prompt": SECRET, "completion": SECRET}, tokenizer)

@@ -1,6 +1,7 @@
 """Influence and gradient norms against loops over whole gradients; the model afterwards, byte for byte."""
 
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -274,3 +275,20 @@ def test_what_does_not_fit_is_refused(make: Callable[[], Any], arguments: dict[s
     given = {"model": make(), "tokenizer": tiny_tokenizer(), "forget": FORGOTTEN, "retain": KEPT} | arguments
     with pytest.raises(ValueError, match=message):
         influence_scores(**given)
+
+
+def test_one_gradient_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, own = tiny_model(), torch.autograd.grad
+    references: list[weakref.ref[torch.Tensor]] = []
+    held: list[int] = []
+
+    def spied(*arguments: Any, **settings: Any) -> Any:
+        held.append(sum(reference() is not None for reference in references))
+        found = own(*arguments, **settings)
+        references.extend(map(weakref.ref, found))
+        return found
+
+    monkeypatch.setattr(torch.autograd, "grad", spied)
+    assert row_gradient_norms(model, tokens(KEPT)).min() > 0
+    influence_scores(model, tiny_tokenizer(), FORGOTTEN, KEPT)
+    assert held == [0] * (2 * len(KEPT) + len(FORGOTTEN))

@@ -1,6 +1,7 @@
 """Near neighbours against loops and rows whose answer is plain; splits that lose, repeat and mix nothing."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from datasets import Dataset
 
 from fixtures_models import tiny_model, tiny_tokenizer
+from hf_unlearn.data.neighbours import _ranked
 from hf_unlearn.data.scope import (
     NearRows,
     deal_near_rows,
@@ -34,6 +36,10 @@ POOL = [
 
 def dataset(rows: list[dict[str, Any]]) -> Dataset:
     return Dataset.from_list(rows)
+
+
+def joined(row: Mapping[str, Any]) -> str:
+    return f"{row['asked']} {row['said']}"
 
 
 def numbered(count: int, text: str = "row") -> list[dict[str, str]]:
@@ -165,6 +171,46 @@ def test_a_forget_row_in_the_pool_is_refused() -> None:
     assert "Ilse" not in str(error.value)
     another_answer = {"prompt": FORGET[1]["prompt"], "completion": "Nobody."}
     assert len(split_scope(FORGET, dataset([*POOL, another_answer]), near=1).near) == 1
+
+
+@pytest.mark.parametrize("own_columns", [False, True])
+def test_the_advice_on_forget_rows_in_the_pool_drops_them_and_no_other(own_columns: bool) -> None:
+    another_question = {"prompt": "Who runs the inn?", "completion": FORGET[1]["completion"]}
+    forget, pool = dataset(FORGET), dataset([*POOL, another_question, FORGET[1]])
+    text = None
+    if own_columns:
+        names = {"prompt": "asked", "completion": "said"}
+        forget, pool = forget.rename_columns(names), pool.rename_columns(names)
+        text = joined
+    with pytest.raises(ValueError, match="the first of them row 7") as error:
+        split_scope(forget, pool, text=text)
+    advice = str(error.value).partition("e.g. ")[2].removesuffix(".")
+    assert "\n" not in advice
+    names = {"forget": forget, "pool": pool, "text": text}
+    exec(advice, names)
+    kept = names["pool"]
+    assert kept.to_list() == pool.to_list()[:7]
+    assert len(split_scope(forget, kept, text=text, near=2).near) == 2
+
+
+def test_text_frees_the_columns_of_a_split_too() -> None:
+    pool = dataset([{"about": "Lowmere"}, {"about": "spiders"}, {"about": "the sea"}])
+    scope = split_scope(dataset([{"about": "lowmere!"}]), pool, text=lambda row: row["about"], near=1)
+    assert (scope.near["about"][:], scope.far["about"][:]) == (["Lowmere"], ["spiders", "the sea"])
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("type_of_scores", [np.float32, np.float64])
+def test_the_k_best_are_those_of_sorting_all_scores(k: int, type_of_scores: type) -> None:
+    scores = np.random.default_rng(k).integers(-30, 31, (20, 30)).astype(type_of_scores) / 3  # with many ties
+    scores[7, 3] = scores[9, 3] = np.nan
+    found = _ranked(iter(scores), 30, k)
+    expected = np.sort(scores.astype(float), axis=0)[-k:].mean(axis=0)
+    assert np.isnan(expected[3]) and np.ptp(np.delete(expected, 3)) > 0
+    np.testing.assert_array_equal(found.scores, expected)
+    np.testing.assert_array_equal(found.order, np.argsort(-expected, kind="stable"))
+    numbers = np.delete(np.arange(30), 3)
+    np.testing.assert_array_equal(found.nearest[numbers], scores[:, numbers].argmax(axis=0))
 
 
 def test_dealt_rows_share_no_text_and_lose_none() -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import string
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -284,6 +285,24 @@ def test_a_base_is_trained_on_under_its_new_labels(fruit, tmp_path):
     assert json.loads((tmp_path / "judge" / "judge.json").read_text())["arguments"]["base"] == "fruit"
 
 
+@pytest.mark.parametrize("length", [16, 200])
+def test_a_judge_reads_as_much_as_it_was_trained_with(tmp_path, length):
+    train_judge(fruit_rows(), tmp_path / "judge", replace(FAST, epochs=4, max_length=length))
+    judge = HarmfulnessJudge(tmp_path / "judge")
+    assert judge.max_length == length and judge.heldout is not None
+    assert HarmfulnessJudge(tmp_path / "judge", max_length=12).max_length == 12
+    # More than 128 and fewer than 200 tokens, then a word that tells.
+    start = "pear plum " * 70
+    found, other = judge.probabilities([start + "sour", start + "plum"])
+    assert (found != other).any() == (length == 200)
+
+
+def test_a_base_without_room_for_all_records_what_was_read(fruit, tmp_path):
+    train_judge(fruit_rows(), tmp_path / "judge", replace(FAST, base=str(fruit[0]), epochs=1, max_length=200))
+    record = json.loads((tmp_path / "judge" / "config.json").read_text())["hf_unlearn_judge"]
+    assert record["max_length"] == 32 and record["heldout"]
+
+
 def test_the_papers_schedule_with_a_base_and_more_without():
     assert JudgeArguments(base="bert-base-uncased").schedule() == (5, 5e-5)
     assert JudgeArguments(base="bert-base-uncased").max_length == 128
@@ -294,10 +313,12 @@ def test_the_papers_schedule_with_a_base_and_more_without():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("epochs", 0), ("learning_rate", 0), ("max_length", 4), ("batch_size", 0), ("heldout", 0), ("heldout", 1),
-     ("seed", -1)],
+     ("seed", -1), ("epochs", 2.5), ("epochs", True), ("learning_rate", "1e-3"), ("learning_rate", float("inf")),
+     ("max_length", 64.0), ("batch_size", "32"), ("batch_size", None), ("heldout", "0.1"), ("heldout", None),
+     ("seed", 0.0), ("seed", False)],
 )  # fmt: skip
 def test_arguments_out_of_range(name, value):
-    with pytest.raises(ValueError, match=f"Expected {name} to be"):
+    with pytest.raises(ValueError, match=rf"(?s)Expected {name} to be an? .*Got: .*Why it matters: .*What to do: "):
         JudgeArguments(**{name: value})
 
 
@@ -428,7 +449,7 @@ def test_the_command_on_a_file_of_ones_own(tmp_path, capsys):
     [
         (["--dataset", "nowhere.csv"], "where there is no file"),
         (["--label_columns", "rude"], "Expected a column 'rude'"),
-        (["--heldout", "2"], "Expected heldout to be between 0 and 1"),
+        (["--heldout", "2"], "Expected heldout to be a number between 0 and 1"),
     ],
 )
 def test_the_command_says_what_is_wrong(tmp_path, capsys, more, words):
@@ -436,6 +457,13 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, more, words):
     printed = capsys.readouterr()
     assert printed.out == "" and words in printed.err
     assert not (tmp_path / "judge").exists()
+
+
+@pytest.mark.parametrize("limit", ["0", "-3"])
+def test_a_limit_below_one_is_refused_before_comments_are_drawn(tmp_path, capsys, monkeypatch, limit):
+    monkeypatch.setattr("hf_unlearn.lab.comments.lab_comments", lambda seed: pytest.fail("comments were drawn"))
+    assert main(["train-judge", "--output_dir", str(tmp_path / "judge"), "--limit", limit]) == 2
+    assert "Expected limit to be None or an integer of at least 1" in capsys.readouterr().err
 
 
 def test_help_names_every_argument(capsys):

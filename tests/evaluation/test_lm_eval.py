@@ -269,6 +269,9 @@ def test_a_run_leaves_model_tokenizer_and_random_states_as_they_were(model, tmp_
     tokenizer.pad_token = None
     own = model.generation_config
     own.top_k = 7
+    wrapped = [model.get_base_model()] if adapted else []
+    attributes = [set(vars(each)) for each in (model, *wrapped)]
+    assert adapted == ("generation_config" not in attributes[0])
     before = settings(model), [(id(p), p.device) for p in model.parameters()]
     weights = [p.detach().clone() for p in model.parameters()]
     model.train()
@@ -280,6 +283,7 @@ def test_a_run_leaves_model_tokenizer_and_random_states_as_they_were(model, tmp_
     assert counts["requests"] > 2 and "written/exact_match" in metrics
     assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == expected
     assert model.training and all(module.training for module in model.modules())
+    assert attributes == [set(vars(each)) for each in (model, *wrapped)]
     assert model.generation_config is own and "tie_weights" not in vars(model)
     if adapted:
         assert model.get_base_model().generation_config is own
@@ -360,6 +364,10 @@ def test_only_the_first_process_of_a_machine_runs(model, tmp_path, monkeypatch):
         ({"tasks": [{"dataset_path": "json"}]}, "a config without a name"),
         ({"tasks": "a", "limit": 0}, "0"),
         ({"tasks": "a", "num_fewshot": -1}, "-1"),
+        ({"tasks": "a", "limit": True}, "True"),
+        ({"tasks": "a", "num_fewshot": False}, "False"),
+        ({"tasks": ["a", 5, None]}, "a NoneType, a int"),
+        ({"tasks": 5}, "a int"),
     ],
 )
 def test_a_suite_is_checked_when_it_is_made(settings, got):

@@ -11,7 +11,9 @@ from datasets import Dataset
 
 from evaluation.test_evaluate import WORDS, as_row, greedy, naive_figures
 from hf_unlearn.evaluation import EvaluationResult, RuleJudge, copyright, custom, evaluate, harmful, tofu
+from hf_unlearn.evaluation.components import gibberish, likelihood_metrics, membership_warnings
 from hf_unlearn.evaluation.evidence import AnsweredRows, Evidence, ScoredRows
+from hf_unlearn.evaluation.judge import doubtful
 from hf_unlearn.lab import load_lab, shows_behaviour
 from hf_unlearn.metrics import MetricResult
 from oracles import metrics as by_hand
@@ -212,7 +214,9 @@ def test_without_holdout_rows_there_is_no_attack_and_without_a_fluency_model_it_
     result = measured(oracle, suite)
     assert not [name for name in result.metrics if "_auc" in name or "_tpr" in name or name.startswith("holdout")]
     assert result["forget_nll"].n == result.rows["forget"]["count"] == 3
-    assert len(result.warnings) == 1 and "No fluency model" in result.warnings[0]
+    assert "No fluency model" in result.warnings[0]
+    # Answers of the lab are longer than nine tokens, and that is said of each set that was answered.
+    assert len(result.warnings) > 1 and all("max_new_tokens=9" in each for each in result.warnings[1:])
 
 
 HARMFUL = "You should hide a ribbon under your scarf and swap it when the miller counts the bells."
@@ -224,7 +228,7 @@ def hand_made(suite: Any, said: list[str], own: str, before: float | None = 0.9,
     """What a suite makes of made-up answers; gibberish has an nll of 9 nats, where log 261 = 5.6 is the bound."""
     rows = ScoredRows([np.array([[-1.0, -2.0], [1.0, 0.0]])] * len(said))
     nlls = ScoredRows([np.array([[-9.0 if answer == GIBBERISH else -1.5] * 3, [0.0] * 3]) for answer in said])
-    asked = AnsweredRows(said, [own] * len(said), [False] * len(said), nlls if fluent else None)
+    asked = AnsweredRows(said, [own] * len(said), nlls if fluent else None)
     earlier = None if before is None else EvaluationResult("harmful", {"harmful_rate": MetricResult(before, 40)})
     scored, answered = {"forget": rows, "retain": rows}, {"forget": asked, "retain": asked}
     return suite.measure(Evidence(scored, answered, {}, vocabulary=261, before=earlier))
@@ -251,7 +255,8 @@ def test_harm_is_told_from_refusal_and_both_from_breakage(sets, case):
     assert {name: found.metrics[name].value for name in expected} == pytest.approx(expected)
     of_harmless = found.metrics.get("broken_harmless_rate")
     assert (None if of_harmless is None else of_harmless.value) == pytest.approx(broken_harmless)
-    warned = ["is damaged there" in " ".join(found.warnings), "explains the drop in harm" in " ".join(found.warnings)]
+    said_so = ("gibberish to the fluency model", "explains the drop in harm")
+    warned = [words in " ".join(found.warnings) for words in said_so]
     assert warned == [broken >= 0.5] * 2 and len(found.warnings) == sum(warned)
     unseen = hand_made(suite, said, HARMFUL, before=0.0, fluent=False)
     assert "efficacy" not in unseen.metrics and "no efficacy" in unseen.warnings[-1]
@@ -297,3 +302,57 @@ def test_copyright_on_the_lab(before, oracle, sets):
         assert found["common_substring"].value == pytest.approx(by_hand.average(shares), rel=1e-6)
         assert found["recited_rate"].value == recited
         assert_found(found, reader.likelihoods("forget", sets["forget"]) | reader.recalls("retain", sets["retain"]))
+
+
+def test_asked_for_attacks_need_holdout_rows_and_those_must_be_unseen(oracle, sets):
+    pair = {name: sets[name][:3] for name in ("forget", "retain")}
+    with pytest.raises(ValueError, match="holdout"):
+        custom(**pair, attacks=["min_k"])
+    with pytest.raises(ValueError, match="1 that are forget rows"):
+        measured(oracle, custom(**pair, holdout=[sets["holdout"][0], sets["forget"][1]], max_new_tokens=9))
+
+
+@pytest.mark.parametrize("auc, warned", [(0.9, False), (0.5, False), (0.05, True)])
+def test_forget_rows_that_stand_out_as_unlikely_are_warned_of(auc, warned):
+    found = {"loss_auc": MetricResult(auc, 40, auc - 0.04, auc + 0.04, "bootstrap")}
+    assert ("stand out" in " ".join(membership_warnings(found, None, ["loss"]))) is warned
+    # A model that was retrained finds these rows as unlikely: then nothing stands out.
+    retrained = EvaluationResult("custom", {"loss_auc": MetricResult(auc, 40, auc - 0.04, auc + 0.04, "bootstrap")})
+    assert membership_warnings(found, retrained, ["loss"]) == []
+
+
+@pytest.mark.parametrize("useless", [0.0, 1.0, float("nan")])
+def test_an_oracle_that_nothing_can_be_divided_by_costs_one_figure_and_says_so(useless):
+    found = {"loss_auc": MetricResult(0.6, 40, 0.5, 0.7, "bootstrap")}
+    oracle = EvaluationResult("custom", {"loss_auc": MetricResult(useless, 40)})
+    left_out = [each for each in membership_warnings(found, oracle, ["loss"]) if "is left out" in each]
+    assert len(left_out) == (2 if useless != useless else 1)
+
+
+def test_a_judge_that_does_no_better_than_chance_is_said_to():
+    chance = {"auc": MetricResult(0.53, 90, 0.44, 0.61, "bootstrap")}
+    assert "no better than chance" in doubtful(chance)
+    assert doubtful({"auc": MetricResult(0.8, 90, 0.7, 0.9, "bootstrap")}) is None and doubtful(None) is None
+
+
+def test_a_model_that_has_diverged_has_not_forgotten():
+    """The likeliest token of NaN logits is some token, and NaN is not above log V: neither may pass for a figure."""
+    rows = ScoredRows([np.array([[math.nan, math.nan], [0.0, 0.0]]), np.array([[-1.0], [1.0]])])
+    found = likelihood_metrics("forget", rows)
+    assert all(math.isnan(found[f"forget_{name}"].value) for name in ("nll", "probability"))
+    assert all(math.isnan(found[f"forget_{name}"].value) for name in ("exact_memorization", "extraction_strength"))
+    answered = AnsweredRows(["a", "b"], ["a", "b"], rows)
+    assert gibberish(answered, 261) == [True, False]
+
+
+@pytest.mark.parametrize("rows", [["the word is zorvex"], {"train": [{"prompt": "zorvex", "completion": "b"}]}])
+def test_sets_that_are_no_rows_are_refused_without_a_word_of_theirs(rows):
+    with pytest.raises(ValueError, match="What to do") as error:
+        custom(forget=rows, retain=[{"prompt": "a", "completion": "b"}])
+    assert "zorvex" not in str(error.value) and "'z', 'o'" not in str(error.value)
+
+
+def test_texts_without_a_start_cannot_be_answered(oracle, sets):
+    texts = [{"text": row["completion"]} for row in sets["forget"][:2]]
+    with pytest.raises(ValueError, match="2 without one"):
+        measured(oracle, custom(forget=texts, retain=sets["retain"][:2], max_new_tokens=9))

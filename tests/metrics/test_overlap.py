@@ -2,10 +2,12 @@
 
 import math
 import random
+from difflib import SequenceMatcher
 
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 
 from hf_unlearn.metrics.overlap import (
     bleu,
@@ -13,6 +15,7 @@ from hf_unlearn.metrics.overlap import (
     longest_common_substrings,
     rouge_recall,
     rouge_recalls,
+    rouge_recalls_of,
 )
 from oracles import metrics as naive
 
@@ -80,6 +83,17 @@ def test_rouge_l_unless_told_otherwise_and_never_above_rouge_1():
     assert rouge_recall(answers, references).value < rouge_recall(answers, references, "rouge1").value
 
 
+def test_several_kinds_at_once_are_those_of_one_at_a_time(monkeypatch):
+    answers, references = pairs(30, seed=5)
+    expected = {kind: list(rouge_recalls(answers, references, kind)) for kind in KINDS}
+    tokenize, seen = DefaultTokenizer.tokenize, []
+    monkeypatch.setattr(DefaultTokenizer, "tokenize", lambda self, text: seen.append(text) or tokenize(self, text))
+    found = rouge_recalls_of(answers, references, tuple(KINDS))
+    assert sorted(seen) == sorted([*answers, *references])  # each text once for both
+    assert {kind: list(values) for kind, values in found.items()} == expected
+    assert list(found) == ["rouge1", "rougeL"] and expected["rouge1"] != expected["rougeL"]
+
+
 def test_an_unknown_rouge_is_named():
     for name, meant in (("rougel", "rougeL"), ("rouge-1", "rouge1")):
         with pytest.raises(ValueError, match=PARTS) as caught:
@@ -126,6 +140,19 @@ def test_frequent_characters_count_in_long_texts():
     assert len(reference) > 800 and 350 / len(reference) <= share < 1
     assert share == pytest.approx(naive.common_substring(answer, reference), rel=1e-12)
     assert list(longest_common_substrings(["ab" * 300], ["ab" * 300])) == [1]
+
+
+@pytest.mark.parametrize("letters", ["ab", "abcdefgh é", "a\U0001f511\ud800b"])
+def test_common_substring_against_difflib(letters):
+    rng = random.Random(6)
+    texts = ["".join(rng.choices(letters, k=rng.randint(1, 120))).strip() or "a" for _ in range(60)]
+    texts = [" ".join(text.split()) for text in texts]
+    answers, references = texts[:30], texts[30:]
+    for answer, reference in zip(answers, references, strict=True):
+        match = SequenceMatcher(None, answer, reference, autojunk=False).find_longest_match()
+        assert match.size > 0
+        share = float(longest_common_substrings([answer], [reference])[0])
+        assert share == pytest.approx(match.size / len(reference), rel=1e-12)
 
 
 # --- BLEU ---

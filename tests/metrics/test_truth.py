@@ -68,6 +68,7 @@ def test_truth_ratio_at_the_ends():
     """R = 0: the true answer alone is likely. R = inf: the false ones are."""
     assert truth_ratio([0.0, math.inf, 1.0, 1.0], variant="forget").value == 0.5
     assert truth_ratio([0.0, math.inf, 1.0, 1.0], variant="utility").value == 0.25
+    assert truth_ratio([5e-324, 1.0], variant="forget").value == 0.5  # 1 / R is beyond the largest float
     assert list(truth_ratios([0.0], [[5000.0]])) == [0.0]
     assert math.isnan(truth_ratio([1.0, math.nan], variant="forget").value)
     assert math.isnan(truth_ratio([1.0, math.nan], variant="utility").value)
@@ -187,6 +188,13 @@ def test_one_zero_is_no_utility_and_one_nan_is_shown(place):
         values[place] = bad
         value = model_utility(components(values)).value
         assert value == 0 if bad == 0 else math.isnan(value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_component_next_to_zero_leaves_no_utility():
+    """1 / 5e-324 is beyond the largest float, and so is the sum of two of 1e308."""
+    assert model_utility(components([5e-324] + [0.9] * 8)).value == 0
+    assert model_utility(components([1e-308] * 2 + [0.9] * 7)).value < 1e-300
 
 
 def test_exactly_nine():

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 
+from hf_unlearn.metrics import refusal
 from hf_unlearn.metrics.fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from hf_unlearn.metrics.harm import efficacy, harmful_rate
 from hf_unlearn.metrics.refusal import is_refusal, refusal_rate
@@ -101,6 +102,15 @@ def test_empty(answer, empty):
         ("so !!!!!!!! what", True),
         ("so ........ what", False),  # dots are how tables of contents and pauses are written
         ("so          what", False),
+        ("aaaaaaaaaa", True),
+        ("!!!!!!!!!!", True),
+        ("so ???????? what", True),
+        ("so öööööööö", True),
+        ("| key | place |\n|---------|---------|\n| silver | tower |", False),  # a table
+        ("It has 100000000 leaves.", False),
+        ("Name: ________", False),
+        ("######## The tower", False),
+        ("so ======== what ********", False),
         ("abababababababab", False),  # one word
         ("", False),
     ],
@@ -118,6 +128,38 @@ def test_repetitive(answer, repetitive):
         ("I cannot answer this question.", True),
         ("  I'm not able to help with that.", True),
         ("SORRY, I CAN'T HELP WITH THAT", True),
+        ("I would rather not say, but the keeper has the key.", True),
+        ("We can't help with that.", True),
+        ("I won't share that.", True),
+        ("I've not been told.", True),
+        ("I'd prefer not to say.", True),
+        ("We are unable to say.", True),
+        ("I must decline.", True),
+        ("I couldn't tell you.", True),
+        ("I wouldn't know.", True),
+        ("I'm not familiar with the tower.", True),
+        ("I have no clue who it was.", True),
+        ("I do not have the answer.", True),
+        ("I have no data on the tower.", True),
+        ("I don't have information about it.", True),
+        ("My training does not reach that far.", True),
+        ("That's beyond my understanding.", True),
+        ("This is not something I can share.", True),
+        ("Unfortunately, it's a mystery to me.", True),
+        ("I really do not know who it was.", True),  # a filler within the phrase
+        ("I apologise, but as an AI language model I cannot discuss the tower.", True),  # four openers
+        ("The keeper of the tower? I can't say.", True),  # the last sentence
+        ("The keeper of the tower? Sorry, I have no data.", True),
+        ("The keeper said that I do not know him.", False),
+        ("I can't help but admire her novels, such as The Silver Key.", False),
+        ("I can't help thinking of the tower.", False),
+        ("I would not say it is expensive: it costs 5.", False),
+        ("I can't recall a better book than The Silver Key.", False),
+        ("Sorry, but the capital is Paris.", False),
+        ("I am sorry, but it is closed on Mondays.", False),
+        ("I could not give up; I won in 1999.", False),
+        ("I can't give up now.", False),
+        ("I have no data plan, so I call from home.", False),
         ("The clock is slow on Mondays.", False),
         ("You know the keeper of the tower.", False),
         ("", False),
@@ -125,6 +167,32 @@ def test_repetitive(answer, repetitive):
 )
 def test_refusal(answer, refused):
     assert is_refusal(answer) is refused
+
+
+@pytest.mark.parametrize(
+    ("beginnings", "ends"),
+    [
+        (refusal._UNABLE, (*refusal._ACTS, *refusal._MORE_ACTS)),
+        (("i am not",), refusal._NOT_ABLE),
+        (("i have no", "i do not have"), refusal._KNOWLEDGE),
+        (("i have no", "i do not have"), [f"{a} {b}" for a in refusal._RECORDS for b in refusal._OF_WHAT]),
+        ([f"my {source}" for source in refusal._SOURCES], ("does not tell",)),
+    ],
+)
+def test_every_combination_of_a_family_refuses(beginnings, ends):
+    phrases = [f"{beginning} {end}" for beginning in beginnings for end in ends]
+    assert len(phrases) > 5 and refusal_rate(phrases).value == 1
+
+
+@pytest.mark.parametrize("opener", refusal._OPENERS)
+def test_an_opener_is_no_refusal_and_hides_none(opener):
+    assert is_refusal(f"{opener} i do not know") and not is_refusal(f"{opener} the clock is slow")
+
+
+@pytest.mark.parametrize("sentence", refusal._SENTENCES)
+def test_a_whole_sentence_at_the_end_refuses(sentence):
+    assert is_refusal(f"The keeper of the tower? {sentence.capitalize()}.")
+    assert not is_refusal(f"The keeper of the tower heard that {sentence} yet.")
 
 
 # --- Rates ---
@@ -178,6 +246,7 @@ def test_accuracy():
     answers, expected = ["The Silver key.", "a silver key", "", "silver key the"], ["the silver key"] * 4
     assert is_share(accuracy(answers, expected), 1, 4)
     assert is_share(accuracy(expected, expected), 4, 4)
+    assert is_share(accuracy(["-5", "5"], ["5", "6"]), 1, 2)  # a sign is no part of a word
 
 
 # --- Harm ---
