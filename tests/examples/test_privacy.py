@@ -104,9 +104,9 @@ def test_no_row_of_the_lab_is_written_or_printed(lab, lab_run):
 def test_a_killed_evaluation_goes_on(lab_run, tmp_path):
     folder, partial = tmp_path / "killed", tmp_path / "partial"
     arguments = [*SHORT, "--partial_dir", str(partial)]
-    kill_once(lambda: len(kept(partial / "oracle")) > 2, "privacy", folder, *arguments)
+    kill_once(lambda: len(kept(partial, "oracle")) > 2, "privacy", folder, *arguments)
     assert not (folder / "evaluation_oracle.json").exists()
-    scored = [kind for kind in kept(partial / "oracle") if kind in ("scores", "fluency")]
+    scored = [kind for kind in kept(partial, "oracle") if kind in ("scores", "fluency")]
     assert len(scored) > 2
 
     run("privacy", folder, *arguments)
@@ -117,9 +117,9 @@ def test_a_killed_evaluation_goes_on(lab_run, tmp_path):
     assert saved == {"oracle": len(scored), "before": 0, "after": 0}
 
 
-def kept(folder: Path) -> list[str]:
-    """The kind of every finding that lies in a folder, the one that is being written aside."""
-    lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines(keepends=True)]
+def kept(partial: Path, name: str) -> list[str]:
+    """The kind of every finding of an evaluation, the one that is being written aside."""
+    lines = [line for path in partial.glob(f"{name}-*/*.jsonl") for line in path.read_text().splitlines(keepends=True)]
     whole = [json.loads(line) for line in lines if line.endswith("\n")]
     return [each[0] for each in whole if isinstance(each, list)]
 
