@@ -31,7 +31,7 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
-from running import RunArguments, Task, first, parse_arguments, require_unused, run
+from running import RunArguments, Task, first, parse_arguments, require_model, require_unused, run
 from transformers import AutoTokenizer
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
@@ -179,6 +179,7 @@ def make_task(script: ScriptArguments, args: UnlearningConfig, model_config: Mod
         books = books_of(script, model_config.model_name_or_path)
         sets = passages(script, books)
     revision = model_config.model_revision
+    require_model(books.model)
     # What the trainer would refuse, before a fit that may take hours.
     options = RowOptions(
         AutoTokenizer.from_pretrained(books.model, revision=revision), args.max_length, args.template, None

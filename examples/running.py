@@ -1,6 +1,7 @@
 """What the examples share: arguments, one training run between two evaluations, one table, one results.json."""
 
 import json
+import re
 import resource
 import sys
 import time
@@ -121,6 +122,18 @@ def _loading(model: ModelConfig) -> dict[str, Any]:
     }
 
 
+def require_model(name: str | None) -> None:
+    """Raise for what is neither a folder nor written like the id of a model on the Hub."""
+    if name is None or Path(name).is_dir() or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        return
+    raise input_error(
+        expected="a model's folder, or its id on the Hub (name, or owner/name)",
+        got=f"{name!r}, where there is no folder",
+        why="there is nothing to load",
+        fix=f"check the path; looked for {Path(name).absolute()}",
+    )
+
+
 def checkpoint_of(args: UnlearningConfig) -> str | None:
     """The folder to go on from: the one that is named, or the last one of the output folder for "true".
 
@@ -190,6 +203,8 @@ class Measurement:
 def run(task: Task, script: RunArguments, args: UnlearningConfig, model_config: ModelConfig) -> None:
     """Measure, unlearn, measure again; save the model, print the table and write results.json."""
     checkpoint = checkpoint_of(args)
+    for name in (task.model, task.oracle):
+        require_model(name)
     trainer = UnlearningTrainer(
         model=task.model,
         args=args,

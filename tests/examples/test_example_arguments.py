@@ -240,3 +240,14 @@ def test_a_judge_that_is_no_classifier_is_refused(monkeypatch, tmp_path):
 def test_a_judge_that_is_nowhere_is_refused(monkeypatch, tmp_path):
     text = refused(load_script("harmful"), monkeypatch, tmp_path, "--judge", "no-such/judge")
     assert_four_parts(text, "'no-such/judge'", "cannot be loaded")
+
+
+@pytest.mark.parametrize("asked", ["true", "checkpoint-4"])
+def test_a_checkpoint_that_is_not_there_is_refused_before_any_work(privacy, monkeypatch, folder, asked):
+    text = refused(privacy, monkeypatch, folder, "--resume_from_checkpoint", asked)
+    assert_four_parts(text, asked, "where there is none")
+
+
+def test_a_path_without_a_model_is_refused(copyright, monkeypatch, folder):
+    text = refused(copyright, monkeypatch, folder, *BOOK, *KEPT, "--model_name_or_path", "./no/such/model")
+    assert_four_parts(text, "'./no/such/model'", "there is no folder")
