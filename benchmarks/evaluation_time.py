@@ -13,7 +13,10 @@ the file, with the logits of every position; answers are generated once a set. `
 
 import argparse
 import json
+import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -194,9 +197,14 @@ def main() -> None:
     for name, spent in medians.items():
         print(f"{name:<14}{spent:8.2f} CPU seconds{spent / medians['one pass']:8.2f}x")
     if args.output:
-        args.output.write_text(
-            json.dumps(found | {"medians": medians, "arguments": vars(args)}, default=str, indent=2)
-        )
+        record = {
+            "command": " ".join(["python", "benchmarks/evaluation_time.py", *sys.argv[1:]]),
+            "machine": f"{platform.machine()}, CPU only, one thread of {os.cpu_count()}",
+            "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
+            "medians": medians,
+            **found,
+        }
+        args.output.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
