@@ -7,7 +7,9 @@ from .evaluate import evaluate
 from .generation import generate_answers
 from .harmful import harmful
 from .judge import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge
+from .judge_training import JudgeArguments, train_judge
 from .lm_eval import lm_eval
+from .lm_eval_tasks import multiple_choice, truthfulqa_mc
 from .result import EvaluationResult, load_result
 from .suite import Suite
 from .table import comparison_table
@@ -17,6 +19,7 @@ __all__ = [
     "EvaluationResult",
     "HarmfulnessJudge",
     "Judge",
+    "JudgeArguments",
     "RecitalJudge",
     "RuleJudge",
     "Suite",
@@ -29,5 +32,8 @@ __all__ = [
     "harmful",
     "lm_eval",
     "load_result",
+    "multiple_choice",
     "tofu",
+    "train_judge",
+    "truthfulqa_mc",
 ]
