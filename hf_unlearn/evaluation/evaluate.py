@@ -74,7 +74,7 @@ def evaluate(
     Args:
         model: a causal language model, whole on every rank, on the accelerator's device.
         tokenizer: of the model, with a padding and an end-of-text token.
-        suite: what to measure (`suites`).
+        suite: what to measure: harmful(...), copyright(...), tofu(...), custom(...) or lm_eval(...).
         batch_size: rows of a batch that is scored.
         generation_batch_size: prompts of a batch that is answered; `batch_size` if None.
         accelerator: whose ranks share the work; a new one if None.

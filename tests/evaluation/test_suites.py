@@ -11,9 +11,7 @@ from datasets import Dataset
 
 from evaluation.test_evaluate import WORDS, as_row, greedy, naive_figures
 from hf_unlearn.evaluation import EvaluationResult, RuleJudge, copyright, custom, evaluate, harmful, tofu
-from hf_unlearn.evaluation.components import gibberish, likelihood_metrics, membership_warnings
 from hf_unlearn.evaluation.evidence import AnsweredRows, Evidence, ScoredRows
-from hf_unlearn.evaluation.judge import doubtful
 from hf_unlearn.lab import load_lab, shows_behaviour
 from hf_unlearn.metrics import MetricResult
 from oracles import metrics as by_hand
@@ -302,57 +300,3 @@ def test_copyright_on_the_lab(before, oracle, sets):
         assert found["common_substring"].value == pytest.approx(by_hand.average(shares), rel=1e-6)
         assert found["recited_rate"].value == recited
         assert_found(found, reader.likelihoods("forget", sets["forget"]) | reader.recalls("retain", sets["retain"]))
-
-
-def test_asked_for_attacks_need_holdout_rows_and_those_must_be_unseen(oracle, sets):
-    pair = {name: sets[name][:3] for name in ("forget", "retain")}
-    with pytest.raises(ValueError, match="holdout"):
-        custom(**pair, attacks=["min_k"])
-    with pytest.raises(ValueError, match="1 that are forget rows"):
-        measured(oracle, custom(**pair, holdout=[sets["holdout"][0], sets["forget"][1]], max_new_tokens=9))
-
-
-@pytest.mark.parametrize("auc, warned", [(0.9, False), (0.5, False), (0.05, True)])
-def test_forget_rows_that_stand_out_as_unlikely_are_warned_of(auc, warned):
-    found = {"loss_auc": MetricResult(auc, 40, auc - 0.04, auc + 0.04, "bootstrap")}
-    assert ("stand out" in " ".join(membership_warnings(found, None, ["loss"]))) is warned
-    # A model that was retrained finds these rows as unlikely: then nothing stands out.
-    retrained = EvaluationResult("custom", {"loss_auc": MetricResult(auc, 40, auc - 0.04, auc + 0.04, "bootstrap")})
-    assert membership_warnings(found, retrained, ["loss"]) == []
-
-
-@pytest.mark.parametrize("useless", [0.0, 1.0, float("nan")])
-def test_an_oracle_that_nothing_can_be_divided_by_costs_one_figure_and_says_so(useless):
-    found = {"loss_auc": MetricResult(0.6, 40, 0.5, 0.7, "bootstrap")}
-    oracle = EvaluationResult("custom", {"loss_auc": MetricResult(useless, 40)})
-    left_out = [each for each in membership_warnings(found, oracle, ["loss"]) if "is left out" in each]
-    assert len(left_out) == (2 if useless != useless else 1)
-
-
-def test_a_judge_that_does_no_better_than_chance_is_said_to():
-    chance = {"auc": MetricResult(0.53, 90, 0.44, 0.61, "bootstrap")}
-    assert "no better than chance" in doubtful(chance)
-    assert doubtful({"auc": MetricResult(0.8, 90, 0.7, 0.9, "bootstrap")}) is None and doubtful(None) is None
-
-
-def test_a_model_that_has_diverged_has_not_forgotten():
-    """The likeliest token of NaN logits is some token, and NaN is not above log V: neither may pass for a figure."""
-    rows = ScoredRows([np.array([[math.nan, math.nan], [0.0, 0.0]]), np.array([[-1.0], [1.0]])])
-    found = likelihood_metrics("forget", rows)
-    assert all(math.isnan(found[f"forget_{name}"].value) for name in ("nll", "probability"))
-    assert all(math.isnan(found[f"forget_{name}"].value) for name in ("exact_memorization", "extraction_strength"))
-    answered = AnsweredRows(["a", "b"], ["a", "b"], rows)
-    assert gibberish(answered, 261) == [True, False]
-
-
-@pytest.mark.parametrize("rows", [["the word is zorvex"], {"train": [{"prompt": "zorvex", "completion": "b"}]}])
-def test_sets_that_are_no_rows_are_refused_without_a_word_of_theirs(rows):
-    with pytest.raises(ValueError, match="What to do") as error:
-        custom(forget=rows, retain=[{"prompt": "a", "completion": "b"}])
-    assert "zorvex" not in str(error.value) and "'z', 'o'" not in str(error.value)
-
-
-def test_texts_without_a_start_cannot_be_answered(oracle, sets):
-    texts = [{"text": row["completion"]} for row in sets["forget"][:2]]
-    with pytest.raises(ValueError, match="2 without one"):
-        measured(oracle, custom(forget=texts, retain=sets["retain"][:2], max_new_tokens=9))
