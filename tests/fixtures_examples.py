@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import pytest
 
+from hf_unlearn.evaluation import load_result
 from hf_unlearn.lab import Lab
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -187,3 +188,19 @@ def assert_four_parts(text: str, *words: str) -> None:
     """A user error says what was expected, what came, why it matters and what to do, with these words in it."""
     for part in (*PARTS, *words):
         assert part in text
+
+
+def assert_whole(folder: Path, suite: str, figures: set[str], compared: set[str], of_a_mean: str, rows: int) -> dict:
+    """What results.json has, once it is known to have every figure of the three models, as their evaluations do."""
+    found = results(folder)
+    columns = found["figures"]
+    assert list(columns) == ["before", "after", "oracle"]
+    assert all(set(column) >= figures for column in columns.values())
+    assert all(set(columns[name]) >= compared for name in ("before", "after"))
+    assert not compared & set(columns["oracle"])
+    for name, column in columns.items():
+        stored = load_result(folder / found["evaluations"][name])
+        assert stored.suite == suite and stored.values() == column
+        assert stored[of_a_mean].n == rows and stored[of_a_mean].low is not None
+    assert set(found["cost"]) == {"seconds", "peak_memory_mb"}
+    return found

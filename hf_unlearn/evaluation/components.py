@@ -88,8 +88,6 @@ def length_warnings(evidence: Evidence) -> list[str]:
     """Sets whose expected answers do not fit into the length that answers may have."""
     warnings = []
     for name in evidence.answered:
-        if name not in evidence.scored:
-            continue
         # The end of text counts among the tokens of a row, not among those of an answer.
         longer = float(np.mean(evidence.scored[name].lengths - 1 > evidence.max_new_tokens))
         if longer >= 0.05:

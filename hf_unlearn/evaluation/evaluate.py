@@ -176,7 +176,7 @@ class _Evaluation:
             cost={
                 "seconds": time.perf_counter() - started,
                 "forwards": one_pass.forwards,
-                "rows": sum(len(sets[name]) for name in suite.scored),
+                "rows": sum(map(len, sets.values())),
                 "rows_scored": scored,
             },
             run={
@@ -193,8 +193,7 @@ class _Evaluation:
     ) -> tuple[Evidence, int]:
         """Everything that the suite's metrics need, and how many distinct rows were scored for it."""
         suite, model = self.suite, self.model
-        asked = {name: sets[name] for name in suite.scored}
-        scored, distinct = one_pass.score(model, asked, "scores", suite.vocabulary_statistics)
+        scored, distinct = one_pass.score(model, sets, "scores", suite.vocabulary_statistics)
         to_answer = {name: sets[name] for name in suite.answered}
         answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size) if to_answer else {}
         fluency: dict[str, ScoredRows] = {}
@@ -207,7 +206,7 @@ class _Evaluation:
         evidence = Evidence(
             scored=scored,
             answered=answered,
-            texts={name: one_pass.texts(rows) for name, rows in asked.items()},
+            texts={name: one_pass.texts(rows) for name, rows in sets.items()},
             gradient_norms=one_pass.gradient_norms(model, norms) if norms else {},
             vocabulary=model.config.get_text_config().vocab_size,
             max_new_tokens=suite.max_new_tokens,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from ..scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
 from .generation import Decoding, answer_batches, said
 from .partial import Found, PartialResults
+
+# Batch by batch: which items, and what was found for each.
+Findings = Iterator[tuple[list[int], list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,6 @@ class Distinct:
                     items.append(member)
                 places[name].append(known[key])
         return cls(items, list(known), places)
-
-    def asked(self) -> int:
-        """How many items the sets have together."""
-        return sum(map(len, self.places.values()))
 
     def missing(self, found: Found) -> list[int]:
         """The distinct items that nothing is known of."""
@@ -97,51 +96,59 @@ class OnePass:
             statistics: also mean and deviation of log p over the vocabulary.
         """
         rows = Distinct.of(sets)
-        found = dict(self.partial.of(kind))
-        fresh: Found = {}
-        wanted = rows.missing(found)
-        for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, logits=True):
-            figures = token_figures(scores, statistics).cpu().numpy()
-            parts = np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
-            batch = {rows.keys[i]: part for i, part in zip(indices, parts, strict=True)}
-            self.partial.add(kind, batch)
-            fresh |= batch
-            self.forwards += 1
-        found |= _gathered(fresh)
-        return {name: ScoredRows(parts) for name, parts in rows.in_sets(found).items()}, len(rows.items)
+
+        def batches(wanted: list[int]) -> Findings:
+            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, logits=True):
+                figures = token_figures(scores, statistics).cpu().numpy()
+                self.forwards += 1
+                yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
+
+        found = self._complete(kind, rows, batches)
+        return {name: ScoredRows(parts) for name, parts in found.items()}, len(rows.items)
 
     def answer(
         self, model: Any, sets: Mapping[str, Sequence[TokenRow]], decoding: Decoding, batch_size: int
     ) -> dict[str, list[list[int]]]:
         """Token ids of the answers to every row's prompt, with the token that ended each, if one did."""
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()})
-        found = dict(self.partial.of("answers"))
-        fresh: Found = {}
-        wanted = prompts.missing(found)
-        for indices, answers in answer_batches(
-            model, self.tokenizer, prompts.items, wanted, self.scorer.accelerator, decoding, batch_size, "answers"
-        ):
-            batch = {prompts.keys[i]: np.array(ids, dtype=np.int64) for i, ids in zip(indices, answers, strict=True)}
-            self.partial.add("answers", batch)
-            fresh |= batch
-        found |= _gathered(fresh)
-        return {name: [ids.tolist() for ids in each] for name, each in prompts.in_sets(found).items()}
+        accelerator = self.scorer.accelerator
+
+        def batches(wanted: list[int]) -> Findings:
+            for indices, answers in answer_batches(
+                model, self.tokenizer, prompts.items, wanted, accelerator, decoding, batch_size, "answers"
+            ):
+                yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
+
+        found = self._complete("answers", prompts, batches)
+        return {name: [ids.tolist() for ids in each] for name, each in found.items()}
 
     def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenRow]]) -> dict[str, np.ndarray]:
         """L2 norm of the gradient of every row's nll, by set."""
         rows = Distinct.of(sets)
-        found = dict(self.partial.of("gradient norms"))
-        accelerator = self.scorer.accelerator
-        mine = rows.missing(found)[accelerator.process_index :: accelerator.num_processes]
+        accelerator, size = self.scorer.accelerator, self.scorer.batch_size
+
+        def batches(wanted: list[int]) -> Findings:
+            mine = wanted[accelerator.process_index :: accelerator.num_processes]
+            for start in range(0, len(mine), size):
+                part = mine[start : start + size]
+                yield part, list(map(np.array, row_gradient_norms(model, [rows.items[i] for i in part])))
+
+        found = self._complete("gradient norms", rows, batches)
+        return {name: np.array(each) for name, each in found.items()}
+
+    def _complete(
+        self, kind: str, items: Distinct, batches: Callable[[list[int]], Findings]
+    ) -> dict[str, list[np.ndarray]]:
+        """What an earlier start, this rank's batches and the other ranks have found, by set; kept batch by batch."""
+        found = dict(self.partial.of(kind))
         fresh: Found = {}
-        for start in range(0, len(mine), self.scorer.batch_size):
-            part = mine[start : start + self.scorer.batch_size]
-            norms = row_gradient_norms(model, [rows.items[i] for i in part])
-            batch = {rows.keys[i]: np.array(norm) for i, norm in zip(part, norms, strict=True)}
-            self.partial.add("gradient norms", batch)
+        for indices, values in batches(items.missing(found)):
+            batch = {items.keys[i]: value for i, value in zip(indices, values, strict=True)}
+            self.partial.add(kind, batch)
             fresh |= batch
-        found |= _gathered(fresh)
-        return {name: np.array(each) for name, each in rows.in_sets(found).items()}
+        for each in gather_object([fresh]):
+            found |= each
+        return items.in_sets(found)
 
     def texts(self, rows: Sequence[TokenRow]) -> list[str]:
         """The rows' own answers as text."""
@@ -174,11 +181,3 @@ def token_figures(scores: RowScores, statistics: bool) -> Tensor:
     right = (scores.logits.argmax(-1) == scores.token_ids).to(scores.logps.dtype)
     more = log_prob_moments(scores.logits) if statistics else ()
     return torch.stack([scores.logps, right, *more])
-
-
-def _gathered(fresh: Found) -> Found:
-    """What all ranks have found."""
-    merged: Found = {}
-    for each in gather_object([fresh]):
-        merged |= each
-    return merged

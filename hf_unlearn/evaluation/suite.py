@@ -37,7 +37,6 @@ class Suite:
         sets: rows by set name, in any accepted format (prompt/completion, messages, text, token ids).
         measure: metrics from what the one pass found.
         answered: sets whose prompts the model answers; every set is scored.
-        unscored: sets that are answered but not scored.
         fluent: answered sets whose answers are scored under the fluency model, where there is one.
         gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
         vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
@@ -54,7 +53,6 @@ class Suite:
     sets: Mapping[str, Any]
     measure: Callable[[Evidence], Measured]
     answered: tuple[str, ...] = ()
-    unscored: tuple[str, ...] = ()
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()
     vocabulary_statistics: bool = False
@@ -75,11 +73,6 @@ class Suite:
                 why="it is the longest answer that the model may give",
                 fix="pass max_new_tokens=64",
             )
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """The sets whose answers are scored."""
-        return tuple(name for name in self.sets if name not in self.unscored)
 
 
 def present(sets: Mapping[str, Any], needed: tuple[str, ...], suite: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fixtures_examples import (
     CANARY,
     assert_absent,
     assert_table_shows,
+    assert_whole,
     command,
     load_script,
     results,
@@ -24,7 +25,6 @@ from fixtures_examples import (
     written,
 )
 from hf_unlearn.data.books import book_rows, books_in
-from hf_unlearn.evaluation.result import load_result
 from hf_unlearn.lab import Lab, load_lab
 
 pytestmark = pytest.mark.slow
@@ -80,17 +80,7 @@ def rows_of(found: dict) -> dict[str, int]:
 
 def test_results_and_evaluations_have_every_figure(lab, lab_run):
     folder, _ = lab_run
-    found = results(folder)
-    columns = found["figures"]
-    assert list(columns) == ["before", "after", "oracle"]
-    assert all(set(column) >= FIGURES | ATTACKED for column in columns.values())
-    assert all(set(columns[name]) >= COMPARED for name in ("before", "after"))
-    assert not COMPARED & set(columns["oracle"])
-    for name, column in columns.items():
-        stored = load_result(folder / found["evaluations"][name])
-        assert stored.suite == "copyright" and stored.values() == column
-        assert stored["common_substring"].n == 16 and stored["common_substring"].low is not None
-    assert set(found["cost"]) == {"seconds", "peak_memory_mb"}
+    found = assert_whole(folder, "copyright", FIGURES | ATTACKED, COMPARED, "common_substring", 16)
     assert found["rows_evaluated"] == dict.fromkeys(SETS, 16)
     passages = {
         "forget": book_rows(lab.book_path, **PASSAGE),

@@ -9,6 +9,7 @@ from fixtures_examples import (
     CANARY,
     assert_absent,
     assert_table_shows,
+    assert_whole,
     kill_once,
     results,
     row_of_table,
@@ -58,17 +59,7 @@ def lab_run(tmp_path_factory) -> tuple[Path, str]:
 
 def test_results_and_evaluations_have_every_figure(lab, lab_run):
     folder, _ = lab_run
-    found = results(folder)
-    columns = found["figures"]
-    assert list(columns) == ["before", "after", "oracle"]
-    assert all(set(column) >= FIGURES | ATTACKED for column in columns.values())
-    assert all(set(columns[name]) >= COMPARED for name in ("before", "after"))
-    assert not COMPARED & set(columns["oracle"])
-    for name, column in columns.items():
-        stored = load_result(folder / found["evaluations"][name])
-        assert stored.suite == "tofu" and stored.values() == column
-        assert stored["forget_probability"].n == EVALUATED and stored["forget_probability"].low is not None
-    assert set(found["cost"]) == {"seconds", "peak_memory_mb"}
+    found = assert_whole(folder, "tofu", FIGURES | ATTACKED, COMPARED, "forget_probability", EVALUATED)
     sets = ("forget", "retain", "holdout")
     assert {name: found["rows"][name]["count"] for name in sets} == {name: len(lab.datasets[name]) for name in sets}
     assert {found["rows_evaluated"][name] for name in (*sets, "real_authors", "world_facts")} == {EVALUATED}
