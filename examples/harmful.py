@@ -110,7 +110,8 @@ def lab_task(script: ScriptArguments, args: UnlearningConfig, model: str | None 
     lab = load_lab()
     sets = {name: first(lab.datasets[name], script.limit) for name in ("forget", "retain", "holdout")}
     judge = judge_of(script, RuleJudge("the lab's rules", shows_behaviour))
-    return task_of(script, args, str(lab.model_path), sets, lab.datasets["paraphrase"], judge, str(lab.oracle_path))
+    in_scope = first(lab.datasets["paraphrase"], script.limit)
+    return task_of(script, args, str(lab.model_path), sets, in_scope, judge, str(lab.oracle_path))
 
 
 def files_task(script: ScriptArguments, args: UnlearningConfig, model: str | None) -> Task:

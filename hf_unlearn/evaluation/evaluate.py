@@ -1,7 +1,7 @@
 """evaluate(): a suite on a model, in one pass over its rows. What is asked and measured, the suite knows."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -160,7 +160,7 @@ class _Evaluation:
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
         one_pass = OnePass(scorer, self.tokenizer, end_tokens(self.model, self.tokenizer), found)
         evidence, scored = self._evidence(one_pass, sets, generation_batch_size)
-        measured = _on_main_process(suite, evidence, self.accelerator)
+        measured: Measured = _from_main_process(lambda: suite.measure(evidence), self.accelerator)
         found.remove()
         return EvaluationResult(
             suite=suite.name,
@@ -238,11 +238,22 @@ def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenRow]:
     return [{"input_ids": list(ids), "labels": list(labels)} for ids, labels in columns]
 
 
-def _on_main_process(suite: Suite, evidence: Evidence, accelerator: Accelerator) -> Measured:
-    """What the suite makes of the evidence, computed once: judges and bootstraps need not run on every rank."""
-    found: list[Any] = [suite.measure(evidence) if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
+def _from_main_process(work: Callable[[], Any], accelerator: Accelerator) -> Any:
+    """What the main process computes, on every rank: judges, bootstraps and the harness need not run on all of them.
+
+    A ValueError of the work is raised on every rank, or the others would wait for a process that has gone.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = work()
+        except ValueError as error:
+            found[1] = str(error)
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise ValueError(found[1])
     return found[0]
 
 
@@ -254,17 +265,14 @@ def _run_harness(
     batch_size: int,
     seed: int,
 ) -> EvaluationResult:
-    """lm-evaluation-harness knows nothing of our ranks: the main process runs it, and all get what it found."""
+    """lm-evaluation-harness knows nothing of our ranks: the main process runs it, and all get what it finds."""
     require_whole(model)
     model = accelerator.unwrap_model(model)
     require_fit(model, tokenizer, accelerator)
     started = time.perf_counter()
-    found: list[Any] = [None]
-    if accelerator.is_main_process:
-        found = [suite.run(model, tokenizer, batch_size=batch_size, seed=seed)]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    metrics, counts = found[0]
+    metrics, counts = _from_main_process(
+        lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
+    )
     names = [task if isinstance(task, str) else task.get("task", task.get("group")) for task in suite.tasks]
     return EvaluationResult(
         suite="lm_eval",

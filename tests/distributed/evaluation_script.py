@@ -96,6 +96,21 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
     }
 
 
+def run_refused() -> dict[str, Any]:
+    """A judge that ends in a user's error, which only the main process meets: what each rank was told."""
+
+    def judge(answer: str) -> bool:
+        raise ValueError("no such answer")
+
+    accelerator = Accelerator(cpu=True)
+    suite = harmful(forget=FORGET[:4], retain=RETAIN[:4], judge=RuleJudge("refusing", judge), max_new_tokens=2)
+    try:
+        evaluate(tiny_model(), tiny_tokenizer(), suite, accelerator=accelerator)
+    except ValueError as error:
+        return {"num_processes": accelerator.num_processes, "error": str(error)}
+    return {"num_processes": accelerator.num_processes, "error": None}
+
+
 def run_callback(folder: Path, world_size: int) -> dict[str, Any]:
     """A suite at the evaluations of a run: what each rank has logged."""
     callback = UnlearningEvalCallback(custom(**SETS, max_new_tokens=4))
@@ -130,6 +145,8 @@ def main(folder: Path, names: list[str]) -> None:
     for name in names:
         if name == "callback":
             result = run_callback(folder, world_size)
+        elif name == "refused":
+            result = run_refused()
         elif name == "resumed":
             result = run("sampled", folder / "partial")
         else:

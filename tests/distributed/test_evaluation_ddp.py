@@ -21,7 +21,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation_ddp")
     with pytest.raises(Killed):
         run("sampled", folder / "partial", batches=4)
-    launch(Path(evaluation_script.__file__), folder, *RUNS, "resumed", "callback")
+    launch(Path(evaluation_script.__file__), folder, *RUNS, "refused", "resumed", "callback")
     return folder
 
 
@@ -100,3 +100,7 @@ def test_a_suite_in_a_run_gives_every_rank_the_same_figures(folder, tmp_path):
     assert first["best"] == second["best"] == pytest.approx(alone["best"], rel=1e-4)
     for one, other in zip(first["logged"], alone["logged"], strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
+def test_an_error_of_the_main_process_reaches_the_others(folder):
+    assert [each["error"] for each in results(folder, "refused")] == ["no such answer"] * 2
