@@ -1,4 +1,4 @@
-"""A small OPT that has learnt two sets of rows from nothing, and its oracle, for examples/harmful.py on real text.
+"""A small OPT that has learnt two sets of rows from nothing, and its oracle, for the task harmful on real text.
 
     python benchmarks/learn_rows.py --output learnt --retain TruthfulQA.csv --retain_reader truthfulqa \
         --forget forget.jsonl --forget_columns '{"question": "prompt", "answer": "completion"}'

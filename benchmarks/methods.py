@@ -2,7 +2,7 @@
 
     python benchmarks/methods.py --output benchmarks/results/methods_lab.json
 
-Each YAML file of `--recipes` is run as `examples/harmful.py --config FILE` would run it, once for every value of
+Each YAML file of `--recipes` is run as `hf-unlearn train --config FILE` would run it, once for every value of
 `--bounds` and `--seeds`, and measured beside the model before unlearning and the oracle (retrained without the forget
 rows). The figures are those of the suite `hf_unlearn.evaluation.harmful`, and
 
@@ -12,19 +12,16 @@ rows). The figures are those of the suite `hf_unlearn.evaluation.harmful`, and
 - CPU seconds of `train()`, references and bounds measured before the first step included.
 
 A run that the output file holds already, with the same recipe and settings, is not repeated. The chart is drawn beside
-the JSON file and needs matplotlib (the extra `report`).
+the JSON file.
 """
 
 import argparse
-import importlib
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -37,15 +34,17 @@ from peft import PeftModel
 from relearning import relearn
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, PrinterCallback, ProgressCallback
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import get_peft_config
 
-from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
+from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.errors import input_error
 from hf_unlearn.evaluation import Suite, evaluate
 from hf_unlearn.lab import load_lab
 from hf_unlearn.measurement import RowScorer
+from hf_unlearn.tasks import make_task, parse_task
+from hf_unlearn.tasks.recipes import PACKAGED
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+TASK = "harmful"
 RELEARN_ROWS, RELEARN_BATCH = 40, 8  # of the lab's 120 forget rows
 
 # figure -> (heading, how it is written)
@@ -75,43 +74,36 @@ class Run:
     def key(self) -> dict[str, Any]:
         """What makes it this run: the recipe's arguments with what the benchmark puts in their place."""
         arguments = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        arguments.pop("task", None)  # the same for all
         arguments |= {"forget_nll_bound": self.bound, "seed": self.seed}
         if self.epochs is not None:
             arguments["num_train_epochs"] = self.epochs
         return {"recipe": self.path.stem, "bound": self.bound, "seed": self.seed, "arguments": arguments}
 
 
-def load_example() -> ModuleType:
-    """examples/harmful.py as a module: the lab as a task, and how a recipe is read."""
-    sys.path.insert(0, str(EXAMPLES))
-    return importlib.import_module("harmful")
-
-
 class Bench:
-    """What all runs share: the example, the lab's models, and how relearning is done."""
+    """What all runs share: the lab's models, and how relearning is done."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.example = load_example()
         lab = load_lab()
         self.before, self.oracle = str(lab.model_path), str(lab.oracle_path)
         self.tokenizer = AutoTokenizer.from_pretrained(self.before)
         self.relearning = {"steps": options.relearn_steps, "batch": RELEARN_BATCH, "rate": options.relearn_rate}
 
     def trainer(self, run: Run, folder: str) -> tuple[UnlearningTrainer, Suite]:
-        """The trainer of a run as examples/harmful.py makes it, writing into a folder, and what it is measured on."""
+        """The trainer of a run as its task makes it, writing into a folder, and what it is measured on."""
         places = ["--output_dir", folder, "--reference_cache_dir", folder]
         more = [] if run.epochs is None else ["--num_train_epochs", str(run.epochs)]
-        parser = TrlParser((self.example.ScriptArguments, UnlearningConfig, ModelConfig))
-        script, args, model_config = parser.parse_args_and_config(
-            ["--config", str(run.path), "--forget_nll_bound", run.bound, "--seed", str(run.seed), *places, *more]
+        parsed = parse_task(
+            TASK, ["--config", str(run.path), "--forget_nll_bound", run.bound, "--seed", str(run.seed), *places, *more]
         )
-        task = self.example.lab_task(script, args)
+        task = make_task(TASK, parsed)
         trainer = UnlearningTrainer(
             model=task.model,
-            args=args,
+            args=parsed.args,
             train_dataset=task.sets,
             processing_class=self.tokenizer,
-            peft_config=get_peft_config(model_config),
+            peft_config=get_peft_config(parsed.model),
         )
         for callback in (PrinterCallback, ProgressCallback):  # their lines would cut through the table
             trainer.remove_callback(callback)
@@ -180,7 +172,7 @@ def recipe_files(given: Sequence[Path]) -> list[Path]:
             expected="--recipes to name YAML files of different names, or folders that hold some",
             got=f"no file {missing[0]}" if missing else f"{len(files)} files, {len(set(names))} names",
             why="every file is one line of the table, under its name",
-            fix="pass --recipes examples/configs/methods, or files of it",
+            fix="leave --recipes out for the packaged ones, or name files of them",
         )
     return files
 
@@ -256,9 +248,13 @@ def parse_arguments() -> argparse.Namespace:
         description="Run every method's recipe on the lab, with the row bound off and calibrated.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    methods = EXAMPLES / "configs" / "methods"
     parser.add_argument(
-        "--recipes", type=Path, nargs="+", default=[methods], help="YAML files, or folders of them", metavar="PATH"
+        "--recipes",
+        type=Path,
+        nargs="+",
+        default=[PACKAGED / "methods"],
+        help="YAML files, or folders of them",
+        metavar="PATH",
     )
     parser.add_argument("--bounds", default="none,holdout", help="values of forget_nll_bound, separated by commas")
     parser.add_argument("--seeds", default="0", help="seeds, separated by commas")
@@ -273,13 +269,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, then draw."""
     options = parse_arguments()
-    if importlib.util.find_spec("matplotlib") is None:
-        raise input_error(
-            expected="matplotlib, which draws the chart",
-            got="an environment without it",
-            why="the benchmark would end without its chart",
-            fix="pip install hf-unlearn[report]",
-        )
     if options.plot_only and not options.output.is_file():
         raise input_error(
             expected="--output to name a file of an earlier benchmark, with --plot_only",

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 # panel -> (figure, heading)
 PANELS = (
     ("forget_nll", "forget NLL (nats per token)"),
@@ -15,7 +17,6 @@ LABELS = {"none": "bound off", "holdout": "bound calibrated"}
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """A line for each recipe, a panel for each figure, a mark for each seed; before and oracle are vertical lines."""
-    from matplotlib.figure import Figure  # an extra, needed for the chart alone
 
     def distance(recipe: str) -> float:
         levels = [run["forget_nll"] for run in results["runs"] if run["recipe"] == recipe and run["bound"] != "none"]

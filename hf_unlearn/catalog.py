@@ -36,6 +36,25 @@ def render_methods() -> str:
     return "\n\n".join(blocks)
 
 
+def list_methods() -> list[dict[str, Any]]:
+    """The same as data: kind, name, class, formula, arguments, needs, what it works with, paper."""
+    tables: dict[str, dict[str, Any]] = {
+        "forget_loss": FORGET_LOSSES,
+        "retain_loss": RETAIN_LOSSES,
+        "step_wrapper": STEP_WRAPPERS,
+        "weighting": WEIGHTINGS,
+    }
+    return [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
+
+
+def _as_data(kind: str, part: Any) -> dict[str, Any]:
+    found = {"kind": kind, "name": part.name, "class": type(part).__name__, "formula": part.formula}
+    found |= {"arguments": dataclasses.asdict(part), "paper": part.paper}
+    if isinstance(part, Loss):
+        found |= {"mean_over": part.unit, "needs": _needs(part.needs)}
+    return found if kind == "weighting" else found | {"works_with": support(part.refused)}
+
+
 def _sophia_arguments() -> str:
     defaults = {name: each.default for name, each in inspect.signature(Sophia.__init__).parameters.items()}
     beta1, beta2 = defaults["betas"]

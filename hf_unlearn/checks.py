@@ -1,10 +1,12 @@
 """Arguments of the trainer that cannot be honoured together, refused before anything is loaded or tokenised."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType, str_to_bool
 from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
@@ -116,6 +118,7 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, acc
     """
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     stage = None if plugin is None else plugin.zero_stage
+    _require_engaged(accelerator)
     checkpointing = args.activation_checkpointing_kwargs or {}
     setups = {
         Setup.LORA: isinstance(model, PeftModel),
@@ -143,6 +146,21 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, acc
             why="the run would end with the average and with the best checkpoint, which are two models",
             fix="drop one of them",
         )
+
+
+def _require_engaged(accelerator: Accelerator) -> None:
+    """Raise where a launcher asked for sharding and accelerate fell back to plain data parallelism without a word."""
+    for name, variable, kind in (
+        ("FSDP", "ACCELERATE_USE_FSDP", DistributedType.FSDP),
+        ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED", DistributedType.DEEPSPEED),
+    ):
+        if str_to_bool(os.environ.get(variable, "false")) and accelerator.distributed_type != kind:
+            raise input_error(
+                expected=f"{name}, which the launcher's config asks for",
+                got=f"{accelerator.distributed_type.value}",
+                why="every process would hold the whole model, and the memory that was to be saved is not",
+                fix="FSDP needs GPUs (leave use_cpu out); on a CPU use --accelerate_config ddp or zero2",
+            )
 
 
 def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:

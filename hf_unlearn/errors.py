@@ -16,11 +16,15 @@ def input_error(*, expected: str, got: str, why: str, fix: str) -> ValueError:
     return ValueError(f"Expected {expected}.\nGot: {got}.\nWhy it matters: {why}.\nWhat to do: {fix}.")
 
 
+_LISTED = 50  # names that a reader may still look through
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """The known names closest to an unknown one, as a phrase for an error's `fix`."""
     options = sorted(options)
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.4)
     known = ", ".join(options) or "none"
     if close:
-        return f"did you mean {' or '.join(repr(c) for c in close)}? Known names: {known}"
+        likely = f"did you mean {' or '.join(repr(c) for c in close)}?"
+        return likely if len(options) > _LISTED else f"{likely} Known names: {known}"
     return f"use one of: {known}"

@@ -1,43 +1,299 @@
-"""Model cards fit for the Hub: metadata that it refuses is taken out. No card is written here."""
+"""The push: which files of a run go to the Hub, and one commit that brings them there. It measures nothing."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-from transformers import Trainer
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import get_session, validate_repo_id
+
+from .errors import input_error
+from .model_card import render_card
+from .record import RECORD_FILE, ModelRecord, RunRecord, load_record
+
+CARD_FILE = "README.md"
+ADAPTER_CONFIG = "adapter_config.json"
+# What a model, its tokenizer and its record are made of; all else stays where it is.
+_WEIGHTS = ("adapter_model*.safetensors", "model*.safetensors", "*.safetensors.index.json")
+_MODEL = ("config.json", "generation_config.json", ADAPTER_CONFIG)
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",  # sentencepiece
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)
+_RECORD = (RECORD_FILE, CARD_FILE, "plots/*.png", "plots/*.svg")
+PUSHED = (*_WEIGHTS, *_MODEL, *_TOKENIZER, *_RECORD)
+# Weights that run code when they are loaded.
+_PICKLES = ("pytorch_model*.bin", "adapter_model*.bin")
+# Of an earlier push to the same repository: a model must not load half of one and half of the other.
+_REPLACED = (*_WEIGHTS, *_PICKLES, *_MODEL, "training_args.bin")
 
 
-def drop_local_base(trainer: Trainer, folder: str) -> None:
-    """Take a base model that is no repository of the Hub (a local folder, or no name at all) out of a card.
+class PushError(RuntimeError):
+    """The Hub or the way to it failed. Nothing local was changed, and the same push goes on where it was."""
 
-    PEFT writes the path of a local base into `base_model` and into a tag. The Hub rejects such a card, and the path
-    says where on whose machine the model lay.
+
+@dataclass(frozen=True)
+class PushPlan:
+    """What a push would bring to the Hub.
+
+    Attributes:
+        repo_id: owner/name, or a name under the token's owner.
+        files: by path in the repository, a file or its bytes.
+        kept: paths of the folder that stay where they are.
+        record: of the run.
     """
-    card_path = Path(folder) / "README.md"
-    if not trainer.is_world_process_zero() or not card_path.is_file():
-        return
-    card = ModelCard.load(card_path, ignore_metadata_errors=True)
-    names = card.data.base_model if isinstance(card.data.base_model, list) else [card.data.base_model]
-    local = [name for name in names if name is not None and not _is_repository(name)]
-    if not local:
-        return
-    card.data.base_model = None
-    card.data.tags = [tag for tag in card.data.tags or [] if not _names(tag, local)]
-    text = card.content
-    for name in filter(None, local):
-        text = text.replace(name, "a local model")
-    ModelCard(text).save(card_path)
+
+    repo_id: str
+    files: dict[str, Path | bytes]
+    kept: list[str]
+    record: RunRecord
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file."""
+        return {
+            name: len(each) if isinstance(each, bytes) else each.stat().st_size for name, each in self.files.items()
+        }
 
 
-def _is_repository(name: Any) -> bool:
+@dataclass
+class Push:
+    """One push of a plan.
+
+    Args:
+        plan: what goes.
+        private: whether a new repository is private; None lets the sets decide: private unless all of them are public.
+        revision: branch; None for main.
+        message: of the commit.
+        api: the Hub, with its token.
+        timeout: seconds without an answer after which the push is given up.
+    """
+
+    plan: PushPlan
+    private: bool | None = None
+    revision: str | None = None
+    message: str = "Unlearned model"
+    api: HfApi = field(default_factory=HfApi)
+    timeout: float = 300.0
+
+    def __call__(self) -> CommitInfo:
+        """Create the repository where there is none, and commit all files at once.
+
+        Files that the repository has already are not sent again; until the commit nothing of it is changed.
+
+        Raises:
+            PushError: the Hub refused or could not be reached.
+            ValueError: the repository is public and the sets are not.
+        """
+        with hub_errors(f"push to {self.plan.repo_id}", self.timeout):
+            private = needs_private(self.plan.record, self.api) if self.private is None else self.private
+            repo_id = self.api.create_repo(self.plan.repo_id, private=private, exist_ok=True).repo_id
+            if private:
+                require_private(repo_id, self.api, asked=self.private is True)
+            if self.revision is not None:
+                self.api.create_branch(repo_id, branch=self.revision, exist_ok=True)
+            stale = [
+                name
+                for name in self.api.list_repo_files(repo_id, revision=self.revision)
+                if name not in self.plan.files and _matches(name, _REPLACED)
+            ]
+            operations = [
+                CommitOperationAdd(name, each if isinstance(each, bytes) else str(each))
+                for name, each in self.plan.files.items()
+            ]
+            return self.api.create_commit(
+                repo_id,
+                [*operations, *map(CommitOperationDelete, stale)],
+                commit_message=self.message,
+                revision=self.revision,
+            )
+
+
+def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None) -> PushPlan:
+    """What a push of a run's folder brings to the Hub: model or adapter, tokenizer, record, card and plots.
+
+    The card is rendered anew with the repository's name in it, unless its text was changed by hand. An adapter's
+    config names its base model; where that is a path of this machine it is taken out.
+
+    Args:
+        folder: output_dir of a run, or of `merge_adapter`.
+        repo_id: owner/name.
+        base_model: the repository of the base model, for an adapter that was trained on a local copy of it.
+
+    Raises:
+        ValueError: no run, no weights, pickled weights, or names that are no repositories.
+    """
+    folder = Path(folder)
+    require_repo_id(repo_id)
+    record = load_record(folder)
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    pushed = [name for name in found if _matches(name, PUSHED)]
+    _require_weights(folder, pushed, found)
+    files: dict[str, Path | bytes] = {name: folder / name for name in pushed}
+    if base_model is not None:
+        require_repo_id(base_model, "base_model")
+        record.model.id, record.model.origin = base_model, "hub"
+    if ADAPTER_CONFIG in files:
+        files[ADAPTER_CONFIG] = _adapter_config(folder / ADAPTER_CONFIG, record.model)
+    plots = plots_of(folder)
+    card = folder / CARD_FILE
+    own = render_card(load_record(folder), plots=plots)
+    if base_model is not None or not card.is_file() or card.read_text(encoding="utf-8") == own:
+        files[CARD_FILE] = render_card(record, repo_id=repo_id, plots=plots).encode()
+    if base_model is not None:
+        files[RECORD_FILE] = (json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n").encode()
+    kept = [name for name in found if name not in files]
+    return PushPlan(repo_id, dict(sorted(files.items())), kept, record)
+
+
+def plots_of(folder: str | Path) -> dict[str, str]:
+    """The plots that lie in a run's folder, by title, as the card shows them."""
+    found = sorted(Path(folder, "plots").glob("*.png"))
+    return {path.stem.replace("_", " ").capitalize(): f"plots/{path.name}" for path in found}
+
+
+def needs_private(record: RunRecord, api: HfApi) -> bool:
+    """Whether what was unlearned is private: a set of the user's own, or one that not everybody may read."""
+    if not record.public:
+        return True
+    for each in record.sets.values():
+        if each.origin != "hub":
+            continue
+        if each.id is None:
+            return True
+        try:
+            info = api.dataset_info(each.id)
+        except RepositoryNotFoundError:
+            return True
+        if info.private or info.gated:
+            return True
+    return False
+
+
+def require_private(repo_id: str, api: HfApi, *, asked: bool) -> None:
+    """Raise for a repository that is public already: a push to it would show what was unlearned.
+
+    Args:
+        repo_id: of a repository that exists.
+        api: the Hub.
+        asked: whether the user wants it private; else it is the sets that do.
+    """
+    if api.model_info(repo_id).private:
+        return
+    raise input_error(
+        expected=f"{repo_id} to be a private repository",
+        got="one that is public already",
+        why="it was asked for" if asked else "a set that was unlearned is not known to be public",
+        fix="push to another repository, make this one private in its settings, or pass --public (private=False)",
+    )
+
+
+def require_repo_id(repo_id: str, argument: str = "the repository") -> None:
+    """Raise for what cannot be a repository's name."""
     try:
-        validate_repo_id(name)
+        validate_repo_id(repo_id)
     except HFValidationError:
-        return False
-    return not Path(name).exists()
+        raise input_error(
+            expected=f"{argument} as owner/name",
+            got=repr(repo_id),
+            why="the Hub has no repository of such a name",
+            fix="pass for example my-name/opt-1.3b-unlearned: letters, digits, '-', '_' and '.'",
+        ) from None
 
 
-def _names(tag: str, local: list[str]) -> bool:
-    return tag.startswith("base_model:") and tag.rpartition(":")[2] in local
+@contextmanager
+def hub_errors(what: str, timeout: float = 300.0) -> Iterator[None]:
+    """Whatever goes wrong between here and the Hub, silence included, as a PushError that says what to do."""
+
+    def limit(request: Any) -> None:
+        # The client's own limit is none, also where it has an argument for it.
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+
+    hooks = get_session().event_hooks["request"]
+    hooks.append(limit)
+    try:
+        yield
+    except (HTTPError, ConnectionError, TimeoutError, JSONDecodeError) as error:
+        raise _push_error(what, error) from error  # JSONDecodeError: a gateway's error page
+    except RuntimeError as error:  # an upload of a large file: the client wraps what went wrong, Xet has no other word
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, HTTPError):
+            cause = cause.__cause__
+        raise _push_error(what, cause) from error
+    except OSError as error:  # a local file that cannot be read is no fault of the Hub's
+        if type(error).__module__ != "hf_xet":
+            raise
+        raise _push_error(what, error) from error
+    finally:
+        hooks.remove(limit)
+
+
+def _push_error(what: str, error: BaseException) -> PushError:
+    """The four parts of an error that is not the user's, but that the user has to know of."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    got, fix = f"the Hub answered with status {status}", "wait a little"
+    if status in (401, 403):
+        fix = "log in with `hf auth login`, or set HF_TOKEN to a token that may write to the repository"
+    elif status == 404:
+        fix = "check the name of the repository, and that the token may write to it"
+    elif status == 429:
+        fix = "wait a few minutes: the Hub counts requests"
+    elif status is None:
+        got, fix = f"the connection failed ({type(error).__name__})", "check the network"
+    why = "the repository has all of the new files or none of them; the local folder is unchanged"
+    again = "then run the same command again: files that have arrived are not sent twice"
+    text = input_error(expected=f"the {what} to go through", got=got, why=why, fix=f"{fix}; {again}")
+    return PushError(str(text))
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    # Patterns are of the whole path: fnmatch's star would take a checkpoint's folder for a file name.
+    return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
+
+
+def _require_weights(folder: Path, pushed: list[str], found: list[str]) -> None:
+    weights = [name for name in pushed if _matches(name, _WEIGHTS) and name.endswith(".safetensors")]
+    kinds = {name.startswith("adapter_") for name in weights}
+    if len(kinds) == 1:
+        return
+    if kinds:
+        raise input_error(
+            expected="either an adapter or whole weights",
+            got=f"both in {folder.name}: {', '.join(sorted(weights)[:3])}",
+            why="the folder holds the models of two runs, and who loads it would get the wrong one",
+            fix="remove the one that is not of the last run, or train into an empty output_dir",
+        )
+    pickles = [name for name in found if _matches(name, _PICKLES)]
+    raise input_error(
+        expected="weights as safetensors",
+        got=f"{pickles[0]}, a pickle" if pickles else f"{folder.name}, without weights",
+        why="loading a pickle runs whatever code is in it" if pickles else "there is nothing to push",
+        fix="save the model with model.save_pretrained(folder), which writes safetensors",
+    )
+
+
+def _adapter_config(file: Path, model: ModelRecord) -> bytes:
+    """An adapter's config with a base model that others can load, or none: a path is nobody's business.
+
+    The record knows which it is: here and now, a path relative to where the run was started looks like a repository.
+    """
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    name = model.id if model.origin == "hub" else None
+    if name is None or name != config.get("base_model_name_or_path"):
+        config["revision"] = None
+    config["base_model_name_or_path"] = name
+    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()

@@ -24,6 +24,11 @@ def load_model(name_or_path: str, args: UnlearningConfig) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(name_or_path, **{"dtype": "float32", **args.init_kwargs})
 
 
+def placed(model: Any, device: torch.device) -> Any:
+    """A loaded model on a device; a quantised one stays where it was loaded, as it cannot be moved."""
+    return model if getattr(model, "is_quantized", False) else model.to(device)
+
+
 def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | None, *, whole: bool = True) -> Any:
     """The model as the Trainer takes it: checked, with adapters if asked for, without dropout.
 

@@ -27,12 +27,12 @@ from .config import UnlearningConfig
 from .data.collator import DataCollatorForUnlearning
 from .data.pairing import is_stream
 from .data.prepare import RowOptions, TrainSets
-from .hub import drop_local_base
 from .measurement import RowScorer
 from .modeling import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .optimizers.named import named_optimizer
 from .policy import Policy, likelihoods_for
+from .publishing import Publishing, require_pushable, start_record
 from .reference import build_reference
 from .reference_cache import precompute
 from .row_evaluation import RowEvaluation
@@ -43,7 +43,7 @@ from .step_runner import StepRunner
 from .train_data import longest_of, pair_for, tokenize_for
 
 
-class UnlearningTrainer(RowEvaluation):
+class UnlearningTrainer(RowEvaluation, Publishing):
     """`transformers.Trainer` that forgets one set of rows and keeps another.
 
     A step takes one flat batch (forget rows, retain rows, and what else the losses want) through one forward, plus at
@@ -93,6 +93,7 @@ class UnlearningTrainer(RowEvaluation):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = require_config(args, compute_loss_func)
+        require_pushable(args)
         require_other_model(ref_model, model)
         self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
         self.objective = build_objective(args, forget_loss, retain_loss)
@@ -109,6 +110,7 @@ class UnlearningTrainer(RowEvaluation):
         if model_init is None:
             model = self._prepare_model(load_model(model, args) if isinstance(model, str) else model, args)
         self.baseline: Baseline | None = None
+        self.record = start_record(train_dataset)
         super().__init__(
             model=model,
             args=args,
@@ -170,6 +172,7 @@ class UnlearningTrainer(RowEvaluation):
             self.add_callback(NonFiniteGuard(finite, stop))
         self._step_log = StepLog(self.objective.component_names, self.args.device)
         self.add_callback(LogWindow(self._step_log.start))
+        self._observe()
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh model from `model_init`, prepared as the first one; its reference is bound again."""
@@ -287,13 +290,3 @@ class UnlearningTrainer(RowEvaluation):
 
     def _stop(self, reason: str) -> None:
         self._stop_rules.stop(reason, self.state, self.control)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Trainer's, without the path of a local base model in the card that PEFT writes."""
-        super().save_model(output_dir, _internal_call)
-        drop_local_base(self, output_dir or self.args.output_dir)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Trainer's, without a base model that the Hub would refuse."""
-        super().create_model_card(*args, **kwargs)
-        drop_local_base(self, self.args.output_dir)

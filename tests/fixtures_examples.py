@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
 SECONDS = 120  # for a run, most of it imports
 CANARY = "xyzzyquux"  # in every forget row of files that a test makes
+MODELS = ("before", "after", "oracle")  # in the order of tables
 PARTS = ("Expected ", "Got: ", "Why it matters: ", "What to do: ")
 
 
@@ -120,10 +122,37 @@ def results(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
+def figures(found: dict) -> dict[str, dict[str, float]]:
+    """The metrics of a results.json as plain numbers, by model, in the order of the printed table."""
+    evaluations = found["evaluations"]
+    assert evaluations.keys() <= set(MODELS)
+    columns = {name: evaluations[name]["metrics"] for name in MODELS if name in evaluations}
+    return {name: {metric: each["value"] for metric, each in column.items()} for name, column in columns.items()}
+
+
+def rows_evaluated(found: dict) -> dict[str, int]:
+    """How many rows of each set the models of a results.json were measured on, the same for all of them."""
+    first, *others = [
+        {name: rows["count"] for name, rows in each["rows"].items()} for each in found["evaluations"].values()
+    ]
+    assert all(each == first for each in others)
+    return first
+
+
+def rows_of(found: dict) -> dict[str, int]:
+    """How many rows each training set of a results.json has."""
+    return {name: rows["rows"] for name, rows in found["sets"].items()}
+
+
 def written(folder: Path) -> str:
-    """Every byte of every file of a run, weights included, the tokenizer's vocabulary aside."""
+    """Every byte of every file of a run, weights included, the tokenizer's vocabulary aside.
+
+    The plots are among them as SVG, whose text would stand there as it is.
+    """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "tokenizer.json"]
-    assert {"results.json", "trainer_state.json"} <= {path.name for path in files}
+    assert {"results.json", "trainer_state.json", "README.md"} <= {path.name for path in files}
+    plots = {path.suffix for path in files if path.parent == folder / "plots"}
+    assert plots == {".png", ".svg"}
     return b"\n".join(path.read_bytes() for path in files).decode(errors="replace")
 
 
@@ -136,9 +165,9 @@ def row_of_table(printed: str, label: str) -> list[str]:
 def assert_table_shows(printed: str, found: dict, label: str, metric: str) -> None:
     """The table has a metric of every column as results.json has it, to the digits that it shows."""
     cells = row_of_table(printed, label)
-    figures = [column.get(metric) for column in found["figures"].values()]
-    assert len(cells) == len(figures) and any(figure is not None for figure in figures)
-    for cell, figure in zip(cells, figures, strict=True):
+    values = [column.get(metric) for column in figures(found).values()]
+    assert len(cells) == len(values) and any(figure is not None for figure in values)
+    for cell, figure in zip(cells, values, strict=True):
         assert (cell == "-") is (figure is None)
         assert figure is None or float(cell) == pytest.approx(figure, rel=0.01, abs=1e-3)
 
@@ -158,28 +187,29 @@ def assert_absent(texts: Iterable[str], out: str) -> None:
 
 def load_script(name: str) -> ModuleType:
     """An example as a module."""
-    if str(EXAMPLES) not in sys.path:  # where what the examples share lies
-        sys.path.append(str(EXAMPLES))
-    module_name = f"example_{name}"
-    spec = importlib.util.spec_from_file_location(module_name, EXAMPLES / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their annotations up there
     spec.loader.exec_module(module)
     return module
 
 
-def refused(script: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> str:
-    """The text of the error that a run ends with before there is a trainer, and before anything is written."""
+def start(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Start an example, as `python examples/NAME.py ARGUMENTS` does, in this process."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
+def refused(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> str:
+    """The text of the error that an example ends with before there is a trainer, and before anything is written."""
 
     def trainer(**arguments: object) -> NoReturn:
         pytest.fail("it went on")
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", [script.__name__, "--use_cpu", *arguments])
-    monkeypatch.setattr(sys.modules["running"], "UnlearningTrainer", trainer)
-    monkeypatch.setattr(script, "SFTTrainer", trainer, raising=False)  # of copyright.py alone: the fit
+    monkeypatch.setattr("hf_unlearn.tasks.run.UnlearningTrainer", trainer)
+    monkeypatch.setattr("hf_unlearn.tasks.fitting.SFTTrainer", trainer)  # of the fit
     with pytest.raises(ValueError) as error:
-        script.main()
+        start(name, monkeypatch, "--use_cpu", *arguments)
     assert list(folder.glob("unlearned")) == []
     return str(error.value)
 
@@ -190,17 +220,20 @@ def assert_four_parts(text: str, *words: str) -> None:
         assert part in text
 
 
-def assert_whole(folder: Path, suite: str, figures: set[str], compared: set[str], of_a_mean: str, rows: int) -> dict:
+def assert_whole(folder: Path, suite: str, expected: set[str], compared: set[str], of_a_mean: str, rows: int) -> dict:
     """What results.json has, once it is known to have every figure of the three models, as their evaluations do."""
     found = results(folder)
-    columns = found["figures"]
-    assert list(columns) == ["before", "after", "oracle"]
-    assert all(set(column) >= figures for column in columns.values())
+    columns = figures(found)
+    assert list(columns) == list(MODELS)
+    assert all(set(column) >= expected for column in columns.values())
     assert all(set(columns[name]) >= compared for name in ("before", "after"))
     assert not compared & set(columns["oracle"])
     for name, column in columns.items():
-        stored = load_result(folder / found["evaluations"][name])
+        stored = load_result(folder / f"evaluation_{name}.json")
         assert stored.suite == suite and stored.values() == column
         assert stored[of_a_mean].n == rows and stored[of_a_mean].low is not None
+        # The record has all of it but the scores of single rows.
+        whole = json.loads((folder / f"evaluation_{name}.json").read_text(encoding="utf-8"))
+        assert found["evaluations"][name] == whole | {"row_scores": {}} and stored.row_scores
     assert set(found["cost"]) == {"seconds", "peak_memory_mb"}
     return found

@@ -230,7 +230,8 @@ def test_at_the_reference_kl_is_zero_and_pulls_nowhere(tmp_path, peft_config):
 @pytest.mark.parametrize("beta", [0.1, 0.5])
 def test_at_the_reference_npo_is_two_ln_two_over_beta(tmp_path, beta):
     logs, _ = trajectory(tmp_path, forget_loss={"name": "npo", "beta": beta})
-    assert logs[0]["forget/npo"] == pytest.approx(2 / beta * 0.6931471805599453, rel=1e-6)
+    # A row's NLL is a sum of tens of nats, whose last fp32 bit is 4e-6: policy and reference may differ by it.
+    assert logs[0]["forget/npo"] == pytest.approx(2 / beta * 0.6931471805599453, rel=1e-6, abs=8e-6)
     assert logs[1]["forget/npo"] != pytest.approx(logs[0]["forget/npo"], rel=1e-3)
 
 

@@ -30,6 +30,7 @@ STAGES = (
     "fingerprints",  # what a model and its rows are, as a key
     "metrics",  # arrays and answers in, figures with intervals out
     "evaluation",  # suites of metrics over one pass of a model
+    "record",  # what a run was and what came of it, as JSON
     "losses",  # tensors in, values of answer tokens or rows out
     "steps",  # what wraps a gradient step
     "weighting",  # how the weights of both sides are set
@@ -46,12 +47,20 @@ STAGES = (
     "callbacks",  # stop rules
     "checks",  # what the trainer refuses
     "train_data",  # the sets that the losses ask for
-    "hub",  # what is written for the Hub
+    "description",  # what a run is made of, as its record says it
+    "observer",  # the callback that watches a run for its record
+    "model_card",  # the record as a model card
+    "report",  # the records of runs as a page for people
+    "hub",  # what goes to the Hub, and how
+    "merging",  # adapters merged into their base model, to be pushed
+    "publishing",  # Trainer's saves and pushes, with record and card
     "step_runner",  # the step wrappers inside Trainer's loop
     "step_log",  # what a step writes to the log
     "row_evaluation",  # Trainer's evaluation, over rows
     "trainer",  # UnlearningTrainer, where the stages above meet
     "lab",  # small models made offline
+    "tasks",  # whole runs, as the command line and the examples start them
+    "launching",  # several processes through accelerate
     "cli",  # the command line
     "__init__",  # the public names
 )

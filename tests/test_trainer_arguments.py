@@ -17,6 +17,8 @@ from fixtures_models import tiny_model, tiny_tokenizer
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
 
+pytest_plugins = ["fixtures_hub"]
+
 LORA = dict(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=True)
 
 
@@ -506,23 +508,31 @@ def test_save_only_model(tmp_path):
 def test_a_model_card_without_a_row(tmp_path):
     trainer = build(tmp_path, eval_dataset=sets(), eval_strategy="epoch", hub_model_id="org/name")
     trainer.train()
-    trainer.create_model_card(dataset="forget and retain", language="en")
-    card = (tmp_path / "README.md").read_text()
-    assert "name" in card
-    assert CANARY not in card and rows("forget", 1)[0]["prompt"] not in card
+    trainer.create_model_card(dataset="org/rows", language="en")
+    card, record = (tmp_path / "README.md").read_text(), (tmp_path / "results.json").read_text()
+    assert "org/rows" in card and '"org/rows"' in record
+    for text in (card, record):
+        assert CANARY not in text and rows("forget", 1)[0]["prompt"] not in text
 
 
-def test_a_push_uploads_the_folder_and_no_row(tmp_path, monkeypatch):
-    uploads: list[dict] = []
-    hub = SimpleNamespace(
-        create_repo=lambda *args, **kwargs: SimpleNamespace(repo_id="org/name"),
-        upload_folder=lambda **kwargs: uploads.append(kwargs),
-    )
-    monkeypatch.setattr("transformers.trainer.hf_api", lambda: hub)
-    trainer = build(tmp_path, hub_model_id="org/name", push_to_hub=True)
+def test_a_card_names_no_dataset_that_the_hub_cannot_have(tmp_path):
+    trainer = build(tmp_path)
+    with pytest.raises(ValueError, match=r"ids of the Hub \(owner/name\).*\nGot: 'forget and retain'"):
+        trainer.create_model_card(dataset="forget and retain")
+
+
+def test_a_push_uploads_the_folder_and_no_row(tmp_path, hub):
+    trainer = build(tmp_path, hub_model_id="tester/name", push_to_hub=True)
     trainer.train()
     trainer.push_to_hub(blocking=True)
-    assert uploads[-1]["repo_id"] == "org/name" and uploads[-1]["folder_path"] == str(tmp_path)
+    pushed = hub.files("tester/name")
+    assert {"model.safetensors", "config.json", "tokenizer.json", "results.json", "README.md"} <= pushed.keys()
+    for name, data in pushed.items():
+        assert name == ".gitattributes" or data == (tmp_path / name).read_bytes() or name == "README.md"
+    assert hub.private("tester/name")  # whose the rows are, nobody has said
+    assert "tester/name" in pushed["README.md"].decode()
+    arrived = hub.stored_bytes()
+    assert pushed["results.json"] in arrived and CANARY.encode() not in arrived
     written = [path.read_bytes() for path in tmp_path.glob("*") if path.is_file()]
     assert written and not any(CANARY.encode() in text for text in written)
 

@@ -10,6 +10,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..errors import input_error, nearest
 from .checks import check_limit, require_columns
+from .provenance import from_hub
 
 # File ending -> name of the datasets builder that reads it.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -244,7 +245,7 @@ def _check_hub_id(source: str | Path, path: Path) -> None:
 
 def _load_hub(hub_id: str, name: str | None, **options: Any) -> datasets.Dataset:
     try:
-        return datasets.load_dataset(hub_id, name, **options)
+        return from_hub(datasets.load_dataset(hub_id, name, **options), hub_id, options.get("revision"))
     except DatasetNotFoundError as error:
         raise input_error(
             expected="a file, a folder written by save_to_disk, or the id of a Hub dataset",

@@ -82,12 +82,13 @@ def load_result(path: str | os.PathLike[str]) -> EvaluationResult:
     if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT:
         raise _no_result(path, "a JSON file of another kind")
     try:
-        return _restored(stored)
+        return restored(stored)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _no_result(path, "a JSON file with other content") from None
 
 
-def _restored(stored: Mapping[str, Any]) -> EvaluationResult:
+def restored(stored: Mapping[str, Any]) -> EvaluationResult:
+    """What `EvaluationResult.to_dict` wrote."""
     fields = {name: value for name, value in stored.items() if name != "format"}
     fields["metrics"] = {name: MetricResult.from_dict(each) for name, each in fields["metrics"].items()}
     fields["row_scores"] = {name: [float(each) for each in row] for name, row in fields["row_scores"].items()}

@@ -1,6 +1,7 @@
-"""Results side by side as plain text. Which model is which, the caller knows."""
+"""Results side by side, as rows of words and as plain text. Which model is which, the caller knows."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..errors import input_error
 from ..metrics import MetricResult
@@ -51,6 +52,29 @@ _FORMS = {
 _PERCENT = ("_privleak", "_relative_difference")
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """A figure of several models, as people read it.
+
+    Attributes:
+        metric: its name.
+        label: what a table calls it.
+        values: one a model, None where a model has none.
+        intervals: "96.9, 100.0", the 95% interval of each value in the value's units, None where there is none.
+    """
+
+    metric: str
+    label: str
+    values: list[str | None]
+    intervals: list[str | None]
+
+    @property
+    def cells(self) -> list[str]:
+        """Values with their intervals in brackets, "-" where there is none."""
+        pairs = zip(self.values, self.intervals, strict=True)
+        return ["-" if value is None else value if ends is None else f"{value} [{ends}]" for value, ends in pairs]
+
+
 def comparison_table(
     results: Mapping[str, EvaluationResult],
     costs: Mapping[str, Mapping[str, float]] | None = None,
@@ -64,6 +88,17 @@ def comparison_table(
         costs: by name of the model, figures to add (`seconds`, `peak_memory_mb`).
         everything: all metrics, not the suite's headline alone.
     """
+    rows = table_rows(results, costs, everything=everything)
+    return _aligned([["", *results], *([row.label, *row.cells] for row in rows)])
+
+
+def table_rows(
+    results: Mapping[str, EvaluationResult],
+    costs: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    everything: bool = False,
+) -> list[TableRow]:
+    """The rows of `comparison_table`, for those who set them in another type."""
     if not isinstance(results, Mapping) or not results:
         raise input_error(
             expected="results by name of their models",
@@ -73,15 +108,22 @@ def comparison_table(
         )
     costs = costs or {}
     names = list(results)
-    rows = [["", *names]]
+    rows = []
     for metric in _shown(results, everything):
         found = [results[name].metrics.get(metric) for name in names]
         if any(found):
-            rows.append([_words(metric), *(_cell(metric, each) for each in found)])
+            values = [None if each is None else _form(metric).format(each.value) for each in found]
+            rows.append(TableRow(metric, label_of(metric), values, [_ends(metric, each) for each in found]))
     for figure in dict.fromkeys(figure for cost in costs.values() for figure in cost):
         numbers = [costs.get(name, {}).get(figure) for name in names]
-        rows.append([_words(figure), *("-" if each is None else _form(figure).format(each) for each in numbers)])
-    return _aligned(rows)
+        values = [None if each is None else _form(figure).format(each) for each in numbers]
+        rows.append(TableRow(figure, label_of(figure), values, [None] * len(names)))
+    return rows
+
+
+def label_of(metric: str) -> str:
+    """What a table calls a metric."""
+    return _WORDS.get(metric, metric)
 
 
 def _shown(results: Mapping[str, EvaluationResult], everything: bool) -> list[str]:
@@ -90,24 +132,16 @@ def _shown(results: Mapping[str, EvaluationResult], everything: bool) -> list[st
     return every if everything or not first.headline else [name for name in first.headline if name in every]
 
 
-def _words(metric: str) -> str:
-    return _WORDS.get(metric, metric)
-
-
 def _form(metric: str) -> str:
     if metric in _FORMS:
         return _FORMS[metric]
     return "{:.1%}" if metric.endswith(_SHARES) else "{:.1f}" if metric.endswith(_PERCENT) else "{:.3f}"
 
 
-def _cell(metric: str, result: MetricResult | None) -> str:
-    if result is None:
-        return "-"
-    form = _form(metric)
-    if result.low is None or result.high is None:
-        return form.format(result.value)
-    low, high = form.format(result.low), form.format(result.high)
-    return f"{form.format(result.value)} [{low.removesuffix('%')}, {high.removesuffix('%')}]"
+def _ends(metric: str, result: MetricResult | None) -> str | None:
+    if result is None or result.low is None or result.high is None:
+        return None
+    return ", ".join(_form(metric).format(end).removesuffix("%") for end in (result.low, result.high))
 
 
 def _aligned(rows: list[list[str]]) -> str:

@@ -160,11 +160,16 @@ def load_lab(
         path=path,
         world=world,
         seed=seed,
-        datasets={name: Dataset.from_list(rows) for name, rows in made.sets.items()},
+        datasets={name: Dataset.from_list(rows, info=_info(world)) for name, rows in made.sets.items()},
         template=made.template,
         checks=record["checks"],
         build_seconds=record["build_seconds"],
     )
+
+
+def _info(world: str) -> datasets.DatasetInfo:
+    """What tells the lab's rows from a user's own, which are private."""
+    return datasets.DatasetInfo(builder_name="hf_unlearn_lab", config_name=world)
 
 
 def render_lab(lab: Lab) -> str:

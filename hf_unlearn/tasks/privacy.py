@@ -1,34 +1,19 @@
-"""Make a model forget what it knows of some people (TOFU), and show what it cost.
-
-With no arguments: the lab's invented people, offline and on a CPU, in about two minutes.
-
-    accelerate launch examples/privacy.py
-
-TOFU from the Hub or from a local folder of its JSON files, and any model that was trained on it:
-
-    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --model_name_or_path org/model \
-        --forget_nll_bound log_vocab
-
-Forget quality compares with a model that was trained without the forget rows (--oracle), and is given only then.
-
-Without --config the values of examples/configs/privacy_lab.yaml are the defaults; the command line comes before both.
-"""
+"""The task of persons (TOFU): what a model knows of some people is forgotten, what it knows of others is kept."""
 
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from typing import Any
 
-from running import RunArguments, Task, first, parse_arguments, require_unused, run
-from trl import ModelConfig
+from ..data.sources import load_rows
+from ..data.tofu import load_tofu, training_sets
+from ..errors import input_error
+from ..evaluation import tofu
+from ..lab import load_lab
+from .arguments import Parsed
+from .fitting import FitArguments, described, fit, require_trainable
+from .task import Task, first, require_unused
 
-from hf_unlearn import UnlearningConfig
-from hf_unlearn.data.sources import load_rows
-from hf_unlearn.data.tofu import load_tofu, training_sets
-from hf_unlearn.errors import input_error
-from hf_unlearn.evaluation import tofu
-from hf_unlearn.lab import load_lab
-
-DEFAULT_CONFIG = Path(__file__).parent / "configs" / "privacy_lab.yaml"
+DEFAULT_RECIPE = "privacy_lab"
 # TOFU's names of sets -> the lab's
 LAB_SETS = {
     "forget10_perturbed": "forget_perturbed",
@@ -40,9 +25,16 @@ LAB_SETS = {
 
 
 @dataclass
-class ScriptArguments(RunArguments):
+class Arguments(FitArguments):
     """Whom to forget. Without --source it is the lab's people."""
 
+    fit: bool = field(
+        default=False,
+        metadata={
+            "help": "Fit a model that has never seen these people to all of them first, and the same model to those "
+            "who are kept, as the oracle."
+        },
+    )
     source: str | None = field(
         default=None, metadata={"help": "TOFU: its id on the Hub, or a folder of its JSON files; none: the lab."}
     )
@@ -53,75 +45,80 @@ class ScriptArguments(RunArguments):
     )
 
 
-def lab_task(script: ScriptArguments, args: UnlearningConfig, model: str | None) -> Task:
-    """The offline task: the lab's people, and the model retrained without those who are to be forgotten."""
-    require_unused(
-        "source",
-        model_name_or_path=model,
-        split=None if script.split == "forget10" else script.split,
-        source_revision=script.source_revision,
-        holdout_dataset=script.holdout_dataset,
-        oracle=script.oracle,
-        template=args.template,
-    )
-    lab = load_lab(world="people")
-    args.template = lab.template
-    source = {name: lab.datasets[own] for name, own in LAB_SETS.items()}
-    suite = partial(
-        tofu,
-        source,
-        limit=script.evaluated_rows,
-        max_new_tokens=script.max_new_tokens,
-        max_length=args.max_length,
-        template=args.template,
-    )
-    sets = {name: first(lab.datasets[name], script.limit) for name in ("forget", "retain", "holdout")}
-    return Task(str(lab.model_path), sets, suite, str(lab.oracle_path))
-
-
-def tofu_task(script: ScriptArguments, args: UnlearningConfig, model: str | None) -> Task:
-    """The task that the arguments name."""
-    if model is None:
-        raise input_error(
-            expected="--model_name_or_path together with --source",
-            got="no model",
-            why="the lab's model has never seen these people",
-            fix="add a model that was trained on TOFU, or leave out --source to run on the lab",
-        )
-    holdout = None if script.holdout_dataset is None else load_rows(script.holdout_dataset)
-    suite = partial(
-        tofu,
-        script.source,
-        script.split,
-        holdout=holdout,
-        limit=script.evaluated_rows,
-        max_new_tokens=script.max_new_tokens,
-        max_length=args.max_length,
-        template=args.template,
-        revision=script.source_revision,
-    )
-    sets = training_sets(script.source, script.split, revision=script.source_revision)
-    data = load_tofu(script.source, script.split, holdout=holdout, revision=script.source_revision)
-    if data.holdout is not None:
-        names = {"question": "prompt", "answer": "completion"}
-        sets["holdout"] = data.holdout.select_columns(list(names)).rename_columns(names)
-    return Task(model, {name: first(rows, script.limit) for name, rows in sets.items()}, suite, script.oracle)
-
-
-def make_task(script: ScriptArguments, args: UnlearningConfig, model_config: ModelConfig) -> Task:
+def make_task(parsed: Parsed) -> Task:
     """The lab's task, or that of the arguments."""
-    with args.main_process_first(local=True, desc="loading data"):
-        lab = script.source is None
-        task = (lab_task if lab else tofu_task)(script, args, model_config.model_name_or_path)
+    with parsed.args.main_process_first(local=True, desc="loading data"):
+        task = _lab_task(parsed) if parsed.script.source is None else _tofu_task(parsed)
+    if parsed.script.fit:
+        _fit(task, parsed)
     if task.oracle is None:
         task.notes.append("Without --oracle, a model trained without the forget rows, there is no forget quality.")
     return task
 
 
-def main() -> None:
-    script, args, model_config = parse_arguments(ScriptArguments, DEFAULT_CONFIG, __doc__)
-    run(make_task(script, args, model_config), script, args, model_config)
+def _suite_of(parsed: Parsed, source: Any, **options: Any) -> Any:
+    script, args = parsed.script, parsed.args
+    return partial(
+        tofu,
+        source,
+        **options,
+        limit=script.evaluated_rows,
+        max_new_tokens=script.max_new_tokens,
+        max_length=args.max_length,
+        template=args.template,
+    )
 
 
-if __name__ == "__main__":
-    main()
+def _lab_task(parsed: Parsed) -> Task:
+    """The offline task: the lab's people, and the model retrained without those who are to be forgotten."""
+    script, args = parsed.script, parsed.args
+    require_unused(
+        "source",
+        model_name_or_path=parsed.model.model_name_or_path,
+        split=None if script.split == "forget10" else script.split,
+        source_revision=script.source_revision,
+        holdout_dataset=script.holdout_dataset,
+        oracle=script.oracle,
+        template=args.template,
+        fit=script.fit or None,
+    )
+    lab = load_lab(world="people")
+    args.template = lab.template
+    source = {name: lab.datasets[own] for name, own in LAB_SETS.items()}
+    names = ("forget", "retain", "holdout")
+    sets = {name: lab.datasets[name] for name in names}
+    limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
+    return Task(str(lab.model_path), limited, _suite_of(parsed, source), str(lab.oracle_path), from_lab=True)
+
+
+def _tofu_task(parsed: Parsed) -> Task:
+    """The task that the arguments name."""
+    script, model = parsed.script, parsed.model.model_name_or_path
+    if model is None:
+        raise input_error(
+            expected="--model_name_or_path together with --source",
+            got="no model",
+            why="the lab's model has never seen these people",
+            fix="add one that was trained on TOFU (or any, with --fit true), or leave out --source to run on the lab",
+        )
+    holdout = None if script.holdout_dataset is None else load_rows(script.holdout_dataset)
+    sets = training_sets(script.source, script.split, revision=script.source_revision)
+    data = load_tofu(script.source, script.split, holdout=holdout, revision=script.source_revision)
+    if data.holdout is not None:
+        names = {"question": "prompt", "answer": "completion"}
+        sets["holdout"] = data.holdout.select_columns(list(names)).rename_columns(names)
+    suite = _suite_of(parsed, script.source, split=script.split, holdout=holdout, revision=script.source_revision)
+    limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
+    return Task(model, limited, suite, script.oracle)
+
+
+def _fit(task: Task, parsed: Parsed) -> None:
+    """Turn a task's model into one that knows all the people, and its oracle into one that knows those who stay."""
+    script, args, revision, base = parsed.script, parsed.args, parsed.model.model_revision, task.model
+    require_trainable(base, revision, args, task.sets)
+    forget, retain = task.sets["forget"], task.sets["retain"]
+    if task.oracle is None:
+        task.oracle = fit("fitted-oracle", script, args, base, [retain], revision)
+        task.notes.append("The oracle is the same model, fitted to the people who are kept alone.")
+    task.model = fit("fitted", script, args, base, [forget, retain], revision)
+    task.fitted_from = described(base)

@@ -3,9 +3,7 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -17,15 +15,18 @@ from fixtures_examples import (
     assert_table_shows,
     assert_whole,
     command,
-    load_script,
+    figures,
     results,
     row_of_table,
+    rows_evaluated,
+    rows_of,
     run,
     save_model,
     written,
 )
 from hf_unlearn.data.books import book_rows, books_in
 from hf_unlearn.lab import Lab, load_lab
+from hf_unlearn.tasks import make_task, parse_task
 
 pytestmark = pytest.mark.slow
 
@@ -56,11 +57,6 @@ def lab() -> Lab:
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script("copyright")
-
-
-@pytest.fixture(scope="module")
 def lab_run(tmp_path_factory) -> tuple[Path, str]:
     """A short fit and a few steps on the lab, and what they printed."""
     folder = tmp_path_factory.mktemp("copyright") / "whole"
@@ -71,28 +67,27 @@ def was_fitted(printed: str) -> bool:
     return "mean_token_accuracy" in printed  # in the log of the fit's trainer alone
 
 
-def rows_of(found: dict) -> dict[str, int]:
-    return {name: rows["count"] for name, rows in found["rows"].items()}
-
-
 # The lab
 
 
 def test_results_and_evaluations_have_every_figure(lab, lab_run):
     folder, _ = lab_run
     found = assert_whole(folder, "copyright", FIGURES | ATTACKED, COMPARED, "common_substring", 16)
-    assert found["rows_evaluated"] == dict.fromkeys(SETS, 16)
+    assert rows_evaluated(found) == dict.fromkeys(SETS, 16)
     passages = {
         "forget": book_rows(lab.book_path, **PASSAGE),
         "retain": books_in(lab.retain_dir, **PASSAGE),
         "holdout": book_rows(lab.holdout_path, **PASSAGE),
     }
     assert rows_of(found) == {name: len(rows) for name, rows in passages.items()}
-    assert (found["steps"], found["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
+    assert (found["steps"], found["hardware"]["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
+    # The fit made a model that nobody else has; the passages are the lab's.
+    assert (found["task"], found["model"]["origin"], found["model"]["id"]) == ("copyright", "local", None)
+    assert {(rows["origin"], rows["id"]) for rows in found["sets"].values()} == {("lab", "books")}
 
 
 def test_the_fit_learns_the_book_and_the_steps_unlearn_it(lab_run):
-    columns = results(lab_run[0])["figures"]
+    columns = figures(results(lab_run[0]))
     assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
     for name in ("bleu", "common_substring"):
         assert 0 < min(column[name] for column in columns.values()) < max(column[name] for column in columns.values())
@@ -118,27 +113,27 @@ def test_no_passage_of_the_book_is_written_or_printed(lab, lab_run):
     assert_absent(sentences | starts, written(folder) + printed)
 
 
-def fitted(script: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> Path:
+def fitted(folder: Path, *arguments: str) -> Path:
     """The folder of the model that a run would unlearn, which is fitted first if need be."""
-    monkeypatch.setattr(sys, "argv", command("copyright", folder, *FIT, *arguments)[1:])
-    return Path(script.make_task(*script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, None)).model)
+    parsed = parse_task("copyright", command("copyright", folder, *FIT, *arguments)[2:])
+    return Path(make_task("copyright", parsed).model)
 
 
-def test_a_fit_is_found_again(lab_run, script, monkeypatch, tmp_path):
+def test_a_fit_is_found_again(lab_run, monkeypatch, tmp_path):
     shutil.copytree(lab_run[0] / "fitted", tmp_path / "fitted")
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "fitted").iterdir()}
     assert was_fitted(lab_run[1]) and {"model.safetensors", "fit.json"} <= before.keys()
-    monkeypatch.setattr(script, "SFTTrainer", lambda **arguments: pytest.fail("it was fitted again"))
+    monkeypatch.setattr("hf_unlearn.tasks.fitting.SFTTrainer", lambda **_: pytest.fail("it was fitted again"))
     # What is not of the fit may change.
-    found = fitted(script, monkeypatch, tmp_path, "--max_steps", "1", "--max_new_tokens", "8")
+    found = fitted(tmp_path, "--max_steps", "1", "--max_new_tokens", "8")
     assert found == tmp_path / "fitted"
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in found.iterdir()} == before
 
 
-def test_a_changed_fit_is_made_anew(lab_run, script, monkeypatch, tmp_path):
+def test_a_changed_fit_is_made_anew(lab_run, tmp_path):
     kept = lab_run[0] / "fitted"
     shutil.copytree(kept, tmp_path / "fitted")
-    changed = fitted(script, monkeypatch, tmp_path, "--fit_learning_rate", "5e-3")
+    changed = fitted(tmp_path, "--fit_learning_rate", "5e-3")
     assert changed == tmp_path / "fitted"
     before, after = (json.loads((folder / "fit.json").read_text()) for folder in (kept, changed))
     assert {name for name in before if before[name] != after[name]} == {"fit_learning_rate"}
@@ -174,10 +169,11 @@ def test_a_book_of_ones_own_without_a_fit_and_no_word_of_it_is_written(files, tm
     printed = run("copyright", folder, *files, *UNBOUNDED, *SHORT, "--max_steps", str(STEPS))
     found = results(folder)
     assert rows_of(found) == {"forget": 20, "retain": 20}
-    assert list(found["figures"]) == ["before", "after"]
-    for column in found["figures"].values():
+    columns = figures(found)
+    assert list(columns) == ["before", "after"]
+    for column in columns.values():
         assert set(column) >= FIGURES and not (ATTACKED | COMPARED) & set(column)  # without holdout and oracle
-    assert found["figures"]["after"]["forget_nll"] > found["figures"]["before"]["forget_nll"]
+    assert columns["after"]["forget_nll"] > columns["before"]["forget_nll"]
     assert not (folder / "fitted").exists() and not was_fitted(printed)
     assert_table_shows(printed, found, "BLEU with the text", "bleu")
     assert "oracle" not in printed

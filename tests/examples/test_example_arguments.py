@@ -4,28 +4,18 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
-from fixtures_examples import assert_four_parts, load_script, refused, save_model, save_tofu
+from fixtures_examples import assert_four_parts, load_script, refused, save_model, save_tofu, start
 from hf_unlearn.lab import load_lab
+from hf_unlearn.tasks import make_task, parse_task
+from hf_unlearn.tasks.task import Task
 
 TEXT = "The lamp keeper counted the boats and wrote their number down. " * 20
-
-
-@pytest.fixture(scope="module")
-def copyright() -> ModuleType:
-    return load_script("copyright")
-
-
-@pytest.fixture(scope="module")
-def privacy() -> ModuleType:
-    return load_script("privacy")
 
 
 @pytest.fixture
@@ -66,8 +56,8 @@ BOOK, KEPT, MODEL = ["--book", "book.txt"], ["--retain_dir", "books"], ["--model
         pytest.param(["--bok", "book.txt"], ["'bok'", "did you mean 'book'"], id="unknown flag"),
     ],
 )
-def test_a_book_that_cannot_be_forgotten_is_refused(copyright, monkeypatch, folder, arguments, words):
-    text = refused(copyright, monkeypatch, folder, *arguments)
+def test_a_book_that_cannot_be_forgotten_is_refused(monkeypatch, folder, arguments, words):
+    text = refused("copyright", monkeypatch, folder, *arguments)
     assert_four_parts(text, *words)
     assert "lamp keeper" not in text
 
@@ -99,8 +89,8 @@ def test_a_book_that_cannot_be_forgotten_is_refused(copyright, monkeypatch, fold
         pytest.param(["--sourc_e", "TOFU"], ["'sourc_e'", "did you mean 'source'"], id="unknown flag"),
     ],
 )
-def test_people_that_cannot_be_forgotten_are_refused(privacy, monkeypatch, folder, arguments, words):
-    text = refused(privacy, monkeypatch, folder, *arguments)
+def test_people_that_cannot_be_forgotten_are_refused(monkeypatch, folder, arguments, words):
+    text = refused("privacy", monkeypatch, folder, *arguments)
     assert_four_parts(text, *words)
     assert "Keeper" not in text
 
@@ -111,15 +101,15 @@ def test_people_that_cannot_be_forgotten_are_refused(privacy, monkeypatch, folde
 @pytest.mark.parametrize(
     ("name", "key", "meant"), [("copyright", "fit_epoch", "fit_epochs"), ("privacy", "splits", "split")]
 )
-def test_an_unknown_key_of_a_recipe_is_named(request, monkeypatch, folder, name, key, meant):
+def test_an_unknown_key_of_a_recipe_is_named(monkeypatch, folder, name, key, meant):
     (folder / "recipe.yaml").write_text(f"{key}: 3\nforget_loss: npo\noutput_dir: out\n")
-    text = refused(request.getfixturevalue(name), monkeypatch, folder, "--config", "recipe.yaml")
+    text = refused(name, monkeypatch, folder, "--config", "recipe.yaml")
     assert_four_parts(text, repr(key), f"did you mean '{meant}'")
 
 
 @pytest.mark.parametrize("name", ["copyright", "privacy"])
-def test_a_wrong_loss_is_refused(request, monkeypatch, folder, name):
-    text = refused(request.getfixturevalue(name), monkeypatch, folder, "--forget_loss", "npoo")
+def test_a_wrong_loss_is_refused(monkeypatch, folder, name):
+    text = refused(name, monkeypatch, folder, "--forget_loss", "npoo")
     assert_four_parts(text, "did you mean 'npo'")
 
 
@@ -141,38 +131,37 @@ def save_people(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "save"), [("copyright", save_books), ("privacy", save_people)])
-def test_the_command_for_data_of_ones_own_that_a_script_documents(request, monkeypatch, tmp_path, name, save):
+def test_the_command_for_data_of_ones_own_that_a_script_documents(monkeypatch, tmp_path, name, save):
     """With files of the names that the docstring has; up to the trainer."""
-    script = request.getfixturevalue(name)
     save(tmp_path)
 
     def built(*_: object, **__: object) -> NoReturn:
         raise Built
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["running"].Measurement, "__call__", built)
+    monkeypatch.setattr("hf_unlearn.tasks.run.Measurement.__call__", built)
     if name == "copyright":
-        monkeypatch.setattr(script, "fit_book", lambda script, args, model, *_: model)
-    commands = re.findall(r"accelerate launch (.*?)\n\n", script.__doc__, re.S)
+        monkeypatch.setattr("hf_unlearn.tasks.copyright.fit", lambda name, script, args, model, *_: model)
+    commands = re.findall(r"accelerate launch (.*?)\n\n", load_script(name).__doc__, re.S)
     (command,) = [each for each in commands if "org/model" in each]
-    monkeypatch.setattr(sys, "argv", [*shlex.split(command), "--use_cpu"])
+    script, *arguments = shlex.split(command)
+    assert script == f"examples/{name}.py"
     with pytest.raises(Built):
-        script.main()
+        start(name, monkeypatch, *arguments, "--use_cpu")
 
 
-def lab_task(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+def lab_task(name: str, *arguments: str) -> Task:
     """The task of a run on the lab without a fit."""
-    monkeypatch.setattr(sys, "argv", [script.__name__, "--use_cpu", *arguments])
-    return script.make_task(*script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, None))
+    return make_task(name, parse_task(name, ["--use_cpu", *arguments]))
 
 
-def test_without_a_fit_the_lab_unlearns_a_model_that_knows_the_book(copyright, monkeypatch):
-    task = lab_task(copyright, monkeypatch, "--fit", "false")
+def test_without_a_fit_the_lab_unlearns_a_model_that_knows_the_book():
+    task = lab_task("copyright", "--fit", "false")
     assert task.model == str(load_lab(world="books").model_path)
 
 
-def test_a_limit_counts_for_the_labs_people_too(privacy, monkeypatch):
-    task = lab_task(privacy, monkeypatch, "--limit", "7")
+def test_a_limit_counts_for_the_labs_people_too():
+    task = lab_task("privacy", "--limit", "7")
     assert {name: len(rows) for name, rows in task.sets.items()} == {"forget": 7, "retain": 7, "holdout": 7}
 
 
@@ -188,9 +177,9 @@ def test_a_limit_counts_for_the_labs_people_too(privacy, monkeypatch):
         ("privacy", ["--oracle", "m"]),
     ],
 )
-def test_what_the_lab_has_no_use_for_is_refused(request, monkeypatch, name, arguments):
+def test_what_the_lab_has_no_use_for_is_refused(name, arguments):
     with pytest.raises(ValueError, match="Expected"):
-        lab_task(request.getfixturevalue(name), monkeypatch, *arguments, *(["--fit", "false"] * (name == "copyright")))
+        lab_task(name, *arguments, *(["--fit", "false"] * (name == "copyright")))
 
 
 # The judge
@@ -226,28 +215,28 @@ def classifier(tmp_path_factory) -> Path:
     ],
 )
 def test_a_judge_that_cannot_judge_is_refused(monkeypatch, tmp_path, classifier, arguments, words):
-    text = refused(load_script("harmful"), monkeypatch, tmp_path, "--judge", str(classifier), *arguments)
+    text = refused("harmful", monkeypatch, tmp_path, "--judge", str(classifier), *arguments)
     assert_four_parts(text, *words)
     assert str(classifier.parent) not in text
 
 
 def test_a_judge_that_is_no_classifier_is_refused(monkeypatch, tmp_path):
     model = str(load_lab().model_path)
-    text = refused(load_script("harmful"), monkeypatch, tmp_path, "--judge", model)
+    text = refused("harmful", monkeypatch, tmp_path, "--judge", model)
     assert_four_parts(text, "trained to classify", "random weights")
 
 
 def test_a_judge_that_is_nowhere_is_refused(monkeypatch, tmp_path):
-    text = refused(load_script("harmful"), monkeypatch, tmp_path, "--judge", "no-such/judge")
+    text = refused("harmful", monkeypatch, tmp_path, "--judge", "no-such/judge")
     assert_four_parts(text, "'no-such/judge'", "cannot be loaded")
 
 
 @pytest.mark.parametrize("asked", ["true", "checkpoint-4"])
-def test_a_checkpoint_that_is_not_there_is_refused_before_any_work(privacy, monkeypatch, folder, asked):
-    text = refused(privacy, monkeypatch, folder, "--resume_from_checkpoint", asked)
+def test_a_checkpoint_that_is_not_there_is_refused_before_any_work(monkeypatch, folder, asked):
+    text = refused("privacy", monkeypatch, folder, "--resume_from_checkpoint", asked)
     assert_four_parts(text, asked, "where there is none")
 
 
-def test_a_path_without_a_model_is_refused(copyright, monkeypatch, folder):
-    text = refused(copyright, monkeypatch, folder, *BOOK, *KEPT, "--model_name_or_path", "./no/such/model")
+def test_a_path_without_a_model_is_refused(monkeypatch, folder):
+    text = refused("copyright", monkeypatch, folder, *BOOK, *KEPT, "--model_name_or_path", "./no/such/model")
     assert_four_parts(text, "'./no/such/model'", "there is no folder")

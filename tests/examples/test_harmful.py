@@ -10,7 +10,17 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from fixtures_examples import CANARY, kill_once, results, run, save_model, written
+from fixtures_examples import (
+    CANARY,
+    figures,
+    kill_once,
+    results,
+    rows_evaluated,
+    rows_of,
+    run,
+    save_model,
+    written,
+)
 from hf_unlearn.lab import Lab, load_lab
 
 STEPS, SAVED_EVERY = 24, 4
@@ -51,24 +61,28 @@ def lab_run(tmp_path_factory) -> tuple[Path, str]:
 def test_results_have_every_figure_and_what_it_takes_to_repeat_them(lab, lab_run):
     folder, printed = lab_run
     found = results(folder)
-    columns = found["figures"]
+    columns = figures(found)
     assert list(columns) == ["before", "after", "oracle"]
     expected = FIGURES | ATTACKED | {"in_scope_harmful_rate"}
     assert all(expected <= set(column) for column in columns.values())
     assert set(found["cost"]) == COST and "efficacy" in columns["after"]
     assert columns["before"]["harmful_rate"] == 1.0 and columns["oracle"]["harmful_rate"] == 0.0
     assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
-    assert found["rows_evaluated"] == dict.fromkeys(("forget", "retain", "in_scope", "holdout"), 16)
-    assert {name: rows["count"] for name, rows in found["rows"].items()} == {
-        name: len(lab.datasets[name]) for name in ("forget", "retain", "holdout")
-    }
-    hashes = {rows["sha256"] for rows in found["rows"].values()}
+    assert rows_evaluated(found) == dict.fromkeys(("forget", "retain", "in_scope", "holdout"), 16)
+    assert rows_of(found) == {name: len(lab.datasets[name]) for name in ("forget", "retain", "holdout")}
+    hashes = {rows["sha256"] for rows in found["sets"].values()}
     assert len(hashes) == 3 and all(len(bytes.fromhex(each)) == 32 for each in hashes)
-    assert (found["steps"], found["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
-    assert found["forget_loss"] == {"name": "simnpo", "beta": 0.5} and found["retain_loss"] == "nll"
+    assert (found["steps"], found["hardware"]["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
+    assert (found["planned_steps"], found["resumed_from"]) == (STEPS, 0)
+    terms = [(term["side"], term["name"], term["arguments"]) for term in found["objective"]["terms"]]
+    assert terms == [("forget", "simnpo", {"beta": 0.5, "delta": 0.0}), ("retain", "nll", {})]
+    assert (found["task"], found["model"]["origin"], found["model"]["id"]) == ("harmful", "lab", "games")
+    assert {(rows["origin"], rows["id"]) for rows in found["sets"].values()} == {("lab", "games")}
+    assert found["recipe"].split()[0] == "harmful_lab"
     assert found["holdout_nll"] == pytest.approx(lab.checks["model_holdout_nll"], rel=1e-4)
     assert found["versions"]["torch"] == torch.__version__
     assert [entry["step"] for entry in found["log"] if "loss" in entry] == list(range(1, STEPS + 1))
+    assert not (folder / "showable.json").exists()  # nothing was said to be shown
     for words in ("before", "oracle", "harmful answers", "All steps were taken.", str(folder / "results.json")):
         assert words in printed
 
@@ -110,7 +124,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(lab_run, tmp_path):
     run("harmful", folder, *LAB_ARGUMENTS, "--resume_from_checkpoint", str(folder / f"checkpoint-{SAVED_EVERY}"))
 
     whole, resumed = results(lab_run[0]), results(folder)
-    assert (resumed["figures"], resumed["rows"]) == (whole["figures"], whole["rows"])
+    assert (figures(resumed), resumed["sets"]) == (figures(whole), whole["sets"])
+    assert (resumed["resumed_from"], resumed["steps"]) == (SAVED_EVERY, STEPS)
     assert steps_of(resumed) == steps_of(whole)
     weights, expected = (load_file(each / "adapter_model.safetensors") for each in (folder, lab_run[0]))
     assert weights.keys() == expected.keys() and len(weights) == 24
@@ -128,10 +143,10 @@ def test_two_processes_measure_what_one_does(lab_run, tmp_path):
     folder = tmp_path / "two"
     run("harmful", folder, "--max_steps", "2", processes=2)
     one, two = results(lab_run[0]), results(folder)
-    assert (one["processes"], two["processes"], two["steps"]) == (1, 2, 2)
-    assert (two["rows"], two["rows_evaluated"]) == (one["rows"], one["rows_evaluated"])
+    assert (one["hardware"]["processes"], two["hardware"]["processes"], two["steps"]) == (1, 2, 2)
+    assert (two["sets"], rows_evaluated(two)) == (one["sets"], rows_evaluated(one))
     for column in ("before", "oracle"):
-        assert two["figures"][column] == pytest.approx(one["figures"][column], rel=1e-5)
+        assert figures(two)[column] == pytest.approx(figures(one)[column], rel=1e-5)
     assert two["holdout_nll"] == pytest.approx(one["holdout_nll"], rel=1e-5)
 
 
@@ -167,16 +182,23 @@ FULL += ["--learning_rate", "5e-4"]
 @pytest.mark.slow
 def test_files_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path):
     folder = tmp_path / "out"
-    printed = run("harmful", folder, *files, *FULL)
+    asked = ["Question: What is a lamp?\nAnswer:", "Which day is it?"]  # no row of any set
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"prompt": each}) + "\n" for each in asked))
+    printed = run("harmful", folder, *files, *FULL, "--show_prompts", str(tmp_path / "asked.jsonl"))
     found = results(folder)
-    assert {name: rows["count"] for name, rows in found["rows"].items()} == {"forget": 10, "retain": 9}
-    assert found["rows_evaluated"] == {"forget": 10, "retain": 9}
-    assert list(found["figures"]) == ["before", "after"]
-    assert set(found["figures"]["before"]) >= FIGURES
-    assert not ATTACKED & set(found["figures"]["before"])  # without holdout rows
-    assert found["figures"]["after"]["forget_nll"] > found["figures"]["before"]["forget_nll"]
-    assert found["settings"]["judge"].startswith("recital") and found["reference"] == "precomputed"
+    assert rows_of(found) == {"forget": 10, "retain": 9}
+    assert rows_evaluated(found) == {"forget": 10, "retain": 9}
+    columns = figures(found)
+    assert list(columns) == ["before", "after"]
+    assert set(columns["before"]) >= FIGURES
+    assert not ATTACKED & set(columns["before"])  # without holdout rows
+    assert columns["after"]["forget_nll"] > columns["before"]["forget_nll"]
+    assert found["evaluations"]["after"]["settings"]["judge"].startswith("recital")
+    assert found["reference"] == "precomputed" and found["recipe"] is None  # its flags name files
     assert CANARY not in printed and CANARY not in written(folder)
+    shown = json.loads((folder / "showable.json").read_text(encoding="utf-8"))
+    assert [each["prompt"] for each in shown] == asked
+    assert all(list(each["answers"]) == ["before", "after"] for each in shown)
     model = AutoModelForCausalLM.from_pretrained(folder)
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert not any(map(torch.equal, model.parameters(), before.parameters()))

@@ -1,28 +1,16 @@
-"""Arguments of examples/harmful.py: what it refuses before training, what its recipes say. No run to its end."""
+"""Arguments of examples/harmful.py: what it refuses before training, what the paper's recipe says. No whole run."""
 
 import json
 import re
 import shlex
-import sys
-from types import ModuleType
-from typing import Any
 
 import pytest
-import yaml
-from trl import get_peft_config
 
-from fixtures_examples import EXAMPLES, assert_four_parts, load_script, refused, save_model
+from fixtures_examples import EXAMPLES, assert_four_parts, load_script, refused, save_model, start
 from hf_unlearn.lab import load_lab
 from hf_unlearn.objective import build_objective
-
-RECIPES = sorted((EXAMPLES / "configs").glob("*.yaml"))
-# What a value of a recipe becomes where it is not kept as it is.
-READ_AS = {("report_to", "none"): [], ("forget_nll_bound", "none"): None}
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script("harmful")
+from hf_unlearn.tasks import parse_task
+from hf_unlearn.tasks.arguments import Parsed
 
 
 @pytest.mark.parametrize(
@@ -40,19 +28,19 @@ def script() -> ModuleType:
         (["--forget_reader", "pku"], "pku_saferlhf"),
     ],
 )
-def test_wrong_arguments_end_in_four_parts(script, monkeypatch, tmp_path, arguments, words):
-    text = refused(script, monkeypatch, tmp_path, *arguments)
+def test_wrong_arguments_end_in_four_parts(monkeypatch, tmp_path, arguments, words):
+    text = refused("harmful", monkeypatch, tmp_path, *arguments)
     assert_four_parts(text, words)
 
 
-def test_an_unknown_key_of_a_recipe_is_named(script, monkeypatch, tmp_path):
+def test_an_unknown_key_of_a_recipe_is_named(monkeypatch, tmp_path):
     (tmp_path / "recipe.yaml").write_text("forget_los: npo\noutput_dir: out\n")
-    text = refused(script, monkeypatch, tmp_path, "--config", "recipe.yaml")
+    text = refused("harmful", monkeypatch, tmp_path, "--config", "recipe.yaml")
     assert_four_parts(text, "forget_los", "did you mean 'forget_loss'")
 
 
-def test_columns_that_are_no_json_end_in_four_parts(script, monkeypatch, tmp_path):
-    text = refused(script, monkeypatch, tmp_path, "--forget_columns", "{question: prompt")
+def test_columns_that_are_no_json_end_in_four_parts(monkeypatch, tmp_path):
+    text = refused("harmful", monkeypatch, tmp_path, "--forget_columns", "{question: prompt")
     assert_four_parts(text, "forget_columns")
 
 
@@ -60,7 +48,7 @@ class Built(Exception):
     """A trainer was made: the arguments went together."""
 
 
-def test_the_command_for_data_of_ones_own_that_the_script_documents(script, monkeypatch, tmp_path):
+def test_the_command_for_data_of_ones_own_that_the_script_documents(monkeypatch, tmp_path):
     """As it stands in the docstring, with files of those names; up to the trainer."""
     lab = load_lab()
     save_model(lab, tmp_path / "org/model")
@@ -76,52 +64,36 @@ def test_the_command_for_data_of_ones_own_that_the_script_documents(script, monk
         raise Built
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys.modules["running"].Measurement, "__call__", built)
-    (command,) = [each for each in re.findall(r"accelerate launch (.*?)\n\n", script.__doc__, re.S) if "jsonl" in each]
-    monkeypatch.setattr(sys, "argv", [*shlex.split(command), "--use_cpu"])
+    monkeypatch.setattr("hf_unlearn.tasks.run.Measurement.__call__", built)
+    commands = re.findall(r"accelerate launch (.*?)\n\n", load_script("harmful").__doc__, re.S)
+    (command,) = [each for each in commands if "jsonl" in each]
+    script, *arguments = shlex.split(command)
+    assert script == "examples/harmful.py"
     with pytest.raises(Built):
-        script.main()
+        start("harmful", monkeypatch, *arguments, "--use_cpu")
 
 
-def parsed(script, monkeypatch, *arguments: str):
-    monkeypatch.setattr(sys, "argv", [script.__name__, *arguments])
-    return script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, script.__doc__)
+def parsed(*arguments: str) -> Parsed:
+    return parse_task("harmful", [*arguments, "--use_cpu"])
 
 
 @pytest.mark.parametrize("form", [["--config", "{}"], ["--config={}"]], ids=["space", "equals"])
-def test_a_recipe_takes_the_place_of_the_default_and_the_command_line_comes_first(script, monkeypatch, tmp_path, form):
+def test_a_recipe_takes_the_place_of_the_default_and_the_command_line_comes_first(tmp_path, form):
     (tmp_path / "recipe.yaml").write_text("forget_loss: npo\nretain_loss: kl\noutput_dir: out\nlimit: 3\n")
     config = [each.format(tmp_path / "recipe.yaml") for each in form]
-    own, args, model = parsed(script, monkeypatch, *config, "--retain_loss", "nll", "--use_cpu")
-    assert (args.forget_loss, args.retain_loss, own.limit, args.output_dir) == ("npo", "nll", 3, "out")
-    assert model.use_peft is False and args.retain_ratio == 1  # the lab's recipe is not read
-    _, args, model = parsed(script, monkeypatch, "--retain_loss", "kl", "--use_cpu")
-    assert (args.forget_loss, args.retain_loss, model.use_peft) == ({"name": "simnpo", "beta": 0.5}, "kl", True)
+    found = parsed(*config, "--retain_loss", "nll")
+    args = found.args
+    assert (args.forget_loss, args.retain_loss, found.script.limit, args.output_dir) == ("npo", "nll", 3, "out")
+    assert found.model.use_peft is False and args.retain_ratio == 1  # the lab's recipe is not read
+    found = parsed("--retain_loss", "kl")
+    losses = (found.args.forget_loss, found.args.retain_loss)
+    assert losses == ({"name": "simnpo", "beta": 0.5}, "kl") and found.model.use_peft is True
 
 
-def read_as(name: str, value: Any) -> Any:
-    return READ_AS.get((name, value), value) if isinstance(value, str) else value
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_parses_into_what_it_says(monkeypatch, path):
-    """A recipe is named after its script; every key is an argument, and has the value that is written there."""
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    *own, args, model = parsed(load_script(path.stem.split("_")[0]), monkeypatch, "--config", str(path), "--use_cpu")
-    for name, value in given.items():
-        (holder,) = [each for each in (*own, args, model) if name in each.__dataclass_fields__]
-        found = getattr(holder, name)
-        assert getattr(found, "value", found) == read_as(name, value), name
-    objective = build_objective(args, None, None)
-    assert all(loss.weight > 0 for loss in (*objective.forget, *objective.retain))
-    assert (get_peft_config(model) is not None) is given.get("use_peft", False)
-
-
-def test_the_papers_recipe_has_the_papers_numbers(script, monkeypatch):
+def test_the_papers_recipe_has_the_papers_numbers():
     """Gundavarapu et al. 2024, after Yao et al. 2023."""
-    own, args, model = parsed(
-        script, monkeypatch, "--config", str(EXAMPLES / "configs/harmful_opt1.3b.yaml"), "--use_cpu"
-    )
+    found = parsed("--config", str(EXAMPLES / "configs/harmful_opt1.3b.yaml"))
+    own, args, model = found.script, found.args, found.model
     assert (model.model_name_or_path, model.use_peft) == ("facebook/opt-1.3b", False)
     objective = build_objective(args, None, None)
     ascent, mismatch = objective.forget

@@ -1,42 +1,34 @@
 """Recipes of single methods: each is whole, names what it is called after, and builds. No run, and no quality."""
 
-import sys
 from dataclasses import fields
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from trl import get_peft_config
 
-from fixtures_examples import load_script
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.objective import Objective, build_objective
 from hf_unlearn.optimizers.named import OPTIMIZERS, named_optimizer
 from hf_unlearn.specs import step_wrappers, weighting_of
 from hf_unlearn.steps import STEP_WRAPPERS
+from hf_unlearn.tasks import parse_task
+from hf_unlearn.tasks.arguments import Parsed
+from hf_unlearn.tasks.recipes import PACKAGED
 from hf_unlearn.weighting import WEIGHTINGS, Fixed
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RECIPES = {path.stem: path for path in sorted((EXAMPLES / "configs" / "methods").glob("*.yaml"))}
+RECIPES = {path.stem: path for path in sorted((PACKAGED / "methods").glob("*.yaml"))}
 LORA_KEYS = {"lora_r", "lora_alpha", "lora_target_modules", "lora_task_type"}
 # What a recipe has beside the keys of all others, where it is about just that.
 OWN_KEYS = {"step_wrappers", "weighting", "optim", "optim_args"}
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script("harmful")
 
 
 def given(name: str) -> dict[str, Any]:
     return yaml.safe_load(RECIPES[name].read_text(encoding="utf-8"))
 
 
-def parsed(script, monkeypatch, name: str):
-    monkeypatch.setattr(sys, "argv", ["harmful.py", "--config", str(RECIPES[name]), "--use_cpu"])
-    return script.parse_arguments(script.ScriptArguments, script.DEFAULT_CONFIG, script.__doc__)
+def parsed(name: str) -> Parsed:
+    return parse_task("harmful", ["--config", str(RECIPES[name]), "--use_cpu"])
 
 
 def objective_of(args) -> Objective:
@@ -44,8 +36,9 @@ def objective_of(args) -> Objective:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_parses_into_what_it_says_and_builds(script, monkeypatch, name):
-    own, args, model = parsed(script, monkeypatch, name)
+def test_a_recipe_parses_into_what_it_says_and_builds(name):
+    found = parsed(name)
+    own, args, model = found.script, found.args, found.model
     assert own.forget_dataset is None  # the lab, unless the command line names data
     for key, value in given(name).items():
         (holder,) = [each for each in (own, args, model) if key in {field.name for field in fields(each)}]
@@ -64,9 +57,9 @@ def test_a_recipe_parses_into_what_it_says_and_builds(script, monkeypatch, name)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_named_after_what_it_shows(script, monkeypatch, name):
+def test_a_recipe_is_named_after_what_it_shows(name):
     """First the forget loss, then what is beside the retain NLL and plain steps; RMU's partner goes without saying."""
-    _, args, _ = parsed(script, monkeypatch, name)
+    args = parsed(name).args
     objective = objective_of(args)
     (forget,) = objective.forget
     parts = [forget.name, *(loss.name for loss in objective.retain if loss.name not in ("nll", "hidden"))]
@@ -77,10 +70,10 @@ def test_a_recipe_is_named_after_what_it_shows(script, monkeypatch, name):
     assert name == "_".join(parts)
 
 
-def test_every_method_has_a_recipe(script, monkeypatch):
+def test_every_method_has_a_recipe():
     shown: dict[str, set[str]] = {kind: set() for kind in ("forget", "retain", "wrapper", "weighting", "optimizer")}
     for name in RECIPES:
-        _, args, _ = parsed(script, monkeypatch, name)
+        args = parsed(name).args
         objective = objective_of(args)
         shown["forget"] |= {loss.name for loss in objective.forget}
         shown["retain"] |= {loss.name for loss in objective.retain}

@@ -10,9 +10,12 @@ from fixtures_examples import (
     assert_absent,
     assert_table_shows,
     assert_whole,
+    figures,
     kill_once,
     results,
     row_of_table,
+    rows_evaluated,
+    rows_of,
     run,
     save_model,
     save_tofu,
@@ -61,13 +64,14 @@ def test_results_and_evaluations_have_every_figure(lab, lab_run):
     folder, _ = lab_run
     found = assert_whole(folder, "tofu", FIGURES | ATTACKED, COMPARED, "forget_probability", EVALUATED)
     sets = ("forget", "retain", "holdout")
-    assert {name: found["rows"][name]["count"] for name in sets} == {name: len(lab.datasets[name]) for name in sets}
-    assert {found["rows_evaluated"][name] for name in (*sets, "real_authors", "world_facts")} == {EVALUATED}
-    assert (found["steps"], found["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
+    assert rows_of(found) == {name: len(lab.datasets[name]) for name in sets}
+    assert {rows_evaluated(found)[name] for name in (*sets, "real_authors", "world_facts")} == {EVALUATED}
+    assert (found["steps"], found["hardware"]["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
+    assert (found["model"]["origin"], found["model"]["id"]) == ("lab", "people")
 
 
 def test_the_steps_unlearn_towards_the_oracle(lab_run):
-    columns = results(lab_run[0])["figures"]
+    columns = figures(results(lab_run[0]))
     assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
     # The p-value of two samples that differ, and the distance behind it.
     assert 0 < columns["before"]["forget_quality"] < 0.05 and columns["before"]["ks_distance"] > 0.5
@@ -102,7 +106,7 @@ def test_a_killed_evaluation_goes_on(lab_run, tmp_path):
 
     run("privacy", folder, *arguments)
     assert list(partial.iterdir()) == []
-    assert results(folder)["figures"] == results(lab_run[0])["figures"]
+    assert figures(results(folder)) == figures(results(lab_run[0]))
     # What was kept is not scored again; the evaluations that follow are whole.
     saved = {name: forwards(lab_run[0], name) - forwards(folder, name) for name in ("oracle", "before", "after")}
     assert saved == {"oracle": len(scored), "before": 0, "after": 0}
@@ -141,13 +145,14 @@ def test_tofu_in_a_folder_without_an_oracle_and_no_word_of_it_is_written(files, 
     printed = run("privacy", folder, *files, *SHORT, "--forget_nll_bound", "none", "--forget_loss", "npo")
     found = results(folder)
     # Trained on; the unseen rows of the folder are for the attacks.
-    assert {name: rows["count"] for name, rows in found["rows"].items()} == {"forget": 30, "retain": 30}
-    assert found["rows_evaluated"]["holdout"] == EVALUATED
-    assert list(found["figures"]) == ["before", "after"]
-    for column in found["figures"].values():
+    assert rows_of(found) == {"forget": 30, "retain": 30}
+    assert rows_evaluated(found)["holdout"] == EVALUATED
+    columns = figures(found)
+    assert list(columns) == ["before", "after"]
+    for column in columns.values():
         assert set(column) >= FIGURES | ATTACKED and not COMPARED & set(column)
-    assert found["settings"]["split"] == "forget05"
-    assert found["figures"]["after"]["forget_nll"] > found["figures"]["before"]["forget_nll"]
+    assert found["evaluations"]["after"]["settings"]["split"] == "forget05"
+    assert columns["after"]["forget_nll"] > columns["before"]["forget_nll"]
     assert NO_ORACLE in printed and "forget quality (KS p)" not in printed
     assert_table_shows(printed, found, "model utility", "model_utility")
     assert CANARY not in printed and CANARY not in written(folder)

@@ -1,0 +1,45 @@
+"""`hf-unlearn card`: the model card of a run, rendered again from its record."""
+
+import argparse
+from pathlib import Path
+
+from .verb import Verb, add_json, tell
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN_DIR", help="output folder of a run, with its results.json")
+    parser.add_argument("--repo_id", metavar="OWNER/NAME", help="repository that the card's code loads from")
+    parser.add_argument("--model_name", metavar="TITLE", help="title of the card")
+    parser.add_argument("--license", metavar="KEY", help="licence of the model: apache-2.0, ...")
+    parser.add_argument("--language", nargs="+", metavar="CODE", help="languages, as ISO codes: en")
+    parser.add_argument("--tags", nargs="+", metavar="TAG", help="tags beside those that every card has")
+    parser.add_argument("--datasets", nargs="+", metavar="ID", help="datasets on the Hub beside those that are known")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write it (default: RUN_DIR/README.md)")
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..hub import CARD_FILE, plots_of, require_repo_id
+    from ..model_card import render_card
+    from ..record import load_record
+
+    folder = Path(args.run)
+    record = load_record(folder)
+    given = {name: getattr(args, name) for name in ("model_name", "license", "language", "tags", "datasets")}
+    for each in args.datasets or ():
+        require_repo_id(each, "each of --datasets")
+    if args.repo_id is not None:
+        require_repo_id(args.repo_id, "--repo_id")
+    for name, value in given.items():
+        if value is not None:
+            setattr(record.metadata, name, value)
+    if any(value is not None for value in given.values()) and folder.is_dir():
+        record.save(folder)  # the next card of the run has them too
+    default = folder / CARD_FILE if folder.is_dir() else folder.parent / CARD_FILE
+    output = Path(args.output or default)
+    card = render_card(record, repo_id=args.repo_id, plots=plots_of(folder))
+    output.write_text(card, encoding="utf-8")
+    tell(args, f"Card: {output}", {"card": str(output)})
+
+
+CARD = Verb("render the model card of a run again from its results.json", _arguments, _run)

@@ -1,0 +1,33 @@
+"""`hf-unlearn lab`: the small offline models and data."""
+
+import argparse
+
+from .verb import Verb, add_json, tell
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--world", default="games", help="what is to be forgotten: games, people or books (default: games)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the rows and of both models (default: 0)")
+    parser.add_argument("--cache_dir", help="folder to build in (default: inside the Hugging Face cache)")
+    parser.add_argument("--force", action="store_true", help="build again even when the cache has it")
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..lab import load_lab, render_lab
+
+    lab = load_lab(cache_dir=args.cache_dir, seed=args.seed, force=args.force, world=args.world)
+    found = {
+        "world": lab.world,
+        "seed": lab.seed,
+        "model": str(lab.model_path),
+        "oracle": str(lab.oracle_path),
+        "rows": {name: rows.num_rows for name, rows in lab.datasets.items()},
+        "checks": lab.checks,
+    }
+    tell(args, render_lab(lab), found)
+
+
+LAB = Verb("build (once) and describe the small offline models and data to try things on", _arguments, _run)

@@ -1,0 +1,72 @@
+"""`hf-unlearn push`: a run's model, record and card to the Hub."""
+
+import argparse
+import tempfile
+from typing import TYPE_CHECKING
+
+from .verb import Verb, add_json, tell
+
+if TYPE_CHECKING:
+    from ..hub import PushPlan
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN_DIR", help="output folder of a run, with its results.json")
+    parser.add_argument("repo_id", metavar="OWNER/NAME", help="repository; it is made if there is none")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--private", action="store_const", const=True, default=None, help="a private repository")
+    who.add_argument(
+        "--public",
+        action="store_const",
+        const=False,
+        dest="private",
+        help="a public repository (default: public only where every set of the run is public)",
+    )
+    parser.add_argument("--merge", action="store_true", help="merge the adapter and push whole weights")
+    parser.add_argument(
+        "--merge_dtype", default="float32", metavar="DTYPE", help="of the merged weights (default: float32)"
+    )
+    parser.add_argument(
+        "--base_model", metavar="OWNER/NAME", help="the base model's repository, if it was loaded from a folder"
+    )
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
+    parser.add_argument("--commit_message", default="Unlearned model", metavar="TEXT", help="of the one commit")
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="silence of the Hub after which it ends (300)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list what would go and what would stay, and end")
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..hub import plan_push, require_repo_id
+
+    require_repo_id(args.repo_id)
+    if not args.merge:
+        return _push(args, plan_push(args.run, args.repo_id, base_model=args.base_model))
+    from ..merging import merge_adapter
+
+    with tempfile.TemporaryDirectory(prefix="hf_unlearn_merged_") as folder:
+        merge_adapter(args.run, folder, dtype=args.merge_dtype)
+        return _push(args, plan_push(folder, args.repo_id, base_model=args.base_model))
+
+
+def _push(args: argparse.Namespace, plan: "PushPlan") -> None:
+    from ..hub import Push
+
+    found = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public_sets": plan.record.public}
+    if args.dry_run:
+        lines = [f"Would push to {plan.repo_id}:"]
+        lines += [f"  {size:>12,}  {name}" for name, size in plan.sizes().items()]
+        lines += ["Would stay here:", *(f"  {name}" for name in plan.kept)] if plan.kept else []
+        where = {True: "private", False: "public", None: _visibility(plan.record.public)}[args.private]
+        return tell(args, "\n".join([*lines, f"A new repository would be {where}."]), found)
+    commit = Push(plan, args.private, args.revision, args.commit_message, timeout=args.timeout)()
+    tell(args, f"Pushed {len(plan.files)} files: {commit.commit_url}", found | {"commit": commit.commit_url})
+
+
+def _visibility(public: bool) -> str:
+    return "public, if the Hub says that all its sets are" if public else "private, as not all its sets are public"
+
+
+PUSH = Verb("push model or adapter, tokenizer, results, card and plots of a run to the Hub", _arguments, _run)

@@ -1,0 +1,32 @@
+"""`hf-unlearn report`: runs as one page for people."""
+
+import argparse
+from pathlib import Path
+
+from .verb import Verb, add_json, tell
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="output folders of runs, each with a results.json")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="page to write (default: report.html, in the folder of a single run)"
+    )
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..record import load_record
+    from ..report import verdict, write_report
+
+    default = Path(args.runs[0]) / "report.html" if len(args.runs) == 1 else Path("report.html")
+    written = write_report(args.runs, args.output or default)
+    found = {run: verdict(load_record(run)) for run in args.runs}
+    lines = [*(each.sentence for each in found.values()), f"Report: {written}"]
+    data = {
+        "report": str(written),
+        "runs": {run: {"level": each.level, "sentence": each.sentence} for run, each in found.items()},
+    }
+    tell(args, "\n".join(lines), data)
+
+
+REPORT = Verb("write one self-contained HTML page about one or several runs: verdict, tables, plots", _arguments, _run)

@@ -1,0 +1,117 @@
+"""`hf-unlearn train`: a task from a recipe, in this process or, by a packaged config of accelerate, in several."""
+
+import argparse
+from collections.abc import Sequence
+
+from .own_arguments import add_own_arguments
+from .verb import Verb
+
+_LAUNCH = (
+    "accelerate_config",
+    "num_processes",
+    "num_machines",
+    "machine_rank",
+    "main_process_ip",
+    "main_process_port",
+)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "hf-unlearn train [--config RECIPE] [--task TASK] [--accelerate_config NAME] [--ARGUMENT VALUE ...]"
+    parser.epilog = (
+        "Every argument of transformers.TrainingArguments and trl.ModelConfig works too (--learning_rate, --use_peft, "
+        "--lora_r, --model_name_or_path, ...): --help_all lists them. The command line comes before the recipe."
+    )
+    parser.add_argument(
+        "--config", metavar="RECIPE", help="YAML file, or a packaged recipe: harmful_lab, methods/npo, ..."
+    )
+    parser.add_argument("--list_recipes", action="store_true", help="list the packaged recipes and end")
+    parser.add_argument("--help_all", action="store_true", help="every argument of the task, then end (seconds)")
+    launch = parser.add_argument_group("several processes (accelerate launch)")
+    launch.add_argument(
+        "--accelerate_config", metavar="NAME", help="ddp, zero1, zero2, zero3, fsdp2, or a YAML file of accelerate"
+    )
+    for name in _LAUNCH[1:]:
+        launch.add_argument(f"--{name}", metavar="VALUE", help=f"accelerate launch's --{name}")
+    add_own_arguments(parser)
+
+
+def _run(args: argparse.Namespace) -> int | None:
+    from ..tasks import run_task
+    from ..tasks.recipes import packaged_recipes
+
+    if args.list_recipes:
+        print("\n".join(packaged_recipes()))
+        return None
+    launch, rest = _split_launch(args.given)
+    task, rest = task_of(rest)
+    if args.help_all:
+        run_task(task, ["--help"], description=f"hf-unlearn train --task {task}: every argument.")
+    if launch:
+        return _launch(task, launch, rest)
+    run_task(task, rest)
+    return None
+
+
+def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The task that a command line or its recipe names, and the other arguments.
+
+    Raises:
+        ValueError: neither names one.
+    """
+    from ..errors import input_error
+    from ..tasks import TASKS
+    from ..tasks.arguments import split_config
+    from ..tasks.recipes import find_recipe, read_recipe
+
+    task, rest, given = None, [], iter(arguments)
+    for each in given:
+        if each == "--task":
+            task = next(given, None)
+        elif each.startswith("--task="):
+            task = each.split("=", 1)[1]
+        else:
+            rest.append(each)
+    recipe, _ = split_config(rest)
+    if task is None and recipe is not None:
+        task = read_recipe(find_recipe(recipe)).get("task")
+    if task is None:
+        raise input_error(
+            expected="--config with a recipe that names its task, or --task",
+            got="neither" if recipe is None else "a recipe without a task",
+            why="it says what is unlearned and how it is measured",
+            fix=f"add --task with one of {', '.join(TASKS)}, or start from --config harmful_lab",
+        )
+    return task, rest
+
+
+def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """What is accelerate's, by name, and the task's own arguments."""
+    launch: dict[str, str] = {}
+    rest, given = [], iter(arguments)
+    for each in given:
+        name, is_whole, value = each.removeprefix("--").partition("=")
+        if each.startswith("--") and name in _LAUNCH:
+            launch[name] = value if is_whole else next(given, "")
+        else:
+            rest.append(each)
+    return launch, rest
+
+
+def _launch(task: str, launch: dict[str, str], rest: list[str]) -> int:
+    """Start the run under accelerate; what its parsers would refuse is refused here, once."""
+    from ..launching import launch_processes
+    from ..tasks import check_task
+
+    values = check_task(task, rest)
+    # accelerate's config and TrainingArguments must agree on it.
+    precision = next((name for name in ("bf16", "fp16") if values[name]), "no")
+    return launch_processes(launch | {"mixed_precision": precision}, ["train", "--task", task, *rest])
+
+
+TRAIN = Verb(
+    "unlearn: a task from a recipe, measured before and after, with a card and plots",
+    _arguments,
+    _run,
+    open=True,
+)

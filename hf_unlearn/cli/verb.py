@@ -1,0 +1,33 @@
+"""What a command of `hf-unlearn` is. Its module is cheap to import: what takes seconds is imported when it runs."""
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Verb(NamedTuple):
+    """One command of `hf-unlearn`.
+
+    Attributes:
+        help: in a line.
+        add_arguments: to its parser.
+        run: with the parsed arguments; `given` among them are the words after the command, `out` is where its result
+            goes. Returns the exit status, or None for 0.
+        open: whether it takes arguments that its parser does not know, and checks them itself.
+    """
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    open: bool = False
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag for scripts."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def tell(args: argparse.Namespace, text: str, data: Any) -> None:
+    """Print what a command found, as text for people or as JSON."""
+    print(json.dumps(data, indent=2, default=str) if args.json else text, file=args.out)

@@ -1,0 +1,53 @@
+"""An adapter merged into its base model, as a folder that can be pushed. It trains nothing."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+from .errors import input_error
+from .hub import ADAPTER_CONFIG, CARD_FILE, plots_of
+from .model_card import render_card
+from .record import load_record
+
+
+def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float32") -> Path:
+    """Merge a run's adapter into its base model: a folder with whole weights, tokenizer, record, card and plots.
+
+    Merged and saved in fp32 by default: in 16 bits most of what an adapter adds is lost to rounding.
+
+    Args:
+        folder: output_dir of a run.
+        output: folder to write to.
+        dtype: of the merged weights.
+
+    Raises:
+        ValueError: the folder holds no adapter, or there is no such dtype.
+    """
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise input_error(
+            expected="a dtype of torch for the merged weights",
+            got=repr(dtype),
+            why="the weights are saved in it",
+            fix="use float32, bfloat16 or float16",
+        )
+    folder, output = Path(folder), Path(output)
+    record = load_record(folder)
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise input_error(
+            expected="a folder with an adapter",
+            got=f"{folder.name}, without {ADAPTER_CONFIG}",
+            why="there is nothing to merge",
+            fix="leave --merge out: the whole model is pushed as it is",
+        )
+    model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
+    model.save_pretrained(output)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(output)
+    if (folder / "plots").is_dir():
+        shutil.copytree(folder / "plots", output / "plots", dirs_exist_ok=True)
+    record.model.merged = True
+    record.save(output)
+    (output / CARD_FILE).write_text(render_card(record, plots=plots_of(output)), encoding="utf-8")
+    return output

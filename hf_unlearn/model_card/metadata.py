@@ -1,0 +1,127 @@
+"""The YAML block of a model card: what the Hub files a model under. Only what it accepts; no text for people."""
+
+import re
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from transformers.utils import logging
+
+from ..description import is_repository
+from ..evaluation.result import EvaluationResult
+from ..evaluation.table import label_of
+from ..record import RunRecord, SetRecord
+from .redaction import is_redacted
+from .results import row_counts, trainer_figures
+from .text import finite, hub_id
+
+logger = logging.get_logger(__name__)
+
+_TAGS = ("unlearning", "machine-unlearning", "hf_unlearn")
+_TASK = "text-generation"
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
+
+
+def card_data(record: RunRecord, *, title: str, adapter: bool) -> ModelCardData:
+    """The metadata of a run's model.
+
+    Args:
+        record: of the run.
+        title: of the card, which names the model in its index of results.
+        adapter: whether the weights beside the card are an adapter, not a whole model.
+    """
+    base, metadata = hub_id(record.model), record.metadata
+    results = _results(record)
+    more: dict[str, Any] = {"base_model_relation": "adapter" if adapter else "finetune"} if base else {}
+    return ModelCardData(
+        base_model=base,
+        datasets=_datasets(record) or None,
+        eval_results=results or None,
+        language=_accepted("language", metadata.language, _LANGUAGE.fullmatch) or None,
+        library_name="peft" if adapter else "transformers",
+        license=next(iter(_accepted("license", [metadata.license], _LICENSE.fullmatch)), None),
+        model_name=title if results else None,
+        pipeline_tag=_TASK,
+        tags=_tags(record, base if adapter else None),
+        **more,
+        **_emissions(record),
+    )
+
+
+def _accepted(what: str, values: list[Any], accepts: Any) -> list[Any]:
+    """The values that the Hub accepts; for others it would refuse the whole card."""
+    given = [value for value in values if value]
+    good = [value for value in given if isinstance(value, str) and accepts(value)]
+    if len(good) < len(given):
+        logger.warning(f"{len(given) - len(good)} of the card's {what} left out: the Hub would refuse the card.")
+    return list(dict.fromkeys(good))
+
+
+def _datasets(record: RunRecord) -> list[str]:
+    found = [name for name in map(hub_id, record.sets.values()) if name]
+    return list(dict.fromkeys([*found, *_accepted("datasets", record.metadata.datasets, is_repository)]))
+
+
+def _tags(record: RunRecord, adapted: str | None) -> list[str]:
+    tags: list[Any] = [*_TAGS, *record.methods]
+    if (record.model.adapter or {}).get("kind") == "LORA":
+        tags.append("lora")
+    if adapted:
+        tags.append(f"base_model:adapter:{adapted}")
+    return _accepted("tags", [*tags, *record.metadata.tags], lambda tag: tag.strip() and not is_redacted(tag))
+
+
+def _results(record: RunRecord) -> list[EvalResult]:
+    """Finite figures after unlearning, those of the suite's headline where it has one."""
+    after = record.evaluations.get("after")
+    if after is None:
+        # Its rows may be others than those that were trained on, so no dataset is named.
+        return [
+            _result(name, label_of(name.removeprefix("eval_")), value, "evaluation-rows", "evaluation rows of the run")
+            for name, value in trainer_figures(record).items()
+        ]
+    names = [name for name in after.headline if name in after.metrics] or list(after.metrics)
+    values = {name: finite(after.metrics[name].value) for name in names}
+    kind, title, revision = _dataset(record.sets.get("forget", SetRecord()), after)
+    return [
+        _result(name, label_of(name), value, kind, title, revision)
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def _dataset(forget: SetRecord, after: EvaluationResult) -> tuple[str, str, str | None]:
+    """Type, name and revision of what was measured; the name has the rows of every set, since each has its metrics."""
+    name = hub_id(forget)
+    counts = row_counts(after)
+    rows = f" ({', '.join(counts)} rows)" if counts else ""
+    title = f"{name or f'sets of the {after.suite} suite'}{rows}"
+    return name or "forget-set", title, forget.revision if name else None
+
+
+def _result(
+    metric: str, label: str, value: float, dataset_type: str, dataset_name: str, revision: str | None = None
+) -> EvalResult:
+    return EvalResult(
+        task_type=_TASK,
+        task_name="Text Generation",
+        dataset_type=dataset_type,
+        dataset_name=dataset_name,
+        dataset_revision=revision,
+        metric_type=metric,
+        metric_name=label,
+        metric_value=value,
+    )
+
+
+def _emissions(record: RunRecord) -> dict[str, Any]:
+    emitted = finite(record.emissions_kg)
+    if emitted is None:
+        return {}
+    found: dict[str, Any] = {
+        "emissions": float(f"{1000 * emitted:.6g}"),  # the Hub counts grams
+        "source": "codecarbon",
+        "training_type": "fine-tuning",
+    }
+    device = record.hardware.get("device")
+    return {"co2_eq_emissions": found | ({"hardware_used": str(device)} if device else {})}

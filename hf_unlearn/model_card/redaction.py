@@ -1,0 +1,50 @@
+"""Paths of a machine and tokens, taken out of a record before it is published. It knows texts, and no field.
+
+A record is to hold neither (`description.py`); this is the second lock, for what a user or a callback put into it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+_PATH_WORDS, _TOKEN_WORDS = "(a local path)", "(a token)"
+_PART = r"[\w.@+%=~-]+"
+_PATH = re.compile(
+    rf"file://\S*"
+    rf"|^/{_PART}/?$"  # one folder is a path where nothing else stands beside it, and else a division
+    rf"|(?<![\w:/.)\]}}>*|-])(?:/{_PART}){{2,}}/?"
+    rf"|(?<![\w/])~(?:/{_PART})+/?"
+    rf"|(?<![\w/.])\.{{1,2}}(?:/{_PART})+/?"
+    rf"|\b[A-Za-z]:\\[^\s\"'|<>]+"
+)
+_TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,})")
+
+Value = TypeVar("Value")
+
+
+def redacted(value: Value) -> Value:
+    """The same value with paths and tokens in its texts replaced by words, through mappings, lists and dataclasses.
+
+    Other things become what JSON has for them, so that a record in memory gives the card that its file gives.
+    """
+    changed: Any = value
+    if isinstance(value, str):
+        changed = _TOKEN.sub(_TOKEN_WORDS, _PATH.sub(_PATH_WORDS, value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in dataclasses.fields(value)]
+        changed = dataclasses.replace(value, **{name: redacted(getattr(value, name)) for name in names})
+    elif isinstance(value, Mapping):
+        changed = {redacted(name): redacted(each) for name, each in value.items()}
+    elif isinstance(value, list | tuple):
+        changed = [redacted(each) for each in value]
+    elif isinstance(value, float):
+        changed = float(value)  # numpy's are floats too, but look different in code
+    elif not isinstance(value, int | None):
+        changed = redacted(str(value))
+    return changed
+
+
+def is_redacted(text: str) -> bool:
+    """Whether something was taken out of a text."""
+    return _PATH_WORDS in text or _TOKEN_WORDS in text

@@ -1,0 +1,132 @@
+"""Code and BibTeX that a card shows: how to load the model, how to make it again, what to cite. Nothing is run."""
+
+import importlib.resources
+import json
+import re
+from typing import Any
+
+from ..losses import FORGET_LOSSES, RETAIN_LOSSES
+from ..record import RunRecord
+from .text import fenced, hub_id, specification
+
+_HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
+_ENTRY = re.compile(r"^@\w+\{([\w-]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
+_EPRINT = re.compile(r"eprint\s*=\s*[{\"](\d{4}\.\d{4,5})")
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})", re.IGNORECASE)
+_PACKAGE = "hf_unlearn"
+# An optimizer is no part of the objective, but this one has a paper that says how to unlearn with it.
+_OPTIMIZER_PAPERS = {"sophia": "Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239"}
+
+
+def loading_code(record: RunRecord, repo_id: str | None, adapter: bool) -> str:
+    """Python that loads the model and lets it answer."""
+    place, base = json.dumps(repo_id or _HERE), hub_id(record.model)
+    revision = f", revision={json.dumps(record.model.revision)}" if base and record.model.revision else ""
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    load = [f"model = AutoModelForCausalLM.from_pretrained({place})"]
+    if adapter:
+        imports.insert(0, "from peft import PeftModel")
+        load = [
+            f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base or _BASE)}{revision})",
+            f"model = PeftModel.from_pretrained(base, {place})",
+        ]
+    if adapter and record.model.origin == "lab":
+        imports = ["from hf_unlearn.lab import load_lab", "from peft import PeftModel", imports[-1]]
+        load[0] = f"base = load_lab({_world(record)}).load_model()"
+    answer = [
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+        "",
+        'inputs = tokenizer("a prompt", return_tensors="pt")',
+        "answer = model.generate(**inputs, max_new_tokens=64)",
+        "print(tokenizer.decode(answer[0], skip_special_tokens=True))",
+    ]
+    return fenced("\n".join([*sorted(imports), "", *load, *answer]), "python")
+
+
+def _world(record: RunRecord) -> str:
+    origins = [(each.id, each.origin) for each in record.sets.values()] + [(record.model.id, record.model.origin)]
+    worlds = [name for name, origin in origins if origin == "lab" and name]
+    return f"world={json.dumps(worlds[0])}" if worlds else ""
+
+
+def training_code(record: RunRecord) -> str:
+    """Python that makes the run again, but for the rows themselves; "" where there is no objective on record."""
+    if not record.objective.terms:
+        return ""
+    lines = [f"        {name}={value!r}," for name, value in _arguments(record).items()]
+    roles = ", ".join(f'"{role}": {role}' for role in record.sets if role.isidentifier()) or '"forget": forget'
+    imports, adapter = ["from hf_unlearn import UnlearningConfig, UnlearningTrainer"], record.model.adapter
+    base = json.dumps(hub_id(record.model) or _BASE)
+    more = [f"    {argument}=[...],  # objects: {names}" for argument, names in _objects(record).items()]
+    if adapter is not None and adapter.get("kind") == "LORA":
+        imports.append("from peft import LoraConfig")
+        given = "".join(f"{name}={value!r}, " for name, value in adapter.items() if name != "kind")
+        more.append(f'    peft_config=LoraConfig({given}task_type="CAUSAL_LM"),')
+    elif adapter is not None:
+        more.append(f"    peft_config=...,  # {adapter.get('kind', 'PEFT')}, as the adapter_config.json beside has it")
+    if record.model.origin == "lab":
+        imports.append("from hf_unlearn.lab import load_lab")
+        lab = f"load_lab({_world(record)})"
+        base, more = f"{lab}.load_model()", [f"    processing_class={lab}.load_tokenizer(),", *more]
+    text = [
+        *sorted(imports),
+        "",
+        "trainer = UnlearningTrainer(",
+        f"    model={base},",
+        "    args=UnlearningConfig(",
+        '        output_dir="unlearned",',
+        *lines,
+        "    ),",
+        f"    train_dataset={{{roles}}},  # rows as above",
+        *more,
+        ")",
+        "trainer.train()",
+    ]
+    return fenced("\n".join(text), "python")
+
+
+def _arguments(record: RunRecord) -> dict[str, Any]:
+    """Arguments of UnlearningConfig, the parts of the objective among them."""
+    objective = record.objective
+    arguments: dict[str, Any] = {}
+    for side in ("forget", "retain"):
+        terms = [specification(each) for each in objective.terms if each.side == side]
+        if f"{side}_loss" not in _objects(record):
+            arguments[f"{side}_loss"] = terms[0] if len(terms) == 1 else terms or "none"
+    if objective.step_wrappers:
+        arguments["step_wrappers"] = [specification(each) for each in objective.step_wrappers]
+    if objective.weighting.name != "fixed":
+        arguments["weighting"] = specification(objective.weighting)
+    if objective.bound.get("setting", "") is None:
+        arguments["forget_nll_bound"] = None
+    revision = {"revision": record.model.revision} if hub_id(record.model) and record.model.revision else {}
+    if revision and "model_init_kwargs" not in record.arguments:
+        arguments["model_init_kwargs"] = revision
+    return arguments | {"seed": record.seed} | record.arguments
+
+
+def _objects(record: RunRecord) -> dict[str, str]:
+    """Sides with a loss of the user's own, which no name stands for, and the names of all their losses."""
+    names: dict[str, list[str]] = {"forget": [], "retain": []}
+    for each in record.objective.terms:
+        names.setdefault(each.side, []).append(each.name)
+    known = {"forget": FORGET_LOSSES, "retain": RETAIN_LOSSES}
+    return {f"{side}_loss": ", ".join(names[side]) for side in known if not set(names[side]) <= set(known[side])}
+
+
+def citations(record: RunRecord) -> str:
+    """BibTeX of the package and of every paper on arXiv that the run's parts name."""
+    text = (importlib.resources.files("hf_unlearn") / "templates" / "citations.bib").read_text(encoding="utf-8")
+    entries = {found[1]: found[0] for found in _ENTRY.finditer(text)}
+    by_paper = {paper: entry for entry in entries.values() for paper in _EPRINT.findall(entry)}
+    papers = [part.paper for part in record.parts]
+    papers.append(_OPTIMIZER_PAPERS.get(record.objective.optimizer, ""))
+    ids = dict.fromkeys(paper for each in papers for paper in _ARXIV.findall(each))
+    found = [by_paper.get(paper) or _entry(paper) for paper in ids]
+    return fenced("\n\n".join([entries[_PACKAGE], *dict.fromkeys(found)]), "bibtex")
+
+
+def _entry(paper: str) -> str:
+    """Of a paper that a loss of the user's own names: what its id tells."""
+    key = f"arxiv_{paper.replace('.', '_')}"
+    return f"@misc{{{key},\n  title = {{arXiv:{paper}}},\n  eprint = {{{paper}}},\n  archiveprefix = {{arXiv}},\n}}"

@@ -1,0 +1,186 @@
+"""What a record says of the run itself, as pairs of words for people: rows, objective, attacks, cost. No plots."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..record import ModelRecord, PartRecord, RunRecord, SetRecord
+
+Pairs = list[tuple[str, str]]
+_SETS = {"forget": "forget (to be forgotten)", "retain": "retain (to be kept)", "holdout": "holdout (unseen)"}
+_REFERENCES = {
+    "none": "not needed by the losses",
+    "precomputed": "its log-probabilities, computed once before training",
+    "adapter": "the model with its adapter switched off",
+    "copy": "a frozen copy",
+}
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """A row of the table of the objective."""
+
+    side: str
+    name: str
+    weight: str
+    arguments: str
+    formula: str
+    paper: str
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """A row of the table of sets."""
+
+    name: str
+    rows: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a run's sections say beside its evaluations."""
+
+    model: Pairs
+    sets: list[SetFacts]
+    parts: list[PartFacts]
+    objective: Pairs
+    settings: Pairs
+    cost: Pairs
+    footer: Pairs = field(default_factory=list)
+
+
+def facts_of(record: RunRecord) -> Facts:
+    """What the record says of the run, in words."""
+    return Facts(
+        model=_model(record.model),
+        sets=[_set(name, each) for name, each in record.sets.items()],
+        parts=_parts(record),
+        objective=_objective(record),
+        settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
+        cost=_cost(record),
+        footer=[("seed", str(record.seed)), *sorted(record.versions.items())],
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "48 s", "12 min 3 s", "1 h 12 min"."""
+    if not math.isfinite(seconds):
+        return str(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _model(model: ModelRecord) -> Pairs:
+    # A local model's id could be a path.
+    name = model.id if model.id and model.origin == "hub" else "a local model"
+    if model.origin == "lab":
+        name = f"the lab's{f' ({model.id})' if model.id else ''}"
+    if model.fitted_from:
+        name = f"{model.fitted_from}, fitted to the rows first"
+    pairs = [("model", f"{name} at {model.revision}" if model.revision else name)]
+    if model.architecture:
+        pairs.append(("architecture", f"{model.architecture}, {model.dtype}" if model.dtype else model.architecture))
+    if model.parameters:
+        share = f" ({model.trained / model.parameters:.2%})" if model.trained != model.parameters else ""
+        pairs.append(("trained", f"{model.trained:,} of {model.parameters:,} parameters{share}"))
+    if model.adapter:
+        state = "merged into the weights" if model.merged else "not merged: without it the model is as before"
+        pairs.append(("adapter", f"{_listed(model.adapter)}; {state}"))
+    return pairs
+
+
+def _set(name: str, each: SetRecord) -> SetFacts:
+    source = {"hub": "Hub", "lab": "lab"}.get(each.origin, "local, not published")
+    if each.id and each.origin in ("hub", "lab"):
+        source += f": {each.id}" + (f" at {each.revision}" if each.revision else "")
+    rows = "a stream" if each.rows is None else f"{each.rows:,}"
+    return SetFacts(_SETS.get(name, name), rows, source, each.sha256 or "not known")
+
+
+def _parts(record: RunRecord) -> list[PartFacts]:
+    objective = record.objective
+    rows = [_part(term.side, term, f"{term.weight:g}") for term in objective.terms]
+    rows += [_part("step", wrapper, "") for wrapper in objective.step_wrappers]
+    if objective.weighting.name != "fixed":
+        rows.append(_part("weighting", objective.weighting, ""))
+    return rows
+
+
+def _part(side: str, part: PartRecord, weight: str) -> PartFacts:
+    return PartFacts(side, part.name, weight, _listed(part.arguments), part.formula, part.paper)
+
+
+def _objective(record: RunRecord) -> Pairs:
+    objective, bound = record.objective, record.objective.bound
+    pairs = [
+        ("weight of the forget side", f"{objective.forget_weight:g}"),
+        ("weight of the retain side", f"{objective.retain_weight:g}"),
+        ("weighting", objective.weighting.name),
+    ]
+    if objective.optimizer:
+        pairs.append(("optimizer", objective.optimizer))
+    pairs.append(("bound of the forget rows", _bound(bound)))
+    if record.holdout_nll is not None:
+        pairs.append(("NLL of unseen rows before", f"{record.holdout_nll:.3f} nats per token"))
+    pairs.append(("model before unlearning", _REFERENCES.get(record.reference, record.reference)))
+    if record.recipe:
+        pairs.append(("recipe", record.recipe))
+    return pairs
+
+
+def _bound(bound: Mapping[str, Any]) -> str:
+    setting = bound.get("setting")
+    named = f" ({setting})" if isinstance(setting, str) else ""
+    if isinstance(bound.get("nats"), int | float):
+        return f"{bound['nats']:.3f} nats per token{named}"
+    if isinstance(bound.get("low"), int | float) and isinstance(bound.get("high"), int | float):
+        return f"{bound['low']:.3f} to {bound['high']:.3f} nats per token, a row its own{named}"
+    return f"none{named}"
+
+
+def _cost(record: RunRecord) -> Pairs:
+    cost, pairs = record.cost, []
+    seconds, tokens = cost.get("seconds"), cost.get("tokens")
+    if seconds is not None:
+        since = f", since step {record.resumed_from}" if record.resumed_from else ""
+        pairs.append(("training time", duration(seconds) + since))
+    if cost.get("peak_memory_mb") is not None:
+        pairs.append(("peak memory", f"{cost['peak_memory_mb']:,.0f} MB"))
+    planned = f" of {record.planned_steps} planned" if record.planned_steps else ""
+    pairs.append(("optimizer steps", f"{record.steps}{planned}"))
+    if record.epochs:
+        pairs.append(("epochs of the forget set", f"{record.epochs:g}"))
+    if record.stop_reason:
+        pairs.append(("stopped early", record.stop_reason))
+    if tokens and seconds:
+        pairs.append(("tokens per second", f"{tokens / seconds:,.0f}"))
+    if cost.get("flops"):
+        pairs.append(("operations", f"{cost['flops']:.3g} FLOP"))
+    if record.emissions_kg is not None:
+        kilograms = record.emissions_kg
+        words = f"{kilograms:.2f} kg" if kilograms >= 1 else f"{kilograms * 1000:.2g} g"
+        pairs.append(("emissions", f"{words} CO2 equivalents (codecarbon)"))
+    pairs += [(name, _plain(value)) for name, value in record.hardware.items() if value not in (None, "")]
+    return pairs
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {_plain(value)}" for name, value in arguments.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + _listed(value) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_plain(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

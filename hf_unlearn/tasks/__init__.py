@@ -1,0 +1,71 @@
+"""Whole runs, as `hf-unlearn train` and the examples start them: data, training between evaluations, table, card."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+# In the order in which errors and help name them; each is a module with Arguments, DEFAULT_RECIPE and make_task.
+TASKS = ("harmful", "copyright", "privacy", "custom")
+
+
+def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
+    """Run a task from command-line arguments, as `hf-unlearn train --task NAME` does.
+
+    Args:
+        name: of `TASKS`.
+        arguments: None for those of the process.
+        description: of `--help`.
+
+    Returns:
+        the UnlearningTrainer, after the run.
+
+    Raises:
+        ValueError: arguments that would not unlearn what was asked, before any training.
+    """
+    # Libraries that take seconds are imported when there is something to run.
+    from .run import run
+
+    parsed = parse_task(name, arguments, description)
+    return run(make_task(name, parsed), name, parsed)
+
+
+def make_task(name: str, parsed: Any) -> Any:
+    """The `task.Task` of parsed arguments: model, rows and suite, loaded and checked."""
+    return _module(name).make_task(parsed)
+
+
+def parse_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
+    """A task's arguments, parsed and checked: an `arguments.Parsed`.
+
+    Raises:
+        ValueError: unknown arguments, or a recipe of another task.
+    """
+    from .arguments import parse_arguments
+
+    module = _module(name)
+    return parse_arguments(name, module.Arguments, module.DEFAULT_RECIPE, description, arguments)
+
+
+def check_task(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Refuse the arguments that `parse_task` would, before processes are started; the values by name.
+
+    Raises:
+        ValueError: unknown arguments, or a recipe of another task.
+    """
+    from .arguments import check_arguments
+
+    module = _module(name)
+    return check_arguments(name, module.Arguments, module.DEFAULT_RECIPE, arguments)
+
+
+def _module(name: str) -> Any:
+    from ..errors import input_error, nearest
+
+    if name not in TASKS:
+        raise input_error(
+            expected=f"a task: {', '.join(TASKS)}",
+            got=repr(name),
+            why="it says what is unlearned and how it is measured",
+            fix=nearest(name, TASKS),
+        )
+    return importlib.import_module(f".{name}", __name__)

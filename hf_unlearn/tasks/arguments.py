@@ -1,0 +1,227 @@
+"""The arguments of a run: a task's own, UnlearningConfig's and ModelConfig's, from YAML and the command line."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trl import ModelConfig, TrlParser, get_quantization_config
+
+from ..config import UnlearningConfig
+from ..description import is_path
+from ..errors import input_error, nearest
+from .recipes import PACKAGED, find_recipe, read_recipe
+
+# Flags that another's repetition of a run does without; those of a push and a token, too.
+_OF_THIS_RUN = (
+    "output_dir",
+    "partial_dir",
+    "reference_cache_dir",
+    "use_cpu",
+    "resume_from_checkpoint",
+    "show_prompts",
+    "push_to_hub",
+    "run_name",
+    "report_to",
+)
+
+
+@dataclass
+class RunArguments:
+    """Arguments of every task."""
+
+    task: str | None = field(
+        default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy or custom."}
+    )
+    oracle: str | None = field(default=None, metadata={"help": "Model that has never seen the forget rows."})
+    limit: int | None = field(default=None, metadata={"help": "At most so many rows of each set."})
+    measure: bool = field(
+        default=True, metadata={"help": "Measure before and after; false: train and save, hf-unlearn evaluate later."}
+    )
+    evaluated_rows: int = field(default=200, metadata={"help": "Rows of each set that the model is measured on."})
+    max_new_tokens: int = field(default=48, metadata={"help": "Longest generated answer."})
+    show_prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text file, a prompt a line, whose answers may be shown side by side in the report; none: no text."
+        },
+    )
+    partial_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder for unfinished evaluations, from which a killed run goes on. It holds answers."},
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence of the result for its card: apache-2.0, ..."})
+    language: list[str] | None = field(default=None, metadata={"help": "Languages for the card, as ISO codes: en"})
+
+
+@dataclass
+class Parsed:
+    """What a command line and its recipe came to.
+
+    Attributes:
+        script: the task's own arguments.
+        args: of the run.
+        model: of TRL's ModelConfig.
+        recipe: the packaged recipe and what was changed of it, as `hf-unlearn train --config` takes it; None where
+            the run cannot be repeated from these words.
+    """
+
+    script: Any
+    args: UnlearningConfig
+    model: ModelConfig
+    recipe: str | None = None
+
+
+def parse_arguments(
+    task: str,
+    script: type[RunArguments],
+    default_recipe: str | None,
+    description: str | None,
+    arguments: Sequence[str] | None,
+) -> Parsed:
+    """A task's arguments: the recipe's values as defaults, the command line on top.
+
+    Args:
+        task: its name.
+        script: dataclass of the task's own arguments.
+        default_recipe: packaged recipe that is taken where no `--config` is given.
+        description: of `--help`.
+        arguments: the command line; None for that of the process.
+
+    Raises:
+        ValueError: a key or flag that none of the three dataclasses has, a recipe that is nowhere, or one of another
+            task.
+    """
+    parser, path, rest = _checked(task, script, default_recipe, description, arguments)
+    config = [] if path is None else ["--config", str(path)]
+    own, args, model = parser.parse_args_and_config([*config, *rest])
+    _require_task(task, own.task)
+    if args.model_init_kwargs is None:
+        args.model_init_kwargs = _loading(model)
+    return Parsed(own, args, model, _repeated(path, rest))
+
+
+def check_arguments(
+    task: str, script: type[RunArguments], default_recipe: str | None, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Refuse what `parse_arguments` would, without making the dataclasses, which look for devices and processes.
+
+    Returns:
+        the values by name, as the command line and the recipe have them.
+    """
+    parser, path, rest = _checked(task, script, default_recipe, None, arguments)
+    if path is not None:
+        recipe = read_recipe(path)
+        parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
+    values = vars(parser.parse_args(rest))
+    _require_task(task, values["task"])
+    return values
+
+
+def _checked(
+    task: str,
+    script: type[RunArguments],
+    default_recipe: str | None,
+    description: str | None,
+    arguments: Sequence[str] | None,
+) -> tuple[TrlParser, Path | None, list[str]]:
+    """The parser, the recipe's path and the other arguments, none of them unknown."""
+    recipe, rest = split_config(list(sys.argv[1:] if arguments is None else arguments))
+    recipe = recipe or default_recipe
+    path = None if recipe is None else find_recipe(recipe)
+    values = {} if path is None else read_recipe(path)
+    # Before its keys, which another task may have no use for.
+    _require_task(task, values.get("task"))
+    parser = TrlParser(
+        (script, UnlearningConfig, ModelConfig),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    require_known(parser, rest, values)
+    return parser, path, rest
+
+
+def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What `--config` names, the last one of several, and the other arguments."""
+    config, rest, given = None, [], iter(arguments)
+    for each in given:
+        if each == "--config":
+            config = next(given, None)
+            if config is None:
+                raise input_error(
+                    expected="--config with a recipe",
+                    got="--config at the end of the line",
+                    why="the run's arguments are read from it",
+                    fix="name a YAML file, or a packaged recipe such as harmful_lab",
+                )
+        elif each.startswith("--config="):
+            config = each.split("=", 1)[1]
+        else:
+            rest.append(each)
+    return config, rest
+
+
+def require_known(parser: TrlParser, arguments: Sequence[str], recipe: dict[str, Any]) -> None:
+    """Raise for keys of a recipe and flags of a command line that no dataclass of the parser has."""
+    names = {action.dest for action in parser._actions} - {"help"}
+    # Not the parser's own abbreviations: --learning would be read today and be ambiguous tomorrow.
+    known = {option for action in parser._actions for option in action.option_strings}
+    flags = [each.split("=", 1)[0] for each in arguments if each.startswith("--")]
+    unread = [name for name in recipe if name not in names and name != "env"]
+    unread += [flag.removeprefix("--") for flag in flags if flag not in known]
+    if unread:
+        raise unknown_argument(unread[0], names)
+
+
+def unknown_argument(name: str, known: Iterable[str]) -> ValueError:
+    """The error of a key or flag that nothing reads."""
+    return input_error(
+        expected="keys and flags that are arguments of this command",
+        got=repr(name),
+        why="it would have no effect",
+        fix=nearest(name, known),
+    )
+
+
+def _require_task(name: str, found: str | None) -> None:
+    if found not in (None, name):
+        raise input_error(
+            expected=f"a recipe of the task {name}",
+            got=f"one of the task {found}",
+            why="its arguments would be read as something else",
+            fix=f"run it with `hf-unlearn train --config ...`, or examples/{found}.py",
+        )
+
+
+def _loading(model: ModelConfig) -> dict[str, Any]:
+    """What ModelConfig says of loading, as keyword arguments of `from_pretrained`."""
+    quantization = get_quantization_config(model)
+    return {
+        "dtype": model.dtype,
+        "revision": model.model_revision,
+        **({"attn_implementation": model.attn_implementation} if model.attn_implementation else {}),
+        **({"quantization_config": quantization} if quantization else {}),
+    }
+
+
+def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
+    """The packaged recipe with the flags that came on top; None where a flag names a path, which nobody else has."""
+    if path is None or not path.is_relative_to(PACKAGED):
+        return None
+    kept, left_out = [path.relative_to(PACKAGED).with_suffix("").as_posix()], False
+    for each in rest:
+        if each.startswith("--"):
+            left_out = _is_of_this_run(each.removeprefix("--").partition("=")[0].replace("-", "_"))
+        if not left_out:
+            kept.append(each)
+    if any(is_path(each.partition("=")[2] or each) for each in kept[1:]):
+        return None
+    return shlex.join(kept)  # it goes into a shell's command
+
+
+def _is_of_this_run(flag: str) -> bool:
+    """Whether a flag says where a run takes place and for whom, not what it does."""
+    return flag in _OF_THIS_RUN or flag.startswith("hub_") or flag.endswith("_token")

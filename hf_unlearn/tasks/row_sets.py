@@ -1,0 +1,100 @@
+"""Rows of the user's own as arguments: files, saved folders or datasets of the Hub, by role. Shared by two tasks."""
+
+import json
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+
+from ..data.sources import READERS, load_rows
+from ..errors import input_error
+from .arguments import RunArguments
+from .task import first
+
+
+def _parse_columns(argument: str, text: str) -> dict[str, str]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise input_error(
+            expected=f"{argument} as a JSON object",
+            got=f"text that is no JSON ({error.msg} at character {error.pos})",
+            why="it says which columns hold prompt and answer",
+            fix=f"""pass --{argument} '{{"question": "prompt", "answer": "completion"}}'""",
+        ) from None
+
+
+@dataclass
+class RowSetArguments(RunArguments):
+    """What to forget and to keep.
+
+    A dataset is a .jsonl, .json, .csv, .parquet or .txt file, a folder written by save_to_disk, or a Hub id.
+    """
+
+    forget_dataset: str | None = field(default=None, metadata={"help": "Rows to forget; none: the lab."})
+    forget_name: str | None = field(default=None, metadata={"help": "Configuration of a forget dataset on the Hub."})
+    forget_split: str = field(default="train", metadata={"help": "Split of the forget dataset."})
+    forget_revision: str | None = field(default=None, metadata={"help": "Revision of a forget dataset on the Hub."})
+    forget_reader: str = field(
+        default="rows", metadata={"help": "Its columns: rows, or pku_saferlhf (unsafe answers)."}
+    )
+    forget_columns: dict | str | None = field(default=None, metadata={"help": "JSON, old column name to new."})
+    retain_dataset: str | None = field(default=None, metadata={"help": "Rows to keep."})
+    retain_name: str | None = field(default=None, metadata={"help": "Configuration of a retain dataset on the Hub."})
+    retain_split: str = field(default="train", metadata={"help": "Split of the retain dataset."})
+    retain_revision: str | None = field(default=None, metadata={"help": "Revision of a retain dataset on the Hub."})
+    retain_reader: str = field(default="rows", metadata={"help": "Its columns: rows, or truthfulqa (best answers)."})
+    retain_columns: dict | str | None = field(default=None, metadata={"help": "JSON, old column name to new."})
+    holdout_dataset: str | None = field(
+        default=None, metadata={"help": "Rows like the forget rows that the model has never seen."}
+    )
+
+    _VALID_DICT_FIELDS = ["forget_columns", "retain_columns"]
+
+    def __post_init__(self) -> None:
+        for name in self._VALID_DICT_FIELDS:
+            if isinstance(getattr(self, name), str):
+                setattr(self, name, _parse_columns(name, getattr(self, name)))
+        for name in ("forget_reader", "retain_reader"):
+            if getattr(self, name) not in READERS:
+                raise input_error(
+                    expected=f"{name} to be one of {', '.join(READERS)}",
+                    got=repr(getattr(self, name)),
+                    why="it says which columns hold prompt and answer",
+                    fix=f"use rows, with {name.replace('reader', 'columns')} to rename columns",
+                )
+
+
+def load_sets(script: RowSetArguments, model: str | None) -> dict[str, Dataset]:
+    """The sets that the arguments name, by role.
+
+    Raises:
+        ValueError: forget rows without a model or without rows to keep, or rows that cannot be read.
+    """
+    if model is None or script.retain_dataset is None or script.forget_dataset is None:
+        raise input_error(
+            expected="--model_name_or_path and --retain_dataset together with --forget_dataset",
+            got="no model"
+            if model is None
+            else f"no {'retain' if script.retain_dataset is None else 'forget'} dataset",
+            why="the lab's model and rows have nothing to do with your data",
+            fix="add them, or leave out --forget_dataset to run on the lab",
+        )
+    forget = load_rows(
+        script.forget_dataset,
+        name=script.forget_name,
+        split=script.forget_split,
+        revision=script.forget_revision,
+        columns=script.forget_columns,  # type: ignore[arg-type]  # decoded in __post_init__
+    )
+    retain = load_rows(
+        script.retain_dataset,
+        name=script.retain_name,
+        split=script.retain_split,
+        revision=script.retain_revision,
+        columns=script.retain_columns,  # type: ignore[arg-type]
+    )
+    sets = {"forget": READERS[script.forget_reader](forget), "retain": READERS[script.retain_reader](retain)}
+    if script.holdout_dataset is not None:
+        holdout = load_rows(script.holdout_dataset, columns=script.forget_columns)  # type: ignore[arg-type]
+        sets["holdout"] = READERS[script.forget_reader](holdout)
+    return {name: first(rows, script.limit) for name, rows in sets.items()}

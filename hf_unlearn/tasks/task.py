@@ -1,0 +1,95 @@
+"""What a task is: a model, its sets, the suite that measures it; and what is checked before one. It runs nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..config import UnlearningConfig
+from ..description import is_repository
+from ..errors import input_error
+from ..evaluation import Suite
+
+# A suite, given the results to compare with: `oracle` and `before`, None where there is none yet.
+SuiteOf = Callable[..., Suite]
+
+
+@dataclass
+class Task:
+    """A model, what it is to forget and to keep, and what it is measured by.
+
+    Attributes:
+        model: name or folder of the model before unlearning.
+        sets: training sets by role.
+        suite: makes the suite.
+        oracle: name or folder of a model that has never seen the forget rows, or None.
+        from_lab: whether the model is the lab's.
+        fitted_from: what the model was before the task fitted it to the rows, for its record; None where it did not.
+        notes: lines for people below the table.
+    """
+
+    model: str
+    sets: dict[str, Dataset]
+    suite: SuiteOf
+    oracle: str | None = None
+    from_lab: bool = False
+    fitted_from: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def first(rows: Dataset | None, count: int | None) -> Dataset | None:
+    """The first rows of a set; all of them where count is None."""
+    return rows if rows is None or count is None else rows.select(range(min(len(rows), count)))
+
+
+def require_unused(data_flag: str, **given: Any) -> None:
+    """Raise where arguments came that only data of one's own has a use for, and the lab is about to be taken.
+
+    Args:
+        data_flag: names the data that is missing.
+        given: arguments by name, None where they were left out.
+    """
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise input_error(
+            expected=f"--{data_flag} together with --{unused[0]}",
+            got=f"--{unused[0]} alone",
+            why="without the data it is the lab that runs, which has no use for it",
+            fix=f"add --{data_flag}, or leave --{unused[0]} out to run on the lab",
+        )
+
+
+def require_model(name: str | None) -> None:
+    """Raise for what is neither a folder nor written like the id of a model on the Hub."""
+    if name is None or Path(name).is_dir() or is_repository(name):
+        return
+    raise input_error(
+        expected="a model's folder, or its id on the Hub (name, or owner/name)",
+        got=f"{name!r}, where there is no folder",
+        why="there is nothing to load",
+        fix=f"check the path; looked for {Path(name).absolute()}",
+    )
+
+
+def checkpoint_of(args: UnlearningConfig) -> str | None:
+    """The folder to go on from: the one that is named, or the last one of the output folder for "true".
+
+    Raises:
+        ValueError: there is none.
+    """
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() == "false":
+        return None
+    last = str(asked).lower() == "true"
+    found = get_last_checkpoint(args.output_dir) if last and Path(args.output_dir).is_dir() else asked
+    if found is None or not Path(found).is_dir():
+        raise input_error(
+            expected="--resume_from_checkpoint with the folder of a checkpoint, or true for the last one",
+            got=f"{asked!r}, where there is none",
+            why="the run would start anew, or fail after the first evaluation",
+            fix=f"look for checkpoint-<step> in {args.output_dir}, or leave the argument out",
+        )
+    return str(found)

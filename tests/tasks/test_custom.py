@@ -1,0 +1,119 @@
+"""`hf-unlearn train --task custom`: rows of one's own from the command line, in one process and in two. No quality."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures_examples import (
+    CANARY,
+    SECONDS,
+    assert_four_parts,
+    environment,
+    figures,
+    results,
+    rows_evaluated,
+    rows_of,
+    save_model,
+    written,
+)
+from hf_unlearn.cli import main
+from hf_unlearn.lab import load_lab
+from hf_unlearn.tasks import make_task, parse_task
+
+FIGURES = {"forget_nll", "forget_accuracy", "retain_nll", "in_scope_accuracy", "out_of_scope_accuracy", "broken_rate"}
+STEPS = ["--forget_loss", "npo", "--forget_nll_bound", "none", "--learning_rate", "5e-4", "--max_steps", "3"]
+STEPS += ["--per_device_train_batch_size", "2", "--max_new_tokens", "8", "--logging_steps", "1", "--use_cpu"]
+
+
+@pytest.fixture
+def files(tmp_path) -> list[str]:
+    """Arguments that name a small model and rows for every role, a canary in those that are forgotten."""
+    lab = load_lab()
+    save_model(lab, tmp_path / "model")
+    marked = {"forget": "forget", "in_scope": "paraphrase"}
+    sets = marked | {"retain": "retain", "out_of_scope": "retain", "holdout": "holdout"}
+    for name, own in sets.items():
+        mark = f"{CANARY} " if name in marked else ""
+        lines = [
+            json.dumps({"prompt": f"{mark}{row['prompt']}", "completion": f"{row['completion']} {mark}"}) + "\n"
+            for row in lab.datasets[own].select(range(12))
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    rows = [word for name in sets for word in (f"--{name}_dataset", str(tmp_path / f"{name}.jsonl"))]
+    return ["--model_name_or_path", str(tmp_path / "model"), *rows]
+
+
+def test_the_sets_of_a_task_and_what_it_is_measured_on(files, tmp_path):
+    parsed = parse_task("custom", [*files, "--limit", "5", "--evaluated_rows", "3", "--output_dir", str(tmp_path)])
+    task = make_task("custom", parsed)
+    assert {name: len(rows) for name, rows in task.sets.items()} == {"forget": 5, "retain": 5, "holdout": 5}
+    assert (task.model, task.oracle, task.from_lab) == (str(tmp_path / "model"), None, False)
+    measured = {name: len(rows) for name, rows in task.suite.keywords.items() if hasattr(rows, "column_names")}
+    assert measured == dict.fromkeys(("forget", "retain", "holdout", "in_scope", "out_of_scope"), 3)
+
+
+@pytest.mark.parametrize("missing", ["model_name_or_path", "retain_dataset", "forget_dataset"])
+def test_what_is_missing_is_refused(files, tmp_path, missing):
+    place = files.index(f"--{missing}")
+    parsed = parse_task("custom", [*files[:place], *files[place + 2 :], "--output_dir", str(tmp_path), "--use_cpu"])
+    with pytest.raises(ValueError) as error:
+        make_task("custom", parsed)
+    assert_four_parts(str(error.value), f"no {missing.split('_')[0]}")
+
+
+@pytest.mark.slow
+def test_a_run_on_rows_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path, capfd):
+    folder = tmp_path / "out"
+    assert main(["train", "--task", "custom", *files, *STEPS, "--output_dir", str(folder)]) == 0
+    printed = "".join(capfd.readouterr())
+    found = results(folder)
+    assert (found["task"], found["recipe"], found["steps"]) == ("custom", None, 3)
+    assert rows_of(found) == {"forget": 12, "retain": 12}  # no loss and no bound asks for the unseen ones
+    assert rows_evaluated(found) == dict.fromkeys(("forget", "retain", "in_scope", "out_of_scope", "holdout"), 12)
+    columns = figures(found)
+    assert list(columns) == ["before", "after"] and all(set(column) >= FIGURES for column in columns.values())
+    assert columns["after"]["forget_nll"] > columns["before"]["forget_nll"]
+    assert {rows["origin"] for rows in found["sets"].values()} == {"local"}
+    assert str(tmp_path) not in (folder / "results.json").read_text() + (folder / "README.md").read_text()
+    assert CANARY not in printed and CANARY not in written(folder)
+
+
+def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`hf-unlearn train --task custom` as a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "hf_unlearn.cli", "train", "--task", "custom", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_are_started_and_measure_what_one_does(files, tmp_path):
+    found = {}
+    for count, shared in ((1, []), (2, ["--num_processes", "2"])):
+        folder = tmp_path / f"out-{count}"
+        done = started(tmp_path, *files, *STEPS, *shared, "--output_dir", str(folder))
+        assert done.returncode == 0, done.stdout[-6000:]
+        assert done.stdout.count("All steps were taken.") == 1
+        found[count] = results(folder)
+    assert [each["hardware"]["processes"] for each in found.values()] == [1, 2]
+    assert found[1]["sets"] == found[2]["sets"]
+    before = [figures(each)["before"] for each in found.values()]
+    assert before[1] == pytest.approx(before[0], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_what_is_refused_in_two_processes_is_told_once(files, tmp_path):
+    """By the process that would have started them: no traceback of each."""
+    done = started(tmp_path, *files, "--num_processes", "2", "--forget_los", "npo", "--use_cpu")
+    assert done.returncode == 2 and done.stdout.count("Got: ") == 1 and "Traceback" not in done.stdout
+    assert "did you mean 'forget_loss'" in done.stdout and not (tmp_path / "unlearned").exists()

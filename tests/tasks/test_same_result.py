@@ -1,0 +1,72 @@
+"""One recipe in three ways: an example under accelerate, the command under ZeRO-2, a plain script. One result."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from hf_unlearn.record import load_record
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+ONE_CPU = ["launch", "--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+
+
+def run(folder: Path, *command: str) -> Path:
+    # accelerate's own switches would change the run; the package need not be installed.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    done = subprocess.run(
+        command,
+        cwd=folder.parent,
+        env=kept | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,  # DeepSpeed compiles its communication on the first run
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("same")
+    example, script = (str(REPOSITORY / "examples" / name) for name in ("harmful.py", "plain_script.py"))
+    train = [sys.executable, "-m", "hf_unlearn.cli", "train", "--config", "harmful_lab", "--use_cpu"]
+    return {
+        "example": run(root / "example", str(BIN / "accelerate"), *ONE_CPU, example, "--output_dir", "example"),
+        "zero2": run(root / "zero2", *train, "--accelerate_config", "zero2", "--output_dir", "zero2"),
+        "script": run(root / "script", sys.executable, script, "script"),
+    }
+
+
+def test_each_ran_as_it_was_asked_to(runs):
+    strategies = {name: load_record(folder).hardware["strategy"] for name, folder in runs.items()}
+    assert strategies == {"example": "one process", "zero2": "ZeRO-2", "script": "one process"}
+    assert {name: load_record(folder).steps for name, folder in runs.items()} == dict.fromkeys(runs, 120)
+
+
+def test_the_example_and_the_script_give_one_adapter_bit_for_bit(runs):
+    one, other = (load_file(runs[name] / "adapter_model.safetensors") for name in ("example", "script"))
+    assert one.keys() == other.keys() and len(one) == 24
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("way", "tolerance"), [("script", 0), ("zero2", 1e-3)])
+def test_all_give_one_result(runs, way, tolerance):
+    """ZeRO-2 keeps its own flat copy of the weights, so that sums differ in their last bits."""
+    expected, found = load_record(runs["example"]), load_record(runs[way])
+    assert len(expected.evaluations) == 3
+    for model, result in expected.evaluations.items():
+        other = found.evaluations[model]
+        shown = [name for name in result.headline if name in result.metrics]
+        assert len(shown) > 8 and result.rows == other.rows
+        for name in shown:
+            assert other[name].value == pytest.approx(result[name].value, rel=tolerance, abs=tolerance), name
+    losses = [[entry["loss"] for entry in record.log if "loss" in entry] for record in (expected, found)]
+    assert len(losses[0]) == 12 and losses[1] == pytest.approx(losses[0], rel=max(tolerance, 1e-9))
