@@ -1,21 +1,19 @@
 """The push: which files of a run go to the Hub, and one commit that brings them there. It measures nothing."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import get_session, validate_repo_id
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
 from .errors import input_error
+from .hub_failures import hub_errors
 from .model_card import render_card
-from .record import RECORD_FILE, ModelRecord, RunRecord, load_record
+from .record import PLOTS, PLOTS_OF, RECORD_FILE, ModelRecord, RunRecord, load_record
 
 CARD_FILE = "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -37,14 +35,14 @@ _TOKENIZER = (
 )
 _RECORD = (RECORD_FILE, CARD_FILE, "plots/*.png", "plots/*.svg")
 PUSHED = (*_WEIGHTS, *_MODEL, *_TOKENIZER, *_RECORD)
+NO_BASE = (
+    "The adapter's base model is not on the Hub as far as the run knows, so nobody else can load it: name the base's "
+    "repository (--base_model owner/name), or push whole weights (--merge)."
+)
 # Weights that run code when they are loaded.
 _PICKLES = ("pytorch_model*.bin", "adapter_model*.bin")
 # Of an earlier push to the same repository: a model must not load half of one and half of the other.
 _REPLACED = (*_WEIGHTS, *_PICKLES, *_MODEL, "training_args.bin")
-
-
-class PushError(RuntimeError):
-    """The Hub or the way to it failed. Nothing local was changed, and the same push goes on where it was."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,14 @@ class PushPlan:
         files: by path in the repository, a file or its bytes.
         kept: paths of the folder that stay where they are.
         record: of the run.
+        notes: what who pushes must know.
     """
 
     repo_id: str
     files: dict[str, Path | bytes]
     kept: list[str]
     record: RunRecord
+    notes: tuple[str, ...] = ()
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file."""
@@ -147,9 +147,12 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
     if base_model is not None:
         require_repo_id(base_model, "base_model")
         record.model.id, record.model.origin = base_model, "hub"
+    notes = []
     if ADAPTER_CONFIG in files:
         files[ADAPTER_CONFIG] = _adapter_config(folder / ADAPTER_CONFIG, record.model)
+        notes += [NO_BASE] if record.model.origin != "hub" else []
     plots = plots_of(folder)
+    files = {name: file for name, file in files.items() if not name.startswith("plots/") or plots}
     card = folder / CARD_FILE
     own = render_card(load_record(folder), plots=plots)
     if base_model is not None or not card.is_file() or card.read_text(encoding="utf-8") == own:
@@ -157,13 +160,16 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
     if base_model is not None:
         files[RECORD_FILE] = (json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n").encode()
     kept = [name for name in found if name not in files]
-    return PushPlan(repo_id, dict(sorted(files.items())), kept, record)
+    return PushPlan(repo_id, dict(sorted(files.items())), kept, record, tuple(notes))
 
 
 def plots_of(folder: str | Path) -> dict[str, str]:
-    """The plots that lie in a run's folder, by title, as the card shows them."""
-    found = sorted(Path(folder, "plots").glob("*.png"))
-    return {path.stem.replace("_", " ").capitalize(): f"plots/{path.name}" for path in found}
+    """The plots of a run in its folder, by title, as the card shows them; none where they are of an earlier run."""
+    plots = Path(folder, PLOTS)
+    mark = plots / PLOTS_OF
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != load_record(folder).figures_hash():
+        return {}
+    return {path.stem.replace("_", " ").capitalize(): f"{PLOTS}/{path.name}" for path in sorted(plots.glob("*.png"))}
 
 
 def needs_private(record: RunRecord, api: HfApi) -> bool:
@@ -215,51 +221,6 @@ def require_repo_id(repo_id: str, argument: str = "the repository") -> None:
         ) from None
 
 
-@contextmanager
-def hub_errors(what: str, timeout: float = 300.0) -> Iterator[None]:
-    """Whatever goes wrong between here and the Hub, silence included, as a PushError that says what to do."""
-
-    def limit(request: Any) -> None:
-        # The client's own limit is none, also where it has an argument for it.
-        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
-
-    hooks = get_session().event_hooks["request"]
-    hooks.append(limit)
-    try:
-        yield
-    except (HTTPError, ConnectionError, TimeoutError, JSONDecodeError) as error:
-        raise _push_error(what, error) from error  # JSONDecodeError: a gateway's error page
-    except RuntimeError as error:  # an upload of a large file: the client wraps what went wrong, Xet has no other word
-        cause: BaseException = error
-        while cause.__cause__ is not None and not isinstance(cause, HTTPError):
-            cause = cause.__cause__
-        raise _push_error(what, cause) from error
-    except OSError as error:  # a local file that cannot be read is no fault of the Hub's
-        if type(error).__module__ != "hf_xet":
-            raise
-        raise _push_error(what, error) from error
-    finally:
-        hooks.remove(limit)
-
-
-def _push_error(what: str, error: BaseException) -> PushError:
-    """The four parts of an error that is not the user's, but that the user has to know of."""
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    got, fix = f"the Hub answered with status {status}", "wait a little"
-    if status in (401, 403):
-        fix = "log in with `hf auth login`, or set HF_TOKEN to a token that may write to the repository"
-    elif status == 404:
-        fix = "check the name of the repository, and that the token may write to it"
-    elif status == 429:
-        fix = "wait a few minutes: the Hub counts requests"
-    elif status is None:
-        got, fix = f"the connection failed ({type(error).__name__})", "check the network"
-    why = "the repository has all of the new files or none of them; the local folder is unchanged"
-    again = "then run the same command again: files that have arrived are not sent twice"
-    text = input_error(expected=f"the {what} to go through", got=got, why=why, fix=f"{fix}; {again}")
-    return PushError(str(text))
-
-
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     # Patterns are of the whole path: fnmatch's star would take a checkpoint's folder for a file name.
     return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
@@ -293,7 +254,8 @@ def _adapter_config(file: Path, model: ModelRecord) -> bytes:
     """
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     name = model.id if model.origin == "hub" else None
-    if name is None or name != config.get("base_model_name_or_path"):
-        config["revision"] = None
+    same = name is not None and name == config.get("base_model_name_or_path")
+    # PEFT does not write down which revision of the base it was given.
+    config["revision"] = config.get("revision") or model.revision if same else None
     config["base_model_name_or_path"] = name
     return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()

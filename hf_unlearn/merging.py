@@ -1,5 +1,6 @@
 """An adapter merged into its base model, as a folder that can be pushed. It trains nothing."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer
 from .errors import input_error
 from .hub import ADAPTER_CONFIG, CARD_FILE, plots_of
 from .model_card import render_card
-from .record import load_record
+from .record import PLOTS, load_record
 
 
 def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float32") -> Path:
@@ -35,19 +36,32 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
         )
     folder, output = Path(folder), Path(output)
     record = load_record(folder)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise input_error(
-            expected="a folder with an adapter",
-            got=f"{folder.name}, without {ADAPTER_CONFIG}",
-            why="there is nothing to merge",
-            fix="leave --merge out: the whole model is pushed as it is",
-        )
+    require_adapter(folder)
     model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
     model.save_pretrained(output)
     AutoTokenizer.from_pretrained(folder).save_pretrained(output)
-    if (folder / "plots").is_dir():
-        shutil.copytree(folder / "plots", output / "plots", dirs_exist_ok=True)
+    if (folder / PLOTS).is_dir():
+        shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
     record.model.merged = True
     record.save(output)
     (output / CARD_FILE).write_text(render_card(record, plots=plots_of(output)), encoding="utf-8")
     return output
+
+
+def require_adapter(folder: str | Path) -> None:
+    """Raise for a folder without an adapter, or with one whose base model has no name to load it by."""
+    file = Path(folder) / ADAPTER_CONFIG
+    if not file.is_file():
+        raise input_error(
+            expected="a folder with an adapter",
+            got=f"{Path(folder).name}, without {ADAPTER_CONFIG}",
+            why="there is nothing to merge",
+            fix="leave --merge out: the whole model is pushed as it is",
+        )
+    if not json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path"):
+        raise input_error(
+            expected="an adapter that names its base model",
+            got=f"{file.name} without base_model_name_or_path: the model was made in memory",
+            why="the adapter is merged into the weights that it was trained on",
+            fix="merge it where the model is: trainer.model.merge_and_unload().save_pretrained(folder)",
+        )

@@ -109,7 +109,9 @@ def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) ->
     # quantised base holds integers there, which are gathered apart.
     sharded = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
     quantised = getattr(model, "is_quantized", False)
-    return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded or quantised)
+    # The adapter fits this revision of its base and no other, and its config is where others look for it.
+    revision = args.init_kwargs.get("revision")
+    return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded or quantised, revision=revision)
 
 
 def _require_trainable(model: Any) -> None:

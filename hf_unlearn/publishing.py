@@ -24,7 +24,8 @@ from .description import (
 )
 from .errors import input_error
 from .evaluation import EvaluationResult
-from .hub import CARD_FILE, Push, hub_errors, needs_private, plan_push, plots_of, require_private
+from .hub import CARD_FILE, Push, needs_private, plan_push, plots_of, require_private
+from .hub_failures import hub_errors
 from .model_card import render_card
 from .observer import RunObserver
 from .record import RunRecord, SetRecord

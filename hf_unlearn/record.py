@@ -3,6 +3,7 @@
 The card, the report and the push are made from it alone, so that they can be made again at any time.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,141 +13,20 @@ from typing import Any
 
 from .errors import input_error
 from .evaluation.result import EvaluationResult, restored
+from .record_parts import (
+    AttackRecord,
+    CardMetadata,
+    ModelRecord,
+    ObjectiveRecord,
+    PartRecord,
+    SetRecord,
+    TermRecord,
+)
 
 RECORD_FILE = "results.json"
+PLOTS = "plots"  # folder beside the record
+PLOTS_OF = "of.txt"  # in it: the hash of the figures that the plots show
 _FORMAT = 2  # raised when the file's keys change
-
-
-@dataclass
-class PartRecord:
-    """A loss, a step wrapper or a weighting: its name, its arguments and what it computes, in the paper's notation."""
-
-    name: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    formula: str = ""
-    paper: str = ""
-
-
-@dataclass
-class TermRecord(PartRecord):
-    """A term of the objective.
-
-    Attributes:
-        side: "forget" or "retain".
-        weight: within its side.
-    """
-
-    side: str = "forget"
-    weight: float = 1.0
-
-
-@dataclass
-class ObjectiveRecord:
-    """L = w_f * sum_i w_i L_forget_i + w_r * sum_j w_j L_retain_j, with its numbers.
-
-    Attributes:
-        terms: of both sides, forget first.
-        forget_weight: w_f.
-        retain_weight: w_r, the first one where a weighting moves it.
-        weighting: how w_r is set.
-        step_wrappers: what wrapped the gradient steps.
-        optimizer: by Trainer's name.
-        bound: where a forget row stopped pushing: `setting` as in UnlearningConfig, and in nats per token `nats`, or
-            `low` and `high` where each row had its own level.
-    """
-
-    terms: list[TermRecord] = field(default_factory=list)
-    forget_weight: float = 1.0
-    retain_weight: float = 1.0
-    weighting: PartRecord = field(default_factory=lambda: PartRecord("fixed"))
-    step_wrappers: list[PartRecord] = field(default_factory=list)
-    optimizer: str = ""
-    bound: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class ModelRecord:
-    """The model before unlearning, and what of it was trained.
-
-    Attributes:
-        id: on the Hub; None for a local folder or a model in memory, of which no path is kept.
-        origin: "hub", "lab" or "local".
-        revision: of the Hub's repository, where it was named.
-        architecture: class of the model.
-        parameters: of the model, adapters included.
-        trained: of them, those that were trained.
-        dtype: of the base weights.
-        adapter: kind ("LORA"), rank and the like; None for full parameters.
-        merged: whether the adapter has been merged into the weights that lie beside the record.
-        fitted_from: what a run fitted to the rows first, so that there is something to forget: a repository's id, or
-            words for a model that is not on the Hub; None where it took the model as it was.
-    """
-
-    id: str | None = None
-    origin: str = "local"
-    revision: str | None = None
-    architecture: str = ""
-    parameters: int = 0
-    trained: int = 0
-    dtype: str = ""
-    adapter: dict[str, Any] | None = None
-    merged: bool = False
-    fitted_from: str | None = None
-
-
-@dataclass
-class SetRecord:
-    """A set of rows: how many, which (by hash), and from where.
-
-    Attributes:
-        rows: None for a stream.
-        sha256: of the token ids and labels of every row, in order.
-        origin: "hub", "lab", or "local" for files, rows in memory and all else whose origin is not known.
-        id: of the dataset on the Hub, or of the lab's world.
-        revision: commit of the dataset on the Hub.
-    """
-
-    rows: int | None = None
-    sha256: str | None = None
-    origin: str = "local"
-    id: str | None = None
-    revision: str | None = None
-
-
-@dataclass
-class AttackRecord:
-    """An attack that was tried on the model after unlearning.
-
-    Attributes:
-        name: e.g. "relearning".
-        settings: in a line, e.g. "25 AdamW steps at 1e-4 on 40 forget rows".
-        outcome: in a line, e.g. "held for 12 steps".
-        held: whether the forgotten stayed away.
-    """
-
-    name: str
-    settings: str
-    outcome: str
-    held: bool | None = None
-
-
-@dataclass
-class CardMetadata:
-    """What only the user knows, for the card.
-
-    Attributes:
-        model_name: title of the card.
-        license: key of a licence on the Hub, e.g. "apache-2.0".
-        language: ISO codes.
-        tags: beside those that every card has.
-        datasets: ids on the Hub, beside those that the sets have.
-    """
-
-    model_name: str | None = None
-    license: str | None = None
-    language: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    datasets: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -226,6 +106,12 @@ class RunRecord:
         plain = {name: _plain(value) for name, value in shallow.items()}
         plain["evaluations"] = {name: _without_rows(result) for name, result in self.evaluations.items()}
         return {"format": _FORMAT} | plain
+
+    def figures_hash(self) -> str:
+        """SHA-256 of what plots are drawn from: the log, the evaluations and the bound."""
+        known = self.to_dict()
+        drawn = [known["log"], known["evaluations"], known["objective"]["bound"]]
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write results.json into a folder, so that a reader sees a whole file or none."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from hf_unlearn.cli import main as hf_unlearn
 from hf_unlearn.hub import CARD_FILE, plots_of
 from hf_unlearn.model_card import render_card
-from hf_unlearn.record import RECORD_FILE, load_record
+from hf_unlearn.record import PLOTS, PLOTS_OF, RECORD_FILE, load_record
 from hf_unlearn.tasks.recipes import find_recipe, packaged_recipes, read_recipe
 
 HERE = Path(__file__).resolve().parent
@@ -38,9 +38,10 @@ def make(recipe: str) -> None:
         folder.mkdir(parents=True)
         shutil.copy(run / RECORD_FILE, folder)
         if "/" not in recipe:
-            (folder / "plots").mkdir()
-            for plot in (run / "plots").glob("*.png"):
-                shutil.copy(plot, folder / "plots")
+            (folder / PLOTS).mkdir()
+            for file in ("*.png", PLOTS_OF):
+                for each in (run / PLOTS).glob(file):
+                    shutil.copy(each, folder / PLOTS)
     render(folder)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hf_unlearn.cli import VERBS, main
-from hf_unlearn.hub import PushError
+from hf_unlearn.hub_failures import PushError
 from hf_unlearn.lab import load_lab, render_lab
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.optimizers.named import OPTIMIZERS

@@ -30,6 +30,7 @@ STAGES = (
     "fingerprints",  # what a model and its rows are, as a key
     "metrics",  # arrays and answers in, figures with intervals out
     "evaluation",  # suites of metrics over one pass of a model
+    "record_parts",  # what a record is made of
     "record",  # what a run was and what came of it, as JSON
     "losses",  # tensors in, values of answer tokens or rows out
     "steps",  # what wraps a gradient step
@@ -51,6 +52,7 @@ STAGES = (
     "observer",  # the callback that watches a run for its record
     "model_card",  # the record as a model card
     "report",  # the records of runs as a page for people
+    "hub_failures",  # what can go wrong on the way to the Hub
     "hub",  # what goes to the Hub, and how
     "merging",  # adapters merged into their base model, to be pushed
     "publishing",  # Trainer's saves and pushes, with record and card

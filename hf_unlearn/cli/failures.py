@@ -2,7 +2,7 @@
 
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..hub import PushError
+from ..hub_failures import PushError
 
 
 def is_outside(error: BaseException) -> bool:

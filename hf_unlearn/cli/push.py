@@ -42,6 +42,8 @@ def _run(args: argparse.Namespace) -> None:
     from ..hub import plan_push, require_repo_id
 
     require_repo_id(args.repo_id)
+    if args.merge and args.dry_run:
+        return _tell_merge(args)
     if not args.merge:
         return _push(args, plan_push(args.run, args.repo_id, base_model=args.base_model))
     from ..merging import merge_adapter
@@ -55,14 +57,32 @@ def _push(args: argparse.Namespace, plan: "PushPlan") -> None:
     from ..hub import Push
 
     found = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public_sets": plan.record.public}
+    found["notes"] = plan.notes
     if args.dry_run:
         lines = [f"Would push to {plan.repo_id}:"]
         lines += [f"  {size:>12,}  {name}" for name, size in plan.sizes().items()]
         lines += ["Would stay here:", *(f"  {name}" for name in plan.kept)] if plan.kept else []
         where = {True: "private", False: "public", None: _visibility(plan.record.public)}[args.private]
-        return tell(args, "\n".join([*lines, f"A new repository would be {where}."]), found)
+        lines += [f"A new repository would be {where}.", *plan.notes]
+        return tell(args, "\n".join(lines), found)
     commit = Push(plan, args.private, args.revision, args.commit_message, timeout=args.timeout)()
-    tell(args, f"Pushed {len(plan.files)} files: {commit.commit_url}", found | {"commit": commit.commit_url})
+    lines = [f"Pushed {len(plan.files)} files: {commit.commit_url}", *plan.notes]
+    tell(args, "\n".join(lines), found | {"commit": commit.commit_url})
+
+
+def _tell_merge(args: argparse.Namespace) -> None:
+    """What would go if the adapter were merged, without merging it: that loads the whole base model."""
+    from ..hub import plan_push
+    from ..merging import require_adapter
+
+    require_adapter(args.run)
+    plan = plan_push(args.run, args.repo_id)
+    names = ["config.json", "generation_config.json", "model*.safetensors"]
+    names = sorted([*names, *(name for name in plan.files if not name.startswith("adapter_"))])
+    where = {True: "private", False: "public", None: _visibility(plan.record.public)}[args.private]
+    lines = [f"Would merge the adapter and push to {args.repo_id}:", *(f"  {name}" for name in names)]
+    found = {"repo_id": args.repo_id, "files": names, "kept": plan.kept, "public_sets": plan.record.public}
+    tell(args, "\n".join([*lines, f"A new repository would be {where}."]), found)
 
 
 def _visibility(public: bool) -> str:

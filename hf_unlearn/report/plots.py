@@ -13,13 +13,12 @@ from typing import Any
 
 from ..evaluation.result import EvaluationResult
 from ..evaluation.table import label_of
-from ..record import RunRecord
+from ..record import PLOTS, PLOTS_OF, RunRecord
 from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
 from .figures import Panel, Plot, save_plot
 from .read import MODELS, Run, side_by_side
 from .verdict import PAIRS
 
-_FOLDER = "plots"
 _NLL = {"forget_nll": "forget", "retain_nll": "retain"}
 _BOUNDS = {"log_vocab": "bound: uniform guess", "holdout": "bound: unseen rows", "holdout_quantiles": "bounds of rows"}
 _ROW_SETS = {
@@ -37,7 +36,12 @@ def write_plots(run: Run, folder: str | os.PathLike[str]) -> dict[str, str]:
         the PNG by the plot's title, relative to `folder`: {"Loss over the steps": "plots/losses.png"}.
     """
     target = Path(folder)
-    saved = {plot.title: save_plot(plot, target / _FOLDER) for plot in plots_of(run)}
+    saved = {plot.title: save_plot(plot, target / PLOTS) for plot in plots_of(run)}
+    for old in (target / PLOTS).glob("*.[ps][nv]g"):
+        if old.stem not in {path.stem for path in saved.values()}:
+            old.unlink()  # of an earlier run in this folder, which had more to show
+    if saved:
+        (target / PLOTS / PLOTS_OF).write_text(run.record.figures_hash(), encoding="utf-8")
     return {title: path.relative_to(target).as_posix() for title, path in saved.items()}
 
 

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from fixtures_models import make_trainer, tiny_model, tiny_tokenizer, train_sets
 from hf_unlearn import UnlearningTrainer
+from hf_unlearn.record import PLOTS_OF, load_record
 
 REPO = "tester/unlearned"
 BASE = "tester/base"
@@ -80,7 +81,9 @@ def train(folder: Path, **arguments) -> Path:
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"a plot" if name in PLOTS else SECRET)
-    trainer.save_model()  # writes the card again, with the plots in it
+    trainer.save_model()
+    (out / "plots" / PLOTS_OF).write_text(load_record(out).figures_hash(), encoding="utf-8")
+    trainer.write_card()  # again, with the plots in it
     return out
 
 

@@ -14,7 +14,8 @@ from huggingface_hub.utils import close_session, get_session
 
 from fixtures_examples import assert_four_parts
 from hf_unlearn.cli import main
-from hf_unlearn.hub import Push, PushError, hub_errors, plan_push
+from hf_unlearn.hub import Push, plan_push
+from hf_unlearn.hub_failures import PushError, hub_errors
 from hf_unlearn.record import SetRecord, load_record
 from hub_server_answers import Answer
 from publishing.runs import ADAPTER, PLOTS, REPO, WHOLE, content, copied, pushed, trainer_of
@@ -291,7 +292,7 @@ def test_the_command_ends_with_2_for_what_is_the_users(hub, api, adapter_run, wh
         "a dtype of torch": ["push", str(adapter_run), REPO, "--merge", "--merge_dtype", "float33"],
         "base_model as owner/name": ["push", str(adapter_run), REPO, "--base_model", "/secret/base"],
         "public already": ["push", str(adapter_run), "tester/public"],
-        "Invalid metadata": ["push", str(edited), REPO],
+        "whose metadata the Hub accepts": ["push", str(edited), REPO],
     }
     for words, arguments in wrong.items():
         assert main(arguments) == 2, words
@@ -307,7 +308,6 @@ def test_the_command_ends_with_2_for_what_is_the_users(hub, api, adapter_run, wh
         (["--public"], "would be public."),
         (["--private"], "would be private."),
         (["--base_model", "tester/base", "--revision", "a"], "would be private"),
-        (["--merge"], "would be private"),
         (["--json"], None),
     ],
 )
@@ -316,14 +316,23 @@ def test_a_dry_run_asks_nobody(hub, adapter_run, capsys, more, words):
     assert main(command(adapter_run, "--dry-run", *more)) == 0
     out = capsys.readouterr().out
     assert hub.requests == [] and content(adapter_run) == before
-    expected = WHOLE if "--merge" in more else ADAPTER
     if words is None:
-        assert set(json.loads(out)["files"]) == expected | PLOTS and "showable.json" in json.loads(out)["kept"]
+        assert set(json.loads(out)["files"]) == ADAPTER | PLOTS and "showable.json" in json.loads(out)["kept"]
         return
     going, _, staying = out.partition("Would stay here:")
     assert words in out and f"Would push to {REPO}:" in going
-    assert {line.split()[-1] for line in going.splitlines() if line.startswith("  ")} == expected | PLOTS
-    assert "--merge" in more or "checkpoint-1/optimizer.pt" in staying
+    assert {line.split()[-1] for line in going.splitlines() if line.startswith("  ")} == ADAPTER | PLOTS
+    assert "checkpoint-1/optimizer.pt" in staying
+
+
+def test_a_dry_run_of_a_merge_merges_nothing(hub, adapter_run, capsys, monkeypatch):
+    """Loading the base model may mean a download of gigabytes."""
+    monkeypatch.setattr("hf_unlearn.merging.merge_adapter", None)
+    assert main(command(adapter_run, "--dry-run", "--merge")) == 0
+    out = capsys.readouterr().out
+    assert hub.requests == [] and "would be private" in out
+    expected = (WHOLE | PLOTS) - {"model.safetensors"} | {"model*.safetensors"}
+    assert {line.strip() for line in out.splitlines() if line.startswith("  ")} == expected
 
 
 def test_the_command_merges_tells_json_and_names_branch_and_message(hub, adapter_run, capsys):

@@ -7,7 +7,8 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from fixtures_examples import assert_four_parts
-from hf_unlearn.hub import Push, PushError, plan_push
+from hf_unlearn.hub import Push, plan_push, plots_of
+from hf_unlearn.hub_failures import PushError
 from hf_unlearn.merging import merge_adapter
 from hf_unlearn.model_card import render_card
 from hf_unlearn.record import load_record
@@ -147,6 +148,24 @@ def test_the_card_is_rendered_with_the_repositorys_name(hub, api, adapter_run):
     assert check_card(card) == ([], [])
 
 
+def test_plots_of_an_earlier_run_are_neither_shown_nor_pushed(hub, api, adapter_run, tmp_path):
+    """Another log in the record, as a second run in the same folder leaves it, before its own plots are drawn."""
+    run = copied(adapter_run, tmp_path)
+    assert plots_of(run) == {"Losses": "plots/losses.png"}
+    record = load_record(run)
+    record.log.append({"loss": 1.0, "step": 3})
+    record.save(run)
+    assert plots_of(run) == {}
+    (run / "README.md").unlink()
+    push(api, run)
+    assert set(pushed(hub)) == ADAPTER and "plots/" not in pushed(hub)["README.md"].decode()
+
+
+def test_an_adapter_without_a_base_on_the_hub_comes_with_a_note(adapter_run):
+    assert "--base_model" in plan_push(adapter_run, REPO).notes[0]
+    assert plan_push(adapter_run, REPO, base_model=BASE).notes == ()
+
+
 def test_a_card_that_was_edited_by_hand_is_pushed_as_it_is(hub, api, adapter_run, tmp_path):
     run = copied(adapter_run, tmp_path)
     edited = (run / "README.md").read_text(encoding="utf-8") + "\nOne more sentence, by hand.\n"
@@ -159,7 +178,7 @@ def test_a_card_that_was_edited_by_hand_is_pushed_as_it_is(hub, api, adapter_run
 def test_a_card_that_the_hub_refuses_is_the_users_to_mend(hub, api, adapter_run, tmp_path, line):
     run = copied(adapter_run, tmp_path)
     (run / "README.md").write_text(f"---\n{line}\n---\n# By hand\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
+    with pytest.raises(ValueError, match="whose metadata the Hub accepts"):
         push(api, run)
     assert pushed(hub) == {}
 
@@ -287,7 +306,7 @@ def test_a_trainers_push_brings_the_same_files(hub, tmp_path):
     trainer = trainer_of(tmp_path, hub_model_id=REPO)
     trainer.train()
     commit = trainer.push_to_hub("By the trainer", license="mit")
-    assert set(pushed(hub)) == ADAPTER | PLOTS
+    assert set(pushed(hub)) == ADAPTER  # the plots in the folder are those of the run before
     assert (hub.commits(REPO)[-1].title, commit.oid) == ("By the trainer", hub.commits(REPO)[-1].oid)
     card = pushed(hub)["README.md"].decode()
     assert "license: mit" in card and REPO in card

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures_report import evaluation, log_of, record, save_run
-from hf_unlearn.report import figures, read_run, write_plots
+from hf_unlearn.report import Run, figures, read_run, write_plots
 from hf_unlearn.report.drawings import draw_lines, draw_shares
 from hf_unlearn.report.plots import distributions, losses, plane
 
@@ -163,3 +163,15 @@ def test_without_matplotlib_the_error_says_what_to_install(run, tmp_path, monkey
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(ValueError, match=r'pip install "hf-unlearn\[report\]"'):
         write_plots(run, tmp_path)
+
+
+def test_plots_of_an_earlier_run_are_replaced(tmp_path):
+    """A folder that is used again: what the new run has no data for must not be shown as its own."""
+    (tmp_path / "plots").mkdir()
+    for name in ("distributions.png", "distributions.svg", "notes.txt"):
+        (tmp_path / "plots" / name).write_text("old")
+    run = Run(record(), {}, title="run")
+    saved = write_plots(run, tmp_path)
+    assert saved and not (tmp_path / "plots/distributions.png").exists()
+    assert not (tmp_path / "plots/distributions.svg").exists() and (tmp_path / "plots/notes.txt").exists()
+    assert (tmp_path / "plots/of.txt").read_text() == run.record.figures_hash()
