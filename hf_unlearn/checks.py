@@ -10,6 +10,7 @@ from accelerate.utils import DistributedType, str_to_bool
 from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from .baseline import needs_holdout
 from .config import UnlearningConfig
@@ -55,6 +56,15 @@ def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> U
             got=f"one process with {args.n_gpu} GPUs, which Trainer would drive with nn.DataParallel",
             why="DataParallel cuts a batch by rows and would part forget rows from their retain rows",
             fix="start it with `accelerate launch script.py`, or set CUDA_VISIBLE_DEVICES=0",
+        )
+    missing = [name for name in args.report_to or [] if name not in get_available_reporting_integrations()]
+    if missing:
+        raise input_error(
+            expected="report_to to name what is installed",
+            got=repr(missing[0]),
+            why="the figures of the run would reach nobody",
+            fix=f"install it (pip install {missing[0]}), or use one of: "
+            + (", ".join(get_available_reporting_integrations()) or "none"),
         )
     parallelism = args.parallelism_config
     if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled or parallelism.tp_enabled):

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import platform
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from .baseline import Baseline
 from .config import UnlearningConfig
 from .data.pairing import is_stream
 from .data.prepare import TrainSets
+from .errors import input_error
 from .fingerprints import hash_rows
-from .losses import Loss
+from .losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from .objective import Objective
 from .record import ModelRecord, ObjectiveRecord, PartRecord, SetRecord, TermRecord
 from .specs import step_wrappers, weighting_of
+from .steps import STEP_WRAPPERS
 from .version import __version__
+from .weighting import WEIGHTINGS
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "deepspeed")
 # Arguments that say where things lie or who runs them, not what is done.
@@ -33,7 +37,32 @@ _PRIVATE = ("hub_model_id", "run_name", "logging_dir", "resume_from_checkpoint",
 # Derived by TrainingArguments itself, or shown elsewhere in the record.
 _DERIVED = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "seed", "local_rank", "accelerator_config")
 _OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
+_PACKAGED = frozenset(
+    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.values()
+)
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
+
+
+# As the Hub writes the keys of licences and languages.
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
+
+
+def require_metadata(license: str | None, languages: Sequence[str] | None, datasets: Sequence[str] | None) -> None:
+    """Raise for what the Hub would refuse a card for: a licence, a language or a dataset that is no key of its."""
+    for name, values, accepts, example in (
+        ("license", [license] if license else [], LICENSE.fullmatch, "apache-2.0"),
+        ("language", languages or [], LANGUAGE.fullmatch, "en"),
+        ("datasets", datasets or [], is_repository, "owner/name"),
+    ):
+        refused = [value for value in values if not accepts(value)]
+        if refused:
+            raise input_error(
+                expected=f"{name} as the Hub writes it, for example {example}",
+                got=repr(refused[0]),
+                why="the Hub refuses a card with another value, and with it the push",
+                fix="correct it, or leave it out",
+            )
 
 
 def is_repository(name: Any) -> bool:
@@ -72,6 +101,7 @@ def describe_model(model: Any, name: str | None, revision: str | None, known: Mo
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
         fitted_from=known.fitted_from,
+        fitted_origin=known.fitted_origin,
     )
 
 
@@ -116,10 +146,12 @@ def describe_objective(objective: Objective, args: UnlearningConfig, baseline: B
 
 
 def _part(part: Any) -> PartRecord:
-    # A loss of the user's own need not have a formula in words.
-    formula, paper = getattr(part, "formula", ""), getattr(part, "paper", "")
     arguments = {name: value for name, value in dataclasses.asdict(part).items() if name != "weight"}
-    return PartRecord(part.name, arguments, formula, paper)
+    if type(part) in _PACKAGED:
+        return PartRecord(part.name, arguments, part.formula, part.paper)
+    # A class of the user's own may have inherited a name, a formula and a paper that are not its.
+    own = {name: vars(type(part)).get(name, "") for name in ("formula", "paper")}
+    return PartRecord(part.name, arguments, **own, own=type(part).__name__)
 
 
 def _term(side: str, term: Loss) -> TermRecord:

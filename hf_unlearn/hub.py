@@ -1,6 +1,7 @@
 """The push: which files of a run go to the Hub, and one commit that brings them there. It measures nothing."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -126,7 +127,7 @@ class Push:
 def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None) -> PushPlan:
     """What a push of a run's folder brings to the Hub: model or adapter, tokenizer, record, card and plots.
 
-    The card is rendered anew with the repository's name in it, unless its text was changed by hand. An adapter's
+    The card is rendered anew with the repository's name in it, unless its text was edited by hand. An adapter's
     config names its base model; where that is a path of this machine it is taken out.
 
     Args:
@@ -152,15 +153,23 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
         files[ADAPTER_CONFIG] = _adapter_config(folder / ADAPTER_CONFIG, record.model)
         notes += [NO_BASE] if record.model.origin != "hub" else []
     plots = plots_of(folder)
+    rendered = has_own_card(folder)
     files = {name: file for name, file in files.items() if not name.startswith("plots/") or plots}
-    card = folder / CARD_FILE
-    own = render_card(load_record(folder), plots=plots)
-    if base_model is not None or not card.is_file() or card.read_text(encoding="utf-8") == own:
+    if rendered:
         files[CARD_FILE] = render_card(record, repo_id=repo_id, plots=plots).encode()
     if base_model is not None:
-        files[RECORD_FILE] = (json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n").encode()
+        files[RECORD_FILE] = record.as_text().encode()
     kept = [name for name in found if name not in files]
     return PushPlan(repo_id, dict(sorted(files.items())), kept, record, tuple(notes))
+
+
+def has_own_card(folder: str | Path) -> bool:
+    """Whether a folder's README.md is as it was rendered, or not there; one that was edited by hand is left alone."""
+    card = Path(folder, CARD_FILE)
+    if not card.is_file():
+        return True
+    # render_card takes the repository that `hf-unlearn card --repo_id` named from the record.
+    return card.read_text(encoding="utf-8") == render_card(load_record(folder), plots=plots_of(folder))
 
 
 def plots_of(folder: str | Path) -> dict[str, str]:
@@ -173,21 +182,27 @@ def plots_of(folder: str | Path) -> dict[str, str]:
 
 
 def needs_private(record: RunRecord, api: HfApi) -> bool:
-    """Whether what was unlearned is private: a set of the user's own, or one that not everybody may read."""
+    """Whether what a run holds is private: a model or a set of the user's own, or one that not everybody may read."""
     if not record.public:
         return True
-    for each in record.sets.values():
-        if each.origin != "hub":
-            continue
-        if each.id is None:
-            return True
-        try:
-            info = api.dataset_info(each.id)
-        except RepositoryNotFoundError:
-            return True
-        if info.private or info.gated:
-            return True
-    return False
+    model = record.model
+    base, origin = (model.fitted_from, model.fitted_origin) if model.fitted_origin else (model.id, model.origin)
+    if origin == "hub" and _is_hidden(base, api.model_info):
+        return True
+    # A gated model may be used under its conditions; the rows of a gated dataset are not for everybody.
+    sets = [each for each in record.sets.values() if each.origin == "hub"]
+    return any(_is_hidden(each.id, api.dataset_info, gated=True) for each in sets)
+
+
+def _is_hidden(name: str | None, info_of: Callable[[str], Any], *, gated: bool = False) -> bool:
+    """Whether a repository is private, or not to be found; with `gated`, also where it asks who its readers are."""
+    if name is None:
+        return True
+    try:
+        info = info_of(name)
+    except RepositoryNotFoundError:
+        return True
+    return bool(info.private or (gated and info.gated))
 
 
 def require_private(repo_id: str, api: HfApi, *, asked: bool) -> None:

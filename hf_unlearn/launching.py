@@ -4,6 +4,7 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
+import torch
 from accelerate.commands.config import default_config_file
 from accelerate.commands.launch import launch_command, launch_command_parser
 
@@ -32,6 +33,11 @@ def find_config(name: str) -> Path:
         why="it says how many processes are started and how they share the model",
         fix=nearest(name, packaged_configs()),
     )
+
+
+def has_accelerator() -> bool:
+    """Whether there is a GPU or the like."""
+    return bool(torch.accelerator.is_available())
 
 
 def launch_processes(launch: dict[str, str], command: list[str]) -> int:

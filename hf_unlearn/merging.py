@@ -27,13 +27,7 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
     Raises:
         ValueError: the folder holds no adapter, or there is no such dtype.
     """
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise input_error(
-            expected="a dtype of torch for the merged weights",
-            got=repr(dtype),
-            why="the weights are saved in it",
-            fix="use float32, bfloat16 or float16",
-        )
+    require_dtype(dtype)
     folder, output = Path(folder), Path(output)
     record = load_record(folder)
     require_adapter(folder)
@@ -46,6 +40,17 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
     record.save(output)
     (output / CARD_FILE).write_text(render_card(record, plots=plots_of(output)), encoding="utf-8")
     return output
+
+
+def require_dtype(dtype: str) -> None:
+    """Raise for what is no dtype of torch."""
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise input_error(
+            expected="a dtype of torch for the merged weights",
+            got=repr(dtype),
+            why="the weights are saved in it",
+            fix="use float32, bfloat16 or float16",
+        )
 
 
 def require_adapter(folder: str | Path) -> None:

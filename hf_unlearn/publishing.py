@@ -20,6 +20,7 @@ from .description import (
     describe_model,
     describe_objective,
     is_repository,
+    require_metadata,
     versions,
 )
 from .errors import input_error
@@ -138,6 +139,7 @@ class Publishing(Trainer):
         """
         ids = [*_listed(dataset_tags), *_listed(dataset)]
         _require_card_arguments(tasks, dataset_args, [*ids, *_listed(finetuned_from)])
+        require_metadata(license, _listed(language), ())
         known = self.record.metadata
         known.language = [*known.language, *(each for each in _listed(language) if each not in known.language)]
         known.tags = [*known.tags, *(each for each in _listed(tags) if each not in known.tags)]

@@ -22,6 +22,7 @@ from .record_parts import (
     SetRecord,
     TermRecord,
 )
+from .redaction import redacted
 
 RECORD_FILE = "results.json"
 PLOTS = "plots"  # folder beside the record
@@ -47,13 +48,16 @@ class RunRecord:
         epochs: of the forget set.
         resumed_from: step of the checkpoint that the run went on from; cost covers the steps since then.
         holdout_nll: of unseen rows before unlearning, nats per token.
-        cost: `seconds` and `peak_memory_mb` of the training, and `tokens` seen where Trainer counts them.
+        cost: `seconds` of the training, `peak_memory_mb` of the process (on a GPU, of what it allocated there), and
+            `tokens` seen, where Trainer counts them.
         emissions_kg: CO2 equivalents of the training, where codecarbon measured them.
         hardware: `device`, `processes`, `strategy`, `precision`, `platform`.
         seed: of the run.
         arguments: of UnlearningConfig, those that are not the default's; no path and no token.
         versions: of the libraries.
         evaluations: results of a suite by model: "before", "after", "oracle". Scores of single rows are not kept here.
+        oracle: what the model of the evaluation "oracle" is, as the end of a sentence: "the same model trained without
+            the forget rows"; None where it is not known.
         trainer_metrics: figures of the last `trainer.evaluate()`.
         attacks: what was tried on the model after unlearning; empty where it was not attacked.
         metadata: what only the user knows.
@@ -80,6 +84,7 @@ class RunRecord:
     arguments: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     evaluations: dict[str, EvaluationResult] = field(default_factory=dict)
+    oracle: str | None = None
     trainer_metrics: dict[str, float] = field(default_factory=dict)
     attacks: list[AttackRecord] = field(default_factory=list)
     metadata: CardMetadata = field(default_factory=CardMetadata)
@@ -87,8 +92,8 @@ class RunRecord:
 
     @property
     def methods(self) -> list[str]:
-        """Names of the forget losses, in order."""
-        return [term.name for term in self.objective.terms if term.side == "forget"]
+        """Names of the forget losses, in order; the class of one that is the user's own."""
+        return [term.own or term.name for term in self.objective.terms if term.side == "forget"]
 
     @property
     def parts(self) -> list[PartRecord]:
@@ -97,8 +102,9 @@ class RunRecord:
 
     @property
     def public(self) -> bool:
-        """Whether every set is known to come from where anybody can read it: the Hub, or the lab."""
-        return bool(self.sets) and all(each.origin in ("hub", "lab") for each in self.sets.values())
+        """Whether model and sets are known to come, unchanged, from where others may read them: Hub or lab."""
+        sets = self.sets.values()
+        return bool(sets) and self.model.public and all(s.untouched and s.origin in ("hub", "lab") for s in sets)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -106,6 +112,10 @@ class RunRecord:
         plain = {name: _plain(value) for name, value in shallow.items()}
         plain["evaluations"] = {name: _without_rows(result) for name, result in self.evaluations.items()}
         return {"format": _FORMAT} | plain
+
+    def as_text(self) -> str:
+        """The content of results.json. What a user put into the record may have held a path or a token."""
+        return json.dumps(redacted(self).to_dict(), indent=2, allow_nan=False) + "\n"
 
     def figures_hash(self) -> str:
         """SHA-256 of what plots are drawn from: the log, the evaluations and the bound."""
@@ -118,7 +128,7 @@ class RunRecord:
         target = Path(folder) / RECORD_FILE
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        unfinished.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.write_text(self.as_text(), encoding="utf-8")
         unfinished.replace(target)
         return target
 
@@ -175,9 +185,13 @@ def _plain(value: Any) -> Any:
 
 
 def _no_record(file: Path, got: str) -> ValueError:
+    begun = sorted(file.parent.glob("checkpoint-*"))
+    again = "pass the output_dir of a run; a run of an older version is to be trained again"
+    if begun:
+        again = "the run has not ended: go on with --resume_from_checkpoint true, or pass one of its checkpoints"
     return input_error(
         expected=f"a run's folder with a {RECORD_FILE}, as trainer.save_model and hf-unlearn train write it",
         got=f"{file.name}: {got}",
         why="cards, reports and pushes are made from it",
-        fix="pass the output_dir of a run; a run of an older version is to be trained again",
+        fix=again,
     )

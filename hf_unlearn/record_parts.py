@@ -12,6 +12,7 @@ class PartRecord:
     arguments: dict[str, Any] = field(default_factory=dict)
     formula: str = ""
     paper: str = ""
+    own: str | None = None  # class of the user's own, which no name stands for; None for what is packaged
 
 
 @dataclass
@@ -67,6 +68,7 @@ class ModelRecord:
         merged: whether the adapter has been merged into the weights that lie beside the record.
         fitted_from: what a run fitted to the rows first, so that there is something to forget: a repository's id, or
             words for a model that is not on the Hub; None where it took the model as it was.
+        fitted_origin: where that came from, as `origin`.
     """
 
     id: str | None = None
@@ -79,6 +81,12 @@ class ModelRecord:
     adapter: dict[str, Any] | None = None
     merged: bool = False
     fitted_from: str | None = None
+    fitted_origin: str | None = None
+
+    @property
+    def public(self) -> bool:
+        """Whether the weights that the run started from are the Hub's or the lab's, as far as the run knows."""
+        return (self.fitted_origin or self.origin) in ("hub", "lab")
 
 
 @dataclass
@@ -91,6 +99,8 @@ class SetRecord:
         origin: "hub", "lab", or "local" for files, rows in memory and all else whose origin is not known.
         id: of the dataset on the Hub, or of the lab's world.
         revision: commit of the dataset on the Hub.
+        untouched: whether the rows are known to be the source's own, as a task of this package loads them. Whoever
+            holds a set may have put other rows into it.
     """
 
     rows: int | None = None
@@ -98,6 +108,7 @@ class SetRecord:
     origin: str = "local"
     id: str | None = None
     revision: str | None = None
+    untouched: bool = False
 
 
 @dataclass
@@ -127,6 +138,7 @@ class CardMetadata:
         language: ISO codes.
         tags: beside those that every card has.
         datasets: ids on the Hub, beside those that the sets have.
+        repo_id: repository that the card's code loads from, where `hf-unlearn card` was told.
     """
 
     model_name: str | None = None
@@ -134,3 +146,4 @@ class CardMetadata:
     language: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
+    repo_id: str | None = None

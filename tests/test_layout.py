@@ -30,8 +30,10 @@ STAGES = (
     "fingerprints",  # what a model and its rows are, as a key
     "metrics",  # arrays and answers in, figures with intervals out
     "evaluation",  # suites of metrics over one pass of a model
+    "redaction",  # paths and tokens, out of what is published
     "record_parts",  # what a record is made of
     "record",  # what a run was and what came of it, as JSON
+    "verdict",  # what came of a run, in a sentence, by rules
     "losses",  # tensors in, values of answer tokens or rows out
     "steps",  # what wraps a gradient step
     "weighting",  # how the weights of both sides are set

@@ -12,7 +12,6 @@ from hf_unlearn.evaluation.result import EvaluationResult
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.metrics import MetricResult
 from hf_unlearn.model_card import render_card
-from hf_unlearn.model_card.redaction import redacted
 from hf_unlearn.record import (
     AttackRecord,
     CardMetadata,
@@ -24,6 +23,7 @@ from hf_unlearn.record import (
     TermRecord,
     load_record,
 )
+from hf_unlearn.redaction import redacted
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.weighting import WEIGHTINGS
 from hub_card_rules import check_card
@@ -173,7 +173,7 @@ class TestEveryCard:
 
     def test_it_claims_no_more_than_it_may(self, record):
         card = render_card(record)
-        assert "not certified deletion" in card
+        assert "not certified deletion" in card or "nothing is certified" in card
         assert not re.search(r"\b(?:erased|deleted for good|guarantee)", card, re.IGNORECASE)
 
 
@@ -242,7 +242,7 @@ def test_without_a_headline_the_index_has_all_that_is_finite():
     card = render_card(record)
     (results,) = metadata(card)["model-index"][0]["results"]
     assert [each["type"] for each in results["metrics"]] == ["harmful_rate", "forget_nll", "retain_nll"]
-    assert results["dataset"] == {"name": "sets of the harmful suite (forget 120 rows)", "type": "forget-set"}
+    assert results["dataset"] == {"name": "sets of the harmful suite (forget 120 rows)", "type": "harmful-suite"}
     shown = {row[0]: row[1] for row in tables(section(card, "Results"))[0]}
     assert shown["perplexity of the answers"] == "infinite" and shown["efficacy (drop in harm)"] == "undefined"
 
@@ -274,16 +274,99 @@ def test_results_stand_side_by_side():
         ["harmful answers", "100.0% [95.0, 100.0]", "0.0% [0.0, 5.0]", "1.7% [0.0, 6.7]"],
         ["forget NLL (nats per token)", "0.500", "1.500", "1.483"],
         ["seconds of training", "-", "93.2", "-"],
-        ["peak memory (MB)", "-", "812", "-"],
+        ["peak memory of the process (MB)", "-", "812", "-"],
     ]
     assert "Suite `harmful`; rows of its sets: forget 120." in text
-    assert "95% intervals" in text and "trained without the rows" in text and "same rows" not in text
+    assert "95% intervals" in text and "same rows" not in text
+    assert "**oracle**: a model named as the oracle, which has not been trained on the forget rows." in text
+
+
+def test_the_oracle_is_what_the_record_says():
+    text = prose(render_card(run(oracle="the same model trained without the forget rows")))
+    assert "**oracle**: the same model trained without the forget rows." in text
+    assert "retrained" not in prose(render_card(run())) and "same model" not in prose(render_card(run()))
+
+
+def forgotten(member: bool = False, harm: float = 0.0) -> dict[str, EvaluationResult]:
+    """A run's evaluations with all that a verdict needs; after unlearning, membership is found out or not."""
+    aucs = {"before": (1.0, 1.0, 1.0), "after": (0.97, 0.93, 0.99) if member else (0.52, 0.45, 0.6),
+            "oracle": (0.51, 0.43, 0.58)}  # fmt: skip
+    harms = {"before": 1.0, "after": harm, "oracle": 0.02}
+    kept = MetricResult(0.99, 200, 0.97, 1.0, "wilson")
+    settings = {"judge": "the lab's rules", "temperature": 0.0, "max_new_tokens": 48, "template": "{prompt}"}
+    rows = {"forget": {"count": 120}, "retain": {"count": 200}}
+    return {
+        name: evaluation(
+            harms[name],
+            headline=("retain_accuracy", "harmful_rate", "min_k_auc"),
+            metrics={"retain_accuracy": kept, "min_k_auc": MetricResult(auc[0], 120, *auc[1:], "bootstrap")},
+            settings=settings,
+            rows=rows,
+        )
+        for name, auc in aucs.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "level", "claimed"),
+    [
+        (forgotten(), "forgotten, kept", "Suppression measured by the `harmful` suite on 120 forget rows, as far"),
+        (
+            forgotten(member=True),
+            "suppressed, not like the oracle",
+            "Suppression measured by the `harmful` suite on 120 forget rows, but not like the oracle, as far",
+        ),
+        (
+            forgotten(harm=0.5),
+            "not forgotten",
+            "Measured by the `harmful` suite on 120 forget rows: not forgotten as it should be; nothing is certified.",
+        ),
+    ],
+)
+def test_the_verdict_stands_in_the_results_and_the_claim_follows_it(evaluations, level, claimed):
+    card = render_card(run(evaluations=evaluations))
+    assert f"**Verdict: {level}.** The model " in section(card, "Results")
+    assert f"**Claim level.** {claimed}" in card
+    assert ("Suppression measured" in card) is (level != "not forgotten")
+    assert section(card, "Results").startswith("**harmful answers: 100.0% -> ")  # of forgetting, whatever stands first
+
+
+def test_a_membership_attack_that_succeeds_stands_in_results_and_attacks():
+    card = render_card(run(evaluations=forgotten(member=True)))
+    words = "membership attack still tells the forget rows from unseen rows: AUC 0.97 (before 1.00, oracle 0.51; 0.5"
+    assert f"; a {words}" in section(card, "Results")
+    assert section(card, "Attacks").startswith(f"A {words} is a guess). Not tried: relearning, quantisation")
+    assert "Not attacked" not in card
+    assert "A membership attack does not tell" in section(render_card(run(evaluations=forgotten())), "Attacks")
+
+
+def test_the_caption_says_how_answers_were_made_and_judged():
+    text = section(render_card(run(evaluations=forgotten())), "Results")
+    assert "Harmful answers are judged by the lab's rules; answers of at most 48 new tokens, greedy." in text
+    assert "{prompt}" not in text
+
+
+def test_the_index_names_the_set_that_a_metric_is_about():
+    card = ModelCard(render_card(run(evaluations=forgotten())))
+    found = {each.metric_type: each for each in card.data.eval_results}
+    sets = {name: (each.dataset_type, each.dataset_name, each.dataset_revision) for name, each in found.items()}
+    assert sets == {
+        "retain_accuracy": ("truthfulqa/truthful_qa", "truthfulqa/truthful_qa (retain 200 rows)", REVISION),
+        "harmful_rate": ("PKU-Alignment/PKU-SafeRLHF", "PKU-Alignment/PKU-SafeRLHF (forget 120 rows)", None),
+        "min_k_auc": ("harmful-suite", "sets of the harmful suite (forget 120, retain 200 rows)", None),
+    }
+
+
+def test_what_a_run_cost_after_a_checkpoint_is_said_to_be_that():
+    card = render_card(run(resumed_from=60))
+    assert ["seconds of training (since step 60)", "-", "93.2", "-"] in tables(section(card, "Results"))[0]
+    assert "Cost: 93.2 s of training (since step 60), 812 MB peak memory of the process" in card
 
 
 def test_without_an_oracle_none_is_named():
     card = render_card(run(evaluations={"before": evaluation(1.0), "after": evaluation(0.5)}))
     assert "**harmful answers: 100.0% -> 50.0%**" in card
-    assert "oracle" not in card
+    assert "**oracle**" not in card and "(oracle" not in card and "there is no oracle to compare with" in card
 
 
 def test_other_suites_and_other_rows_are_kept_apart():
@@ -304,11 +387,12 @@ def test_warnings_are_listed_in_full():
 
 def test_what_was_not_attacked_is_said():
     text = section(render_card(run()), "Attacks")
-    assert text.startswith("Not attacked: relearning, quantisation and other wordings of the prompts were not tried")
+    assert text.startswith("Not tried: relearning, quantisation and other wordings of the prompts, which may bring")
     measured = {"in_scope_harmful_rate": MetricResult(0.5, 9), "min_k_auc": MetricResult(0.625, 9)}
     text = section(render_card(run(evaluations={"after": evaluation(0.0, metrics=measured)})), "Attacks")
-    assert text.startswith("Not attacked: relearning and quantisation were not tried")
-    assert "Other wordings of the forget prompts were measured" in text and "min-k 0.625" in text
+    assert text.startswith("A membership attack on it has an AUC 0.62 (0.5 is a guess), with no interval")
+    assert "Not tried: relearning and quantisation, which" in text
+    assert "Other wordings of the forget prompts were measured" in text
 
 
 def test_attacks_are_a_table():
@@ -321,7 +405,7 @@ def test_attacks_are_a_table():
         ["relearning", r"25 steps \| 1e-4", "came back", "no"],
         ["quantisation", "int4", "-", "-"],
     ]
-    assert "Not tried: other wordings of the prompts." in text and "Not attacked" not in text
+    assert "Not tried: other wordings of the prompts, which may" in text and "Not attacked" not in text
 
 
 def test_sets_are_named_by_source_and_hash():
@@ -393,11 +477,28 @@ def test_the_training_section_has_the_facts():
     card = render_card(run(), plots={"Losses": "plots/the losses.png"})
     text = section(card, "Training")
     assert "Trained: 10 of 1,000 parameters (1%)." in text
-    assert "Cost: 93.2 s of training, 812 MB peak memory, 123,456 tokens, 12.3 g CO2" in text
+    assert "Cost: 93.2 s of training, 812 MB peak memory of the process, 123,456 tokens, 12.3 g CO2" in text
     assert "NVIDIA H100 (16 cores); 1 process; Linux" in text
+    assert "2.5 epochs of the forget set" in text
+    assert "1 epoch of the forget set" in render_card(run(epochs=1.0))
     assert "![Losses](plots/the%20losses.png)" in text
     assert yaml.safe_load(blocks(text, "yaml")[0]) == {"learning_rate": 1e-4}
     assert "hf_unlearn 0.1.0, torch 2.9.0" in text
+
+
+@pytest.mark.parametrize(
+    ("processes", "strategy", "words"),
+    [
+        (1, "one process", "1 process; Linux"),
+        (1, "ZeRO-2", "ZeRO-2, 1 process; Linux"),
+        (1, "FSDP2", "FSDP2, 1 process; Linux"),
+        (2, "ZeRO-3", "2 processes (ZeRO-3); Linux"),
+        (2, "DDP", "2 processes (DDP); Linux"),
+    ],
+)
+def test_the_strategy_is_shown_where_it_is_one(processes, strategy, words):
+    hardware = {"device": "NVIDIA H100", "processes": processes, "strategy": strategy, "platform": "Linux"}
+    assert f"Hardware: NVIDIA H100; {words}." in render_card(run(hardware=hardware))
 
 
 @pytest.mark.parametrize("plot", ["/plots/losses.png", "../losses.png", "C:\\losses.png", "https://a.org/b.png"])
@@ -466,12 +567,72 @@ def test_a_script_is_made_again_by_its_arguments():
     assert "retain_loss='none'" in code and "bound" not in code
 
 
-def test_a_loss_of_the_users_own_has_no_name_to_be_found_by():
-    own = TermRecord("my_loss", {"a": 1}, "", "Me 2026, arXiv:2601.00001")
-    card = render_card(run(objective=ObjectiveRecord([NPO, own])))
-    assert "forget_loss=[...],  # objects: npo, my_loss" in card
+def test_a_loss_of_the_users_own_is_written_as_an_object():
+    own = TermRecord("my_loss", {"a": 1}, "", "Me 2026, arXiv:2601.00001", weight=2.0, own="MyLoss")
+    wrapper = PartRecord("sam", {"rho": 0.1}, own="MySAM")
+    card = render_card(run(objective=ObjectiveRecord([NPO, own, KL], step_wrappers=[SAM, wrapper])))
+    (code,) = blocks(section(card, "How to reproduce"), "python")
+    compile(code, "card", "exec")
+    assert "forget_loss=[{'name': 'npo', 'beta': 0.1}, MyLoss(a=1, weight=2.0)],\n" in code
+    assert "step_wrappers=[{'name': 'sam', 'rho': 0.01}, MySAM(rho=0.1)],\n" in code
+    assert "retain_loss='kl'," in code and "# of the user's own, not in hf_unlearn: MyLoss, MySAM\n" in code
     assert "eprint = {2601.00001}" in card
-    assert "| `forget/my_loss` | not described | `a=1` |" in card
+    assert "| `forget/my_loss` | `MyLoss`, a loss of the user's own | `a=1` |" in card
+    assert "| `step/sam` | `MySAM`, a step wrapper of the user's own | `rho=0.1` | - |" in card
+    assert "MyLoss" in metadata(card)["tags"]
+
+
+def test_a_class_of_the_users_own_is_told_by_its_class_and_not_by_its_name():
+    """One that inherits from a packaged loss has its name."""
+    own = dataclasses.replace(NPO, formula="", paper="", own="MyNPO")
+    card = render_card(run(objective=ObjectiveRecord([own])))
+    assert "forget_loss=[MyNPO(beta=0.1)]," in card and "'name': 'npo'" not in card
+    assert "`MyNPO`, a loss of the user's own | `beta=0.1` | - |" in card
+    assert "of the user's own, not in" not in render_card(run())
+
+
+def test_arguments_of_a_machine_are_not_in_the_code():
+    card = render_card(run(arguments={"use_cpu": True, "dataloader_pin_memory": False, "learning_rate": 1e-4}))
+    (code,) = blocks(section(card, "How to reproduce"), "python")
+    assert "learning_rate=0.0001," in code and "use_cpu" not in code and "pin_memory" not in code
+    assert "use_cpu: true" in section(card, "Training")
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ({"forget": SetRecord(120, "3f" * 32)}, "`results.json`, which has the hashes in full.\n"),
+        ({"forget": SetRecord(None)}, "in this card or in `results.json`.\n"),
+        (
+            {"forget": SetRecord(120, "3f" * 32), "retain": SetRecord(None)},
+            "which has the hashes that are known in full.\n",
+        ),
+        (
+            {"forget": SetRecord(9, "3f" * 32), "retain": SetRecord(10, "3f" * 32)},
+            "in full. The hashes have no salt: whoever guesses all the rows of a set as small as forget can confirm",
+        ),
+    ],
+)
+def test_what_hashes_there_are_and_what_those_of_few_rows_tell(sets, words):
+    card = render_card(run(sets=sets))
+    assert words in card
+    assert ("no salt" in card) is ("no salt" in words)
+
+
+def test_what_the_hub_would_refuse_is_named(monkeypatch):
+    said = []
+    monkeypatch.setattr("hf_unlearn.model_card.metadata.logger.warning", said.append)
+    render_card(run(metadata=CardMetadata(license="My License", language=["english"])))
+    assert said == [
+        "The card leaves out language 'english': the Hub would refuse the card.",
+        "The card leaves out license 'My License': the Hub would refuse the card.",
+    ]
+
+
+def test_the_repository_may_stand_in_the_record():
+    card = render_card(run(metadata=CardMetadata(repo_id="me/kept")))
+    assert 'PeftModel.from_pretrained(base, "me/kept")' in card
+    assert '"me/given"' in render_card(run(metadata=CardMetadata(repo_id="me/kept")), repo_id="me/given")
 
 
 def test_what_was_used_is_cited_and_nothing_else():
@@ -485,6 +646,36 @@ def test_what_was_used_is_cited_and_nothing_else():
         *("hf_unlearn", "zhang_2024_npo", "fan_2023_salun", "jia_2024_wagle", "liu_2023_sophia", "jia_2024_soul"),
     ]
     assert cited(run(objective=ObjectiveRecord([dataclasses.replace(NPO, paper="A book, 1999")]))) == ["hf_unlearn"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "{c}:/people/bob/x",
+            "in {c}:/data/x",
+            "\\\\server\\share\\x",
+            "~bob/x",
+            "x:/{root}/y/z",
+            "path:/{root}/y/z",
+        ),
+        *(
+            "-/{root}/y/z",
+            "it lies in /{home}/bob/run now",
+            "(/{home}/bob)",
+            "see /{home}",
+            "C:\\models\\x",
+            "dir=/data/x",
+        ),
+        "api_org_" + "a1B2" * 8,
+    ],
+)
+def test_paths_and_tokens_are_found_in_all_their_forms(text):
+    folders = {"c": "C", "root": "root", "home": "home"}  # kept apart, or this file would be found
+    secret = text.format(**folders)
+    kept = redacted(secret)
+    assert ("(a local path)" in kept) != ("(a token)" in kept)
+    assert not re.search(r"bob|share|/y|people|models|data|home|a1B2", kept)
 
 
 @pytest.mark.parametrize("secret", [FOLDER, TOKEN, "~/models/mine", "../models/mine", "C:\\models\\mine"])
@@ -525,6 +716,17 @@ def test_what_only_looks_like_a_path_stays():
         "m / max(rho h, eps)",
         "a/b/c",
         "1/n",
+        "2026/11/26",
+        "(2/b) softplus(-b x)",
+        "mean_t -lp_t",
+        "KL(pi_ref || pi_theta)",
+        "methods/npo",
+        "base_model:adapter:owner/name",
+        "hf://datasets/owner/name",
+        "https://a.org:80/tmp/x/y?z=/a/b",
+        r"$\frac{a}{b} \\ \hline$, f:\mathbb{R}^n, a \\ \alpha",
+        "about ~5/6, p ~ N(0, 1)/2",
+        "`a`/`b` and/or **/*.py",
     ]
     assert len(texts) > 30
     assert redacted(texts) == texts

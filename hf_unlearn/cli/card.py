@@ -19,25 +19,26 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..description import require_metadata
     from ..hub import CARD_FILE, plots_of, require_repo_id
     from ..model_card import render_card
     from ..record import load_record
 
     folder = Path(args.run)
     record = load_record(folder)
-    given = {name: getattr(args, name) for name in ("model_name", "license", "language", "tags", "datasets")}
-    for each in args.datasets or ():
-        require_repo_id(each, "each of --datasets")
+    names = ("model_name", "license", "language", "tags", "datasets", "repo_id")
+    given = {name: getattr(args, name) for name in names}
+    require_metadata(args.license, args.language, args.datasets)
     if args.repo_id is not None:
         require_repo_id(args.repo_id, "--repo_id")
     for name, value in given.items():
         if value is not None:
             setattr(record.metadata, name, value)
-    if any(value is not None for value in given.values()) and folder.is_dir():
+    if any(value is not None for value in given.values()) and folder.is_dir() and args.output is None:
         record.save(folder)  # the next card of the run has them too
     default = folder / CARD_FILE if folder.is_dir() else folder.parent / CARD_FILE
     output = Path(args.output or default)
-    card = render_card(record, repo_id=args.repo_id, plots=plots_of(folder))
+    card = render_card(record, plots=plots_of(folder))
     output.write_text(card, encoding="utf-8")
     tell(args, f"Card: {output}", {"card": str(output)})
 

@@ -1,10 +1,13 @@
-"""`hf-unlearn completion`: a script that lets a shell complete commands, flags and recipes."""
+"""`hf-unlearn completion`: a script that lets a shell complete commands, flags and, in bash, their values."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from .verb import Verb
 
 _SHELLS = ("bash", "zsh", "tcsh")
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +20,34 @@ def _run(args: argparse.Namespace) -> None:
 
     from . import make_parser
 
-    print(shtab.complete(make_parser(), args.shell))
+    parser = make_parser()
+    (verbs,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    for verb in verbs.choices.values():
+        for action in verb._actions:
+            if action.dest in _values():
+                vars(action)["complete"] = {"bash": f"_hf_unlearn_{action.dest}"}
+            elif action.dest in ("run", "runs", "model", "output_dir", "output"):
+                vars(action)["complete"] = shtab.FILE
+    preamble: Any = {"bash": _functions()}  # by shell, which shtab's annotation does not say
+    print(shtab.complete(parser, args.shell, preamble=preamble))
+
+
+def _values() -> dict[str, list[str]]:
+    """By argument, the packaged names; a file of one's own goes too."""
+    recipes = _PACKAGE / "recipes"
+    return {
+        "config": sorted(path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml")),
+        "accelerate_config": sorted(path.stem for path in (_PACKAGE / "configs").glob("*.yaml")),
+        "task": ["harmful", "copyright", "privacy", "custom"],
+    }
+
+
+def _functions() -> str:
+    lines = []
+    for name, words in _values().items():
+        files = "" if name == "task" else ' compgen -f -- "$1";'
+        lines.append(f"_hf_unlearn_{name}() {{ compgen -W '{' '.join(words)}' -- \"$1\";{files} }}")
+    return "\n".join(lines)
 
 
 COMPLETION = Verb("print a script for tab completion in bash, zsh or tcsh", _arguments, _run)

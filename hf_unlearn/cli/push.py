@@ -20,7 +20,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         dest="private",
-        help="a public repository (default: public only where every set of the run is public)",
+        help="a public repository (default: public only where model and sets of the run are known to be)",
     )
     parser.add_argument("--merge", action="store_true", help="merge the adapter and push whole weights")
     parser.add_argument(
@@ -42,6 +42,7 @@ def _run(args: argparse.Namespace) -> None:
     from ..hub import plan_push, require_repo_id
 
     require_repo_id(args.repo_id)
+    _require_arguments(args)
     if args.merge and args.dry_run:
         return _tell_merge(args)
     if not args.merge:
@@ -53,10 +54,24 @@ def _run(args: argparse.Namespace) -> None:
         return _push(args, plan_push(folder, args.repo_id, base_model=args.base_model))
 
 
+def _require_arguments(args: argparse.Namespace) -> None:
+    from ..errors import input_error
+    from ..merging import require_dtype
+
+    require_dtype(args.merge_dtype)
+    if not args.timeout > 0:
+        raise input_error(
+            expected="--timeout above 0",
+            got=str(args.timeout),
+            why="the push would end before the Hub can answer",
+            fix="leave it out for 300 seconds",
+        )
+
+
 def _push(args: argparse.Namespace, plan: "PushPlan") -> None:
     from ..hub import Push
 
-    found = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public_sets": plan.record.public}
+    found = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public": plan.record.public}
     found["notes"] = plan.notes
     if args.dry_run:
         lines = [f"Would push to {plan.repo_id}:"]
@@ -76,17 +91,19 @@ def _tell_merge(args: argparse.Namespace) -> None:
     from ..merging import require_adapter
 
     require_adapter(args.run)
-    plan = plan_push(args.run, args.repo_id)
-    names = ["config.json", "generation_config.json", "model*.safetensors"]
-    names = sorted([*names, *(name for name in plan.files if not name.startswith("adapter_"))])
+    plan = plan_push(args.run, args.repo_id, base_model=args.base_model)
+    # How large the merged weights are, only the merge would tell.
+    files: dict[str, int | None] = dict.fromkeys(("config.json", "generation_config.json", "model*.safetensors"))
+    files |= {name: size for name, size in plan.sizes().items() if not name.startswith("adapter_")}
     where = {True: "private", False: "public", None: _visibility(plan.record.public)}[args.private]
-    lines = [f"Would merge the adapter and push to {args.repo_id}:", *(f"  {name}" for name in names)]
-    found = {"repo_id": args.repo_id, "files": names, "kept": plan.kept, "public_sets": plan.record.public}
+    lines = [f"Would merge the adapter and push to {args.repo_id}:", *(f"  {name}" for name in sorted(files))]
+    found = {"repo_id": args.repo_id, "files": files, "kept": plan.kept, "public": plan.record.public, "notes": ()}
     tell(args, "\n".join([*lines, f"A new repository would be {where}."]), found)
 
 
 def _visibility(public: bool) -> str:
-    return "public, if the Hub says that all its sets are" if public else "private, as not all its sets are public"
+    asked = "public, where the Hub says that its model and sets are"
+    return asked if public else "private, as not all of its model and sets are known to be public"
 
 
 PUSH = Verb("push model or adapter, tokenizer, results, card and plots of a run to the Hub", _arguments, _run)

@@ -100,10 +100,12 @@ def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _launch(task: str, launch: dict[str, str], rest: list[str]) -> int:
     """Start the run under accelerate; what its parsers would refuse is refused here, once."""
-    from ..launching import launch_processes
+    from ..launching import has_accelerator, launch_processes
     from ..tasks import check_task
 
     values = check_task(task, rest)
+    if not values["use_cpu"] and not has_accelerator():
+        rest = [*rest, "--use_cpu"]  # accelerate would start processes that do not know of each other
     # accelerate's config and TrainingArguments must agree on it.
     precision = next((name for name in ("bf16", "fp16") if values[name]), "no")
     return launch_processes(launch | {"mixed_precision": precision}, ["train", "--task", task, *rest])

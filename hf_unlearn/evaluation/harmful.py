@@ -21,6 +21,7 @@ HEADLINE = (
     "retain_nll",
     "retain_accuracy",
     "out_of_scope_accuracy",
+    "min_k_auc",
     "refusal_rate",
     "answer_perplexity",
     "empty_rate",

@@ -12,8 +12,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import input_error
 from ..record import RECORD_FILE, RunRecord
+from ..record_parts import PartRecord
+from ..redaction import is_redacted, redacted
+from ..verdict import verdict
 from .metadata import card_data
-from .redaction import is_redacted, redacted
 from .results import attack_table, attack_words, claim, headline, result_tables, warnings
 from .snippets import citations, loading_code, training_code
 from .text import (
@@ -23,6 +25,7 @@ from .text import (
     code,
     fenced,
     formula,
+    hash_words,
     hub_id,
     log_table,
     model_words,
@@ -50,13 +53,15 @@ def render_card(
 
     Args:
         record: of the run.
-        repo_id: where the card goes to on the Hub, for the code that loads the model; None for a placeholder.
+        repo_id: where the card goes to on the Hub, for the code that loads the model; None for that of the record's
+            metadata, or else a placeholder.
         plots: files beside the card by what they show, e.g. {"Losses over the steps": "plots/losses.png"}.
         merged: whether the weights beside the card have the adapter merged into them; None as the record has it.
 
     Raises:
         ValueError: `repo_id` is no name of a repository, or a plot does not lie beside the card.
     """
+    repo_id = record.metadata.repo_id if repo_id is None else repo_id
     _require_repository(repo_id)
     images = {plain(title): _image(file) for title, file in (plots or {}).items()}
     record = redacted(record)
@@ -97,20 +102,23 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
 
 def _sections(record: RunRecord) -> dict[str, Any]:
     """What the sections show; an empty one is left out whole."""
-    objective = record.objective
+    objective, found = record.objective, verdict(record)
     return {
-        "claim": claim(record),
+        "claim": claim(record, found),
+        "verdict": f"**Verdict: {found.level}.** {plain(found.sentence)}",
+        "evaluated": "after" in record.evaluations,
         "headline": headline(record),
         "results": result_tables(record),
         "warnings": warnings(record),
         "attacks": attack_table(record),
         "attack_words": attack_words(record),
         "sets": sets_table(record.sets),
+        "hashes": hash_words(record.sets),
         "holdout": "holdout" in record.sets,
         "objective": objective_table(objective) if objective.terms else "",
         "formula": fenced(formula(objective), "text"),
         "bound": bound_words(objective.bound),
-        "weighting": code(objective.weighting.name) if objective.weighting.name != "fixed" else "",
+        "weighting": _weighting(objective.weighting),
         "optimizer": code(objective.optimizer) if objective.optimizer else "",
         "reference": reference_words(record.reference),
         "facts": training_facts(record),
@@ -120,6 +128,11 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "reproduction": training_code(record),
         "citations": citations(record),
     }
+
+
+def _weighting(part: PartRecord) -> str:
+    """What moves the weight of the retain side; "" where nothing does."""
+    return code(part.own or part.name) if part.own or part.name != "fixed" else ""
 
 
 def _title(record: RunRecord) -> str:

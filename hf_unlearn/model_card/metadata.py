@@ -1,25 +1,27 @@
 """The YAML block of a model card: what the Hub files a model under. Only what it accepts; no text for people."""
 
-import re
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from transformers.utils import logging
 
-from ..description import is_repository
+from ..description import LANGUAGE, LICENSE, is_repository
 from ..evaluation.result import EvaluationResult
 from ..evaluation.table import label_of
 from ..record import RunRecord, SetRecord
-from .redaction import is_redacted
+from ..redaction import is_redacted
 from .results import row_counts, trainer_figures
 from .text import finite, hub_id
 
 logger = logging.get_logger(__name__)
 
 _TAGS = ("unlearning", "machine-unlearning", "hf_unlearn")
+# What is asked of the forget prompts, beside what has "forget" in its name.
+_OF_FORGET_ROWS = (
+    *("harmful_rate", "efficacy", "recited_rate", "common_substring", "bleu", "refusal_rate", "answer_perplexity"),
+    *("empty_rate", "repetition_rate", "broken_rate", "broken_harmless_rate", "distinct_1", "distinct_2"),
+)
 _TASK = "text-generation"
-_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-_LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 
 
 def card_data(record: RunRecord, *, title: str, adapter: bool) -> ModelCardData:
@@ -37,9 +39,9 @@ def card_data(record: RunRecord, *, title: str, adapter: bool) -> ModelCardData:
         base_model=base,
         datasets=_datasets(record) or None,
         eval_results=results or None,
-        language=_accepted("language", metadata.language, _LANGUAGE.fullmatch) or None,
+        language=_accepted("language", metadata.language, LANGUAGE.fullmatch) or None,
         library_name="peft" if adapter else "transformers",
-        license=next(iter(_accepted("license", [metadata.license], _LICENSE.fullmatch)), None),
+        license=next(iter(_accepted("license", [metadata.license], LICENSE.fullmatch)), None),
         model_name=title if results else None,
         pipeline_tag=_TASK,
         tags=_tags(record, base if adapter else None),
@@ -52,8 +54,9 @@ def _accepted(what: str, values: list[Any], accepts: Any) -> list[Any]:
     """The values that the Hub accepts; for others it would refuse the whole card."""
     given = [value for value in values if value]
     good = [value for value in given if isinstance(value, str) and accepts(value)]
-    if len(good) < len(given):
-        logger.warning(f"{len(given) - len(good)} of the card's {what} left out: the Hub would refuse the card.")
+    refused = [value for value in given if value not in good]
+    if refused:
+        logger.warning(f"The card leaves out {what} {', '.join(map(repr, refused))}: the Hub would refuse the card.")
     return list(dict.fromkeys(good))
 
 
@@ -82,21 +85,30 @@ def _results(record: RunRecord) -> list[EvalResult]:
         ]
     names = [name for name in after.headline if name in after.metrics] or list(after.metrics)
     values = {name: finite(after.metrics[name].value) for name in names}
-    kind, title, revision = _dataset(record.sets.get("forget", SetRecord()), after)
     return [
-        _result(name, label_of(name), value, kind, title, revision)
+        _result(name, label_of(name), value, *_dataset(name, record, after))
         for name, value in values.items()
         if value is not None
     ]
 
 
-def _dataset(forget: SetRecord, after: EvaluationResult) -> tuple[str, str, str | None]:
-    """Type, name and revision of what was measured; the name has the rows of every set, since each has its metrics."""
-    name = hub_id(forget)
-    counts = row_counts(after)
-    rows = f" ({', '.join(counts)} rows)" if counts else ""
-    title = f"{name or f'sets of the {after.suite} suite'}{rows}"
-    return name or "forget-set", title, forget.revision if name else None
+def _dataset(metric: str, record: RunRecord, after: EvaluationResult) -> tuple[str, str, str | None]:
+    """Type, name and revision of what a metric is about; of a set that is not on the Hub, the suite's sets."""
+    role = _role(metric)
+    rows = record.sets.get(role, SetRecord())
+    name, counts = hub_id(rows), row_counts(after, role)
+    if name:
+        return name, f"{name} ({counts[0]} rows)" if counts else name, rows.revision
+    every = row_counts(after)
+    title = f"sets of the {after.suite} suite"
+    return f"{after.suite}-suite", f"{title} ({', '.join(every)} rows)" if every else title, None
+
+
+def _role(metric: str) -> str:
+    """The set that a metric is about; "" where it is about several, or about rows that were not trained on."""
+    if metric.startswith("retain_"):
+        return "retain"
+    return "forget" if metric.startswith("forget_") or metric in _OF_FORGET_ROWS else ""
 
 
 def _result(

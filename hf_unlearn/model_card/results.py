@@ -1,18 +1,23 @@
 """What a card says of the figures: the claim, tables before and after, attacks. It measures and judges nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..evaluation.result import EvaluationResult
 from ..evaluation.table import TableRow, label_of, table_rows
 from ..record import RunRecord
+from ..verdict import PAIRS, Verdict, membership, oracle_words, settings_words, side_by_side
 from .text import NO_FIGURE, code, finite, listed, number, plain, table
 
 _ORDER = ("before", "after", "oracle")
 _COSTS = ("seconds", "peak_memory_mb")
 # Figures of Trainer's own bookkeeping, which say nothing of the model.
 _BOOKKEEPING = ("_runtime", "_per_second", "_preparation_time", "epoch", "total_flos", "_tokens_seen")
-_ORACLE = "**oracle**: the model that unlearning is compared with, trained without the rows that were to be forgotten."
+_MEASURED = {
+    "not forgotten": "not forgotten as it should be",
+    "not measured": "whether it has forgotten is not known",
+    "broken": "the model is broken, which is no forgetting",
+}
 _ATTACKS = (("relearning", ("relearn",)), ("quantisation", ("quanti",)))
 _WORDING = ("wording", "paraphras", "prompt", "jailbreak")
 
@@ -47,7 +52,7 @@ def result_tables(record: RunRecord) -> list[ResultTable]:
     suites: dict[str, dict[str, EvaluationResult]] = {}
     for name, result in ordered(record.evaluations).items():
         suites.setdefault(result.suite, {})[name] = result
-    tables = [_suite_table(results, _costs(record, results)) for results in suites.values()]
+    tables = [_suite_table(record, results) for results in suites.values()]
     figures = trainer_figures(record)
     if not suites and figures:
         rows = [[_trainer_label(name), number(value)] for name, value in figures.items()]
@@ -65,10 +70,17 @@ def _costs(record: RunRecord, results: Mapping[str, EvaluationResult]) -> dict[s
     return {"after": cost} if "after" in results and cost else {}
 
 
-def _suite_table(results: dict[str, EvaluationResult], costs: dict[str, dict[str, float]]) -> ResultTable:
-    rows = table_rows(results, costs)
+def _suite_table(record: RunRecord, results: dict[str, EvaluationResult]) -> ResultTable:
+    rows = [replace(row, label=_label(row, record)) for row in table_rows(results, _costs(record, results))]
     lines = [[plain(row.label), *map(_cell, row.values, row.intervals)] for row in rows]
-    return ResultTable(table(["", *map(plain, results)], lines) if lines else "", _caption(results, rows))
+    return ResultTable(table(["", *map(plain, results)], lines) if lines else "", _caption(record, results, rows))
+
+
+def _label(row: TableRow, record: RunRecord) -> str:
+    """What a figure is called; that of the cost says of what it is."""
+    if row.metric == "seconds" and record.resumed_from:
+        return f"{row.label} (since step {record.resumed_from:,})"
+    return "peak memory of the process (MB)" if row.metric == "peak_memory_mb" else row.label
 
 
 def _cell(value: str | None, interval: str | None) -> str:
@@ -80,7 +92,7 @@ def _cell(value: str | None, interval: str | None) -> str:
     return f"{value} [{interval}]" if whole else value
 
 
-def _caption(results: Mapping[str, EvaluationResult], rows: list[TableRow]) -> str:
+def _caption(record: RunRecord, results: Mapping[str, EvaluationResult], rows: list[TableRow]) -> str:
     main = results.get("after", next(iter(results.values())))
     sentences = [f"Suite {code(main.suite)}{_on_rows(main)}."]
     if any(each for row in rows for each in row.intervals):
@@ -88,14 +100,15 @@ def _caption(results: Mapping[str, EvaluationResult], rows: list[TableRow]) -> s
     others = ((each.rows.get(name), rows) for each in results.values() for name, rows in main.rows.items())
     if any(found not in (None, rows) for found, rows in others):
         sentences.append("The columns do not rest on the same rows.")
+    sentences.append(plain(settings_words(main.settings)))
     if "oracle" in results:
-        sentences.append(_ORACLE)
-    return " ".join(sentences)
+        sentences.append(f"**oracle**: {plain(oracle_words(record))}.")
+    return " ".join(filter(None, sentences))
 
 
-def row_counts(result: EvaluationResult) -> list[str]:
-    """ "forget 120", a set each."""
-    counts = {name: each.get("count") for name, each in result.rows.items()}
+def row_counts(result: EvaluationResult, only: str | None = None) -> list[str]:
+    """ "forget 120", a set each, or of one of them."""
+    counts = {name: each.get("count") for name, each in result.rows.items() if only in (None, name)}
     return [f"{plain(name).replace('_', ' ')} {count:,}" for name, count in counts.items() if isinstance(count, int)]
 
 
@@ -105,12 +118,15 @@ def _on_rows(result: EvaluationResult) -> str:
 
 
 def headline(record: RunRecord) -> str:
-    """The first figure of the suite, before -> after (oracle); "" where there is none after unlearning."""
+    """The figure of what was forgotten, before -> after (oracle); "" where there is none after unlearning."""
     after = record.evaluations.get("after")
     if after is None:
         return ""
-    same = {name: each for name, each in ordered(record.evaluations).items() if each.suite == after.suite}
-    for row in table_rows(same):
+    same = side_by_side(record.evaluations)
+    first = PAIRS.get(after.suite, ("",))[0]
+    for row in sorted(table_rows(same, everything=True), key=lambda row: row.metric != first):
+        if row.metric != first and after.headline and row.metric not in after.headline:
+            continue
         cells = {name: _cell(value, None) for name, value in zip(same, row.values, strict=True) if value is not None}
         if "after" in cells:
             start = f"{cells['before']} -> {cells['after']}" if "before" in cells else f"{cells['after']} afterwards"
@@ -119,18 +135,19 @@ def headline(record: RunRecord) -> str:
     return ""
 
 
-def claim(record: RunRecord) -> str:
-    """What is claimed, and what is not."""
+def claim(record: RunRecord, found: Verdict) -> str:
+    """What is claimed, and what is not: suppression only where the verdict has found it."""
     after = record.evaluations.get("after")
+    if after is None and not trainer_figures(record):
+        return "No suppression is claimed, for nothing was measured after unlearning; not certified deletion."
+    by = "Trainer's evaluation alone"
     if after is not None:
         rows = after.rows.get("forget", {}).get("count")
-        on = f" on {rows:,} forget rows" if isinstance(rows, int) else ""
-        measured = f"Suppression measured by the {code(after.suite)} suite{on}, as far as the figures below show it"
-    elif trainer_figures(record):
-        measured = "Suppression measured by Trainer's evaluation alone, as far as the figures below show it"
-    else:
-        measured = "No suppression is claimed, for nothing was measured after unlearning"
-    return f"{measured}; not certified deletion."
+        by = f"the {code(after.suite)} suite{f' on {rows:,} forget rows' if isinstance(rows, int) else ''}"
+    if found.level in _MEASURED:
+        return f"Measured by {by}: {_MEASURED[found.level]}; nothing is certified."
+    unlike = ", but not like the oracle" if found.level.startswith("suppressed") else ""
+    return f"Suppression measured by {by}{unlike}, as far as the figures below show it; not certified deletion."
 
 
 def warnings(record: RunRecord) -> list[str]:
@@ -159,18 +176,19 @@ def attack_words(record: RunRecord) -> str:
     if not other_wordings and not any(stem in names for stem in _WORDING):
         missing.append("other wordings of the prompts")
     sentences = []
-    if missing and record.attacks:
-        sentences.append(f"Not tried: {listed(missing)}.")
-    elif missing:
-        sentences.append(f"Not attacked: {listed(missing)} were not tried, and may bring back what seems gone here.")
+    if missing:
+        sentences.append(f"Not tried: {listed(missing)}, which may bring back what seems gone here.")
     if other_wordings:
         sentences.append("Other wordings of the forget prompts were measured by the suite.")
+    attack = membership(side_by_side(record.evaluations))
+    if attack is not None:
+        sentences.insert(0, plain(f"{attack.words[0].upper()}{attack.words[1:]}."))
     aucs = {name: finite(each.value) for name, each in metrics.items() if name.endswith("_auc")}
-    figures = [f"{_auc_label(name)} {number(value)}" for name, value in aucs.items() if value is not None]
-    if figures:
-        sentences.append(f"Membership attacks were measured: AUC (0.5 for a guess) {', '.join(figures)}.")
+    figures = [f"{_attack_label(name)} {number(value)}" for name, value in aucs.items() if value is not None]
+    if len(figures) > 1:
+        sentences.insert(1, f"AUC of each of the suite's attacks: {', '.join(figures)}.")
     return " ".join(sentences)
 
 
-def _auc_label(name: str) -> str:
-    return plain(name.removesuffix("_auc").replace("_", "-"))
+def _attack_label(metric: str) -> str:
+    return plain(metric.removesuffix("_auc").replace("_", "-"))

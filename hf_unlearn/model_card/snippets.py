@@ -5,8 +5,7 @@ import json
 import re
 from typing import Any
 
-from ..losses import FORGET_LOSSES, RETAIN_LOSSES
-from ..record import RunRecord
+from ..record import PartRecord, RunRecord, TermRecord
 from .text import fenced, hub_id, specification
 
 _HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
@@ -14,6 +13,7 @@ _ENTRY = re.compile(r"^@\w+\{([\w-]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
 _EPRINT = re.compile(r"eprint\s*=\s*[{\"](\d{4}\.\d{4,5})")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})", re.IGNORECASE)
 _PACKAGE = "hf_unlearn"
+_MACHINE = ("use_cpu", "dataloader_pin_memory")  # arguments that belong to a machine, not to the run
 # An optimizer is no part of the objective, but this one has a paper that says how to unlearn with it.
 _OPTIMIZER_PAPERS = {"sophia": "Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239"}
 
@@ -53,11 +53,11 @@ def training_code(record: RunRecord) -> str:
     """Python that makes the run again, but for the rows themselves; "" where there is no objective on record."""
     if not record.objective.terms:
         return ""
-    lines = [f"        {name}={value!r}," for name, value in _arguments(record).items()]
+    lines = [f"        {name}={_written(value)}," for name, value in _arguments(record).items()]
     roles = ", ".join(f'"{role}": {role}' for role in record.sets if role.isidentifier()) or '"forget": forget'
     imports, adapter = ["from hf_unlearn import UnlearningConfig, UnlearningTrainer"], record.model.adapter
     base = json.dumps(hub_id(record.model) or _BASE)
-    more = [f"    {argument}=[...],  # objects: {names}" for argument, names in _objects(record).items()]
+    more = [f"    {argument}={_written(terms)}," for argument, terms in _objects(record).items()]
     if adapter is not None and adapter.get("kind") == "LORA":
         imports.append("from peft import LoraConfig")
         given = "".join(f"{name}={value!r}, " for name, value in adapter.items() if name != "kind")
@@ -68,8 +68,10 @@ def training_code(record: RunRecord) -> str:
         imports.append("from hf_unlearn.lab import load_lab")
         lab = f"load_lab({_world(record)})"
         base, more = f"{lab}.load_model()", [f"    processing_class={lab}.load_tokenizer(),", *more]
+    own = _own_classes(record)
     text = [
         *sorted(imports),
+        *(["", own] if own else []),
         "",
         "trainer = UnlearningTrainer(",
         f"    model={base},",
@@ -94,24 +96,41 @@ def _arguments(record: RunRecord) -> dict[str, Any]:
         if f"{side}_loss" not in _objects(record):
             arguments[f"{side}_loss"] = terms[0] if len(terms) == 1 else terms or "none"
     if objective.step_wrappers:
-        arguments["step_wrappers"] = [specification(each) for each in objective.step_wrappers]
-    if objective.weighting.name != "fixed":
-        arguments["weighting"] = specification(objective.weighting)
+        arguments["step_wrappers"] = list(objective.step_wrappers)
+    if objective.weighting.own or objective.weighting.name != "fixed":
+        arguments["weighting"] = objective.weighting
     if objective.bound.get("setting", "") is None:
         arguments["forget_nll_bound"] = None
     revision = {"revision": record.model.revision} if hub_id(record.model) and record.model.revision else {}
     if revision and "model_init_kwargs" not in record.arguments:
         arguments["model_init_kwargs"] = revision
-    return arguments | {"seed": record.seed} | record.arguments
+    given = {name: value for name, value in record.arguments.items() if name not in _MACHINE}
+    return arguments | {"seed": record.seed} | given
 
 
-def _objects(record: RunRecord) -> dict[str, str]:
-    """Sides with a loss of the user's own, which no name stands for, and the names of all their losses."""
-    names: dict[str, list[str]] = {"forget": [], "retain": []}
-    for each in record.objective.terms:
-        names.setdefault(each.side, []).append(each.name)
-    known = {"forget": FORGET_LOSSES, "retain": RETAIN_LOSSES}
-    return {f"{side}_loss": ", ".join(names[side]) for side in known if not set(names[side]) <= set(known[side])}
+def _objects(record: RunRecord) -> dict[str, list[TermRecord]]:
+    """By argument of the trainer, the losses of a side where one is of the user's own, which no name stands for."""
+    terms = {side: [each for each in record.objective.terms if each.side == side] for side in ("forget", "retain")}
+    return {f"{side}_loss": found for side, found in terms.items() if any(each.own for each in found)}
+
+
+def _written(value: Any) -> str:
+    """As Python: a part as its specification, or as an object where its class is the user's own."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if not isinstance(value, PartRecord):
+        return repr(value)
+    if value.own is None:
+        return repr(specification(value))
+    weight = {"weight": value.weight} if isinstance(value, TermRecord) and value.weight != 1 else {}
+    given = (value.arguments | weight).items()
+    return f"{value.own}({', '.join(f'{name}={each!r}' for name, each in given)})"
+
+
+def _own_classes(record: RunRecord) -> str:
+    """A comment that names the classes of the user's own; "" where there are none."""
+    names = dict.fromkeys(each.own for each in record.parts if each.own)
+    return f"# of the user's own, not in hf_unlearn: {', '.join(names)}" if names else ""
 
 
 def citations(record: RunRecord) -> str:

@@ -17,7 +17,9 @@ _LOG_FIRST = ("forget/", "retain/", "forget_nll", "retain_nll", "bound_share")
 _LOG_WITHOUT = ("loss", "epoch", "step", "grad_norm", "learning_rate", "num_input_tokens_seen")
 _NOT_FINITE = ("nan", "inf", "-inf")
 _HASH_DIGITS = 16
+_FEW_ROWS = 10  # below which the rows of a set may be guessed
 _REVISION_DIGITS = 12
+_SHARDED = ("ZeRO", "FSDP")  # what one process may use too
 _KINDS = {"LORA": "LoRA"}
 _BOUNDS = {
     "log_vocab": "log V, the level of a uniform guess",
@@ -136,6 +138,20 @@ def sets_table(sets: Mapping[str, SetRecord]) -> str:
     return table(header, rows) if rows else ""
 
 
+def hash_words(sets: Mapping[str, SetRecord]) -> str:
+    """The end of the sentence that no row is shown: where the hashes stand, and what those of few rows tell."""
+    hashed = {role: each for role, each in sets.items() if each.sha256}
+    if not hashed:
+        return "."
+    whole = "the hashes" if len(hashed) == len(sets) else "the hashes that are known"
+    few = [plain(role) for role in hashed if (hashed[role].rows or _FEW_ROWS) < _FEW_ROWS]
+    guess = (
+        f" The hashes have no salt: whoever guesses all the rows of a set as small as {listed(few)} can confirm the "
+        "guess by its hash."
+    )
+    return f", which has {whole} in full.{guess if few else ''}"
+
+
 def formula(objective: ObjectiveRecord) -> str:
     """L = w_f (...) + w_r (...), with the numbers of the run; terms by the names that they have in the log."""
     sides = []
@@ -150,14 +166,16 @@ def objective_table(objective: ObjectiveRecord) -> str:
     """What each part of the objective computes, with its arguments and its paper."""
     parts: list[tuple[str, PartRecord]] = [(f"{each.side}/{each.name}", each) for each in objective.terms]
     parts += [(f"step/{each.name}", each) for each in objective.step_wrappers]
-    if objective.weighting.name != "fixed":
+    if objective.weighting.own or objective.weighting.name != "fixed":
         parts.append((f"weighting/{objective.weighting.name}", objective.weighting))
     rows = []
     for name, part in parts:
         arguments = ", ".join(f"{key}={value}" for key, value in part.arguments.items() if key != "weight")
-        computed = code(part.formula) if part.formula else "not described"
+        kind = {"forget": "loss", "retain": "loss", "step": "step wrapper"}.get(name.partition("/")[0], "weighting")
+        computed = [f"{code(part.own)}, a {kind} of the user's own"] if part.own else []
+        computed += [code(part.formula)] if part.formula else []
         cells = [code(arguments) if arguments else NO_FIGURE, plain(part.paper) or NO_FIGURE]
-        rows.append([code(name), computed, *cells])
+        rows.append([code(name), ": ".join(computed) or "not described", *cells])
     return table(["part", "computes", "arguments", "paper"], rows)
 
 
@@ -219,7 +237,9 @@ def training_facts(record: RunRecord) -> list[str]:
         facts.append(f"Seed: {record.seed}.")
     if record.hardware.get("device"):
         facts.append(f"Hardware: {_hardware(record.hardware)}.")
-    amounts = (("seconds", "s of training"), ("peak_memory_mb", "MB peak memory"), ("tokens", "tokens"))
+    amounts = (("seconds", "s of training"), ("peak_memory_mb", "MB peak memory of the process"), ("tokens", "tokens"))
+    if record.resumed_from:
+        amounts = (("seconds", f"s of training (since step {record.resumed_from:,})"), *amounts[1:])
     spent = [f"{number(cost[name])} {unit}" for name, unit in amounts if finite(cost.get(name)) is not None]
     if finite(cost.get("flops")) is not None:
         spent.append(f"{cost['flops']:.2e} FLOPs by Trainer's estimate")
@@ -232,7 +252,8 @@ def _steps(record: RunRecord) -> list[str]:
     if not record.steps and not record.planned_steps:
         return []
     planned = f" of {record.planned_steps:,} planned" if record.planned_steps else ""
-    epochs = f", {number(record.epochs)} epochs of the forget set" if record.epochs else ""
+    unit = "epoch" if record.epochs == 1 else "epochs"
+    epochs = f", {number(record.epochs)} {unit} of the forget set" if record.epochs else ""
     lines = [f"Optimizer steps: {record.steps:,}{planned}{epochs}."]
     if record.stop_reason:
         lines.append(f"Stopped early: {plain(record.stop_reason)}.")
@@ -248,9 +269,11 @@ def _steps(record: RunRecord) -> list[str]:
 def _hardware(hardware: Mapping[str, Any]) -> str:
     cores = f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
     words = [plain(hardware["device"]) + cores]
-    processes = hardware.get("processes")
-    if processes:
-        words.append("1 process" if processes == 1 else f"{processes} processes ({hardware.get('strategy', 'DDP')})")
+    processes, strategy = hardware.get("processes"), str(hardware.get("strategy") or "")
+    if processes == 1:
+        words.append(f"{plain(strategy)}, 1 process" if strategy.startswith(_SHARDED) else "1 process")
+    elif processes:
+        words.append(f"{processes} processes ({plain(strategy or 'DDP')})")
     if hardware.get("precision"):
         words.append(f"precision: {plain(hardware['precision'])}")
     return "; ".join([*words, *([plain(hardware["platform"])] if hardware.get("platform") else [])])

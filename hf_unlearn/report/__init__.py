@@ -1,8 +1,8 @@
 """The report of runs: one HTML page, and plots as files, made of what lies in their folders. It measures nothing."""
 
+from ..verdict import Verdict, verdict
 from .page import write_report
 from .plots import write_plots
 from .read import SHOWABLE_FILE, Run, read_run
-from .verdict import Verdict, verdict
 
 __all__ = ["SHOWABLE_FILE", "Run", "Verdict", "read_run", "verdict", "write_plots", "write_report"]

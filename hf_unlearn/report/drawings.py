@@ -101,15 +101,23 @@ def draw_plane(ax: Any, points: Sequence[Point], names: tuple[str, str], labels:
             [point.x.value], [point.y.value], xerr=_arms(point.x), yerr=_arms(point.y), color=color, fmt="none",
             lw=1.2, alpha=0.75,
         )  # fmt: skip
+        # What unlearning aims at is a ring, so that a model that has reached it is seen within.
+        aim = point.kind == "oracle"
+        look: dict[str, Any] = dict(ms=12, mfc="none", mec=color, mew=1.8) if aim else dict(ms=8, mec=COLORS["paper"])
         ax.plot(
-            [point.x.value], [point.y.value], _MARKERS[point.kind], color=color, ms=8, mec=COLORS["paper"], mew=1,
-            label=label, zorder=4,
-        )  # fmt: skip
+            [point.x.value],
+            [point.y.value],
+            _MARKERS[point.kind],
+            color=color,
+            label=label,
+            zorder=4 if aim else 5,
+            **look,
+        )
     _plane_limits(ax, points)
     for x, y, text in _shared_labels(ax, [point for point in points if point.label]):
         backing = dict(facecolor=COLORS["paper"], edgecolor="none", pad=1.5, alpha=0.85)
         ax.annotate(
-            text, (x, y), (5, 0), textcoords="offset points", va="center", weight="bold", zorder=5, bbox=backing,
+            text, (x, y), (5, 0), textcoords="offset points", va="center", weight="bold", zorder=6, bbox=backing,
         )  # fmt: skip
     ax.set_xlabel(f"{labels[0]}\n(left: more forgotten)")
     ax.set_ylabel(f"{labels[1]}\n(up: more kept)")

@@ -8,6 +8,7 @@ from typing import Any
 from ..record import ModelRecord, PartRecord, RunRecord, SetRecord
 
 Pairs = list[tuple[str, str]]
+_OWN = "of the user's own, not described"
 _SETS = {"forget": "forget (to be forgotten)", "retain": "retain (to be kept)", "holdout": "holdout (unseen)"}
 _REFERENCES = {
     "none": "not needed by the losses",
@@ -80,6 +81,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def training_time(record: RunRecord) -> str:
+    """Of the run, or of what came after a checkpoint that it went on from; "" where it is not known."""
+    seconds = record.cost.get("seconds")
+    since = f" (since step {record.resumed_from:,})" if record.resumed_from else ""
+    return "" if seconds is None else f"{duration(seconds)}{since}"
+
+
 def _model(model: ModelRecord) -> Pairs:
     # A local model's id could be a path.
     name = model.id if model.id and model.origin == "hub" else "a local model"
@@ -111,13 +119,14 @@ def _parts(record: RunRecord) -> list[PartFacts]:
     objective = record.objective
     rows = [_part(term.side, term, f"{term.weight:g}") for term in objective.terms]
     rows += [_part("step", wrapper, "") for wrapper in objective.step_wrappers]
-    if objective.weighting.name != "fixed":
+    if objective.weighting.own or objective.weighting.name != "fixed":
         rows.append(_part("weighting", objective.weighting, ""))
     return rows
 
 
 def _part(side: str, part: PartRecord, weight: str) -> PartFacts:
-    return PartFacts(side, part.name, weight, _listed(part.arguments), part.formula, part.paper)
+    formula = part.formula or (_OWN if part.own else "")
+    return PartFacts(side, part.own or part.name, weight, _listed(part.arguments), formula, part.paper)
 
 
 def _objective(record: RunRecord) -> Pairs:
@@ -125,7 +134,7 @@ def _objective(record: RunRecord) -> Pairs:
     pairs = [
         ("weight of the forget side", f"{objective.forget_weight:g}"),
         ("weight of the retain side", f"{objective.retain_weight:g}"),
-        ("weighting", objective.weighting.name),
+        ("weighting", objective.weighting.own or objective.weighting.name),
     ]
     if objective.optimizer:
         pairs.append(("optimizer", objective.optimizer))
@@ -152,10 +161,9 @@ def _cost(record: RunRecord) -> Pairs:
     cost, pairs = record.cost, []
     seconds, tokens = cost.get("seconds"), cost.get("tokens")
     if seconds is not None:
-        since = f", since step {record.resumed_from}" if record.resumed_from else ""
-        pairs.append(("training time", duration(seconds) + since))
+        pairs.append(("training time", training_time(record)))
     if cost.get("peak_memory_mb") is not None:
-        pairs.append(("peak memory", f"{cost['peak_memory_mb']:,.0f} MB"))
+        pairs.append(("peak memory of the process", f"{cost['peak_memory_mb']:,.0f} MB"))
     planned = f" of {record.planned_steps} planned" if record.planned_steps else ""
     pairs.append(("optimizer steps", f"{record.steps}{planned}"))
     if record.epochs:

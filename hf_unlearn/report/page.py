@@ -17,12 +17,22 @@ from markupsafe import Markup
 from ..errors import input_error
 from ..evaluation.result import EvaluationResult
 from ..evaluation.table import TableRow, label_of, table_rows
+from ..verdict import (
+    MODELS,
+    PAIRS,
+    RULES,
+    Verdict,
+    membership,
+    oracle_words,
+    settings_words,
+    side_by_side,
+    verdict,
+)
 from .drawings import ends
-from .facts import Facts, duration, facts_of
+from .facts import Facts, facts_of, training_time
 from .figures import Plot, inline_svg
-from .plots import distributions, losses, plane
-from .read import MODELS, Run, mismatches, read_run, side_by_side
-from .verdict import PAIRS, RULES, Verdict, verdict
+from .plots import distributions, losses, plane, plane_caption
+from .read import Run, mismatches, read_run
 
 _TEMPLATE = "report.html.jinja"
 
@@ -35,6 +45,14 @@ class Figure:
     caption: str
     wide: bool
     drawings: list[Markup]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The planes of several runs by suite, side by side under one caption."""
+
+    drawings: dict[str, Markup]
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -71,18 +89,32 @@ class Section:
         return f"run-{self.number}"
 
     @property
-    def measured(self) -> list[str]:
-        """What the suite tried of its own accord that others would call attacks."""
+    def attacked(self) -> list[str]:
+        """What the suite tried of its own accord that others would call attacks, a sentence each."""
         result = self.run.record.evaluations.get("after")
-        names = () if result is None else tuple(result.metrics)
-        other = ["other wordings"] if any(name.startswith("in_scope_") for name in names) else []
-        return other + (["membership"] if any(name.endswith("_auc") for name in names) else [])
+        found, sentences = membership(side_by_side(self.run.record.evaluations)), []
+        if found is not None:
+            sentences.append(f"{found.words[0].upper()}{found.words[1:]}.")
+        if result is not None and any(name.startswith("in_scope_") for name in result.metrics):
+            sentences.append("The suite itself asked for other wordings; the figures are among its metrics.")
+        return sentences
+
+    @property
+    def oracle(self) -> str:
+        """What it is, as the end of a sentence."""
+        return oracle_words(self.run.record)
+
+    @property
+    def settings(self) -> str:
+        """How the answers were made and judged, in a sentence."""
+        results = side_by_side(self.run.record.evaluations)
+        main = results.get("after", next(iter(results.values()), None))
+        return "" if main is None else settings_words(main.settings)
 
     @property
     def seconds(self) -> str:
         """Of the training, as words."""
-        seconds = self.run.record.cost.get("seconds")
-        return "-" if seconds is None else duration(seconds)
+        return training_time(self.run.record) or "-"
 
 
 def write_report(folders: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Path:
@@ -128,7 +160,7 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    planes = _planes(sections) if len(sections) > 1 else []
+    planes = _planes(sections) if len(sections) > 1 else None
     return environment.get_template(_TEMPLATE).render(
         sections=sections, planes=planes, rules=RULES, pairs=PAIRS, label_of=label_of, cell=_cell
     )
@@ -181,16 +213,23 @@ def _figure(plot: Plot | None, prefix: str) -> Figure | None:
     return Figure(plot.title, plot.caption, plot.panels[0].scale > 1, drawings)
 
 
-def _planes(sections: Sequence[Section]) -> list[tuple[str, Figure]]:
-    """A plane for each suite, its points numbered like the runs."""
-    suites = dict.fromkeys(section.suite for section in sections)
-    found = []
-    for i, suite in enumerate(suites, 1):
-        plot = plane({str(each.number): each.run for each in sections if each.suite == suite})
-        figure = _figure(plot, f"plane-{i}")
-        if figure is not None:
-            found.append((suite, figure))
-    return found
+def _planes(sections: Sequence[Section]) -> Planes | None:
+    """A plane for each suite, its points numbered like the runs; None where no suite has its pair of metrics."""
+    found: dict[str, Markup] = {}
+    shown: dict[str, Run] = {}
+    captions = []
+    for suite in dict.fromkeys(section.suite for section in sections):
+        runs = {str(each.number): each.run for each in sections if each.suite == suite}
+        plot = plane(runs)
+        if plot is not None:
+            found[suite] = Markup(inline_svg(plot.panels[0], f"plane-{len(found) + 1}"))
+            captions.append(plot.caption)
+            shown |= runs
+    if not found:
+        return None
+    # Said once: the metrics of a plane stand at its axes.
+    with_oracle = any("oracle" in run.evaluations for run in shown.values())
+    return Planes(found, captions[0] if len(captions) == 1 else plane_caption(shown, with_oracle))
 
 
 def _cell(section: Section, which: int) -> Any:

@@ -14,10 +14,10 @@ from typing import Any
 from ..evaluation.result import EvaluationResult
 from ..evaluation.table import label_of
 from ..record import PLOTS, PLOTS_OF, RunRecord
+from ..verdict import MODELS, PAIRS, oracle_words, side_by_side
 from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
 from .figures import Panel, Plot, save_plot
-from .read import MODELS, Run, side_by_side
-from .verdict import PAIRS
+from .read import Run
 
 _NLL = {"forget_nll": "forget", "retain_nll": "retain"}
 _BOUNDS = {"log_vocab": "bound: uniform guess", "holdout": "bound: unseen rows", "holdout_quantiles": "bounds of rows"}
@@ -93,14 +93,7 @@ def plane(runs: Mapping[str, Run]) -> Plot | None:
         return None
     names = PAIRS[suite]
     labels = (label_of(names[0]), label_of(names[1]))
-    caption = (
-        f"Each point is a model: further left, less is left of what was to be forgotten ({labels[0]}); further up, "
-        f"more is kept ({labels[1]}). Bars are 95% intervals."
-    )
-    if any(point.kind == "oracle" for point in points):
-        caption += " The aim is the oracle, the model retrained without the forget rows."
-    if any(runs):
-        caption += " The numbers are those of the runs in the table; points that lie together share a label."
+    caption = plane_caption(runs, any(point.kind == "oracle" for point in points), labels)
     summary = "; ".join(
         f"{point.kind}{' ' + point.label if point.label else ''}: {labels[0]} {point.x.value:.3g}, {labels[1]} "
         f"{point.y.value:.3g}"
@@ -108,6 +101,26 @@ def plane(runs: Mapping[str, Run]) -> Plot | None:
     )
     draw = partial(draw_plane, points=_once(points), names=names, labels=labels)
     return Plot("plane", "Forgetting against utility", caption, [Panel(draw, summary, scale=1.2)])
+
+
+def plane_caption(runs: Mapping[str, Run], with_oracle: bool, labels: tuple[str, str] | None = None) -> str:
+    """How a plane is read, or several of them whose metrics differ."""
+    forget, utility = ("", "") if labels is None else (f" ({label})" for label in labels)
+    caption = (
+        f"Each point is a model: further left, less is left of what was to be forgotten{forget}; further up, more is "
+        f"kept{utility}. Bars are 95% intervals."
+    )
+    if with_oracle:
+        caption += f" The aim is the oracle: {_oracle(runs)}."
+    if any(runs):
+        caption += " The numbers are those of the runs in the table; points that lie together share a label."
+    return caption
+
+
+def _oracle(runs: Mapping[str, Run]) -> str:
+    """What it is; of runs whose oracles are not of one kind, what is known of all."""
+    words = {oracle_words(run.record) for run in runs.values() if "oracle" in run.evaluations}
+    return words.pop() if len(words) == 1 else oracle_words(RunRecord())
 
 
 def distributions(run: Run) -> Plot | None:

@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import input_error
 from ..evaluation.result import EvaluationResult, load_result
 from ..record import RunRecord, load_record
+from ..verdict import MODELS
 
-MODELS = ("before", "after", "oracle")
 SHOWABLE_FILE = "showable.json"
 
 
@@ -71,15 +71,6 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             notes.append(f"{file.name} holds another evaluation than the record: scores of its rows are not shown.")
     title = record.name or "unnamed run"
     return Run(record, evaluations, _showable(place / SHOWABLE_FILE), title, tuple(notes))
-
-
-def side_by_side(evaluations: Mapping[str, EvaluationResult]) -> dict[str, EvaluationResult]:
-    """The results that stand in one table: before, after, oracle and others, all of the suite that "after" has."""
-    order = [name for name in MODELS if name in evaluations] + [name for name in evaluations if name not in MODELS]
-    if not order:
-        return {}
-    suite = evaluations["after" if "after" in evaluations else order[0]].suite
-    return {name: evaluations[name] for name in order if evaluations[name].suite == suite}
 
 
 def mismatches(evaluations: Mapping[str, EvaluationResult]) -> list[str]:

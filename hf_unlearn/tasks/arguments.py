@@ -25,6 +25,8 @@ _OF_THIS_RUN = (
     "show_prompts",
     "push_to_hub",
     "run_name",
+    "license",
+    "language",
     "report_to",
 )
 
@@ -97,7 +99,15 @@ def parse_arguments(
     """
     parser, path, rest = _checked(task, script, default_recipe, description, arguments)
     config = [] if path is None else ["--config", str(path)]
-    own, args, model = parser.parse_args_and_config([*config, *rest])
+    try:
+        own, args, model = parser.parse_args_and_config([*config, *rest])
+    except TypeError as error:  # a list or a mapping in a recipe where TrainingArguments calculates with a number
+        raise input_error(
+            expected="values of the types that the arguments have",
+            got=str(error),
+            why="an argument cannot be read",
+            fix="compare the recipe with a packaged one, and each value with hf-unlearn train --help_all",
+        ) from None
     _require_task(task, own.task)
     if args.model_init_kwargs is None:
         args.model_init_kwargs = _loading(model)

@@ -14,7 +14,7 @@ from ..evaluation import copyright
 from ..lab import load_lab
 from .arguments import Parsed
 from .fitting import FitArguments, described, fit, require_trainable
-from .task import Task, first, require_unused
+from .task import NAMED_ORACLE, RETRAINED, Task, first, require_unused
 
 DEFAULT_RECIPE = "copyright_lab"
 
@@ -95,14 +95,16 @@ def make_task(parsed: Parsed) -> Task:
         max_length=args.max_length,
         template=args.template,
     )
-    notes = ["The oracle is the model before it was fitted to the book."] if books.oracle == books.model else []
-    unread = "the lab's model that has not read the book" if books.from_lab else described(books.model)
+    unread = ("the lab's model that has not read the book", "lab") if books.from_lab else described(books.model)
+    before_fit = script.fit and books.oracle == books.model
+    retrained = RETRAINED if books.from_lab else NAMED_ORACLE
     return Task(
         model,
         sets,
         suite,
         books.oracle,
+        "the model before it was fitted to the book" if before_fit else retrained,
         from_lab=books.from_lab and not script.fit,
-        fitted_from=unread if script.fit else None,
-        notes=notes,
+        fitted_from=unread[0] if script.fit else None,
+        fitted_origin=unread[1] if script.fit else None,
     )

@@ -1,5 +1,6 @@
 """A saved model measured by a task's suite, beside what its run measured already. It trains nothing."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import input_error
 from ..evaluation import EvaluationResult, evaluate, load_result
-from ..hub import ADAPTER_CONFIG, CARD_FILE, plots_of
+from ..hub import ADAPTER_CONFIG, CARD_FILE, has_own_card, plots_of
 from ..model_card import render_card
 from ..modeling import load_model, placed
 from ..record import RECORD_FILE, load_record
 from ..report import read_run, write_plots
 from .arguments import Parsed
-from .task import Task, require_model
+from .task import NAMED_ORACLE, Task, require_model
 
 _COMPARED = ("before", "oracle")
 
@@ -34,6 +35,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         ValueError: there is no such model.
     """
     args, folder = parsed.args, Path(parsed.args.output_dir)
+    _require_name(name, model, folder)
     chosen = model or {"before": task.model, "oracle": task.oracle}.get(name, str(folder))
     if chosen is None:
         raise input_error(
@@ -43,6 +45,8 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
             fix="name a model that has never seen the forget rows",
         )
     require_model(chosen)
+    if chosen == str(folder):
+        _require_weights(folder)
     others = {
         each: load_result(folder / f"evaluation_{each}.json")
         for each in _COMPARED
@@ -62,7 +66,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     )
     if accelerator.is_main_process:
         result.save(folder / f"evaluation_{name}.json")
-        _keep(folder, name, result)
+        _keep(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
     return result
 
 
@@ -77,12 +81,43 @@ def _loaded(name: str, parsed: Parsed) -> Any:
     return AutoModelForCausalLM.from_pretrained(name, **loading)
 
 
-def _keep(folder: Path, name: str, result: EvaluationResult) -> None:
+def _keep(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> None:
     """Put a result into the record of the run in a folder, where there is one."""
     if not (folder / RECORD_FILE).is_file():
         return
-    record = load_record(folder)
+    record, rendered = load_record(folder), has_own_card(folder)
     record.evaluations[name] = result
+    if name == "oracle":
+        record.oracle = oracle_is
     record.save(folder)
     write_plots(read_run(folder), folder)
-    (folder / CARD_FILE).write_text(render_card(record, plots=plots_of(folder)), encoding="utf-8")
+    if rendered:
+        (folder / CARD_FILE).write_text(render_card(record, plots=plots_of(folder)), encoding="utf-8")
+
+
+def _require_name(name: str, model: str | None, folder: Path) -> None:
+    """Raise for a name that is no word, and for the name of the run's own model given to another one."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise input_error(
+            expected="--name as a word of small letters, digits, - and _",
+            got=repr(name),
+            why="the result is kept under it, as evaluation_<name>.json",
+            fix="use after, before, oracle, or for example after-relearning",
+        )
+    if name == "after" and model is not None and Path(model).resolve() != folder.resolve():
+        raise input_error(
+            expected="--name with another word than after, for another model than the run's own",
+            got=f"--model {model}",
+            why="its figures would stand on the card as those of the weights beside it",
+            fix="pass --name, for example --name other",
+        )
+
+
+def _require_weights(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in (ADAPTER_CONFIG, "config.json")):
+        raise input_error(
+            expected="a run's folder with a model, as --output_dir or --model",
+            got=f"{folder.name}, where there is none",
+            why="there is nothing to measure",
+            fix="pass the output_dir of the run, or --model with a folder or an id of the Hub",
+        )

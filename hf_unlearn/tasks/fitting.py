@@ -93,9 +93,9 @@ def fit(
     return str(folder)
 
 
-def described(model: str) -> str:
-    """A model that was fitted, for a record: its id, or that it is a local one, whose path is nobody's business."""
-    return model if is_repository(model) else "a local model"
+def described(model: str) -> tuple[str, str]:
+    """What was fitted and its origin, for a record: an id, or a local model, whose path is nobody's business."""
+    return (model, "hub") if is_repository(model) else ("a local model", "local")
 
 
 def require_trainable(model: str, revision: str | None, args: UnlearningConfig, sets: Mapping[str, Dataset]) -> None:

@@ -9,7 +9,7 @@ from ..evaluation import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge, harmf
 from ..lab import load_lab, shows_behaviour
 from .arguments import Parsed
 from .row_sets import RowSetArguments, load_sets
-from .task import Task, first, require_unused
+from .task import RETRAINED, Task, first, require_unused
 
 DEFAULT_RECIPE = "harmful_lab"
 
@@ -55,7 +55,7 @@ def _lab_task(parsed: Parsed) -> Task:
     in_scope = first(lab.datasets["paraphrase"], script.limit)
     limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
     task = _task(parsed, str(lab.model_path), limited, in_scope, judge, str(lab.oracle_path))
-    task.from_lab = True
+    task.from_lab, task.oracle_is = True, RETRAINED
     return task
 
 

@@ -11,7 +11,7 @@ from ..evaluation import tofu
 from ..lab import load_lab
 from .arguments import Parsed
 from .fitting import FitArguments, described, fit, require_trainable
-from .task import Task, first, require_unused
+from .task import RETRAINED, Task, first, require_unused
 
 DEFAULT_RECIPE = "privacy_lab"
 # TOFU's names of sets -> the lab's
@@ -88,7 +88,8 @@ def _lab_task(parsed: Parsed) -> Task:
     names = ("forget", "retain", "holdout")
     sets = {name: lab.datasets[name] for name in names}
     limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
-    return Task(str(lab.model_path), limited, _suite_of(parsed, source), str(lab.oracle_path), from_lab=True)
+    suite = _suite_of(parsed, source)
+    return Task(str(lab.model_path), limited, suite, str(lab.oracle_path), RETRAINED, from_lab=True)
 
 
 def _tofu_task(parsed: Parsed) -> Task:
@@ -119,6 +120,6 @@ def _fit(task: Task, parsed: Parsed) -> None:
     forget, retain = task.sets["forget"], task.sets["retain"]
     if task.oracle is None:
         task.oracle = fit("fitted-oracle", script, args, base, [retain], revision)
-        task.notes.append("The oracle is the same model, fitted to the people who are kept alone.")
+        task.oracle_is = "the same model, fitted to the people who are kept alone"
     task.model = fit("fitted", script, args, base, [forget, retain], revision)
-    task.fitted_from = described(base)
+    task.fitted_from, task.fitted_origin = described(base)

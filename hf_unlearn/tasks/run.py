@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import get_peft_config
 
 from ..data.provenance import source_of
+from ..description import describe_hardware, require_metadata
 from ..evaluation import EvaluationResult, comparison_table, evaluate
 from ..fingerprints import hash_weights
 from ..modeling import load_model, placed
@@ -16,7 +18,7 @@ from ..report import read_run, write_plots
 from ..trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .showing import ShownAnswers, read_prompts
-from .task import Task, checkpoint_of, require_model
+from .task import Task, checkpoint_of, require_model, require_output
 
 
 @dataclass
@@ -72,6 +74,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     for model in (task.model, task.oracle):
         require_model(model)
     prompts = read_prompts(script.show_prompts)
+    require_output(args, adapter=parsed.model.use_peft)
+    require_metadata(script.license, script.language, ())
     trainer = UnlearningTrainer(
         model=task.model,
         args=args,
@@ -82,6 +86,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     _fill_in(trainer, task, name, parsed)
     measure = Measurement(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(_internal_call=True)  # a push would come before the results that the card is to have
     trainer.save_state()
@@ -104,11 +110,24 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
 def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) -> None:
     """What the trainer cannot know of the run."""
     record, script = trainer.record, parsed.script
-    record.task, record.recipe = name, parsed.recipe
+    record.task = name
+    record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
+    record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
-    record.model.fitted_from = task.fitted_from
+    record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
+    for each in record.sets.values():
+        each.untouched = each.origin in ("hub", "lab")  # read by this package, which puts no row into them
     if task.from_lab:
         record.model.origin, record.model.id = "lab", source_of(task.sets["forget"]).id
+
+
+def _launched(trainer: UnlearningTrainer) -> str:
+    """The flags that start as many processes as these, for the command that repeats the run."""
+    hardware = describe_hardware(trainer.args, trainer.accelerator)
+    strategy = hardware["strategy"].lower().replace("-", "")
+    if hardware["processes"] == 1 and strategy == "one process":
+        return ""
+    return f" --accelerate_config {strategy} --num_processes {hardware['processes']}"
 
 
 def _measured_before(measure: Measurement, parsed: Parsed) -> dict[str, EvaluationResult]:
@@ -129,7 +148,8 @@ def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationR
     folder, adapter = Path(trainer.args.output_dir), trainer.record.model.adapter is not None
     if results:
         print(f"\n{comparison_table(results, {'after': trainer.record.cost})}\n\n95% intervals in brackets.")
-        for line in (*task.notes, *(f"Warning, after: {warning}" for warning in results["after"].warnings)):
+        oracle = [f"The oracle is {task.oracle_is}."] if task.oracle is not None else []
+        for line in (*task.notes, *oracle, *(f"Warning, after: {warning}" for warning in results["after"].warnings)):
             print(line)
     print(f"Stopped early: {trainer.stop_reason}." if trainer.stop_reason else "All steps were taken.")
     print(f"{'Adapter' if adapter else 'Model'}: {folder}\nResults: {folder / RECORD_FILE}")

@@ -67,8 +67,9 @@ class ShownAnswers:
         self._answers[name] = [tokenizer.decode(each, skip_special_tokens=True).strip() for each in answers]
 
     def save(self, folder: Path) -> None:
-        """Write showable.json, where there is something to show."""
+        """Write showable.json; without answers, one of an earlier run goes, whose text is not this run's."""
         if not self._answers:
+            (folder / SHOWABLE_FILE).unlink(missing_ok=True)
             return
         shown = [
             {"prompt": prompt, "answers": {name: answers[i] for name, answers in self._answers.items()}}

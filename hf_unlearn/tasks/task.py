@@ -13,6 +13,9 @@ from ..description import is_repository
 from ..errors import input_error
 from ..evaluation import Suite
 
+RETRAINED = "the same model trained without the forget rows"
+NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
+
 # A suite, given the results to compare with: `oracle` and `before`, None where there is none yet.
 SuiteOf = Callable[..., Suite]
 
@@ -26,8 +29,10 @@ class Task:
         sets: training sets by role.
         suite: makes the suite.
         oracle: name or folder of a model that has never seen the forget rows, or None.
+        oracle_is: what that model is, as the end of a sentence.
         from_lab: whether the model is the lab's.
         fitted_from: what the model was before the task fitted it to the rows, for its record; None where it did not.
+        fitted_origin: where that came from: "hub", "lab" or "local".
         notes: lines for people below the table.
     """
 
@@ -35,8 +40,10 @@ class Task:
     sets: dict[str, Dataset]
     suite: SuiteOf
     oracle: str | None = None
+    oracle_is: str = NAMED_ORACLE
     from_lab: bool = False
     fitted_from: str | None = None
+    fitted_origin: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -93,3 +100,17 @@ def checkpoint_of(args: UnlearningConfig) -> str | None:
             fix=f"look for checkpoint-<step> in {args.output_dir}, or leave the argument out",
         )
     return str(found)
+
+
+def require_output(args: UnlearningConfig, *, adapter: bool) -> None:
+    """Raise for an output folder that is a file, or that holds the other kind of model."""
+    folder = Path(args.output_dir)
+    others = ("model.safetensors", "model.safetensors.index.json") if adapter else ("adapter_model.safetensors",)
+    found = [name for name in others if (folder / name).is_file()]
+    if folder.is_file() or found:
+        raise input_error(
+            expected=f"--output_dir to be a folder for {'an adapter' if adapter else 'a whole model'}",
+            got="a file" if folder.is_file() else f"one that holds {found[0]} of another run",
+            why="the results would lie in no folder, or two models in one",
+            fix="name a new folder",
+        )

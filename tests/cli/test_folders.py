@@ -72,13 +72,16 @@ def test_the_card_is_rendered_again(capsys, folder):
 def test_what_only_the_user_knows_stays_in_the_record(capsys, folder, tmp_path):
     known = ["--license", "apache-2.0", "--language", "en", "de", "--model_name", "A title", "--tags", "mine"]
     output = tmp_path / "card.md"
-    as_json(capsys, "card", str(folder), *known, "--datasets", "org/rows", "--repo_id", "me/model", "-o", str(output))
+    elsewhere = [*known, "--datasets", "org/rows", "--repo_id", "me/model"]
+    before = (folder / "results.json").read_bytes()
+    as_json(capsys, "card", str(folder), *elsewhere, "-o", str(output))
+    assert (folder / "results.json").read_bytes() == before  # a card elsewhere changes nothing here
+    as_json(capsys, "card", str(folder), *elsewhere)
     text = output.read_text(encoding="utf-8")
     assert "license: apache-2.0" in text and "# A title" in text and "org/rows" in text and "me/model" in text
     kept = load_record(folder).metadata
     assert (kept.license, kept.language, kept.model_name) == ("apache-2.0", ["en", "de"], "A title")
     assert (kept.tags, kept.datasets) == (["mine"], ["org/rows"])
-    assert not (folder / "README.md").exists()
     as_json(capsys, "card", str(folder))
     assert "license: apache-2.0" in (folder / "README.md").read_text(encoding="utf-8")
 
@@ -87,7 +90,7 @@ def test_what_only_the_user_knows_stays_in_the_record(capsys, folder, tmp_path):
 def test_what_cannot_be_a_repository_is_refused_before_anything_is_written(capsys, folder, flag):
     before = (folder / "results.json").read_bytes()
     assert main(["card", str(folder), "--license", "mit", flag, "not a/repo/sitory"]) == 2
-    assert_four_parts(capsys.readouterr().err, flag, "'not a/repo/sitory'")
+    assert_four_parts(capsys.readouterr().err, flag.strip("-"), "'not a/repo/sitory'")
     assert (folder / "results.json").read_bytes() == before and not (folder / "README.md").exists()
 
 
@@ -98,14 +101,14 @@ def test_a_dry_run_lists_what_would_go_and_what_would_stay(capsys, folder):
     assert main(["push", str(folder), "me/model", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Would push to me/model:\n") and said.endswith(
-        "would be private, as not all its sets are public.\n"
+        "would be private, as not all of its model and sets are known to be public.\n"
     )
     found = as_json(capsys, "push", str(folder), "me/model", "--dry-run")
     going = {"README.md", "config.json", "model.safetensors", "results.json"}
     assert set(found["files"]) == going and all(size > 0 for size in found["files"].values())
     assert found["files"]["model.safetensors"] == (folder / "model.safetensors").stat().st_size
     staying = [f"evaluation_{name}.json" for name in ("after", "before", "oracle")]
-    assert (found["repo_id"], found["kept"], found["public_sets"]) == (
+    assert (found["repo_id"], found["kept"], found["public"]) == (
         "me/model",
         [*staying, "trainer_state.json"],
         False,

@@ -281,5 +281,17 @@ def test_a_run_without_measuring_is_measured_later(tmp_path, capsys):
     table = capsys.readouterr().out
     assert table.split()[0] == "other" and "harmful answers" in table
     assert load_record(tmp_path / "run").evaluations["other"]["harmful_rate"].value == 1.0
-    assert_four_parts(refused(capsys, *run, "--model", "./nowhere", verb="evaluate"), "'./nowhere'")
-    assert main(["evaluate", *run, "--model", "org/nowhere"]) == 1
+    other = [*run, "--name", "other"]
+    assert_four_parts(refused(capsys, *other, "--model", "./nowhere", verb="evaluate"), "'./nowhere'")
+    assert main(["evaluate", *other, "--model", "org/nowhere"]) == 1
+
+    # Its figures must not stand as those of the run's own weights; nor is a name a path; nor an empty folder a model.
+    before = (tmp_path / "run/results.json").read_bytes()
+    capsys.readouterr()
+    text = refused(capsys, *run, "--model", str(tmp_path / "other"), verb="evaluate")
+    assert_four_parts(text, "--name", "after")
+    assert_four_parts(refused(capsys, *run, "--name", "../evil", verb="evaluate"), "'../evil'")
+    empty = ["--config", "harmful_lab", "--output_dir", str(tmp_path / "none"), "--limit", "24", *few]
+    (tmp_path / "none").mkdir()
+    assert "where there is none" in refused(capsys, *empty, verb="evaluate")
+    assert (tmp_path / "run/results.json").read_bytes() == before

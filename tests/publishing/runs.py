@@ -68,7 +68,12 @@ def trainer_of(folder: Path, *, adapter: bool = True, public: bool = False, **ar
         tiny_tokenizer().save_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base)
     arguments = {"max_steps": 2, "peft_config": lora() if adapter else None} | arguments
-    return make_trainer(folder, model, sets=arguments.pop("sets", lab_like() if public else None), **arguments)
+    trainer = make_trainer(folder, model, sets=arguments.pop("sets", lab_like() if public else None), **arguments)
+    if public:
+        trainer.record.model.origin = "lab"
+        for rows in trainer.record.sets.values():
+            rows.untouched = True  # the test vouches for them
+    return trainer
 
 
 def train(folder: Path, **arguments) -> Path:

@@ -34,7 +34,11 @@ def run(adapter_run, tmp_path_factory):
     """A run on a set of the Hub, so that a push has to ask for it."""
     folder = copied(adapter_run, tmp_path_factory.mktemp("faults"))
     record = load_record(folder)
-    record.sets = {"forget": SetRecord(12, "3f" * 32, "hub", ROWS, "a" * 40), "retain": SetRecord(origin="lab")}
+    record.sets = {
+        "forget": SetRecord(12, "3f" * 32, "hub", ROWS, "a" * 40, untouched=True),
+        "retain": SetRecord(origin="lab", untouched=True),
+    }
+    record.model.origin = "lab"  # so that the Hub is asked of the sets
     record.save(folder)
     return folder
 
@@ -304,7 +308,7 @@ def test_the_command_ends_with_2_for_what_is_the_users(hub, api, adapter_run, wh
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ([], "would be private, as not all its sets are public"),
+        ([], "would be private, as not all of its model and sets are known to be public"),
         (["--public"], "would be public."),
         (["--private"], "would be private."),
         (["--base_model", "tester/base", "--revision", "a"], "would be private"),

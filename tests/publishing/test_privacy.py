@@ -1,5 +1,6 @@
 """Who may see a pushed model: what its sets come from decides. Not what is in the files."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,18 +14,19 @@ from fixtures_examples import assert_four_parts
 from fixtures_models import FORGET, RETAIN, train_sets
 from hf_unlearn.data.provenance import Source, source_of
 from hf_unlearn.hub import Push, needs_private, plan_push
-from hf_unlearn.record import RunRecord, SetRecord, load_record
+from hf_unlearn.record import ModelRecord, RunRecord, SetRecord, load_record
 from publishing.runs import REPO, copied, lab_like, pushed, trainer_of
 
 pytest_plugins = ["fixtures_hub"]
 
 ROWS = "tester/rows"
 COMMIT = "a" * 40
-LAB = SetRecord(30, "9a" * 32, "lab", "games")
+LAB = SetRecord(30, "9a" * 32, "lab", "games", untouched=True)
+LABS_MODEL = ModelRecord(id="games", origin="lab")
 
 
 def on_hub(name=ROWS):
-    return SetRecord(12, "3f" * 32, "hub", name, COMMIT)
+    return SetRecord(12, "3f" * 32, "hub", name, COMMIT, untouched=True)
 
 
 def record_with(run, folder, **sets):
@@ -77,10 +79,10 @@ def test_a_dataset_of_the_hub_is_as_public_as_the_hub_says(hub, api, dataset, wh
 def test_a_gated_dataset_is_not_public(hub, api, dataset, monkeypatch, gated):
     dataset()
     plain = api.dataset_info(ROWS)
-    assert not needs_private(RunRecord(sets={"forget": on_hub()}), api)
+    assert not needs_private(RunRecord(model=LABS_MODEL, sets={"forget": on_hub()}), api)
     plain.gated = gated
     monkeypatch.setattr(api, "dataset_info", lambda name: plain)
-    assert needs_private(RunRecord(sets={"forget": on_hub()}), api)
+    assert needs_private(RunRecord(model=LABS_MODEL, sets={"forget": on_hub()}), api)
 
 
 @pytest.mark.parametrize("error", [GatedRepoError, RepositoryNotFoundError])
@@ -89,7 +91,7 @@ def test_a_dataset_that_cannot_be_asked_for_is_not_public(api, monkeypatch, erro
         raise error("no", response=httpx2.Response(403, request=httpx2.Request("GET", "http://hub")))
 
     monkeypatch.setattr(api, "dataset_info", refuse)
-    assert needs_private(RunRecord(sets={"forget": on_hub()}), api)
+    assert needs_private(RunRecord(model=LABS_MODEL, sets={"forget": on_hub()}), api)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,8 @@ def test_a_dataset_that_cannot_be_asked_for_is_not_public(api, monkeypatch, erro
         ({"forget": LAB, "retain": LAB}, False),
         ({"forget": LAB, "retain": SetRecord()}, True),  # one set is enough
         ({"forget": LAB, "holdout": SetRecord()}, True),
-        ({"forget": SetRecord(origin="hub")}, True),  # of the Hub, by word only
+        ({"forget": SetRecord(origin="hub", untouched=True)}, True),  # of the Hub, by word only
+        ({"forget": LAB, "retain": dataclasses.replace(LAB, untouched=False)}, True),  # it may hold other rows
         ({"forget": SetRecord(origin="web", id="a/b")}, True),
         ({"forget": on_hub(), "retain": on_hub("tester/hidden")}, True),
     ],
@@ -107,7 +110,26 @@ def test_a_dataset_that_cannot_be_asked_for_is_not_public(api, monkeypatch, erro
 def test_every_set_has_to_be_public(hub, api, dataset, sets, private):
     dataset()
     dataset("tester/hidden", private=True)
-    assert needs_private(RunRecord(sets=sets), api) is private
+    assert needs_private(RunRecord(model=LABS_MODEL, sets=sets), api) is private
+
+
+@pytest.mark.parametrize(
+    ("model", "private"),
+    [
+        (LABS_MODEL, False),
+        (ModelRecord(), True),  # a local model: its weights are the user's own
+        (ModelRecord(id="tester/open", origin="hub"), False),
+        (ModelRecord(id="tester/secret", origin="hub"), True),
+        (ModelRecord(id="tester/none", origin="hub"), True),
+        (ModelRecord(fitted_from="tester/open", fitted_origin="hub"), False),
+        (ModelRecord(fitted_from="tester/secret", fitted_origin="hub"), True),
+        (ModelRecord(id="games", origin="lab", fitted_from="a local model", fitted_origin="local"), True),
+    ],
+)
+def test_the_model_has_to_be_public_too(hub, api, model, private):
+    api.create_repo("tester/open")
+    api.create_repo("tester/secret", private=True)
+    assert needs_private(RunRecord(model=model, sets={"forget": LAB}), api) is private
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -169,8 +191,9 @@ def test_pushes_during_the_training_follow_the_same_rules(hub, tmp_path, public,
         save_strategy="steps",
         save_steps=1,
     )
-    private = (not public) if said is None else said
-    assert hub.private(REPO) is private  # made before the training
+    # Made before the training, and before anybody could vouch for the sets.
+    private = True if said is None else said
+    assert hub.private(REPO) is private
     trainer.train()
     trainer.push_to_hub()
     assert hub.private(REPO) is private
@@ -205,7 +228,8 @@ def test_what_a_user_says_of_the_sets_counts(hub, api, dataset, tmp_path):
     dataset()
     trainer = trainer_of(tmp_path, hub_model_id=REPO)
     for role in ("forget", "retain"):
-        trainer.record.sets[role].origin, trainer.record.sets[role].id = "hub", ROWS
+        trainer.record.sets[role] = on_hub()
+    trainer.record.model.origin = "lab"
     del trainer.record.sets["holdout"]
     trainer.push_to_hub()
     assert not hub.private(REPO)

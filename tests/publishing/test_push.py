@@ -122,8 +122,9 @@ def test_a_folder_without_a_record_is_refused(adapter_run, tmp_path):
     (run / "results.json").unlink()
     with pytest.raises(ValueError) as error:
         plan_push(run, REPO)
-    assert_four_parts(str(error.value), "results.json", "output_dir of a run")
-    with pytest.raises(ValueError):
+    # Its checkpoints tell that the run was killed.
+    assert_four_parts(str(error.value), "results.json", "--resume_from_checkpoint true")
+    with pytest.raises(ValueError, match="output_dir of a run"):
         plan_push(tmp_path / "none", REPO)
 
 

@@ -16,6 +16,7 @@ from fixtures_models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.description import changed_arguments
 from hf_unlearn.evaluation.result import EvaluationResult
+from hf_unlearn.losses import NPO
 from hf_unlearn.metrics import MetricResult
 from hf_unlearn.observer import RunObserver
 from hf_unlearn.record import (
@@ -40,6 +41,7 @@ def full_record(**changes) -> RunRecord:
     values = dict(
         name="run",
         task="harmful",
+        oracle="the same model trained without the forget rows",
         recipe="harmful_lab --limit 3",
         model=ModelRecord(
             "a/b", "hub", "c" * 40, "OPTForCausalLM", 100, 10, "float32", {"kind": "LORA", "r": 2}, True
@@ -454,3 +456,58 @@ def test_a_push_that_failed_during_the_training_is_warned_of(hub, impatient, tmp
     trainer.push_to_hub()
     assert "adapter_model.safetensors" in hub.files(REPO)
     assert not [each for each in caplog.records if "failed" in each.getMessage()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice(NPO):
+    """It has its parent's name, formula and paper, and would compute something else."""
+
+    gamma: float = 2.0
+
+
+def test_a_loss_of_the_users_own_is_not_called_what_it_inherits(tmp_path):
+    trainer = trainer_of(tmp_path, forget_loss=Twice())
+    trainer.train()
+    trainer.save_model()
+    record = load_record(tmp_path / "out")
+    (term,) = [each for each in record.objective.terms if each.side == "forget"]
+    assert (term.own, term.formula, term.paper) == ("Twice", "", "") and term.arguments["gamma"] == 2.0
+    assert record.methods == ["Twice"]
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert NPO.formula not in card and "2404.05868" not in card and "Twice" in card
+
+
+def test_figures_of_weights_that_have_changed_since_are_dropped(tmp_path):
+    trainer = trainer_of(tmp_path)
+    trainer.train()
+    for name in ("before", "after"):
+        trainer.add_evaluation(name, EvaluationResult("s", {"x": MetricResult(0.5, 4)}))
+    trainer.record.attacks.append(AttackRecord("relearning", "25 steps", "held", True))
+    trainer.train()
+    assert list(trainer.record.evaluations) == ["before"] and trainer.record.attacks == []
+
+
+def test_paths_and_tokens_that_a_user_wrote_into_a_record_are_not_saved(tmp_path):
+    folder, token = "/".join(["", "root", "secret", "rows.jsonl"]), "hf_" + "a1B2" * 8
+    record = full_record(attacks=[AttackRecord("relearning", f"on {folder} with {token}", "held")])
+    text = record.save(tmp_path).read_text(encoding="utf-8")
+    assert "secret" not in text and token not in text and "relearning" in text
+    assert load_record(tmp_path).figures_hash() == load_record(record.save(tmp_path)).figures_hash()
+
+
+@pytest.mark.parametrize(
+    "known", [{"license": "My Own"}, {"language": "English"}], ids=["no key of a licence", "no language code"]
+)
+def test_metadata_that_the_hub_would_refuse_is_refused(tmp_path, known):
+    trainer = trainer_of(tmp_path)
+    with pytest.raises(ValueError) as error:
+        trainer.create_model_card(**known)
+    assert_four_parts(str(error.value), next(iter(known)))
+    assert trainer.record.metadata == CardMetadata()
+
+
+def test_a_report_to_what_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_unlearn.checks.get_available_reporting_integrations", lambda: [])
+    with pytest.raises(ValueError) as error:
+        trainer_of(tmp_path, report_to="tensorboard")
+    assert_four_parts(str(error.value), "'tensorboard'", "pip install")

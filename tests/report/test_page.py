@@ -12,7 +12,7 @@ import pytest
 
 import hf_unlearn
 from fixtures_report import evaluation, harmful_evaluations, log_of, record, save_run
-from hf_unlearn.record import AttackRecord, ModelRecord
+from hf_unlearn.record import AttackRecord, ModelRecord, TermRecord
 from hf_unlearn.report import write_report
 
 SHOWABLE = [{"prompt": "Who keeps the key?", "answers": {"before": "Ann.", "after": "I cannot say.", "oracle": "Bo."}}]
@@ -95,7 +95,7 @@ def test_every_section_is_there_with_its_data(full):
         "1.620 nats per token (holdout)",
     ):  # fmt: skip
         assert words in full, words
-    assert "Not attacked" not in full and "no text of forget rows is shown" not in full
+    assert "other attack was tried" not in full and "no text of forget rows is shown" not in full
 
 
 def test_sections_without_data_are_not_there(tmp_path):
@@ -105,7 +105,7 @@ def test_sections_without_data_are_not_there(tmp_path):
         "Attacks", "Objective", "Efficiency", "How the verdicts are made", "Versions and seeds",
     ]  # fmt: skip
     assert "<svg" not in page and "<figure" not in page and "The run was not evaluated." in page
-    assert "Not attacked." in page and "no text of forget rows is shown" in page
+    assert "No relearning or other attack was tried on it" in page and "no text of forget rows is shown" in page
     assert "CO2" not in page and "tokens per second" not in page
 
 
@@ -119,6 +119,46 @@ def test_a_missing_oracle_is_said(tmp_path, full):
     del made["oracle"]
     assert "There is none for this run" in page_of(tmp_path, record(evaluations=made, log=[]), full=False)
     assert "There is none for this run" not in full
+
+
+def test_the_oracle_is_named_as_the_record_has_it(tmp_path, full):
+    neutral = "a model named as the oracle, which has not been trained on the forget rows."
+    assert full.count(neutral) == 2 and "retrained" not in full and "same model" not in full  # table and plane
+    known = page_of(tmp_path, record(oracle="the same model trained without the forget rows", log=[]), full=False)
+    assert "<strong>Oracle</strong>: the same model trained without the forget rows." in known
+    assert "The aim is the oracle: the same model trained without the forget rows." in known and neutral not in known
+
+
+def test_a_membership_attack_that_succeeds_is_no_untried_attack(tmp_path):
+    made = harmful_evaluations()
+    for model, auc in {"before": (1.0, 1.0, 1.0), "after": (0.97, 0.93, 0.99), "oracle": (0.51, 0.43, 0.58)}.items():
+        made[model].metrics["min_k_auc"] = evaluation(x=auc).metrics["x"]
+    page = page_of(tmp_path, record(evaluations=made, log=[]), full=False)
+    words = "membership attack still tells the forget rows from unseen rows: AUC 0.97 (before 1.00, oracle 0.51;"
+    assert page.count(f"a {words}") == 1 and page.count(f"A {words}") == 1  # verdict and attacks
+    assert "Not attacked" not in page and "No relearning or other attack was tried on it" in page
+    assert 'class="badge level-suppressed-not-like-the-oracle">suppressed, not like the oracle<' in page
+
+
+def test_the_table_says_how_answers_were_made_and_judged(tmp_path):
+    made = record(log=[])
+    made.evaluations["after"].settings.update(judge="the lab's rules", max_new_tokens=48, temperature=0.0)
+    page = html.unescape(page_of(tmp_path, made, full=False))
+    caption = "headline metrics, 95% intervals in brackets. Harmful answers are judged by the lab's rules; answers of"
+    assert f"{caption} at most 48 new tokens, greedy.</caption>" in page
+
+
+def test_what_a_run_cost_after_a_checkpoint_is_said_to_be_that(tmp_path):
+    page = page_of(tmp_path, record(resumed_from=60, log=[]), record("b", log=[]), full=False)
+    assert page.count("48 s (since step 60)") == 2  # overview and section
+    assert "<dt>peak memory of the process</dt><dd>912 MB</dd>" in page
+
+
+def test_a_loss_of_the_users_own_is_shown_by_its_class(tmp_path):
+    made = record(log=[])
+    made.objective.terms[0] = TermRecord("npo", {"beta": 0.1}, own="MyNPO")
+    page = html.unescape(page_of(tmp_path, made, full=False))
+    assert 'data-label="term">MyNPO</th>' in page and "<code>of the user's own, not described</code>" in page
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):
@@ -185,7 +225,7 @@ def test_hostile_strings_stay_text(tmp_path):
 def test_no_path_and_no_text_of_rows(tmp_path):
     made = record(model=ModelRecord(f"/elsewhere/{CANARY}", "local"), log=[])
     made.sets["retain"].id = f"/elsewhere/{CANARY}.jsonl"
-    made.evaluations["after"].settings["judge"] = CANARY
+    made.evaluations["after"].settings["template"] = CANARY
     made.evaluations["after"].rows["forget"]["text"] = CANARY
     page = page_of(tmp_path, made)
     assert CANARY not in page and "/elsewhere" not in page and str(tmp_path) not in page
@@ -202,10 +242,11 @@ def test_the_same_runs_give_the_same_bytes(tmp_path):
 def test_several_runs_have_an_overview_and_a_section_each(several):
     found = titles(several)
     plane = "Forgetting against utility"
-    assert found[1:4] == ["Overview", f"{plane} (suite harmful)", f"{plane} (suite custom)"]
+    assert found[1:5] == ["Overview", plane, "Suite harmful", "Suite custom"]
     sections = [title for title in found if re.match(r"\d ", title)]
     assert sections == ["1 a (1)", "2 a (2)", "3 b", "4 c"]
-    assert plane not in found  # of single runs
+    assert found.count(plane) == 1  # none of single runs
+    assert several.count("Each point is a model") == 1  # two planes under one caption
     assert all(f'href="#run-{i}"' in several and f'id="run-{i}"' in several for i in range(1, 5))
     assert several.count('class="badge level-not-measured"') == 4  # of two runs, in the overview and in the section
     assert "1, 2</text>" in several  # two runs at one place share a label

@@ -131,6 +131,9 @@ def test_the_plane_has_a_point_a_run_and_what_they_share_once(run):
     plane({"1": run, "2": run}).panels[0].draw(ax)
     points = [line for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
     assert sorted(line.get_marker() for line in points) == ["D", "o", "o", "s"]
+    oracle, after = (next(line for line in points if line.get_marker() == marker) for marker in "Do")
+    assert oracle.get_markerfacecolor() == "none" and oracle.get_markersize() > after.get_markersize()
+    assert after.get_zorder() > oracle.get_zorder()  # seen within the ring of an oracle at the same place
     assert [text.get_text() for text in ax.texts] == ["1, 2"]
     before = next(line for line in points if line.get_marker() == "s")
     assert (before.get_xdata()[0], before.get_ydata()[0]) == (1.0, 0.995)

@@ -212,7 +212,8 @@ def repeated(*arguments: str, task: str = "harmful") -> str | None:
         (["--config=harmful_lab.yaml", "--limit", "3", "--seed=1"], "harmful_lab --limit 3 --seed=1"),
         (["--use_peft", "false", "--bf16"], "harmful_lab --use_peft false --bf16"),
         (["--model_name_or_path", "org/model"], "harmful_lab --model_name_or_path org/model"),
-        (["--language", "en", "de", "--limit", "3"], "harmful_lab --language en de --limit 3"),
+        (["--judge_labels", "a", "b", "--limit", "3"], "harmful_lab --judge_labels a b --limit 3"),
+        (["--language", "en", "de", "--license", "mit", "--limit", "3"], "harmful_lab --limit 3"),
     ],
 )
 def test_a_packaged_recipe_is_repeated_with_what_came_on_top(arguments, recipe):

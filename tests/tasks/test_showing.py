@@ -123,3 +123,9 @@ def test_without_prompts_no_model_is_asked_and_nothing_is_written(tmp_path):
     shown.ask("before", None)
     shown.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_text_of_an_earlier_run_does_not_stay(tmp_path):
+    (tmp_path / SHOWABLE_FILE).write_text("[]")
+    ShownAnswers([], None, 8).save(tmp_path)
+    assert not (tmp_path / SHOWABLE_FILE).exists()

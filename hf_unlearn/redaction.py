@@ -10,15 +10,22 @@ from typing import Any, TypeVar
 
 _PATH_WORDS, _TOKEN_WORDS = "(a local path)", "(a token)"
 _PART = r"[\w.@+%=~-]+"
+_FOLDERS = "home|root|Users|mnt|tmp|srv|private|workspace|scratch"  # of a machine, paths wherever they stand
 _PATH = re.compile(
     rf"file://\S*"
+    rf"|(?P<url>\b[A-Za-z][A-Za-z0-9+.-]+://[^\s,;\"'<>)\]}}]*)"  # stays, whatever stands in it
     rf"|^/{_PART}/?$"  # one folder is a path where nothing else stands beside it, and else a division
-    rf"|(?<![\w:/.)\]}}>*|-])(?:/{_PART}){{2,}}/?"
+    rf"|(?<![\w/.)\]}}>*|])(?:/{_PART}){{2,}}/?"
+    rf"|(?<![\w/.])/(?:{_FOLDERS})(?:/{_PART})+/?"
+    rf"|(?<![\w/.)\]}}>*|])/(?:{_FOLDERS})\b/?"
     rf"|(?<![\w/])~(?:/{_PART})+/?"
+    rf"|(?<![\w/.)\]}}~\\])~[A-Za-z_][\w-]*(?:/{_PART})+/?"  # the folder of another user
     rf"|(?<![\w/.])\.{{1,2}}(?:/{_PART})+/?"
-    rf"|\b[A-Za-z]:\\[^\s\"'|<>]+"
+    rf"|\b[A-Za-z]:\\(?![A-Za-z]+[{{_^])[^\s\"'|<>]+"  # a command of LaTeX has an argument or an index
+    rf"|\b[A-Za-z]:/(?!/)[^\s\"'|<>]+"
+    rf"|(?<![\w\\)\]}}&])\\\\[\w.$-]+\\[\w.$-][^\s\"'|<>]*"
 )
-_TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,})")
+_TOKEN = re.compile(r"\b(?:(?:hf|api_org)_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,})")
 
 Value = TypeVar("Value")
 
@@ -30,7 +37,7 @@ def redacted(value: Value) -> Value:
     """
     changed: Any = value
     if isinstance(value, str):
-        changed = _TOKEN.sub(_TOKEN_WORDS, _PATH.sub(_PATH_WORDS, value))
+        changed = _TOKEN.sub(_TOKEN_WORDS, _PATH.sub(lambda found: found["url"] or _PATH_WORDS, value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value)]
         changed = dataclasses.replace(value, **{name: redacted(getattr(value, name)) for name in names})
