@@ -149,7 +149,7 @@ def assert_our_card(world, repo, *, adapter, monkeypatch):
     stored = world.hub.stored_bytes()
     for secret in (world.folder, world.lab.path):
         assert str(secret).encode() not in stored
-    assert world.hub.private(repo) is False  # the lab's sets
+    assert world.hub.private(repo)  # sets that were handed to a trainer, for which nobody vouched
 
 
 def test_an_adapter_that_the_trainer_pushed(world, monkeypatch):
