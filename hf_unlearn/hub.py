@@ -15,6 +15,7 @@ from .errors import input_error
 from .hub_failures import hub_errors
 from .model_card import render_card
 from .record import PLOTS, PLOTS_OF, RECORD_FILE, ModelRecord, RunRecord, load_record
+from .whole_files import write_whole
 
 CARD_FILE = "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -170,6 +171,11 @@ def has_own_card(folder: str | Path) -> bool:
         return True
     # render_card takes the repository that `hf-unlearn card --repo_id` named from the record.
     return card.read_text(encoding="utf-8") == render_card(load_record(folder), plots=plots_of(folder))
+
+
+def write_own_card(folder: str | Path, record: RunRecord) -> None:
+    """Render the card of a record that lies in a folder, with the plots that lie there, as its README.md."""
+    write_whole(Path(folder, CARD_FILE), render_card(record, plots=plots_of(folder)))
 
 
 def plots_of(folder: str | Path) -> dict[str, str]:

@@ -9,8 +9,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 from .errors import input_error
-from .hub import ADAPTER_CONFIG, CARD_FILE, plots_of
-from .model_card import render_card
+from .hub import ADAPTER_CONFIG, write_own_card
 from .record import PLOTS, load_record
 
 
@@ -38,7 +37,7 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
         shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
     record.model.merged = True
     record.save(output)
-    (output / CARD_FILE).write_text(render_card(record, plots=plots_of(output)), encoding="utf-8")
+    write_own_card(output, record)
     return output
 
 

@@ -25,9 +25,8 @@ from .description import (
 )
 from .errors import input_error
 from .evaluation import EvaluationResult
-from .hub import CARD_FILE, Push, needs_private, plan_push, plots_of, require_private
+from .hub import Push, needs_private, plan_push, require_private, write_own_card
 from .hub_failures import hub_errors
-from .model_card import render_card
 from .observer import RunObserver
 from .record import RunRecord, SetRecord
 
@@ -98,7 +97,7 @@ class Publishing(Trainer):
         self._observer.look(self.state)
         self.record.stop_reason = self.stop_reason
         self.record.save(target)
-        (target / CARD_FILE).write_text(render_card(self.record, plots=plots_of(target)), encoding="utf-8")
+        write_own_card(target, self.record)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Trainer's, and then the record and the card, over the one that PEFT writes."""

@@ -23,6 +23,7 @@ from .record_parts import (
     TermRecord,
 )
 from .redaction import redacted
+from .whole_files import write_whole
 
 RECORD_FILE = "results.json"
 PLOTS = "plots"  # folder beside the record
@@ -125,12 +126,7 @@ class RunRecord:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write results.json into a folder, so that a reader sees a whole file or none."""
-        target = Path(folder) / RECORD_FILE
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        unfinished.write_text(self.as_text(), encoding="utf-8")
-        unfinished.replace(target)
-        return target
+        return write_whole(Path(folder) / RECORD_FILE, self.as_text())
 
 
 def load_record(path: str | os.PathLike[str]) -> RunRecord:

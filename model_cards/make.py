@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hf_unlearn.cli import main as hf_unlearn
-from hf_unlearn.hub import CARD_FILE, plots_of
-from hf_unlearn.model_card import render_card
+from hf_unlearn.hub import write_own_card
 from hf_unlearn.record import PLOTS, PLOTS_OF, RECORD_FILE, load_record
 from hf_unlearn.tasks.recipes import find_recipe, packaged_recipes, read_recipe
 
@@ -47,8 +46,7 @@ def make(recipe: str) -> None:
 
 def render(folder: Path) -> None:
     """Write the card of a record that lies here."""
-    card = render_card(load_record(folder), plots=plots_of(folder))
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    write_own_card(folder, load_record(folder))
 
 
 def main() -> None:

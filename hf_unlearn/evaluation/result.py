@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import input_error
 from ..metrics import MetricResult
+from ..whole_files import write_whole
 
 _FORMAT = 1  # raised when the file's keys change
 
@@ -62,11 +63,7 @@ class EvaluationResult:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result so that a reader sees a whole file or none."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-        unfinished.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        unfinished.replace(target)
+        write_whole(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def load_result(path: str | os.PathLike[str]) -> EvaluationResult:

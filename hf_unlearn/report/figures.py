@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import input_error
-
 # Distinguishable with any colour vision (and by line style and marker besides), 4.5:1 or more on the page.
 COLORS = {
     "ink": "#1d2329",
@@ -110,15 +108,8 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 @contextmanager
 def _style() -> Iterator[None]:
     """matplotlib's own defaults and ours, whatever the user's matplotlibrc says, and the user's again afterwards."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise input_error(
-            expected="matplotlib, which draws the plots",
-            got="an environment without it",
-            why="a report and a card's plots are drawn with it; hf_unlearn needs it nowhere else",
-            fix='pip install "hf-unlearn[report]"',
-        ) from None
+    import matplotlib
+
     defaults: Any = {name: matplotlib.rcParamsDefault[name] for name in matplotlib.rcParamsDefault if _ours(name)}
     with matplotlib.rc_context(defaults | _STYLE):
         yield

@@ -28,6 +28,7 @@ from ..verdict import (
     side_by_side,
     verdict,
 )
+from ..whole_files import write_whole
 from .drawings import ends
 from .facts import Facts, facts_of, training_time
 from .figures import Plot, inline_svg
@@ -142,11 +143,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], output: str | os.Pat
             fix='write_report(folders, "report.html")',
         )
     page = render([read_run(folder) for folder in named])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(target)
-    return target
+    return write_whole(target, page)
 
 
 def render(runs: Sequence[Run]) -> str:

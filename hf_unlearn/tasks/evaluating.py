@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import input_error
 from ..evaluation import EvaluationResult, evaluate, load_result
-from ..hub import ADAPTER_CONFIG, CARD_FILE, has_own_card, plots_of
-from ..model_card import render_card
+from ..hub import ADAPTER_CONFIG, has_own_card, write_own_card
 from ..modeling import load_model, placed
 from ..record import RECORD_FILE, load_record
 from ..report import read_run, write_plots
@@ -92,7 +91,7 @@ def _keep(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> 
     record.save(folder)
     write_plots(read_run(folder), folder)
     if rendered:
-        (folder / CARD_FILE).write_text(render_card(record, plots=plots_of(folder)), encoding="utf-8")
+        write_own_card(folder, record)
 
 
 def _require_name(name: str, model: str | None, folder: Path) -> None:

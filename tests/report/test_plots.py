@@ -162,12 +162,6 @@ def test_matplotlib_is_imported_when_something_is_drawn():
         assert not [node for node in top if "matplotlib" in ast.unparse(node)], path.name
 
 
-def test_without_matplotlib_the_error_says_what_to_install(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(ValueError, match=r'pip install "hf-unlearn\[report\]"'):
-        write_plots(run, tmp_path)
-
-
 def test_plots_of_an_earlier_run_are_replaced(tmp_path):
     """A folder that is used again: what the new run has no data for must not be shown as its own."""
     (tmp_path / "plots").mkdir()

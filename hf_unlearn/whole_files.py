@@ -1,0 +1,14 @@
+"""Files that a reader sees whole or not at all. What is in them, the caller knows."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file, its folder too where it is missing; a process that is killed leaves the former file."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(target)
+    return target
