@@ -50,9 +50,10 @@ check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: install ## Time an evaluation against a loop a metric, and a training step of every method against plain Trainer
+bench: install ## Time and memory of training steps against plain Trainer, over sizes and methods; time of an evaluation
 	$(BIN)/python benchmarks/evaluation_time.py
-	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/step_time.py --steps 6 --warmup 1 --batch 4 --longest 64
+	$(BIN)/python benchmarks/scaling.py --output benchmarks/results/scaling_cpu.json
 
 clean: ## Remove caches and build products (the virtual environment stays)
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

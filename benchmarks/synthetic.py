@@ -1,6 +1,7 @@
 """Random models and rows of chosen sizes, whose time and memory are measured. They have learnt nothing."""
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -8,7 +9,31 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+
+ARCHITECTURES = ("llama", "opt")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A model and its batches.
+
+    Attributes:
+        architecture: "llama" or "opt".
+        vocabulary: V.
+        hidden: width; a head has 64 of it, or all of it where it is narrower.
+        layers: decoder blocks.
+        shortest, longest: tokens of a row, drawn evenly between them.
+        batch: forget rows a step and process; as many retain rows come with them.
+    """
+
+    architecture: str = "llama"
+    vocabulary: int = 8192
+    hidden: int = 256
+    layers: int = 4
+    shortest: int = 16
+    longest: int = 128
+    batch: int = 8
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -18,22 +43,27 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
-def make_model(args: argparse.Namespace, lora: bool) -> Any:
-    """A Llama with random weights, the same for every call."""
+def make_model(sizes: Sizes, lora: bool) -> Any:
+    """A model with random weights, the same for every call, without dropout."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=args.vocabulary,
-        hidden_size=args.hidden,
-        intermediate_size=3 * args.hidden,
-        num_hidden_layers=args.layers,
-        num_attention_heads=args.hidden // 64,
-        num_key_value_heads=args.hidden // 64,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    model = LlamaForCausalLM(config)
+    heads = max(1, sizes.hidden // 64)
+    common = {
+        "vocab_size": sizes.vocabulary,
+        "hidden_size": sizes.hidden,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": max(512, sizes.longest),
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    if sizes.architecture == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**common, intermediate_size=3 * sizes.hidden, num_key_value_heads=heads))
+    else:
+        # Trained without dropout by our trainer, so that plain Trainer must be too.
+        model = OPTForCausalLM(
+            OPTConfig(**common, ffn_dim=4 * sizes.hidden, word_embed_proj_dim=sizes.hidden, dropout=0.0)
+        )
     return get_peft_model(model, lora_config()) if lora else model
 
 
@@ -41,15 +71,20 @@ def lora_config() -> LoraConfig:
     return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
 
 
-def make_rows(args: argparse.Namespace, count: int, seed: int) -> datasets.Dataset:
+def make_rows(sizes: Sizes, count: int, seed: int) -> datasets.Dataset:
     """Random rows of ragged length, a third of each prompt."""
     generator = np.random.default_rng(seed)
     rows = []
-    for length in generator.integers(args.shortest, args.longest + 1, count).tolist():
-        ids = generator.integers(3, args.vocabulary, length).tolist()
+    for length in generator.integers(sizes.shortest, sizes.longest + 1, count).tolist():
+        ids = generator.integers(3, sizes.vocabulary, length).tolist()
         prompt = length // 3
         row = {"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]}
         # As long as the answer, so that a loss that reads it costs what such rows cost.
-        other = ids[:prompt] + generator.integers(3, args.vocabulary, length - prompt).tolist()
+        other = ids[:prompt] + generator.integers(3, sizes.vocabulary, length - prompt).tolist()
         rows.append(row | {"alternate_input_ids": other, "alternate_labels": [-100] * prompt + other[prompt:]})
     return datasets.Dataset.from_list(rows)
+
+
+def answer_tokens(rows: Sequence[dict[str, Any]]) -> int:
+    """Tokens that are predicted; the first of a row never is."""
+    return sum(label != -100 for row in rows for label in row["labels"][1:])

@@ -84,7 +84,7 @@ def _bound(
     model: nn.Module, args: UnlearningConfig, scorer: RowScorer, forget: Any, unseen: RowLogps | None
 ) -> float | Tensor | None:
     if args.forget_nll_bound == "log_vocab":
-        return log_vocabulary(model)
+        return log_vocabulary(scorer.accelerator.unwrap_model(model))
     if args.forget_nll_bound == "holdout":
         assert unseen is not None
         return float(unseen.nll_per_token().mean())
@@ -107,8 +107,8 @@ def matched_quantiles(forget: Tensor, unseen: Tensor) -> Tensor:
     return torch.quantile(unseen, ranks)
 
 
-def require_measurable(args: UnlearningConfig, holdout: Any, sharded: bool) -> None:
-    """Raise when a level is to be measured on rows that are not there, or on a model that no rank holds whole."""
+def require_measurable(args: UnlearningConfig, holdout: Any) -> None:
+    """Raise when a level is to be measured on rows that are not there."""
     calibrated = [
         name
         for name, names in (("forget_nll_bound", ("holdout", "holdout_quantiles")), ("stop_forget_nll", ("holdout",)))
@@ -120,13 +120,4 @@ def require_measurable(args: UnlearningConfig, holdout: Any, sharded: bool) -> N
             got="no holdout rows",
             why="the level of unseen data is measured on rows that the model was never trained on",
             fix="pass train_dataset={'forget': ..., 'retain': ..., 'holdout': ...}, or a number",
-        )
-    measured = calibrated + ["stop_retain_nll_increase"] * (args.stop_retain_nll_increase is not None)
-    if measured and sharded:
-        raise input_error(
-            expected=f"no {measured[0]} that is measured before training, under ZeRO-3 and FSDP",
-            got=repr(getattr(args, measured[0])),
-            why="the model is measured before its parameters are distributed, when no rank holds it whole",
-            fix="for forget NLLs pass a number, measured once in one process (trainer.evaluate gives eval_nll); "
-            "for the retain NLL use EarlyStoppingCallback on eval_retain_nll",
         )

@@ -1,12 +1,10 @@
 """Arguments of the trainer that cannot be honoured together, refused before anything is loaded or tokenised."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, str_to_bool
 from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
@@ -19,8 +17,9 @@ from .data.encoding import IGNORED_LABEL
 from .data.pairing import is_stream
 from .data.prepare import TrainSets
 from .data.tokenization import check_tokenizer
+from .engagement import require_engaged
 from .errors import input_error
-from .scoring import missing_keys, missing_roles
+from .layout import missing_keys, missing_roles
 from .setups import Part, Setup, require_supported
 from .specs import step_wrappers
 from .steps import StepWrapper, WeightAveraging
@@ -49,6 +48,13 @@ def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> U
             got="a run on the CPU",
             why="mixed fp16 does not exist there, and Trainer would train in fp32 without a word",
             fix="leave fp16 out, or pass bf16=True",
+        )
+    if args.device.type == "cpu" and (args.activation_checkpointing_kwargs or {}).get("offload"):
+        raise input_error(
+            expected="activation_checkpointing_kwargs={'offload': True} on a GPU",
+            got="a run on the CPU",
+            why="it moves activations to the memory of the host, where they are already",
+            fix="leave offload out",
         )
     if args.n_gpu > 1:
         raise input_error(
@@ -128,7 +134,7 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, acc
     """
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     stage = None if plugin is None else plugin.zero_stage
-    _require_engaged(accelerator)
+    require_engaged(accelerator)
     checkpointing = args.activation_checkpointing_kwargs or {}
     setups = {
         Setup.LORA: isinstance(model, PeftModel),
@@ -156,21 +162,6 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, acc
             why="the run would end with the average and with the best checkpoint, which are two models",
             fix="drop one of them",
         )
-
-
-def _require_engaged(accelerator: Accelerator) -> None:
-    """Raise where a launcher asked for sharding and accelerate fell back to plain data parallelism without a word."""
-    for name, variable, kind in (
-        ("FSDP", "ACCELERATE_USE_FSDP", DistributedType.FSDP),
-        ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED", DistributedType.DEEPSPEED),
-    ):
-        if str_to_bool(os.environ.get(variable, "false")) and accelerator.distributed_type != kind:
-            raise input_error(
-                expected=f"{name}, which the launcher's config asks for",
-                got=f"{accelerator.distributed_type.value}",
-                why="every process would hold the whole model, and the memory that was to be saved is not",
-                fix="FSDP needs GPUs (leave use_cpu out); on a CPU use --accelerate_config ddp or zero2",
-            )
 
 
 def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from .data.pairing import check_retain_ratio
+from .engagement import require_launched
 from .errors import input_error, nearest
 from .losses import Loss
 from .optimizers.named import OPTIMIZERS, named_optimizer
@@ -14,8 +15,10 @@ from .specs import forget_losses, parse_text, retain_losses, spec_to_data, step_
 from .steps import StepWrapper
 from .weighting import Fixed, PrimalDual
 
+# Kernels of Liger that no run of this package can use.
+CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
-REFERENCES = ("auto", "precomputed", "adapter", "copy")
+REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
 
 @dataclass
@@ -43,7 +46,9 @@ class UnlearningConfig(TrainingArguments):
             guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
             "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
-            "precomputed", "adapter" or "copy".
+            "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
+            tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
+        reference_top_k: tokens of each distribution that "topk" keeps.
         reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
         stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
             before unlearning).
@@ -53,6 +58,9 @@ class UnlearningConfig(TrainingArguments):
             was learnt alone.
         model_init_kwargs: for `from_pretrained`, when `model` is a name or a path.
         pad_to_multiple_of: round the padded length up.
+        padding_free: rows of a training batch follow each other without padding, kept apart by their positions. With
+            flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
+            anything; the others mask out a square of all tokens of the batch.
         dataset_num_proc: processes that tokenise.
 
     Raises:
@@ -87,7 +95,8 @@ class UnlearningConfig(TrainingArguments):
             "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, a number, or none."
         },
     )
-    reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter or copy."})
+    reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
+    reference_top_k: int = field(default=64, metadata={"help": "Tokens of a distribution that reference=topk keeps."})
     reference_cache_dir: str | None = field(default=None, metadata={"help": "Folder of cached reference log-probs."})
     stop_forget_nll: float | str | None = field(
         default=None, metadata={"help": "Stop when the forget NLL reaches a number, or the holdout's ('holdout')."}
@@ -101,6 +110,7 @@ class UnlearningConfig(TrainingArguments):
         default=None, metadata={"help": "Arguments of from_pretrained, as JSON, when the model is a name."}
     )
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
+    padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
 
     # Defaults of TrainingArguments that would hide or break unlearning.
@@ -127,9 +137,13 @@ class UnlearningConfig(TrainingArguments):
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         super().__post_init__()
+        require_launched(self)
+        _complete_training_arguments(self)
         if requested in OPTIMIZERS:
             self.optim = requested
         named_optimizer(self)
+        # From pinned memory a batch is on its way while the host goes on.
+        self.accelerator_config.non_blocking = self.accelerator_config.non_blocking or self.dataloader_pin_memory
         # A stream's batches would be cut into ranks by row, which parts forget rows from their retain rows.
         self.accelerator_config.dispatch_batches = bool(self.accelerator_config.dispatch_batches)
         self.forget_loss, self.retain_loss = parse_text(self.forget_loss), parse_text(self.retain_loss)
@@ -143,6 +157,13 @@ class UnlearningConfig(TrainingArguments):
         self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
         if self.reference not in REFERENCES:
             raise _bad_choice("reference", self.reference, REFERENCES)
+        if self.reference_top_k < 1:
+            raise input_error(
+                expected="reference_top_k of at least 1",
+                got=repr(self.reference_top_k),
+                why="nothing would be known of the reference",
+                fix="64 keeps nearly all of the mass of most distributions",
+            )
         for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
             _require_not_negative(name, getattr(self, name))
         _refuse_training_arguments(self)
@@ -207,6 +228,29 @@ def _require_not_negative(argument: str, value: Any) -> None:
             why="a negative weight would turn forgetting into learning, or learning into forgetting",
             fix=f"pass {argument}=1.0, or leave it out",
         )
+
+
+def _complete_training_arguments(args: TrainingArguments) -> None:
+    """Set what would otherwise be left to the defaults of other libraries, where those do not serve."""
+    if args.activation_checkpointing_kwargs:
+        # torch's own default where it is left out is the reentrant kind, which transformers' is not.
+        args.activation_checkpointing_kwargs = {"use_reentrant": False} | args.activation_checkpointing_kwargs
+    if args.use_liger_kernel:
+        args.liger_kernel_config = _liger_kernels(args.liger_kernel_config or {})
+
+
+def _liger_kernels(given: dict[str, bool]) -> dict[str, bool]:
+    """Liger's kernels without its cross entropies: the losses read log-probs, and the model is never given labels."""
+    without = dict.fromkeys(CROSS_ENTROPIES, False)
+    asked = [name for name in without if given.get(name)]
+    if asked:
+        raise input_error(
+            expected="liger_kernel_config without a cross entropy",
+            got=f"{asked[0]}=True",
+            why="the loss is made of the log-probs of answers, for which the output head has a way of its own",
+            fix=f"leave {asked[0]} out; rms_norm, rope and swiglu are on by themselves",
+        )
+    return without | given
 
 
 def _refuse_training_arguments(args: TrainingArguments) -> None:

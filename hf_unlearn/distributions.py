@@ -1,118 +1,245 @@
-"""Softmaxes over the vocabulary at answer positions, in fp32 and chunk by chunk. No loss is known here."""
+"""Stage 2b, functions of next-token distributions at answer positions, in fp32 and chunk by chunk. No loss here."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-# Elements of one fp32 chunk of logits: 64 MB, whatever the vocabulary.
+from .data.roles import Role
+
+# Elements of one fp32 chunk of logits, whatever the vocabulary: 64 MB on a CPU. A GPU needs more rows at a time to be
+# busy: 256 MB.
 _CHUNK_ELEMENTS = 1 << 24
+_GPU_CHUNK_ELEMENTS = 1 << 26
 
-# (logits [t, V] in fp32 or fp64, what is aligned with them [t, ...]) -> a value for each position [t]
-PositionFunction = Callable[..., Tensor]
-
-
-def chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Slices over T tokens such that one slice of [T, V] in fp32 stays at 64 MB."""
-    size = max(1, _CHUNK_ELEMENTS // vocabulary)
-    for start in range(0, tokens, size):
-        yield slice(start, min(start + size, tokens))
+# (logits [t, V] in fp32 or fp64, token ids [t], the reference's logits [t, V] or None) -> [t], or [t, width]
+PositionFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def softmax_dtype(logits: Tensor) -> torch.dtype:
+def chunk_rows(vocabulary: int, device: torch.device) -> int:
+    """Positions whose logits are in fp32 at one time."""
+    elements = _CHUNK_ELEMENTS if device.type == "cpu" else _GPU_CHUNK_ELEMENTS
+    return max(1, elements // vocabulary)
+
+
+def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
     """fp32, or fp64 where the model itself is in fp64."""
-    return torch.promote_types(logits.dtype, torch.float32)
+    return torch.promote_types(dtype, torch.float32)
 
 
-def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    """log softmax(z_t)[y_t] at T positions: logits [T, V], targets [T] -> [T], fp32, in chunks both ways."""
-    return _TokenLogps.apply(logits, targets)
+class LogitSource(Protocol):
+    """Where the logits of positions come from: tensors that are there, or an output head."""
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits of a chunk, [t, V], in the precision that the model puts out; without a graph."""
+        ...
+
+    def pull_back(self, inputs: Tensor, logits: Tensor, slope: Tensor, gradients: list[Tensor | None]) -> Tensor:
+        """The gradient by `inputs` of a chunk, given its logits and that by them; the weights' go to `gradients`."""
+        ...
 
 
-class _TokenLogps(torch.autograd.Function):
-    """Keeps the logits in their own precision and the normalisers; neither pass holds an fp32 copy of all of them."""
+class ReferenceLogits(Protocol):
+    """Where the reference's logits at the tokens of one role come from."""
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        dtype = softmax_dtype(logits)
-        normalisers = torch.empty(len(targets), dtype=dtype, device=logits.device)
-        logps = torch.empty_like(normalisers)
-        for part in chunks(*logits.shape):
-            z = logits[part].to(dtype)
-            normalisers[part] = z.logsumexp(-1)
-            logps[part] = z.gather(-1, targets[part, None]).squeeze(-1) - normalisers[part]
-        ctx.save_for_backward(logits, targets, normalisers)
-        return logps
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        logits, targets, normalisers = ctx.saved_tensors
-        grad_logits = torch.empty_like(logits)
-        for part in chunks(*logits.shape):
-            # d lp / d z = onehot(y) - softmax(z)
-            probabilities = (logits[part].to(normalisers.dtype) - normalisers[part, None]).exp_()
-            weighted = probabilities.mul_(-grad[part, None])
-            weighted.scatter_add_(-1, targets[part, None], grad[part, None])
-            grad_logits[part] = weighted
-        return grad_logits, None
+    def at(self, part: slice, logits: Tensor) -> Tensor:
+        """Those of a stretch of the role's tokens, [t, V], in the precision of the model's own `logits` there."""
+        ...
 
 
-@torch.no_grad()
-def log_prob_moments(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of log p(v) for v ~ p = softmax(z_t): logits [T, V] -> two of [T], nats, fp32."""
-    mean = torch.empty(len(logits), dtype=softmax_dtype(logits), device=logits.device)
-    deviation = torch.empty_like(mean)
-    for part in chunks(*logits.shape):
-        logps = logits[part].to(mean.dtype).log_softmax(-1)
-        probabilities = logps.exp()
-        logps = logps.nan_to_num(neginf=0.0)  # 0 log 0 = 0; a NaN stays one through the probabilities
-        mean[part] = (probabilities * logps).sum(-1)
-        # About the mean, not E[x^2] - E[x]^2, whose difference is lost to rounding where a token is all but certain.
-        deviation[part] = (probabilities * (logps - mean[part, None]).square()).sum(-1).sqrt()
-    return mean, deviation
+@dataclass(frozen=True)
+class DenseLogits:
+    """Logits that are there, [T, V]: as a source, and as those of a reference."""
+
+    tensor: Tensor | None = None
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The inputs themselves."""
+        return inputs
+
+    def pull_back(self, inputs: Tensor, logits: Tensor, slope: Tensor, gradients: list[Tensor | None]) -> Tensor:
+        """The slope itself."""
+        return slope
+
+    def at(self, part: slice, logits: Tensor) -> Tensor:
+        """Those of a stretch of tokens."""
+        assert self.tensor is not None
+        return self.tensor[part].to(logits.dtype)
 
 
-def per_position(
-    function: PositionFunction, logits: Tensor, *aligned: Tensor, slope: PositionFunction | None = None
+@dataclass(frozen=True)
+class Reading:
+    """What is read of the distributions at the answer tokens of one role.
+
+    Attributes:
+        key: what the values are found under.
+        role: whose tokens.
+        function: differentiable in its first argument.
+        slope: the derivative of the function by the logits [t, V], where it is known; None, or a result of None, for
+            autograd's.
+        reference: where the third argument comes from.
+        width: values a position.
+    """
+
+    key: Hashable
+    role: Role
+    function: PositionFunction
+    slope: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
+    reference: ReferenceLogits | None = None
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A reading and the tokens that it is of: a stretch of the T answer tokens of a batch."""
+
+    reading: Reading
+    tokens: slice
+
+    def within(self, part: slice) -> tuple[slice, slice]:
+        """What a chunk holds of the tokens: as places in the chunk, and as places in the stretch."""
+        start, stop = max(part.start, self.tokens.start), min(part.stop, self.tokens.stop)
+        stop = max(start, stop)
+        return slice(start - part.start, stop - part.start), slice(start - self.tokens.start, stop - self.tokens.start)
+
+
+def read_positions(
+    inputs: Tensor,
+    targets: Tensor,
+    source: LogitSource,
+    placed: Sequence[Placed],
+    weights: Sequence[Tensor],
+    vocabulary: int,
 ) -> Tensor:
-    """A value of each position's logits, in chunks both ways: logits [T, V], aligned [T, ...] -> [T], nats, fp32.
+    """log softmax(z_t)[y_t] of T tokens, then the values of each reading, as one flat tensor; nats, fp32.
 
-    The backward pass computes each chunk again, so that neither pass holds an fp32 copy of all logits and nothing is
-    kept between them but what is passed in.
+    Neither pass holds logits or softmaxes of more than a chunk: the backward pass computes each chunk again, unless
+    there is one alone.
 
     Args:
-        function: differentiable in its first argument; gets a chunk of the logits in fp32 (fp64 for a model in fp64)
-            and of everything in `aligned`.
-        logits: [T, V]; the gradient goes to them alone.
-        aligned: constants with a row for each position: targets [T], reference logits [T, V].
-        slope: of the same arguments, the derivative by the logits [t, V], where it is known; else autograd's.
+        inputs: [T, H], what the source makes logits of.
+        targets: y_t, [T].
+        source: makes logits [t, V].
+        placed: what is read beside the log-probs.
+        weights: of the source, those that are trained.
+        vocabulary: V.
     """
-    return _PerPosition.apply(logits, function, slope, *(each.detach() for each in aligned))
+    return _Positions.apply(inputs, targets, source, tuple(placed), chunk_rows(vocabulary, inputs.device), *weights)
 
 
-class _PerPosition(torch.autograd.Function):
+class _Positions(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, function: PositionFunction, slope: PositionFunction | None, *aligned: Tensor
+        ctx: Any, inputs: Tensor, targets: Tensor, source: LogitSource, placed: Any, rows: int, *weights: Tensor
     ) -> Tensor:
-        values = torch.empty(len(logits), dtype=softmax_dtype(logits), device=logits.device)
-        for part in chunks(*logits.shape):
-            values[part] = function(logits[part].to(values.dtype), *(each[part] for each in aligned))
-        ctx.save_for_backward(logits, *aligned)
-        ctx.function, ctx.slope = function, slope
-        return values
+        parts = _parts(len(targets), rows)
+        raw = source.logits(inputs[: min(rows, len(inputs))])
+        dtype = softmax_dtype(raw.dtype)
+        normalisers = torch.empty(len(targets), dtype=dtype, device=inputs.device)
+        logps = torch.empty_like(normalisers)
+        values = [_room(each, normalisers) for each in placed]
+        kept = None
+        for i, part in enumerate(parts):
+            raw = raw if i == 0 else source.logits(inputs[part])
+            z = raw.to(dtype)
+            normalisers[part] = z.logsumexp(-1)
+            logps[part] = z.gather(-1, targets[part, None]).squeeze(-1) - normalisers[part]
+            references = []
+            for each, into in zip(placed, values, strict=True):
+                inside, own = each.within(part)
+                references.append(_reference(each, own, z[inside]))
+                if own.stop > own.start:
+                    into[own] = each.reading.function(z[inside], targets[part][inside], references[-1])
+            if len(parts) == 1 and any(ctx.needs_input_grad):
+                kept = (raw, references)
+        ctx.save_for_backward(inputs, targets, normalisers)
+        ctx.source, ctx.placed, ctx.parts, ctx.kept, ctx.weights = source, placed, parts, kept, weights
+        return torch.cat([logps, *(each.flatten() for each in values)])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        logits, *aligned = ctx.saved_tensors
-        grad_logits = torch.empty_like(logits)
-        for part in chunks(*logits.shape):
-            z, constants = logits[part].detach().to(softmax_dtype(logits)), [each[part] for each in aligned]
-            if ctx.slope is not None:
-                grad_logits[part] = ctx.slope(z, *constants) * grad[part, None]
-                continue
-            with torch.enable_grad():
-                values = ctx.function(z.requires_grad_(), *constants)
-            (grad_logits[part],) = torch.autograd.grad(values, z, grad[part])
-        return grad_logits, None, None, *(None for _ in aligned)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        inputs, targets, normalisers = ctx.saved_tensors
+        grad_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
+        gradients = [_accumulator(weight, len(ctx.parts)) for weight in ctx.weights]
+        grad_logps, grad_values = _split(grad, len(targets), ctx.placed)
+        for part in ctx.parts:
+            raw, references = (ctx.source.logits(inputs[part]), None) if ctx.kept is None else ctx.kept
+            z = raw.to(normalisers.dtype)
+            # d lp / d z = onehot(y) - softmax(z)
+            slope = (z - normalisers[part, None]).exp_().mul_(-grad_logps[part, None])
+            slope.scatter_add_(-1, targets[part, None], grad_logps[part, None])
+            for i, (each, upstream) in enumerate(zip(ctx.placed, grad_values, strict=True)):
+                inside, own = each.within(part)
+                if own.stop > own.start:
+                    reference = _reference(each, own, z[inside]) if references is None else references[i]
+                    _add_slope(slope[inside], each.reading, z[inside], targets[part][inside], reference, upstream[own])
+            back = ctx.source.pull_back(inputs[part], raw, slope, gradients)
+            if grad_inputs is not None:
+                grad_inputs[part] = back
+        ctx.kept = None
+        found = (None if g is None else g.to(w.dtype) for g, w in zip(gradients, ctx.weights, strict=True))
+        return grad_inputs, None, None, None, None, *found
+
+
+def _parts(tokens: int, rows: int) -> list[slice]:
+    return [slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows)]
+
+
+def _room(each: Placed, like: Tensor) -> Tensor:
+    tokens, width = each.tokens.stop - each.tokens.start, each.reading.width
+    return like.new_empty(tokens if width == 1 else (tokens, width))
+
+
+def _reference(each: Placed, own: slice, logits: Tensor) -> Tensor | None:
+    reference = each.reading.reference
+    return None if reference is None or own.stop == own.start else reference.at(own, logits)
+
+
+def _accumulator(weight: Tensor, chunks: int) -> Tensor | None:
+    if not weight.requires_grad:
+        return None
+    # Sums of many chunks are not rounded to 16 bits after each.
+    return torch.zeros_like(weight, dtype=softmax_dtype(weight.dtype) if chunks > 1 else weight.dtype)
+
+
+def _split(flat: Tensor, tokens: int, placed: Sequence[Placed]) -> tuple[Tensor, list[Tensor]]:
+    """A flat tensor of values as log-probs and the values of each reading."""
+    sizes = [(each.tokens.stop - each.tokens.start) * each.reading.width for each in placed]
+    logps, *values = flat.split([tokens, *sizes])
+    wide = [v if p.reading.width == 1 else v.view(-1, p.reading.width) for v, p in zip(values, placed, strict=True)]
+    return logps, wide
+
+
+def split_values(
+    flat: Tensor, tokens: int, placed: Sequence[Placed]
+) -> tuple[Tensor, dict[tuple[Role, Hashable], Tensor]]:
+    """What `read_positions` has put together: log-probs [T], and the values by role and key."""
+    logps, values = _split(flat, tokens, placed)
+    return logps, {(each.reading.role, each.reading.key): value for each, value in zip(placed, values, strict=True)}
+
+
+def _add_slope(
+    slope: Tensor, reading: Reading, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
+) -> None:
+    """Add the gradient by the logits of a reading's values, times what comes from above."""
+    known = None if reading.slope is None else reading.slope(z, targets, reference)
+    if known is not None:
+        slope.addcmul_(known, upstream[:, None])
+        return
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        values = reading.function(leaf, targets, reference)
+    slope.add_(torch.autograd.grad(values, leaf, upstream)[0])
+
+
+def log_prob_moments(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of log p(v) for v ~ p = softmax(z_t): logits [t, V] -> two of [t], nats."""
+    logps = logits.log_softmax(-1)
+    probabilities = logps.exp()
+    logps = logps.nan_to_num(neginf=0.0)  # 0 log 0 = 0; a NaN stays one through the probabilities
+    mean = (probabilities * logps).sum(-1)
+    # About the mean, not E[x^2] - E[x]^2, whose difference is lost to rounding where a token is all but certain.
+    deviation = (probabilities * (logps - mean[:, None]).square()).sum(-1).sqrt()
+    return mean, deviation

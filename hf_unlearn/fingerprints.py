@@ -11,14 +11,19 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from .sharding import whole_state
+
 
 def hash_weights(model: nn.Module) -> str:
-    """SHA-256 of every parameter and buffer of the state dict: name, type, shape and bytes."""
+    """SHA-256 of every parameter and buffer of the state dict: name, type, shape and bytes.
+
+    The same for a model that is split over ranks as for the whole one; all ranks have to ask.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in whole_state(model):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        flat = tensor.cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -51,7 +56,13 @@ def _adapter_configs(model: Any) -> dict[str, dict[str, Any]]:
 
 
 def describe_model(model: Any, accelerator: Accelerator) -> dict[str, Any]:
-    """All of a model that its log-probs depend on: weights, configuration, adapters, attention and precision."""
+    """All of a model that its log-probs depend on: weights, configuration, adapters, attention and precision.
+
+    Args:
+        model: wrapped or not; all ranks have to ask where it is split over them.
+        accelerator: of the run.
+    """
+    model = accelerator.unwrap_model(model)
     # Equal weights under another configuration (rope scaling, attention) give other numbers.
     config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "use_cache")}
     return {

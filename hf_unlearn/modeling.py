@@ -1,16 +1,17 @@
 """The model before the Trainer gets it: loaded, dropout off, adapters on, checked. No training and no scoring here."""
 
+import inspect
 import math
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.utils import is_liger_kernel_available, logging
 
-from .config import UnlearningConfig
-from .errors import input_error
+from .config import CROSS_ENTROPIES, UnlearningConfig
+from .errors import input_error, nearest
 
 logger = logging.get_logger(__name__)
 
@@ -54,18 +55,30 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
     if peft_config is not None:
         model = _add_adapter(model, args, peft_config)
     _require_trainable(model)
-    if isinstance(model, PeftModel) and args.activation_checkpointing:
-        # The first checkpointed block gets frozen embeddings: without this its inputs need no gradient and no adapter
-        # in it trains.
-        model.enable_input_require_grads()
-        if args.ddp_find_unused_parameters is None:
-            # Trainer's own choice for a plain model; it does not look inside a PeftModel.
-            args.ddp_find_unused_parameters = not whole
+    if isinstance(model, PeftModel) and args.activation_checkpointing and args.ddp_find_unused_parameters is None:
+        # Trainer's own choice for a plain model; it does not look inside a PeftModel.
+        args.ddp_find_unused_parameters = not whole
     if not whole and args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = True  # DDP would wait for the gradients of what lies above the layer
     if args.disable_dropout:
         disable_dropout(model)
+    if args.use_liger_kernel:
+        _require_liger(model, args.liger_kernel_config or {})
     return model
+
+
+class SpareFrozenPrefix(TrainerCallback):
+    """Leaves out of backward what lies below the first trainable weight, under activation checkpointing too.
+
+    transformers makes embeddings require a gradient whenever checkpointing is switched on. Reentrant checkpointing
+    needs that: an adapter in a block whose inputs need no gradient would not train. The other kind does not, and there
+    it would have every frozen block recomputed and differentiated for a gradient that nobody reads.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:
+        """Trainer's, after it has switched checkpointing on."""
+        if args.activation_checkpointing and not (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            model.disable_input_require_grads()
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -129,6 +142,27 @@ def _require_trainable(model: Any) -> None:
             "Trainable weights are in 16 bits: at small learning rates most updates round to nothing. "
             "Load the model with dtype='float32' and set bf16=True for mixed precision."
         )
+
+
+def _require_liger(model: Any, kernels: dict[str, bool]) -> None:
+    """Raise where Trainer would train without Liger's kernels: missing, or none of that name or for that model."""
+    kind = model.config.model_type
+    why = "the run would go on without them, slower and larger than what was asked for"
+    if not is_liger_kernel_available():
+        fix = "pip install liger-kernel (on a GPU), or leave use_liger_kernel out"
+        raise input_error(
+            expected="liger-kernel, for use_liger_kernel", got="none that is installed", why=why, fix=fix
+        )
+    from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+
+    if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+        known, fix = f"a model that Liger has kernels for, not {kind}", "leave use_liger_kernel out"
+        raise input_error(expected=known, got=f"use_liger_kernel with {type(model).__name__}", why=why, fix=fix)
+    names = [*inspect.signature(MODEL_TYPE_TO_APPLY_LIGER_FN[kind]).parameters, *CROSS_ENTROPIES]
+    unknown = [name for name in kernels if name not in names]
+    if unknown:
+        expected, fix = f"liger_kernel_config with kernels that Liger has for {kind}", nearest(unknown[0], names)
+        raise input_error(expected=expected, got=repr(unknown[0]), why=why, fix=fix)
 
 
 def _check_weights(model: nn.Module) -> None:

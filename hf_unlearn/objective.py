@@ -1,6 +1,6 @@
 """Stage 4c, the objective: weighted terms, the row bound, the exact mean over a step. It sees scores, not models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import or_
@@ -12,8 +12,9 @@ from transformers import TrainingArguments
 
 from .config import UnlearningConfig
 from .data.roles import Role
+from .distributions import Reading
 from .errors import input_error
-from .losses.base import Loss, Needs, Unit
+from .losses.base import DistributionLoss, Loss, Needs, Unit
 from .scoring import RowScores, Scores
 from .specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
 from .weighting import Fixed
@@ -60,6 +61,20 @@ class Objective:
     def needs(self) -> Needs:
         """What all terms together must be supplied with."""
         return reduce(or_, (term.needs for term in self.terms))
+
+    def readings(self, references: Mapping[Role, RowScores]) -> list[Reading]:
+        """What the terms read of the distributions at answer tokens.
+
+        Args:
+            references: scores of the batch under the reference, with logits where a term needs them.
+        """
+        found = {}  # by key: a term that is there twice is read once
+        for term in self.terms:
+            if isinstance(term, DistributionLoss):
+                rows = references.get(term.on) if term.on in term.needs.reference_logits else None
+                logits = None if rows is None else rows.logits
+                found[term] = Reading(term, term.on, term.at_positions, term.slope, logits)
+        return list(found.values())
 
     @property
     def mismatches(self) -> int:
@@ -117,7 +132,7 @@ class Objective:
 
 def _mean_part(items: Tensor, count: Tensor) -> Tensor:
     """One micro-batch's part of the mean over a step's items, and its share of them: [items] -> [2]."""
-    return torch.stack([items.sum(), items.new_tensor(len(items))]) / count.clamp(min=1)
+    return torch.stack([items.sum(), items.new_full((), len(items))]) / count.clamp(min=1)
 
 
 def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: LossSpec) -> Objective:

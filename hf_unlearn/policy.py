@@ -1,7 +1,7 @@
 """The forward of the model that unlearns: what it puts out for an objective, and under which perturbation."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from .config import UnlearningConfig
 from .data.roles import Role
 from .errors import input_error
+from .layout import Batch, layout_of
 from .objective import Objective
-from .scoring import Batch, Likelihoods, Scores, score
+from .output_head import OutputHead, output_head
+from .scoring import Likelihoods, RowScores, Scores, score
 from .steps import StepWrapper
 from .taps import Taps, block_number, decoder_blocks, hidden_of
 
@@ -61,7 +63,7 @@ class Policy:
                     why="no loss would see the perturbation",
                     fix=f"set its layer to {deepest} or lower",
                 )
-        above = {id(weight) for module in (*blocks[deepest:], self._head) for weight in module.parameters()}
+        above = {id(weight) for module in (*blocks[deepest:], self._head.module) for weight in module.parameters()}
         above -= {id(weight) for weight in self.model.get_input_embeddings().parameters()}  # the head's own, when tied
         if all(id(weight) in above for weight in self.model.parameters() if weight.requires_grad):
             raise input_error(
@@ -71,8 +73,14 @@ class Policy:
                 fix="raise `layer`, or put adapters on lower blocks (layers_to_transform of LoraConfig)",
             )
 
-    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Scores, Any]:
-        """Scores of a batch and the output of one forward through `model`, wrapped as it may be."""
+    def __call__(self, model: nn.Module, batch: Batch, references: Mapping[Role, RowScores]) -> tuple[Scores, Any]:
+        """Scores of a batch, each role with its reference, and the output of one forward.
+
+        Args:
+            model: wrapped as it may be.
+            batch: as the collator made it.
+            references: the same rows under the reference.
+        """
         with contextlib.ExitStack() as stack:
             for wrapper in self.wrappers:
                 if wrapper.attack_layer is not None:
@@ -83,18 +91,19 @@ class Policy:
                 and self.likelihoods is not Likelihoods.TRAINED
             ):
                 stack.enter_context(self._put_out(layers))
-            return score(
+            scores, output = score(
                 model,
                 self._head,
                 batch,
-                logits=self.objective.needs.logits,
+                readings=self.objective.readings(references),
                 taps=Taps(decoder_blocks(self.model), layers) if layers else None,
                 likelihoods=self.likelihoods,
             )
+        return scores.with_reference(references), output
 
     @property
-    def _head(self) -> nn.Module:
-        return self.model.get_output_embeddings()
+    def _head(self) -> OutputHead:
+        return output_head(self.model)
 
     @contextlib.contextmanager
     def _put_out(self, layers: Collection[float]) -> Iterator[None]:
@@ -120,10 +129,11 @@ class Policy:
     @contextlib.contextmanager
     def _attacked(self, wrapper: StepWrapper, layer: float, batch: Batch) -> Iterator[None]:
         """A forward inside sees the wrapper's perturbation at the layer, on the rows to forget alone."""
-        rows = int((batch["role"] == Role.FORGET).sum())
+        rows = layout_of(batch).rows[Role.FORGET]
         if not rows:
             yield
             return
+        self._head.examine(self.model, batch)  # a forward of two tokens, to which no perturbation fits
         # The forget rows come first; their padding stays, so that positions are those of the batch.
         forget = {key: value[:rows] for key, value in batch.items() if isinstance(value, Tensor)}
         blocks = decoder_blocks(self.model)

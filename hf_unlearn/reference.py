@@ -4,6 +4,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,11 +18,14 @@ from trl.models import prepare_deepspeed, prepare_fsdp
 from .config import UnlearningConfig
 from .data.roles import Role
 from .errors import input_error
+from .layout import Batch, Layout, layout_of, select_roles
 from .losses.base import Needs
-from .measurement import RowLogps, evaluation_mode
+from .measurement import RowLogps, RowTopK, evaluation_mode
 from .objective import Objective
+from .output_head import Keep, OutputHead, output_head
+from .reference_logits import TopKLogits
 from .reference_plan import ReferenceMode, ReferencePlan, Setting, plan_reference, unavailable
-from .scoring import Batch, Likelihoods, RowScores, Scores, score, select_roles
+from .scoring import Likelihoods, RowScores, score
 from .taps import Taps, decoder_blocks
 
 
@@ -53,6 +57,7 @@ class Reference:
         layers: where they read its hidden states.
         copy_model: makes the frozen copy when the plan has one: a given ref_model, a reload, or a deep copy.
         given: the user passed the model, so that precomputed log-probs are taken from it and not from the policy.
+        sharded: parameters are split over ranks.
     """
 
     plan: ReferencePlan
@@ -60,22 +65,25 @@ class Reference:
     layers: frozenset[float] = frozenset()
     copy_model: Callable[[nn.Module], nn.Module] = copy.deepcopy
     given: bool = False
+    sharded: bool = False
     _frozen: nn.Module | None = None
-    _frozen_head: nn.Module | None = None
+    _frozen_head: OutputHead | None = None
     _adapted: PeftModel | None = None
     _taps: Taps | None = None
     _initial: dict[str, Tensor] = field(default_factory=dict)
     _stored: dict[Role, RowLogps] = field(default_factory=dict)
     _starts: dict[Role, Tensor] = field(default_factory=dict)
+    _lengths: dict[Role, list[int]] = field(default_factory=dict)
+    _top_k: dict[Role, tuple[RowTopK, list[int]]] = field(default_factory=dict)
 
     def bind(self, model: nn.Module) -> None:
         """Remember `model` as it is now, before anything wraps, moves or changes it."""
-        self._stored, self._starts, self._initial = {}, {}, {}
+        self._stored, self._starts, self._lengths, self._top_k, self._initial = {}, {}, {}, {}, {}
         self._frozen = self._frozen_head = None
         self._adapted = model if isinstance(model, PeftModel) else None
         if ReferenceMode.FROZEN_COPY in self.plan.modes or self.given:
             frozen: Any = self.copy_model(model).requires_grad_(False).eval()
-            self._frozen, self._frozen_head = frozen, frozen.get_output_embeddings()
+            self._frozen, self._frozen_head = frozen, output_head(frozen)
         if self.needs.reference_hidden:
             self._taps = Taps(decoder_blocks(model if self._frozen is None else self._frozen), self.layers)
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
@@ -103,38 +111,60 @@ class Reference:
 
     def store(self, role: Role, logps: RowLogps, device: torch.device) -> None:
         """Keep the precomputed log-probs of a role's whole set on the device."""
+        self._lengths[role] = logps.lengths.tolist()
         self._stored[role] = logps.to(device)
         self._starts[role] = self._stored[role].lengths.cumsum(0) - self._stored[role].lengths
 
-    def attach(self, accelerator: Accelerator, model: nn.Module, batch: Batch, scores: Scores) -> Scores:
-        """The scores of a batch, with the reference that the losses need: looked up, or from at most one forward."""
+    def store_top_k(self, role: Role, likeliest: RowTopK) -> None:
+        """Keep the likeliest tokens of a role's whole set, on the host."""
+        self._lengths[role] = likeliest.lengths.tolist()
+        self._top_k[role] = likeliest, [0, *accumulate(self._lengths[role])]
+
+    def read(self, accelerator: Accelerator, model: nn.Module, batch: Batch) -> dict[Role, RowScores]:
+        """What the losses need of the reference for a batch: looked up, or from at most one forward.
+
+        Args:
+            accelerator: of the run.
+            model: that unlearns, wrapped.
+            batch: as the collator made it.
+        """
+        layout = layout_of(batch)
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
-        present = {role for role, _ in scores.items()}
+        present = frozenset(role for role in Role if layout.rows[role])
         live = ((self.needs.reference_logps - precomputed) | self.needs.reference_live) & present
-        references = {role: self._look_up(role, rows) for role, rows in scores.items() if role in precomputed}
+        references = {role: self._look_up(role, batch) for role in precomputed & present}
+        if self.plan.live is ReferenceMode.TOP_K:
+            live = frozenset()
+            for role in self.needs.reference_logits & present:
+                known = references.get(role, _without_scores(role, batch))
+                references[role] = replace(known, logits=self._look_up_top_k(role, batch))
         if live:
-            part = select_roles(batch, live)
+            logits = self.needs.reference_logits & present
             with self._as_reference(model) as (reference, head), evaluation_mode(reference), accelerator.autocast():
                 forward, _ = score(
                     reference,
                     head,
-                    part,
-                    logits=self.needs.reference_logits,
+                    select_roles(batch, live),
+                    keep=dict.fromkeys(logits, self._keep),
                     taps=self._taps,
                     likelihoods=self._likelihoods(precomputed),
                 )
             for role, rows in forward.items():
                 found = references.get(role)
                 references[role] = rows if found is None else replace(rows, logps=found.logps)
-        return scores.with_reference(references)
+        return references
+
+    @property
+    def _keep(self) -> Keep:
+        """How its logits are had again: with its head, unless that is not there in the policy's forward."""
+        return Keep.LOGITS if self._initial or (self.sharded and self._frozen is not None) else Keep.HIDDEN
 
     def _likelihoods(self, precomputed: frozenset[Role]) -> Likelihoods:
-        """The forward goes past the hidden states where log-probs or distributions are needed of it."""
-        read = self.needs.reference_logits or self.needs.reference_logps - precomputed
-        return Likelihoods.READ if read else Likelihoods.NONE
+        """Log-probs are computed only where they are read of it."""
+        return Likelihoods.READ if self.needs.reference_logps - precomputed else Likelihoods.NONE
 
     @contextlib.contextmanager
-    def _as_reference(self, model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    def _as_reference(self, model: nn.Module) -> Iterator[tuple[nn.Module, OutputHead]]:
         """The reference and its output head, while it is needed."""
         if self._frozen is not None:
             assert self._frozen_head is not None
@@ -146,7 +176,7 @@ class Reference:
         # wait.
         plain = isinstance(model, DistributedDataParallel) or is_compiled_module(model)
         with self._initial_adapter(adapted) if self._initial else adapted.disable_adapter():
-            yield adapted if plain else model, adapted.get_output_embeddings()
+            yield adapted if plain else model, output_head(adapted)
 
     @contextlib.contextmanager
     def _initial_adapter(self, adapted: PeftModel) -> Iterator[None]:
@@ -161,21 +191,47 @@ class Reference:
             for name, parameter in parameters.items():
                 parameter.data = trained[name]
 
-    def _look_up(self, role: Role, rows: RowScores) -> RowScores:
-        stored = self._stored[role]
-        if not torch.equal(stored.lengths[rows.row], rows.lengths):
+    def _look_up(self, role: Role, batch: Batch) -> RowScores:
+        layout, stored = layout_of(batch), self._stored[role]
+        rows, tokens = layout.row_slice(role), layout.token_slice(role)
+        row, lengths = batch["row"][rows], layout.lengths[rows]
+        self._require_same(role, layout, self._lengths[role])
+        first = self._starts[role][row] - (lengths.cumsum(0) - lengths)
+        total = layout.tokens[role]
+        shift = torch.repeat_interleave(first, lengths, output_size=total)
+        logps = stored.logps[torch.arange(total, device=shift.device) + shift]
+        return RowScores(logps, layout.targets[tokens], lengths, batch["source"][rows], row)
+
+    def _look_up_top_k(self, role: Role, batch: Batch) -> TopKLogits:
+        """From the host, where a whole set's are kept, to the device."""
+        layout, (stored, starts) = layout_of(batch), self._top_k[role]
+        self._require_same(role, layout, self._lengths[role])
+        places = [slice(starts[i], starts[i + 1]) for i in layout.index[layout.row_slice(role)]]
+        device = layout.targets.device
+        ids, logps = (
+            torch.cat([each[place] for place in places]).to(device, non_blocking=True)
+            for each in (stored.ids, stored.logps)
+        )
+        return TopKLogits(ids.long(), logps)
+
+    @staticmethod
+    def _require_same(role: Role, layout: Layout, lengths: list[int]) -> None:
+        rows = layout.row_slice(role)
+        if [lengths[i] for i in layout.index[rows]] != list(layout.answers[rows]):
             raise input_error(
-                expected=f"the {role.name.lower()} rows whose reference log-probs were computed before training",
+                expected=f"the {role.name.lower()} rows whose reference was computed before training",
                 got="rows of other lengths",
-                why="log-probs of other tokens would be taken for the reference's",
+                why="what belongs to other tokens would be taken for the reference's",
                 fix="use the package's collator and leave the data as the trainer got it, or set reference='copy'",
             )
-        offsets = rows.lengths.cumsum(0) - rows.lengths
-        first = self._starts[role][rows.row] - offsets
-        total = len(rows.logps)
-        shift = torch.repeat_interleave(first, rows.lengths, output_size=total)
-        logps = stored.logps[torch.arange(total, device=shift.device) + shift]
-        return RowScores(logps, rows.token_ids, rows.lengths, rows.source, rows.row)
+
+
+def _without_scores(role: Role, batch: Batch) -> RowScores:
+    """The rows of a role, nothing known of them."""
+    layout = layout_of(batch)
+    rows, tokens = layout.row_slice(role), layout.token_slice(role)
+    nothing = torch.empty(0, device=layout.targets.device)
+    return RowScores(nothing, layout.targets[tokens], layout.lengths[rows], batch["source"][rows], batch["row"][rows])
 
 
 def build_reference(
@@ -210,7 +266,7 @@ def build_reference(
     )
     plan = plan_reference(needs, args.reference, setting)
     if ref_model is not None:
-        return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True)
+        return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True, sharded=sharded)
     if not sharded:
         return Reference(plan, needs, layers)
     if ReferenceMode.FROZEN_COPY in plan.modes and reload is None:
@@ -219,4 +275,4 @@ def build_reference(
             "a loaded model, whose parameters are split over ranks and cannot be copied",
             "pass model='org/name', or load ref_model the same way",
         )
-    return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]
+    return Reference(plan, needs, layers, copy_model=lambda _: reload(), sharded=True)  # type: ignore[misc]

@@ -1,8 +1,10 @@
-"""Reference log-probs, precomputed and kept on disk under a key of all that they depend on."""
+"""What is computed of the reference before training, log-probs and likeliest tokens, kept on disk under a key."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -16,9 +18,10 @@ from transformers.utils import logging
 from .data.prepare import TrainSets
 from .data.roles import Role
 from .fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
-from .measurement import RowLogps, RowScorer
+from .measurement import RowLogps, RowScorer, RowTopK
 from .reference import Reference
 from .reference_plan import ReferenceMode
+from .sharding import is_sharded
 
 logger = logging.get_logger(__name__)
 
@@ -27,61 +30,82 @@ _FORMAT = "1"
 
 
 def default_cache_dir() -> Path:
-    """Where reference log-probs are kept unless the user says otherwise: inside the Hugging Face cache."""
+    """Where they are kept unless the user says otherwise: inside the Hugging Face cache."""
     return Path(constants.HF_HOME) / "hf_unlearn" / "reference"
 
 
-def reference_key(model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, accelerator: Accelerator) -> str:
-    """The key of a set's reference log-probs: data, weights, tokenizer, model configuration and precision."""
+def reference_key(
+    model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, accelerator: Accelerator, kind: str = "logps"
+) -> str:
+    """The key of what is kept of a set: data, weights, tokenizer, model configuration, precision, and what it is."""
     content = {"format": _FORMAT, "rows": hash_rows(rows), "tokenizer": hash_tokenizer(tokenizer)}
+    content |= {} if kind == "logps" else {"kind": kind}
     return hash_parts(content | describe_model(model, accelerator))
 
 
-def cached_logps(
-    scorer: RowScorer,
-    model: Any,
-    rows: Any,
-    tokenizer: PreTrainedTokenizerBase | None,
-    cache_dir: str | Path | None,
-    description: str,
-) -> RowLogps:
-    """Log-probs of `rows` under `model`, from the cache where the key agrees, else computed by all ranks and kept.
+Stored = TypeVar("Stored", RowLogps, RowTopK)
 
-    Rank 0 alone hashes, reads and writes; the others get what it found.
+
+@dataclass(frozen=True)
+class ReferenceCache:
+    """What is kept on disk of sets of rows under a model.
+
+    Args:
+        scorer: computes what is not there.
+        tokenizer: that made the rows.
+        folder: None for `default_cache_dir()`.
     """
-    accelerator: Accelerator = scorer.accelerator
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    found: list[RowLogps | None] = [None]
-    path: Path | None = None
-    if accelerator.is_main_process:
-        path = folder / f"{reference_key(model, rows, tokenizer, accelerator)}.safetensors"
-        found = [read_logps(path, len(rows))]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    if found[0] is not None:
-        return found[0]
-    computed = scorer(model, rows, description)
-    if path is not None:
-        write_logps(path, computed)
-    return computed
+
+    scorer: RowScorer
+    tokenizer: PreTrainedTokenizerBase | None
+    folder: str | Path | None
+
+    def logps(self, model: Any, rows: Any, description: str) -> RowLogps:
+        """Log-probs of the answer tokens of `rows`."""
+        return self._cached(RowLogps, model, rows, "logps", lambda: self.scorer(model, rows, description))
+
+    def top_k(self, model: Any, rows: Any, k: int, description: str) -> RowTopK:
+        """The k likeliest tokens at every answer token of `rows`."""
+        return self._cached(RowTopK, model, rows, f"top {k}", lambda: self.scorer.top_k(model, rows, k, description))
+
+    def _cached(self, kind: type[Stored], model: Any, rows: Any, name: str, compute: Callable[[], Stored]) -> Stored:
+        """From the cache where the key agrees, else computed by all ranks and kept.
+
+        Rank 0 alone reads and writes; the others get what it found. They hash with it where the model is split over
+        them.
+        """
+        accelerator: Accelerator = self.scorer.accelerator
+        folder = default_cache_dir() if self.folder is None else Path(self.folder)
+        found: list[Stored | None] = [None]
+        path: Path | None = None
+        main = accelerator.is_main_process
+        key = reference_key(model, rows, self.tokenizer, accelerator, name) if main or is_sharded(model) else None
+        if main:
+            path = folder / f"{key}.safetensors"
+            found = [read_stored(kind, path, len(rows))]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        if found[0] is not None:
+            return found[0]
+        computed = compute()
+        if path is not None:
+            write_stored(path, computed)
+        return computed
 
 
-def precompute(
-    reference: Reference,
-    model: nn.Module,
-    sets: TrainSets,
-    scorer: RowScorer,
-    tokenizer: PreTrainedTokenizerBase | None,
-    cache_dir: str | Path | None,
-) -> None:
-    """Give the reference the log-probs of every row that its losses look up, if that is the plan."""
-    if reference.plan.logps is not ReferenceMode.PRECOMPUTED:
-        return
-    for role in sorted(reference.needs.reference_logps):
-        description = f"reference log-probs of {role.name.lower()} rows"
-        source = reference.source(model)
-        logps = cached_logps(scorer, source, _rows_of(role, sets), tokenizer, cache_dir, description)
-        reference.store(role, logps, scorer.accelerator.device)
+def precompute(reference: Reference, model: nn.Module, sets: TrainSets, cache: ReferenceCache, k: int) -> None:
+    """Give the reference what its losses look up of every row, if that is the plan."""
+    source, device = reference.source(model), cache.scorer.accelerator.device
+    if reference.plan.logps is ReferenceMode.PRECOMPUTED:
+        for role in sorted(reference.needs.reference_logps):
+            description = f"reference log-probs of {role.name.lower()} rows"
+            reference.store(role, cache.logps(source, _rows_of(role, sets), description), device)
+    if reference.plan.live is ReferenceMode.TOP_K:
+        for role in sorted(reference.needs.reference_logits):
+            description = f"the reference's likeliest tokens at {role.name.lower()} rows"
+            stored = cache.top_k(source, _rows_of(role, sets), k, description)
+            logger.info(f"{description}: {k} tokens leave {stored.tail_mass():.2%} of the mass to others.")
+            reference.store_top_k(role, stored)
     reference.release()
 
 
@@ -91,30 +115,30 @@ def _rows_of(role: Role, sets: TrainSets) -> Any:
         return sets.forget
     if role is Role.RETAIN:
         return sets.retain
-    assert role is Role.ALTERNATE, f"no loss reads reference log-probs of {role.name.lower()} rows"
+    assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
     kept = sets.forget.select_columns(["alternate_input_ids", "alternate_labels"])
     return kept.rename_columns({"alternate_input_ids": "input_ids", "alternate_labels": "labels"})
 
 
-def read_logps(path: Path, rows: int) -> RowLogps | None:
-    """The log-probs stored at `path`, or None where there is no whole file of so many rows."""
+def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
+    """What is stored at `path`, or None where there is no whole file of so many rows."""
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as stored:
-            logps = RowLogps(stored.get_tensor("logps"), stored.get_tensor("lengths"))
+        with safe_open(path, framework="pt") as file:
+            stored = kind(**{each.name: file.get_tensor(each.name) for each in fields(kind)})
     except (SafetensorError, OSError) as error:
-        logger.warning(f"The reference cache {path} cannot be read ({error}); its log-probs are computed again.")
+        logger.warning(f"The reference cache {path} cannot be read ({error}); it is computed again.")
         return None
-    if len(logps.lengths) != rows or int(logps.lengths.sum()) != len(logps.logps):
-        logger.warning(f"The reference cache {path} does not hold {rows} rows; its log-probs are computed again.")
+    if len(stored.lengths) != rows or int(stored.lengths.sum()) != len(stored.logps):
+        logger.warning(f"The reference cache {path} does not hold {rows} rows; it is computed again.")
         return None
-    return logps
+    return stored
 
 
-def write_logps(path: Path, logps: RowLogps) -> None:
-    """Store log-probs so that a reader sees a whole file or none."""
+def write_stored(path: Path, stored: RowLogps | RowTopK) -> None:
+    """Store so that a reader sees a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"logps": logps.logps.contiguous(), "lengths": logps.lengths}, unfinished)
+    save_file({each.name: getattr(stored, each.name).contiguous() for each in fields(stored)}, unfinished)
     unfinished.replace(path)

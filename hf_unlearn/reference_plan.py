@@ -15,6 +15,7 @@ class ReferenceMode(enum.StrEnum):
     PRECOMPUTED = "precomputed"  # log-probs of fixed rows, computed once and cached on disk
     ADAPTER_DISABLED = "adapter"  # the same weights with the adapter as it was: off, or its initial values
     FROZEN_COPY = "copy"  # a second model
+    TOP_K = "topk"  # the likeliest tokens of the distributions of fixed rows, computed once and cached; approximate
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferenceP
         return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
     _require_available(needs, requested, setting)
     live = _live_mode(requested, setting)
-    can_precompute = requested in ("auto", "precomputed") and not setting.stream and not setting.sharded
+    can_precompute = requested in ("auto", "precomputed", "topk") and not setting.stream
     logps = ReferenceMode.PRECOMPUTED if can_precompute else live
     plan = ReferencePlan(
         logps=logps if needs.reference_logps else ReferenceMode.NONE,
@@ -81,7 +82,11 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> N
             "a trained adapter under ZeRO-3 or FSDP",
             "merge it first (model = model.merge_and_unload()) and pass a fresh peft_config, or pass ref_model",
         )
-    if setting.sparse and Role.RETAIN in needs.reference_live | needs.reference_logps:
+    looked_up = plan.logps is ReferenceMode.PRECOMPUTED
+    if plan.live is ReferenceMode.TOP_K:
+        return  # nothing is called
+    called = needs.reference_live if looked_up else needs.reference_live | needs.reference_logps
+    if setting.sparse and Role.RETAIN in called:
         raise unavailable(
             "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
             "a retain_ratio below 1",
@@ -90,6 +95,8 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> N
 
 
 def _live_mode(requested: str, setting: Setting) -> ReferenceMode:
+    if requested == "topk":
+        return ReferenceMode.TOP_K
     if requested == "copy" or setting.given or not setting.peft:
         return ReferenceMode.FROZEN_COPY
     return ReferenceMode.ADAPTER_DISABLED
@@ -104,6 +111,14 @@ def _require_available(needs: Needs, requested: str, setting: Setting) -> None:
         )
     if requested == "adapter" and setting.given:
         raise unavailable("one reference", "both reference='adapter' and ref_model", "keep one of them")
+    if requested == "topk" and (needs.reference_hidden or not needs.reference_logits):
+        raise unavailable(
+            "a loss that compares distributions, for reference='topk'",
+            "one of hidden states" if needs.reference_hidden else "none that does",
+            "use reference='auto'",
+        )
+    if requested == "topk" and setting.stream:
+        raise unavailable("sets with a length, for reference='topk'", "a stream", "use reference='adapter' or 'copy'")
     if requested != "precomputed":
         return
     if needs.reference_live:
@@ -115,12 +130,6 @@ def _require_available(needs: Needs, requested: str, setting: Setting) -> None:
     if setting.stream:
         raise unavailable(
             "sets with a length, for reference='precomputed'", "a stream", "use reference='adapter' or 'copy'"
-        )
-    if setting.sharded:
-        raise unavailable(
-            "whole parameters on every rank, for reference='precomputed'",
-            "ZeRO-3 or FSDP",
-            "use reference='auto', 'adapter' or 'copy'",
         )
 
 

@@ -12,7 +12,10 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from .data.prepare import RowOptions
 from .data.roles import Role
 from .evaluation.callback import UnlearningEvalCallback
-from .scoring import Batch, score
+from .layout import Batch
+from .output_head import output_head
+from .scoring import score
+from .sharding import split_again
 from .step_log import EvalRows
 
 
@@ -53,6 +56,7 @@ class RowEvaluation(Trainer):
         """Trainer's loop, with the set's exact NLL per token and answer probability."""
         self._eval_rows = EvalRows()
         output = super().evaluation_loop(dataloader, *args, **kwargs)
+        split_again(self.model)  # the best checkpoint may be loaded next
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_{name}": value for name, value in self._eval_rows.metrics().items()})
         return output
@@ -62,7 +66,7 @@ class RowEvaluation(Trainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
         inputs = self._prepare_inputs(inputs)
-        head = self.model.get_output_embeddings()
+        head = output_head(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
             scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
         loss = self._eval_rows.add(self.accelerator, scores.rows(Role.FORGET))

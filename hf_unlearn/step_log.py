@@ -12,11 +12,12 @@ class StepLog:
 
     Args:
         names: every component, so that the ranks agree on them even when a micro-batch lacks one.
-        device: where the sums live; reading is the only synchronisation, but for the check of finiteness.
+        device: where the sums live; reading is the only time that a step waits for it.
     """
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self._names, self._device = names, device
+        self._on_its_way: _OnItsWay | None = None
         self.start()
 
     def start(self) -> None:
@@ -41,11 +42,41 @@ class StepLog:
         self.start()
         return {name: value / steps for name, (value, steps) in zip(self._names, totals, strict=True) if steps}
 
-    def finite(self, accelerator: Accelerator) -> bool:
-        """Whether every loss since the last call was finite on every rank; the same answer on all of them."""
+    def send(self, accelerator: Accelerator) -> None:
+        """Send for the answer of `finite`, on all ranks, between a step's last forward and its backward.
+
+        It arrives while the device is busy with the backward pass: asking for it after that would leave the device
+        without work until the host has caught up.
+        """
         broken = accelerator.reduce((~self._finite).float(), "sum")
         self._finite = torch.ones_like(self._finite)
-        return not bool(broken)
+        self._on_its_way = _OnItsWay(broken)
+
+    def finite(self, accelerator: Accelerator) -> bool:
+        """Whether every loss since the last call was finite on every rank; the same answer on all of them."""
+        if self._on_its_way is None:
+            self.send(accelerator)
+        assert self._on_its_way is not None
+        broken, self._on_its_way = self._on_its_way.arrived(), None
+        return broken == 0
+
+
+class _OnItsWay:
+    """A number on its way from the device to the host."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value, self._event = value, None
+        if value.device.type == "cuda":
+            self._value = torch.empty_like(value, device="cpu", pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def arrived(self) -> float:
+        """The number, once it is there; what the device was given after it is not waited for."""
+        if self._event is not None:
+            self._event.synchronize()
+        return float(self._value)
 
 
 class EvalRows:

@@ -15,9 +15,9 @@ from transformers import TrainerState
 
 from .data.roles import Role
 from .errors import input_error
+from .layout import Batch, count_answers, select_roles
 from .measurement import evaluation_mode
 from .objective import Objective
-from .scoring import Batch, count_answers, select_roles
 from .specs import part_to_dict
 from .steps import StepWrapper
 from .steps.base import Gradients, State
@@ -41,6 +41,7 @@ class StepRunner:
         self, wrappers: Sequence[StepWrapper], weighting: Weighting, retain_weight: float, accelerator: Accelerator
     ) -> None:
         self.wrappers, self.weighting, self.accelerator = wrappers, weighting, accelerator
+        self.splits = any(wrapper.splits for wrapper in wrappers)  # each side of a step has forwards of its own
         self.recording = True
         self._model: nn.Module | None = None
         self._reached = torch.zeros(())  # how often each weight got a gradient in a step
@@ -140,7 +141,7 @@ class StepRunner:
             state: of the trainer.
         """
         last = self.accelerator.sync_gradients
-        if any(wrapper.splits for wrapper in self.wrappers):
+        if self.splits:
             self._micro_steps.append((inputs, counts))
             loss = torch.zeros((), device=self.accelerator.device)
             if last:

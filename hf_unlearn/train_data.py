@@ -6,6 +6,7 @@ from typing import Any
 from .baseline import needs_holdout
 from .checks import require_readable_streams
 from .config import UnlearningConfig
+from .data.length_groups import LengthGroupedDataset, group_size
 from .data.pairing import ForgetRetainDataset, ForgetRetainStream
 from .data.prepare import (
     RowOptions,
@@ -50,18 +51,25 @@ def pair_for(
     """The sets paired as the objective wants them; None without training data."""
     if sets is None:
         return None
-    kind = ForgetRetainStream if sets.stream else ForgetRetainDataset
-    return kind(
-        sets.forget,
-        sets.retain,
+    options: dict[str, Any] = dict(
         retain_ratio=args.retain_ratio,
         pair_retain=Role.RETAIN in objective.needs.roles,
         mismatches=objective.mismatches,
         seed=args.seed if args.data_seed is None else args.data_seed,
-        # Samplers that order by length keep the forget rows where they are and do their own shuffling.
         shuffle=args.train_sampling_strategy == "random",
         max_length=args.max_length,
     )
+    if sets.stream:
+        return ForgetRetainStream(sets.forget, sets.retain, **options)
+    if args.train_sampling_strategy == "group_by_length":
+        step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        size = group_size(len(sets.forget), step)
+        return LengthGroupedDataset(sets.forget, sets.retain, group_size=size, **options)
+    if args.train_sampling_strategy == "batch_rebalance":
+        # Trainer's sampler shuffles and cuts the batches itself, by the lengths of the forget rows.
+        size = len(sets.forget)
+        return LengthGroupedDataset(sets.forget, sets.retain, group_size=size, in_place=True, **options)
+    return ForgetRetainDataset(sets.forget, sets.retain, **options)
 
 
 def longest_of(objective: Objective, sets: TrainSets | None, eval_sets: Any, max_length: int | None) -> int:

@@ -1,19 +1,18 @@
 """Stage 5, the trainer: the hooks of `transformers.Trainer` that make a step an unlearning step, and nothing else."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
-from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer_utils import TrainOutput
 
-from .baseline import Baseline, measure_baseline, require_measurable, watched_rows
+from .baseline import Baseline, require_measurable
 from .callbacks import LogWindow, NonFiniteGuard, StepEnds, StopRules
 from .checks import (
     paired_collator,
@@ -26,24 +25,25 @@ from .checks import (
 from .config import UnlearningConfig
 from .data.collator import DataCollatorForUnlearning
 from .data.pairing import is_stream
-from .data.prepare import RowOptions, TrainSets
-from .measurement import RowScorer
-from .modeling import check_fit, load_model, prepare_model
+from .data.prepare import RowOptions
+from .engagement import EngagedGuard
+from .layout import Batch, LaidOut, count_answers
+from .measured_first import MeasuredFirst
+from .modeling import SpareFrozenPrefix, check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .optimizers.named import named_optimizer
+from .padding_free import require_own_collator, require_padding_free
 from .policy import Policy, likelihoods_for
 from .publishing import Publishing, require_pushable, start_record
 from .reference import build_reference
-from .reference_cache import precompute
 from .row_evaluation import RowEvaluation
-from .scoring import Batch, count_answers
 from .specs import LossSpec, step_wrappers, weighting_of
 from .step_log import StepLog
 from .step_runner import StepRunner
 from .train_data import longest_of, pair_for, tokenize_for
 
 
-class UnlearningTrainer(RowEvaluation, Publishing):
+class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
     """`transformers.Trainer` that forgets one set of rows and keeps another.
 
     A step takes one flat batch (forget rows, retain rows, and what else the losses want) through one forward, plus at
@@ -68,7 +68,9 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         ValueError: data, arguments or models that would not unlearn what was asked, before any training.
     """
 
+    data_collator: Any
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
+    _last_loss = False  # whether the next loss is the last of an optimizer step
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
 
     def __init__(
@@ -95,6 +97,7 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         args = require_config(args, compute_loss_func)
         require_pushable(args)
         require_other_model(ref_model, model)
+        require_own_collator(args, data_collator)
         self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
         self.objective = build_objective(args, forget_loss, retain_loss)
         self._model_name = model if isinstance(model, str) else None
@@ -114,7 +117,7 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         super().__init__(
             model=model,
             args=args,
-            data_collator=self._collator if data_collator is None else paired_collator(data_collator, paired),
+            data_collator=LaidOut(self._collator if data_collator is None else paired_collator(data_collator, paired)),
             train_dataset=paired,
             eval_dataset=eval_sets,
             processing_class=processing_class,
@@ -138,13 +141,14 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         set_seed(args.seed)  # adapters start from random weights
         model = prepare_model(model, args, self._peft_config, whole=self.objective.needs.logps)
         check_fit(model, self._rows.tokenizer, args, self._longest)
+        if args.padding_free:
+            require_padding_free(model, args)
         return model
 
     def _set_up(self) -> None:
         """What needs the accelerator: step wrappers, the reference, the rules' callbacks, the step's log."""
-        sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         if self.train_sets is not None:
-            require_measurable(self.args, self.train_sets.holdout, sharded)
+            require_measurable(self.args, self.train_sets.holdout)
         wrappers, weighting = step_wrappers(self.args.step_wrappers), weighting_of(self.args.weighting)
         require_setup(self.args, [*self.objective.terms, *wrappers], self.model, self.accelerator)
         self._steps = StepRunner(wrappers, weighting, self.objective.retain_weight, self.accelerator)
@@ -154,7 +158,7 @@ class UnlearningTrainer(RowEvaluation, Publishing):
             self.args,
             self.model,
             stream=self.train_sets is not None and self.train_sets.stream,
-            sharded=sharded,
+            sharded=self._sharded,
             ref_model=self._ref_model,
             reload=None if self._model_name is None else partial(load_model, self._model_name, self.args),
         )
@@ -170,6 +174,8 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         if self.args.stop_on_nonfinite:
             finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
             self.add_callback(NonFiniteGuard(finite, stop))
+        self.add_callback(SpareFrozenPrefix())
+        self.add_callback(EngagedGuard(lambda: (trainer.model_wrapped, trainer.accelerator)))
         self._step_log = StepLog(self.objective.component_names, self.args.device)
         self.add_callback(LogWindow(self._step_log.start))
         self._observe()
@@ -182,7 +188,7 @@ class UnlearningTrainer(RowEvaluation, Publishing):
             self.baseline = None
             self.reference.bind(model)
             self.reference.prepare(self.accelerator)
-            self._measure(model, self.train_sets)
+            self._measure_whole(model)
         return model
 
     def _hp_search_setup(self, trial: Any) -> None:
@@ -192,34 +198,13 @@ class UnlearningTrainer(RowEvaluation, Publishing):
             self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
             self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
-    def train(
-        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
-    ) -> TrainOutput:
-        """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
-        if self.model_init is None and self.train_sets is not None:
-            self._measure(self.model, self.train_sets)
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-
-    def _measure(self, model: nn.Module, sets: TrainSets) -> None:
-        """Cached reference log-probs, the row bound and the levels of the stop rules; once for a model."""
-        if self.baseline is not None:
-            return
-        scorer = RowScorer(self._collator, self.accelerator, self.args.per_device_eval_batch_size)
-        precompute(self.reference, model, sets, scorer, self._rows.tokenizer, self.args.reference_cache_dir)
-        evaluated = "retain" in self._stop_rules.evaluated
-        watched = self.eval_dataset["retain"] if evaluated else watched_rows(sets.retain)
-        self.baseline = measure_baseline(model, self.args, scorer, sets, watched)
-        self._stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(self.args))
-        self._steps.begin(model, self._training_pass, self.compute_loss, self.compute_loss_context_manager)
-
-    def _training_pass(self) -> Iterator[Batch]:
-        return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
-
     # The step
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
+        # Once a step and rank: what splits a step calls the loss as often as a rank has rows of a side.
+        self._last_loss = self.accelerator.sync_gradients and not self._steps.splits
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> Policy:
@@ -236,11 +221,15 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
         # While model_init makes a new model, self.model is still the old one.
         unwrapped = model if isinstance(model, PreTrainedModel | PeftModel) else self.model
-        scores, outputs = self._policy(unwrapped)(model, inputs)
-        scores = self.reference.attach(self.accelerator, model, inputs, scores)
+        # First the reference: where its distributions are compared, it is inside of the policy's forward.
+        references = self.reference.read(self.accelerator, model, inputs)
+        scores, outputs = self._policy(unwrapped)(model, inputs, references)
         active = rows_below(scores.forget, self._bound)
         loss, components = self._steps.weighted(self.objective)(scores, counts, active)
         self._step_log.add(components if self._steps.recording else {}, loss)
+        if self._last_loss and self.args.stop_on_nonfinite:
+            self._step_log.send(self.accelerator)
+        self._last_loss = False
         self._steps.record(self.objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
@@ -256,9 +245,19 @@ class UnlearningTrainer(RowEvaluation, Publishing):
         counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
         return self.accelerator.reduce(counts, "sum")
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's, its batches without padding where that is asked for."""
+        padded = self.data_collator
+        if self.args.padding_free:
+            self.data_collator = LaidOut(replace(self._collator, padding_free=True))
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = padded
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        if is_stream(rows) or self.args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+        if is_stream(rows) or self.args.train_sampling_strategy == "batch_rebalance":
             return super()._get_train_sampler(train_dataset)
         return SequentialSampler(rows)  # the paired dataset decides the order itself
 
@@ -282,11 +281,6 @@ class UnlearningTrainer(RowEvaluation, Publishing):
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
         """Trainer's, and the optimizers of `hf_unlearn.optimizers` by name."""
         return named_optimizer(args) or Trainer.get_optimizer_cls_and_kwargs(args, model)
-
-    @property
-    def _stop_rules(self) -> StopRules:
-        # Looked up, because a resumed run may have replaced the callback by a restored one.
-        return next(each for each in self.callback_handler.callbacks if isinstance(each, StopRules))
 
     def _stop(self, reason: str) -> None:
         self._stop_rules.stop(reason, self.state, self.control)

@@ -298,6 +298,7 @@ def test_references_that_are_not_to_be_had(tmp_path):
 
 FULL = Setting(peft=False, trained_adapter=False, given=False, stream=False, sharded=False, sparse=False)
 LOGPS = Needs(reference_logps=roles(Role.FORGET))
+LOGPS_OF_BOTH = Needs(reference_logps=roles(Role.FORGET, Role.RETAIN))
 LOGITS = Needs(reference_logits=roles(Role.RETAIN))
 
 
@@ -312,10 +313,10 @@ PLANS = [
     (LOGPS, "adapter", setting(peft=True, given=True), ["one reference", "both"]),
     (LOGITS, "precomputed", FULL, ["log-probs only"]),
     (LOGPS, "precomputed", setting(stream=True), ["sets with a length"]),
-    (LOGPS, "precomputed", setting(sharded=True), ["whole parameters", "ZeRO-3"]),
     (LOGITS, "auto", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
     (LOGITS, "adapter", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights"]),
-    (LOGPS, "auto", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
+    (LOGPS, "adapter", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
+    (LOGPS_OF_BOTH, "copy", setting(sharded=True, sparse=True), ["retain_ratio of 1 or more"]),
     (LOGITS, "copy", setting(sharded=True, sparse=True), ["retain_ratio of 1 or more", "set retain_ratio=1"]),
 ]
 
@@ -326,10 +327,14 @@ def test_plans_that_are_refused(needs, requested, facts, words):
 
 
 def test_the_same_plans_with_what_was_missing():
-    none, stored, off, copied = ReferenceMode
+    none, stored, off, copied, _ = ReferenceMode
     assert vars(plan_reference(Needs(), "auto", FULL)) == {"logps": none, "live": none}
     assert plan_reference(LOGPS, "adapter", setting(peft=True)).logps is off
     assert plan_reference(LOGPS, "precomputed", FULL).logps is stored
+    for facts in (setting(sharded=True), setting(peft=True, trained_adapter=True, sharded=True)):
+        assert [plan_reference(LOGPS, each, facts).logps for each in ("auto", "precomputed")] == [stored] * 2
+    # What is looked up is not called, and no rank waits for another.
+    assert plan_reference(LOGPS_OF_BOTH, "auto", setting(sharded=True, sparse=True)).logps is stored
     assert plan_reference(LOGPS, "auto", setting(stream=True)).logps is copied
     assert plan_reference(LOGPS | LOGITS, "auto", setting(peft=True)).modes == {stored, off}
     assert plan_reference(LOGITS, "auto", setting(peft=True, given=True)).live is copied
@@ -338,7 +343,9 @@ def test_the_same_plans_with_what_was_missing():
 
 def test_no_copy_of_split_parameters(tmp_path):
     # Under ZeRO-3 a loaded model cannot be copied, and there is no name to load it from again.
-    run = {"objective": Objective([NPO()], []), "args": config(tmp_path), "model": tiny_model(), "ref_model": None}
+    given = {"args": config(tmp_path), "model": tiny_model(), "ref_model": None}
+    assert build_reference(Objective([NPO()], []), **given, stream=False, sharded=True, reload=None), "it is looked up"
+    run = {"objective": Objective([NPO()], [RetainKL()]), **given}
     refused(
         lambda: build_reference(**run, stream=False, sharded=True, reload=None),
         "a model given by name or path, or ref_model",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fixtures_models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn import UnlearningTrainer
+from hf_unlearn.output_head import output_head
 from oracles import naive
 from oracles.hidden import decoder_blocks
 
@@ -39,7 +40,7 @@ def inner_module(model: nn.Module, block: int) -> nn.Module:
 
 
 class Seen:
-    """What modules are called with: by name, the positions that came to each call, and whether it made a graph."""
+    """What modules are called for: by name, the positions of each call, and whether it made a graph."""
 
     def __init__(self, **modules: nn.Module) -> None:
         self.positions: dict[str, list[int]] = {name: [] for name in modules}
@@ -49,7 +50,9 @@ class Seen:
 
     def _hook(self, name: str) -> Any:
         def look(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            self.positions[name].append(args[0].shape[:-1].numel())
+            # A head puts out a value for each position that it is asked for.
+            head = name.endswith("head")
+            self.positions[name].append(output.numel() if head else args[0].shape[:-1].numel())
             self.graph[name].append(output.requires_grad)
 
         return look
@@ -65,6 +68,11 @@ def of_both_models(trainer: UnlearningTrainer) -> Seen:
     return Seen(**found)
 
 
+def examine(model: Any) -> None:
+    """A head is looked at once, before anything is counted here."""
+    output_head(model).examine(model, {"input_ids": torch.tensor([[1, 2]])})
+
+
 # --- Where the forward ends ---
 
 
@@ -76,6 +84,7 @@ def test_a_forward_for_hidden_states_alone_ends_at_the_layer(tmp_path, kind):
     for bound in (None, HIGH_BOUND):
         trainer = steered(tmp_path, copy.deepcopy(model), ref_model=perturbed(model), forget_nll_bound=bound)
         trainer._measure(trainer.model, trainer.train_sets)
+        examine(trainer.model)
         seen = of_both_models(trainer)
         trainer.train()
         runs[bound] = trainer, seen
@@ -131,6 +140,7 @@ def test_under_a_bound_the_upper_part_has_no_graph(tmp_path):
         retain_loss = STEERED["retain_loss"] if retain == "hidden" else retain
         trainer = steered(tmp_path, tiny_model(), forget_nll_bound=HIGH_BOUND, retain_loss=retain_loss)
         trainer._measure(trainer.model, trainer.train_sets)
+        examine(trainer.model)
         seen = Seen(
             lower=inner_module(trainer.model, 1),
             upper=inner_module(trainer.model, 2),

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from fixtures_models import make_trainer, perturbed, step_logs, tiny_model, tiny_tokenizer, weights
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
-from hf_unlearn.scoring import count_answers, score
+from hf_unlearn.layout import count_answers
+from hf_unlearn.output_head import output_head
+from hf_unlearn.scoring import score
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 SEED_RECIPE: dict[str, Any] = {
@@ -117,7 +119,7 @@ def items(tmp_path_factory) -> list[dict[str, Any]]:
 
 def row_nlls(model: nn.Module, collator: DataCollatorForUnlearning, items: list[dict[str, Any]]) -> dict[Role, Tensor]:
     with torch.no_grad():
-        scores, _ = score(model, model.get_output_embeddings(), collator(items))
+        scores, _ = score(model, output_head(model), collator(items))
     return {role: rows.nll() for role, rows in scores.items()}
 
 

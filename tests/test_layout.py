@@ -25,8 +25,13 @@ STAGES = (
     "setups",  # how a run may be set up
     "taps",  # where hidden states are read
     "data",  # rows of any format -> tokens, roles and pairs
-    "distributions",  # softmaxes over the vocabulary, chunk by chunk
+    "distributions",  # functions of distributions over the vocabulary, chunk by chunk
+    "reference_logits",  # the reference's, where they are not stored whole
+    "layout",  # where the answers of a batch are
+    "head_source",  # an output head, forward and backward of a chunk
+    "output_head",  # the same inside a model's forward
     "scoring",  # one forward -> log-probabilities of the answers
+    "sharding",  # models that are split over ranks
     "measurement",  # the same for whole sets of rows
     "fingerprints",  # what a model and its rows are, as a key
     "metrics",  # arrays and answers in, figures with intervals out
@@ -40,6 +45,7 @@ STAGES = (
     "weighting",  # how the weights of both sides are set
     "catalog",  # the same as a text for people
     "specs",  # losses and the like from what YAML, a command line or Python names
+    "engagement",  # what a launcher asked for against what runs
     "config",  # UnlearningConfig; below the losses because it checks their names
     "objective",  # weights, the row bound and the exact mean over an optimizer step
     "policy",  # the forward of the model that unlearns
@@ -49,6 +55,7 @@ STAGES = (
     "modeling",  # the model before the Trainer gets it
     "baseline",  # what is measured before the first step
     "callbacks",  # stop rules
+    "padding_free",  # batches without padding
     "checks",  # what the trainer refuses
     "train_data",  # the sets that the losses ask for
     "description",  # what a run is made of, as its record says it
@@ -60,12 +67,14 @@ STAGES = (
     "merging",  # adapters merged into their base model, to be pushed
     "publishing",  # Trainer's saves and pushes, with record and card
     "step_runner",  # the step wrappers inside Trainer's loop
+    "measured_first",  # when the model is measured
     "step_log",  # what a step writes to the log
     "row_evaluation",  # Trainer's evaluation, over rows
     "trainer",  # UnlearningTrainer, where the stages above meet
     "lab",  # small models made offline
     "tasks",  # whole runs, as the command line and the examples start them
     "launching",  # several processes through accelerate
+    "planning",  # the memory of a run, before it is started
     "cli",  # the command line
     "__init__",  # the public names
 )

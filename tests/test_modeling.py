@@ -141,9 +141,8 @@ def test_trainable_weights_in_16_bits_are_warned_of(dtype, monkeypatch):
 @pytest.mark.parametrize(("asked", "set_to"), [(None, False), (True, True)])
 def test_checkpointing_with_adapters(asked, set_to):
     args = config(activation_checkpointing=True, ddp_find_unused_parameters=asked)
-    model = prepare_model(tiny_model(), args, lora())
+    prepare_model(tiny_model(), args, lora())
     assert args.ddp_find_unused_parameters is set_to
-    assert model.get_input_embeddings()(torch.tensor([[1, 2]])).requires_grad
 
 
 def test_rows_and_tokenizer_fit_the_model():

@@ -320,7 +320,7 @@ def test_a_reference_that_cannot_be_had_is_an_error(tmp_path, message, options):
 
 def test_rows_that_are_not_those_of_the_cache_are_an_error(tmp_path):
     trainer = npo(tmp_path)
-    batch = trainer.data_collator([trainer.train_dataset[0]])
+    batch = trainer.data_collator.collate([trainer.train_dataset[0]])
     batch["row"] = (batch["row"] + 1) % 12
     with pytest.raises(ValueError, match="rows of other lengths"):
         trainer.compute_loss(trainer.model, batch)

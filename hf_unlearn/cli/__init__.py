@@ -10,6 +10,7 @@ from .completion import COMPLETION
 from .evaluate import EVALUATE
 from .lab import LAB
 from .methods import METHODS
+from .plan import PLAN
 from .push import PUSH
 from .report import REPORT
 from .train import TRAIN
@@ -17,6 +18,7 @@ from .train_judge import TRAIN_JUDGE
 from .verb import Verb
 
 VERBS: dict[str, Verb] = {
+    "plan": PLAN,
     "train": TRAIN,
     "evaluate": EVALUATE,
     "report": REPORT,

@@ -29,7 +29,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--help_all", action="store_true", help="every argument of the task, then end (seconds)")
     launch = parser.add_argument_group("several processes (accelerate launch)")
     launch.add_argument(
-        "--accelerate_config", metavar="NAME", help="ddp, zero1, zero2, zero3, fsdp2, or a YAML file of accelerate"
+        "--accelerate_config",
+        metavar="NAME",
+        help="ddp, zero1, zero2, zero3, zero3_offload, fsdp2, ..._two_nodes, or a YAML file of accelerate",
     )
     for name in _LAUNCH[1:]:
         launch.add_argument(f"--{name}", metavar="VALUE", help=f"accelerate launch's --{name}")

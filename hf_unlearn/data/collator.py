@@ -46,21 +46,39 @@ class DataCollatorForUnlearning:
         pad_token_id: id that fills `input_ids`; its positions are masked and have no influence.
         pad_to_multiple_of: round the length up, for tensor cores.
         padding_side: "right", or "left" with explicit position ids.
+        padding_free: the rows follow each other in one line [1, S] without any padding; attention must keep them
+            apart by their position ids.
 
     Returns (call): a dict of tensors, B rows in ascending order of role, L the padded length:
         `input_ids`, `attention_mask`, `labels` [B, L]; `role` [B]; `source` [B], the forget row of the batch to which
         a row belongs (-1 for retain rows and their alternates); `row` [B], the row's index in its own dataset (-1
         where it has none);
-        `position_ids` [B, L] on the left side.
+        `position_ids` [B, L] on the left side. Without padding `input_ids`, `labels` and `position_ids` are [1, S],
+        there is no mask, and `row_lengths` [B] are the tokens of each row.
     """
 
     pad_token_id: int
     pad_to_multiple_of: int | None = None
     padding_side: Literal["right", "left"] = "right"
+    padding_free: bool = False
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         rows = in_role_order(items)
-        return _with_roles(self._pad([row for _, _, row in rows]), rows)
+        put_together = self._join if self.padding_free else self._pad
+        return _with_roles(put_together([row for _, _, row in rows]), rows)
+
+    def _join(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [torch.as_tensor(row["input_ids"]) for row in rows]
+        labels = torch.cat([torch.as_tensor(row["labels"]) for row in rows])
+        lengths = torch.tensor([len(each) for each in ids])
+        # Nothing predicts a row's first token: what stands before it is another row.
+        labels[lengths.cumsum(0) - lengths] = -100
+        return {
+            "input_ids": torch.cat(ids)[None],
+            "labels": labels[None],
+            "position_ids": torch.cat([torch.arange(len(each)) for each in ids])[None],
+            "row_lengths": lengths,
+        }
 
     def _pad(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         length = max(len(row["input_ids"]) for row in rows)

@@ -176,13 +176,18 @@ class ForgetRetainDataset(_Pairing, Dataset):
             raise IndexError(position)
         if not self.shuffle:
             return position
-        return int(self._order(_FORGET_ORDER, self.epoch, len(self.forget))[position])
+        return int(self.forget_order()[position])
+
+    def forget_order(self) -> np.ndarray:
+        """The forget rows of the current epoch in random order, [rows]."""
+        return self._order(_FORGET_ORDER, self.epoch, len(self.forget))
 
     def retain_rows(self, position: int) -> list[int]:
         """Indices of the retain rows at a position of the current epoch."""
-        return [self._retain_at(step) for step in self.retain_steps(self.epoch * len(self) + position)]
+        return [self.retain_at(step) for step in self.retain_steps(self.epoch * len(self) + position)]
 
-    def _retain_at(self, step: int) -> int:
+    def retain_at(self, step: int) -> int:
+        """The retain row of a step of the walk, counted from the first epoch."""
         walk, place = divmod(step, len(self.retain))
         return int(self._order(_RETAIN_ORDER, walk, len(self.retain))[place])
 

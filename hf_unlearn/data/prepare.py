@@ -1,14 +1,17 @@
 """From what the user passes as a dataset to tokenised sets by role, checked against each other. Not yet paired."""
 
 import hashlib
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import datasets
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
+from .length_groups import row_lengths
 from .pairing import is_stream
 from .tokenization import answer_ids, prompt_ids, tokenize_rows
 
@@ -71,8 +74,7 @@ def longest_row(rows: Any, max_length: int | None) -> int:
     """Tokens of the longest row of a tokenised set, alternates included; for a stream, `max_length`."""
     if is_stream(rows):
         return max_length or 0
-    columns = [name for name in ("input_ids", "alternate_input_ids") if name in rows.column_names]
-    return max(max(map(len, rows[name])) for name in columns)
+    return int(row_lengths(rows).max())
 
 
 def require_forget_retain(train_dataset: Any) -> None:
@@ -151,9 +153,20 @@ def _require_disjoint(first_role: str, first: Any, second_role: str, second: Any
         )
 
 
-def _hashes(rows: Any) -> list[str]:
-    pairs: Collection[Any] = zip(rows["input_ids"], rows["labels"], strict=True)  # type: ignore[assignment]
-    return [hashlib.sha256(json.dumps([list(ids), list(labels)]).encode()).hexdigest() for ids, labels in pairs]
+def _hashes(rows: datasets.Dataset) -> Iterator[bytes]:
+    """A digest of each row's ids and labels, from Arrow's own memory: as Python lists a large set takes minutes."""
+    table = rows.select_columns(["input_ids", "labels"]).with_format("arrow")[:]
+    for batch in table.to_batches():
+        ids, labels = batch.column("input_ids"), batch.column("labels")
+        (tokens, places), (targets, target_places) = _flat(ids), _flat(labels)
+        for (start, end), (first, last) in zip(pairwise(places), pairwise(target_places), strict=True):
+            # Both are of one length, so no other pair of lists has the same bytes.
+            yield hashlib.sha256(tokens[start:end].tobytes() + targets[first:last].tobytes()).digest()
+
+
+def _flat(lists: Any) -> tuple[np.ndarray, list[int]]:
+    """The values of Arrow lists one after the other, and where each list begins and the last ends."""
+    return lists.values.to_numpy(), lists.offsets.to_numpy().tolist()
 
 
 def require_full_batch(sets: TrainSets, batch_size: int, retain_ratio: float) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..data.pairing import TokenRow
 from ..data.prepare import longest_row
 from ..data.tokenization import prompt_ids
 from ..errors import input_error
+from ..sharding import gathers_itself, is_sharded
 from .lm_eval import LMEvalSuite
 from .suite import Suite
 
@@ -110,13 +109,41 @@ def require_room(rows: Any, model: Any) -> None:
 
 def require_whole(model: Any) -> None:
     """Raise for a model, wrapped as it may be, whose parameters are split over ranks."""
-    sharded = any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
-    if is_deepspeed_zero3_enabled() or sharded or any(isinstance(each, DTensor) for each in model.parameters()):
+    if is_sharded(model):
         raise input_error(
-            expected="a model that is whole on every rank",
+            expected="a model that is whole on every rank, for lm_eval",
             got="one whose parameters are split over ranks (ZeRO-3 or FSDP)",
-            why="ranks would have to generate in step, which they do not when their prompts differ",
+            why="the harness runs on the main process alone, which would wait for the others",
             fix="save the model, load it with from_pretrained and evaluate that, or train with ZeRO-2 or DDP",
+        )
+
+
+def require_callable(model: Any) -> None:
+    """Raise for a model, wrapped as it may be, that is split over ranks and cannot be called as it is."""
+    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+        raise input_error(
+            expected="a model that is whole on every rank, or split by FSDP2 or ZeRO-3",
+            got="one that FSDP1 has split",
+            why="it cannot generate: its parameters are put together for whole forwards of the wrapper alone",
+            fix="set fsdp_version: 2 in accelerate's config (hf-unlearn's fsdp2 has it)",
+        )
+    if not gathers_itself(model):
+        raise input_error(
+            expected="a model that ZeRO-3 can put together for each forward",
+            got="one that it has split and not yet prepared",
+            why="its layers would be called with empty parameters",
+            fix="evaluate the trainer's model during or after training, or a saved one without ZeRO-3",
+        )
+
+
+def require_own_gradients(model: Any) -> None:
+    """Raise for gradients of single rows where they would be put together over ranks."""
+    if is_sharded(model):
+        raise input_error(
+            expected="attacks without gradient_norm for a model that is split over ranks",
+            got="gradient_norm under ZeRO-3 or FSDP",
+            why="no rank has the gradient of a row of its own: they are averaged over the ranks' rows",
+            fix="leave gradient_norm out of attacks, or evaluate the saved model in one process",
         )
 
 

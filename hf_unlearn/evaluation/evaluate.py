@@ -19,10 +19,12 @@ from ..fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
 from ..measurement import RowScorer, kept_random_state
 from ..version import __version__
 from .checks import (
+    require_callable,
     require_comparable,
     require_fit,
     require_kinds,
     require_numbers,
+    require_own_gradients,
     require_prompts,
     require_room,
     require_rows_alone,
@@ -72,7 +74,8 @@ def evaluate(
     (which in 16 bits may turn the odd greedy answer). The training mode and all random states are restored.
 
     Args:
-        model: a causal language model, whole on every rank, on the accelerator's device.
+        model: a causal language model on the accelerator's device; under ZeRO-3 and FSDP2 the trainer's, in or after
+            training.
         tokenizer: of the model, with a padding and an end-of-text token.
         suite: what to measure: harmful(...), copyright(...), tofu(...), custom(...) or lm_eval(...).
         batch_size: rows of a batch that is scored.
@@ -85,8 +88,8 @@ def evaluate(
             answers as token ids and is deleted at the end.
 
     Raises:
-        ValueError: rows that the model has no room for, a tokenizer that does not fit, a sharded model, or a result
-            to compare with (`oracle`, `before`) that is of other rows.
+        ValueError: rows that the model has no room for, a tokenizer that does not fit, a sharded model that
+            cannot be called, or a result to compare with (`oracle`, `before`) that is of other rows.
     """
     require_kinds(model, suite, partial)
     accelerator = accelerator or Accelerator()
@@ -127,7 +130,9 @@ class _Evaluation:
     ) -> "_Evaluation":
         """With the models unwrapped, and checked against each other."""
         for each in (model,) if fluency_model is None else (model, fluency_model):
-            require_whole(each)
+            require_callable(each)
+        if suite.gradient_norms:
+            require_own_gradients(model)
         model = accelerator.unwrap_model(model)
         require_fit(model, tokenizer, accelerator)
         if fluency_model is not None:

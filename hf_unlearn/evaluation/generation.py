@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ..measurement import evaluation_mode
+from ..sharding import is_sharded, split_again
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ def generate_answers(
 ) -> list[list[int]]:
     """Token ids of the greedy answer to each prompt, in the order of `prompts`, on every rank.
 
-    The prompt and the end-of-text token are not part of an answer. The model must be whole on every rank (no ZeRO-3,
-    no FSDP).
+    The prompt and the end-of-text token are not part of an answer. A model whose parameters are split over ranks
+    (ZeRO-3, FSDP2) generates on all of them in step.
 
     Args:
-        model: a causal language model on the accelerator's device.
+        model: a causal language model on the accelerator's device, prepared by it where it is split.
         tokenizer: for its padding and end-of-text ids.
         prompts: token ids, special tokens included.
         accelerator: whose ranks share the prompts.
@@ -90,12 +91,17 @@ def answer_batches(
     arguments are those of `generate_answers`; `wanted` are indices of prompts, the same on all ranks.
     """
     order = sorted(wanted, key=lambda i: -len(prompts[i]))
-    mine = order[accelerator.process_index :: accelerator.num_processes]
     room = [min(decoding.max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
     ends = end_tokens(model, tokenizer)
-    batches = _batches(mine, room, batch_size)
-    bar = tqdm(batches, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
-    for indices in bar:
+    sharded = is_sharded(model)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    calls = (
+        _calls_in_step(order, room, batch_size, rank, ranks)
+        if sharded
+        else [(batch, True) for batch in _batches(order[rank::ranks], room, batch_size)]
+    )
+    bar = tqdm(calls, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
+    for indices, own in bar:
         asked = [prompts[i] for i in indices]
         inputs = _left_padded(asked, tokenizer.pad_token_id)
         inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
@@ -104,9 +110,12 @@ def answer_batches(
                 **inputs,
                 generation_config=_settings(tokenizer, ends, room[indices[0]]),
                 logits_processor=_sampling(asked, decoding),
+                synced_gpus=sharded and ranks > 1,
             )
-        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-        yield indices, [_until(ids, ends) for ids in answers]
+        if own:
+            answers = output[:, inputs["input_ids"].shape[1] :].tolist()
+            yield indices, [_until(ids, ends) for ids in answers]
+    split_again(model)
 
 
 class SeededSampling(LogitsProcessor):
@@ -143,6 +152,21 @@ def _batches(order: list[int], room: list[int], batch_size: int) -> list[list[in
     """Prompts in batches that have the same room: a long prompt must not shorten the answers beside it."""
     alike = [list(group) for _, group in groupby(order, key=lambda i: room[i])]
     return [group[start : start + batch_size] for group in alike for start in range(0, len(group), batch_size)]
+
+
+def _calls_in_step(
+    order: list[int], room: list[int], batch_size: int, rank: int, ranks: int
+) -> list[tuple[list[int], bool]]:
+    """A rank's calls of a model that is split over ranks, as many as every other rank makes: (prompts, its own share).
+
+    In a call all ranks have the same room: one that has its answers goes on with the others to the end, and must not
+    run out of positions. A rank without a share of its own answers the shortest prompt again, for the others' sake.
+    """
+    calls = []
+    for alike in _batches(order, room, batch_size * ranks):
+        own = alike[rank::ranks]
+        calls.append((own or alike[-1:], bool(own)))
+    return calls
 
 
 def _generation_holders(model: Any) -> list[Any]:

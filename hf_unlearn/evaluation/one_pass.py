@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from ..data.encoding import IGNORED_LABEL
 from ..data.gradients import row_gradient_norms
 from ..data.pairing import TokenRow
+from ..data.roles import Role
 from ..data.tokenization import prompt_ids
-from ..distributions import log_prob_moments
+from ..distributions import Reading, log_prob_moments
 from ..measurement import RowScorer
 from ..scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
@@ -96,10 +97,14 @@ class OnePass:
             statistics: also mean and deviation of log p over the vocabulary.
         """
         rows = Distinct.of(sets)
+        # Rows without a pairing are collated as forget rows.
+        reading = Reading(
+            "figures", Role.FORGET, statistical_figures if statistics else right_tokens, width=3 if statistics else 1
+        )
 
         def batches(wanted: list[int]) -> Findings:
-            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, logits=True):
-                figures = token_figures(scores, statistics).cpu().numpy()
+            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [reading]):
+                figures = token_figures(scores).cpu().numpy()
                 self.forwards += 1
                 yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
 
@@ -174,10 +179,17 @@ def continued(rows: Sequence[TokenRow], answers: Sequence[list[int]], end: int) 
     return continued_rows
 
 
-@torch.no_grad()
-def token_figures(scores: RowScores, statistics: bool) -> Tensor:
+def right_tokens(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    """Whether the likeliest token is the right one: [t, V], [t] -> [t], 0 or 1."""
+    return (logits.argmax(-1) == token_ids).to(logits.dtype)
+
+
+def statistical_figures(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    """The same, with mean and deviation of log p over the vocabulary: [t, V], [t] -> [t, 3]."""
+    return torch.stack([right_tokens(logits, token_ids, reference), *log_prob_moments(logits)], dim=1)
+
+
+def token_figures(scores: RowScores) -> Tensor:
     """Figures of T answer tokens, [2 or 4, T]: see `evidence.TOKEN_FIGURES`."""
-    assert scores.logits is not None
-    right = (scores.logits.argmax(-1) == scores.token_ids).to(scores.logps.dtype)
-    more = log_prob_moments(scores.logits) if statistics else ()
-    return torch.stack([scores.logps, right, *more])
+    values = scores.values["figures"]
+    return torch.cat([scores.logps[None], values.reshape(len(scores.logps), -1).T])

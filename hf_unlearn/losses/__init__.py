@@ -1,7 +1,7 @@
 """Stage 4, losses: one file each, scores in, values out, no model in sight. Adding one is its file and a line here."""
 
 from .answer_preservation import AnswerPreservation
-from .base import Loss, Needs
+from .base import DistributionLoss, Loss, Needs
 from .ceu import CEU
 from .dpo import DPO
 from .flat import FLAT
@@ -61,6 +61,7 @@ __all__ = [
     "UNDIAL",
     "WGA",
     "AnswerPreservation",
+    "DistributionLoss",
     "GradientAscent",
     "LogitMargin",
     "Loss",

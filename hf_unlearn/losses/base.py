@@ -25,18 +25,16 @@ class Needs:
 
     Attributes:
         roles: rows that the batch must hold for it (forget rows are always there).
-        logps: whether it is differentiated through log-probs or logits; False for losses of hidden states alone, for
-            which the forward may end early.
-        logits: roles whose logits [T, V] it reads.
+        logps: whether it is differentiated through log-probs or distributions; False for losses of hidden states
+            alone, for which the forward may end early.
         hidden: roles whose hidden states [T, H] it reads, at the layers that the loss names in `layers`.
         reference_logps: roles whose log-probs under the frozen reference it reads.
-        reference_logits: roles whose logits under the frozen reference it reads.
+        reference_logits: roles whose distributions under the frozen reference it reads.
         reference_hidden: roles whose hidden states under the frozen reference it reads.
     """
 
     roles: frozenset[Role] = frozenset()
     logps: bool = True
-    logits: frozenset[Role] = frozenset()
     hidden: frozenset[Role] = frozenset()
     reference_logps: frozenset[Role] = frozenset()
     reference_logits: frozenset[Role] = frozenset()
@@ -137,3 +135,29 @@ class Loss(abc.ABC):
         problem = layer_problem(getattr(self, argument))
         if problem is not None:
             raise self.argument_error(argument, problem, getattr(self, argument))
+
+
+@dataclass(frozen=True)
+class DistributionLoss(Loss):
+    """A term that is a function of the next-token distribution at each answer token of the role `on`.
+
+    It never gets the logits of a whole batch: `at_positions` is called with a chunk of them at a time, and again in
+    the backward pass.
+    """
+
+    @abc.abstractmethod
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        """Values of the term: [t].
+
+        Args:
+            logits: z_t, [t, V], fp32; differentiable in them.
+            token_ids: y_t, [t].
+            reference: z_t of the frozen reference, [t, V]; None unless `needs.reference_logits` has the role `on`.
+        """
+
+    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor | None:
+        """The derivative of the values by the logits, [t, V], where it is known; None for autograd's."""
+        return None
+
+    def __call__(self, scores: Scores) -> Tensor:
+        return scores.rows(self.on).values[self]

@@ -7,13 +7,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..data.roles import Role
-from ..distributions import per_position
-from ..scoring import Scores
-from .base import Loss, Needs, roles
+from .base import DistributionLoss
 
 
 @dataclass(frozen=True)
-class CEU(Loss):
+class CEU(DistributionLoss):
     """Cross-entropy unlearning: what the model would say if it could not say the right token.
 
     L = mean_t CE(stopgrad softmax(z with z_y = -inf), softmax(z)), over all forget answer tokens of the step; nats per
@@ -25,18 +23,14 @@ class CEU(Loss):
     name = "ceu"
     unit = "token"
     on = Role.FORGET
-    needs = Needs(logits=roles(Role.FORGET))
     formula = "mean_t CE(stopgrad softmax(z with z_y = -inf), softmax(z))"
     paper = "Yang 2025, arXiv:2503.01224"
 
-    def __call__(self, scores: Scores) -> Tensor:
-        forget = scores.forget
-        assert forget is not None and forget.logits is not None
-        return per_position(_position, forget.logits, forget.token_ids)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        return cross_entropy(logits, without_token(logits.detach(), token_ids), reduction="none")
 
-
-def _position(logits: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropy(logits, without_token(logits.detach(), targets), reduction="none")
+    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        return logits.softmax(-1).sub_(without_token(logits, token_ids))
 
 
 def without_token(logits: Tensor, targets: Tensor) -> Tensor:

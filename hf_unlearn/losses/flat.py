@@ -39,4 +39,4 @@ def _variational(probability: Tensor) -> Tensor:
 
 def _mean_probability(rows: RowScores) -> Tensor:
     """P = mean_t p_t of each row: [R]."""
-    return torch.segment_reduce(rows.logps.exp(), "mean", lengths=rows.lengths)
+    return torch.segment_reduce(rows.logps.exp(), "mean", lengths=rows.lengths, unsafe=True)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..data.roles import Role
-from ..distributions import per_position
-from ..scoring import Scores
-from .base import Loss, Needs, roles
+from .base import DistributionLoss
 
 
 @dataclass(frozen=True)
-class IHL(Loss):
+class IHL(DistributionLoss):
     """Inverted hinge loss (LoKU): the right token gives way to the next best one, and the rest stay as they are.
 
     L = mean_t [1 + p_t(y_t) - max_{v != y_t} p_t(v)], over all forget answer tokens of the step; between 0 and 2.
@@ -23,14 +21,11 @@ class IHL(Loss):
     name = "ihl"
     unit = "token"
     on = Role.FORGET
-    needs = Needs(logits=roles(Role.FORGET))
     formula = "mean_t 1 + p_t(y_t) - max_{v != y_t} p_t(v)"
     paper = "Cha et al. 2024, arXiv:2408.06621"
 
-    def __call__(self, scores: Scores) -> Tensor:
-        forget = scores.forget
-        assert forget is not None and forget.logits is not None
-        return per_position(inverted_hinge, forget.logits, forget.token_ids)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        return inverted_hinge(logits, token_ids)
 
 
 def inverted_hinge(logits: Tensor, targets: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from ..data.roles import Role
-from ..distributions import per_position
 from ..scoring import Scores
 from ..setups import Setup
-from .base import Loss, Needs, roles
+from .base import DistributionLoss, Loss, Needs, roles
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class JSD(Loss):
 
 
 @dataclass(frozen=True)
-class RetainJSD(Loss):
+class RetainJSD(DistributionLoss):
     """Jensen-Shannon divergence between the model and the reference at the retain answers.
 
     L = mean_t JSD(pi_theta, pi_ref), over all retain answer tokens of the step; nats per token, between 0 and log 2,
@@ -51,16 +50,18 @@ class RetainJSD(Loss):
     name = "jsd"
     unit = "token"
     on = Role.RETAIN
-    needs = Needs(roles=roles(Role.RETAIN), logits=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
+    needs = Needs(roles=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
     refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
     formula = "mean_t JSD(pi_theta, pi_ref)"
     paper = "Singh et al. 2025, arXiv:2509.02820"
 
-    def __call__(self, scores: Scores) -> Tensor:
-        retain = scores.retain
-        assert retain is not None and retain.logits is not None
-        assert retain.reference is not None and retain.reference.logits is not None
-        return per_position(jensen_shannon, retain.logits, retain.reference.logits)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        assert reference is not None
+        return jensen_shannon(logits, reference)
+
+    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        assert reference is not None
+        return jensen_shannon_slope(logits, reference)
 
 
 def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
@@ -69,3 +70,11 @@ def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
     log_q = reference.to(logits.dtype).log_softmax(-1)
     log_middle = torch.logaddexp(log_p, log_q) - math.log(2)
     return ((log_p.exp() * (log_p - log_middle)).sum(-1) + (log_q.exp() * (log_q - log_middle)).sum(-1)) / 2
+
+
+def jensen_shannon_slope(logits: Tensor, reference: Tensor) -> Tensor:
+    """Its derivative by the logits, p (g - sum_v p g) with g = (log p - log m) / 2: two [t, V] -> [t, V]."""
+    log_p = logits.log_softmax(-1)
+    log_middle = torch.logaddexp(log_p, reference.to(logits.dtype).log_softmax(-1)) - math.log(2)
+    g, p = log_middle.neg_().add_(log_p).div_(2), log_p.exp_()
+    return g.sub_((p * g).sum(-1, keepdim=True)).mul_(p)

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..data.roles import Role
-from ..distributions import per_position
-from ..scoring import Scores
 from ..setups import Setup
-from .base import Loss, Needs, roles
+from .base import DistributionLoss, Needs, roles
 
 
 @dataclass(frozen=True)
-class RetainKL(Loss):
+class RetainKL(DistributionLoss):
     """KL(pi_ref || pi_theta) at the answer positions of the retain rows.
 
     L = mean_t sum_v pi_ref(v) (log pi_ref(v) - log pi_theta(v)), over all retain answer tokens of the step; nats per
@@ -24,20 +22,18 @@ class RetainKL(Loss):
     name = "kl"
     unit = "token"
     on = Role.RETAIN
-    needs = Needs(
-        roles=roles(Role.RETAIN),
-        logits=roles(Role.RETAIN),
-        reference_logits=roles(Role.RETAIN),
-    )
+    needs = Needs(roles=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
     refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
     formula = "mean_t KL(pi_ref || pi_theta)"
     paper = "Maini et al. 2024, arXiv:2401.06121"
 
-    def __call__(self, scores: Scores) -> Tensor:
-        retain = scores.retain
-        assert retain is not None and retain.logits is not None
-        assert retain.reference is not None and retain.reference.logits is not None
-        return per_position(kl_divergence, retain.logits, retain.reference.logits, slope=kl_slope)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        assert reference is not None
+        return kl_divergence(logits, reference)
+
+    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        assert reference is not None
+        return kl_slope(logits, reference)
 
 
 def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
@@ -52,4 +48,4 @@ def kl_slope(logits: Tensor, reference: Tensor) -> Tensor:
 
     Exactly zero at the reference, where autograd's would be the rounding of a sum of probabilities.
     """
-    return logits.softmax(-1) - reference.to(logits.dtype).softmax(-1)
+    return logits.softmax(-1).sub_(reference.to(logits.dtype).softmax(-1))

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..data.roles import Role
-from ..distributions import per_position
-from ..scoring import Scores
-from .base import Loss, Needs, roles
+from .base import DistributionLoss
 
 
 @dataclass(frozen=True)
-class LogitMargin(Loss):
+class LogitMargin(DistributionLoss):
     """Logit-margin flattening: the highest logit is drawn down to the mean logit.
 
     L = mean_t (max_v z_t(v) - mean_v z_t(v))^2, over all forget answer tokens of the step; zero where all logits are
@@ -23,13 +21,11 @@ class LogitMargin(Loss):
     name = "logit_margin"
     unit = "token"
     on = Role.FORGET
-    needs = Needs(logits=roles(Role.FORGET))
     formula = "mean_t (max_v z_t - mean_v z_t)^2"
     paper = "Entesari et al. 2025, arXiv:2506.05314"
 
-    def __call__(self, scores: Scores) -> Tensor:
-        assert scores.forget is not None and scores.forget.logits is not None
-        return per_position(squared_margin, scores.forget.logits)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        return squared_margin(logits)
 
 
 def squared_margin(logits: Tensor) -> Tensor:

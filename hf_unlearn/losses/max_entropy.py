@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..data.roles import Role
-from ..distributions import per_position
-from ..scoring import Scores
-from .base import Loss, Needs, roles
+from .base import DistributionLoss
 
 
 @dataclass(frozen=True)
-class MaxEntropy(Loss):
+class MaxEntropy(DistributionLoss):
     """Maximum entropy: the model's distribution at the forget answers is drawn to the uniform one.
 
     L = mean_t KL(Uniform || pi_t) = mean_t [-(1/V) sum_v log pi_t(v) - log V], over all forget answer tokens of the
@@ -24,13 +22,14 @@ class MaxEntropy(Loss):
     name = "max_entropy"
     unit = "token"
     on = Role.FORGET
-    needs = Needs(logits=roles(Role.FORGET))
     formula = "mean_t KL(Uniform || pi_t)"
     paper = "Yuan et al. 2024, arXiv:2410.08109"
 
-    def __call__(self, scores: Scores) -> Tensor:
-        assert scores.forget is not None and scores.forget.logits is not None
-        return per_position(kl_from_uniform, scores.forget.logits)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        return kl_from_uniform(logits)
+
+    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        return logits.softmax(-1).sub_(1 / logits.shape[-1])
 
 
 def kl_from_uniform(logits: Tensor) -> Tensor:

@@ -6,14 +6,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..data.roles import Role
-from ..distributions import per_position
-from ..scoring import Scores
 from ..setups import Setup
-from .base import Loss, Needs, roles
+from .base import DistributionLoss, Needs, roles
 
 
 @dataclass(frozen=True)
-class UNDIAL(Loss):
+class UNDIAL(DistributionLoss):
     """Unlearning by self-distillation on adjusted logits.
 
     L = mean_t CE(softmax(z_ref - beta onehot(y_t)), softmax(z)), over all forget answer tokens of the step; nats per
@@ -30,7 +28,7 @@ class UNDIAL(Loss):
     name = "undial"
     unit = "token"
     on = Role.FORGET
-    needs = Needs(logits=roles(Role.FORGET), reference_logits=roles(Role.FORGET))
+    needs = Needs(reference_logits=roles(Role.FORGET))
     refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
     formula = "mean_t CE(softmax(z_ref - b onehot(y_t)), softmax(z))"
     paper = "Dong et al. 2024, arXiv:2402.10052"
@@ -39,14 +37,13 @@ class UNDIAL(Loss):
         super().__post_init__()
         self.require_positive("beta")
 
-    def __call__(self, scores: Scores) -> Tensor:
-        forget = scores.forget
-        assert forget is not None and forget.logits is not None
-        assert forget.reference is not None and forget.reference.logits is not None
-        return per_position(self._position, forget.logits, forget.reference.logits, forget.token_ids)
+    def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        assert reference is not None
+        return cross_entropy(logits, self.target(reference.to(logits.dtype), token_ids), reduction="none")
 
-    def _position(self, logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(logits, self.target(reference.to(logits.dtype), targets), reduction="none")
+    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+        assert reference is not None
+        return logits.softmax(-1).sub_(self.target(reference.to(logits.dtype), token_ids))
 
     def target(self, reference: Tensor, targets: Tensor) -> Tensor:
         """softmax(z_ref - beta onehot(y)): [t, V], [t] -> [t, V]."""

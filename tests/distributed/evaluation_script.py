@@ -60,11 +60,11 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
     scored: list[int] = []
     figures = one_pass.token_figures
 
-    def counted(scores: Any, statistics: bool) -> Any:
+    def counted(scores: Any) -> Any:
         if len(scored) == batches:
             raise Killed
         scored.append(len(scores.lengths))
-        return figures(scores, statistics)
+        return figures(scores)
 
     one_pass.token_figures = counted
     try:

@@ -5,18 +5,33 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hf_unlearn.launching import find_config
+
 TESTS = Path(__file__).resolve().parent.parent
 LAUNCH_SECONDS = 180
 
 
-def launch(script: Path, folder: Path, *names: str, seconds: float = LAUNCH_SECONDS) -> None:
-    """Run a script on two processes, which find a free port for themselves."""
+def launch(
+    script: Path, folder: Path, *names: str, config: str | None = None, seconds: float = LAUNCH_SECONDS
+) -> None:
+    """Run a script on two processes, which find a free port for themselves.
+
+    Args:
+        script: what each process runs.
+        folder: its first argument.
+        names: its other arguments.
+        config: of accelerate, a packaged one by name; None starts the processes with torchrun.
+        seconds: after which it has failed.
+    """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     # accelerate's own switches would turn two ranks into two unrelated runs.
     environment = {name: value for name, value in environment.items() if not name.startswith("ACCELERATE_")}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    rendezvous = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-    command = [*launcher, *rendezvous, str(script), str(folder), *names]
+    launcher = ["torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"]
+    launcher += ["--rdzv_endpoint", "localhost:0"]
+    if config is not None:
+        launcher = ["accelerate.commands.launch", "--config_file", str(find_config(config)), "--num_processes", "2"]
+        launcher += ["--main_process_port", "0"]
+    command = [sys.executable, "-m", *launcher, str(script), str(folder), *names]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         _, errors = process.communicate(timeout=seconds)

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from fixtures_models import tiny_model, tiny_tokenizer
 from fixtures_tokenizer import BOS, EOS
 from hf_unlearn.evaluation import generate_answers
-from hf_unlearn.evaluation.generation import Decoding, SeededSampling, answer_batches
+from hf_unlearn.evaluation.generation import Decoding, SeededSampling, _calls_in_step, answer_batches
 
 POSITIONS = 128  # of the tiny models
 # Of lengths in no order, two alike, the shortest a single token.
@@ -234,3 +234,17 @@ def test_draws_of_later_tokens_are_new_draws():
     sampler = SeededSampling([PROMPTS[0]], Decoding(8, 1.0, 2))
     logits = torch.zeros(1, 500)
     assert len({int(sampler(None, logits).argmax()) for _ in range(20)}) > 15
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_that_generate_in_step_share_the_prompts_and_their_room(ranks):
+    room = [5, 5, 5, 5, 5, 9, 9, 9, 9, 9, 9, 9, 3]
+    order = list(range(13))
+    calls = [_calls_in_step(order, room, 2, rank, ranks) for rank in range(ranks)]
+    assert len({len(each) for each in calls}) == 1
+    own = [i for each in calls for prompts, mine in each if mine for i in prompts]
+    assert sorted(own) == order
+    for call in zip(*calls, strict=True):
+        assert len({room[i] for prompts, _ in call for i in prompts}) == 1
+        assert all(1 <= len(prompts) <= 2 for prompts, _ in call)
+    assert any(not mine for each in calls for _, mine in each) == (ranks > 1)

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from hf_unlearn import distributions
-from hf_unlearn.distributions import log_prob_moments
+from hf_unlearn.data import Role
+from hf_unlearn.distributions import (
+    DenseLogits,
+    Placed,
+    Reading,
+    log_prob_moments,
+    read_positions,
+    softmax_dtype,
+    split_values,
+)
+from hf_unlearn.evaluation.one_pass import statistical_figures
 
 
 def moments(logits: list[float]) -> tuple[float, float]:
@@ -29,7 +39,7 @@ def random_logits(tokens: int = 7, vocabulary: int = 50, scale: float = 3.0, dty
 @pytest.mark.parametrize("scale", [0.1, 3.0, 20.0])
 def test_moments_are_those_of_a_naive_loop(dtype, tolerance, scale):
     logits = random_logits(scale=scale).to(dtype)
-    mean, deviation = log_prob_moments(logits)
+    mean, deviation = log_prob_moments(logits.to(softmax_dtype(dtype)))
     assert mean.dtype == deviation.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     expected = torch.tensor([moments(row) for row in logits.tolist()], dtype=mean.dtype)
     assert (expected.amax(0) > expected.amin(0)).all() and expected[:, 1].max() > 0.01
@@ -51,10 +61,14 @@ def test_a_shift_of_all_logits_changes_nothing():
 
 def test_chunks_change_nothing(monkeypatch):
     logits = random_logits()
-    whole = log_prob_moments(logits)
-    monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", 2 * logits.shape[1])
-    assert len(list(distributions.chunks(*logits.shape))) == 4
-    assert all(map(torch.equal, log_prob_moments(logits), whole))
+    tokens, vocabulary = logits.shape
+    placed = [Placed(Reading("figures", Role.FORGET, statistical_figures, width=3), slice(0, tokens))]
+    monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", 2 * vocabulary)
+    targets = logits.argmax(-1)
+    flat = read_positions(logits, targets, DenseLogits(), placed, (), vocabulary)
+    (figures,) = split_values(flat, tokens, placed)[1].values()
+    right, *found = figures.unbind(1)
+    assert right.all() and all(map(torch.equal, found, log_prob_moments(logits)))
 
 
 def test_tokens_that_are_ruled_out_count_for_nothing():

@@ -39,9 +39,9 @@ class Run:
         self.last: dict[str, int] = {}  # by kind of work, the batch that is the last
         figures, generate = one_pass.token_figures, self.model.generate
 
-        def scoring(scores: Any, statistics: bool) -> Any:
+        def scoring(scores: Any) -> Any:
             self._count("scored", len(scores.lengths))
-            return figures(scores, statistics)
+            return figures(scores)
 
         def generating(**inputs: Any) -> Any:
             self._count("asked", len(inputs["input_ids"]))

@@ -7,16 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fixtures_scores import LOSSES, forget, random_logits, random_targets, rows
+from fixtures_scores import LOSSES, forget, random_logits, random_targets, rows, token_logps
 from hf_unlearn import distributions, losses
-from hf_unlearn.distributions import token_logps
+from hf_unlearn.data import Role
+from hf_unlearn.distributions import DenseLogits, Placed, Reading, read_positions
+from hf_unlearn.losses import DistributionLoss
 from hf_unlearn.scoring import Scores
 
 T, V = 11, 7
 TARGETS = random_targets(T, V)
 # Rows of 2, 4 and 5 answer tokens.
 LENGTHS = [2, 4, 5]
-OF_DISTRIBUTIONS = sorted(name for name, loss in LOSSES.items() if loss.needs.logits)
+OF_DISTRIBUTIONS = sorted(name for name, loss in LOSSES.items() if issubclass(loss, DistributionLoss))
 
 
 def all_scores(logits: Tensor, reference: Tensor) -> Scores:
@@ -107,7 +109,7 @@ def test_nothing_flows_into_the_distributions_of_the_reference(name):
 def chunked(monkeypatch: pytest.MonkeyPatch, elements: int) -> int:
     """Make chunks of so many elements, and return how many of them the tokens here make."""
     monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", elements)
-    return len(list(distributions.chunks(T, V)))
+    return -(-T // distributions.chunk_rows(V, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -149,12 +151,14 @@ def test_no_copy_of_all_logits_in_32_bits_is_made(monkeypatch):
     monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", 10_000)
     seen: list[int] = []
 
-    def counted(z: Tensor) -> Tensor:
+    def counted(z: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         seen.append(len(z))
         return z.logsumexp(-1)
 
     logits = random_logits(40, 1000).requires_grad_()
-    values = distributions.per_position(counted, logits)
+    placed = [Placed(Reading("counted", Role.FORGET, counted), slice(0, 40))]
+    targets = random_targets(40, 1000)
+    values = read_positions(logits, targets, DenseLogits(), placed, (), 1000)[40:]
     values.sum().backward()
     assert seen == [10] * 8  # forward, and again backward
     torch.testing.assert_close(logits.grad, logits.detach().softmax(-1))

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures_scores import double, forget, random_logits, random_targets, retain, rows
+from fixtures_scores import double, forget, random_logits, random_targets, retain, rows, token_logps
 from hf_unlearn import losses
-from hf_unlearn.distributions import token_logps
 from hf_unlearn.losses.ceu import without_token
 from hf_unlearn.scoring import Scores
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from fixtures_models import make_trainer, step_logs, tiny_model, train_sets, weights
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
+from hf_unlearn.layout import Batch
 from hf_unlearn.policy import Policy
-from hf_unlearn.scoring import Batch, Likelihoods, Scores
+from hf_unlearn.scoring import Likelihoods, Scores
 from hf_unlearn.steps import LatentAdversarial
 from hf_unlearn.taps import decoder_blocks
 
@@ -41,7 +42,7 @@ def seen(trainer: UnlearningTrainer, batch: Batch, *wrappers: LatentAdversarial)
     block = decoder_blocks(trainer.model)[1]
     handle = block.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
     policy = Policy(trainer.model, trainer.objective, wrappers, Likelihoods.TRAINED)
-    scores, _ = policy(trainer.model, batch)
+    scores, _ = policy(trainer.model, batch, {})
     handle.remove()
     return scores, inputs[-1]
 

@@ -1,0 +1,42 @@
+"""What a benchmark ran on: processor, card and versions, as its JSON says them."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets")
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that a step runs through; what is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(cuda: bool) -> dict[str, Any]:
+    """Hardware. Asking for the card starts CUDA in this process, so `cuda` says whether to."""
+    found: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "gpu": None}
+    if cuda:
+        properties = torch.cuda.get_device_properties(0)
+        found |= {"gpu": properties.name, "gpu_gib": round(properties.total_memory / 2**30, 1)}
+        found["cuda"] = torch.version.cuda
+    return found

@@ -1,0 +1,111 @@
+"""`hf-unlearn plan`: the GPU memory of a run, and the cheapest packaged config that it fits under."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from .own_arguments import add_own_arguments
+from .verb import Verb, add_json, tell
+
+_OWN = ("num_gpus", "num_machines", "gpu_memory", "host_memory", "reserve", "answer_share", "accelerate_config")
+_FLAGS = ("json", "list_shapes")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = (
+        "hf-unlearn plan --model_name_or_path MODEL [--config RECIPE] [--num_gpus N] [--gpu_memory GIB] [--json] "
+        "[--ARGUMENT VALUE ...]"
+    )
+    parser.epilog = (
+        "The other arguments are those of hf-unlearn train, from a recipe or the command line: --forget_loss, "
+        "--retain_loss, --reference, --use_peft, --lora_r, --dtype, --bf16, --max_length, "
+        "--per_device_train_batch_size, --activation_checkpointing, --optim, ... No weights are loaded: of a model on "
+        "the Hub its config.json alone is read."
+    )
+    parser.add_argument(
+        "--config", metavar="RECIPE", help="YAML file, or a packaged recipe, whose run is to be planned"
+    )
+    parser.add_argument(
+        "--model_name_or_path",
+        metavar="MODEL",
+        help="a known shape (--list_shapes), a folder or config.json, or a repository on the Hub",
+    )
+    parser.add_argument("--list_shapes", action="store_true", help="list the known shapes and end")
+    hardware = parser.add_argument_group("hardware")
+    hardware.add_argument("--num_gpus", type=int, default=1, metavar="N", help="GPUs in all (default: 1)")
+    hardware.add_argument("--num_machines", type=int, default=1, metavar="N", help="machines (default: 1)")
+    hardware.add_argument(
+        "--gpu_memory", type=float, default=80.0, metavar="GIB", help="memory of a GPU (default: 80)"
+    )
+    hardware.add_argument(
+        "--host_memory", type=float, metavar="GIB", help="memory of a machine that offloading may take"
+    )
+    hardware.add_argument(
+        "--reserve",
+        type=float,
+        default=0.08,
+        metavar="SHARE",
+        help="share of a GPU left to CUDA and fragmentation (default: 0.08)",
+    )
+    parser.add_argument(
+        "--answer_share",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="share of a row's tokens that are answer (default: 1, the most that it can be)",
+    )
+    parser.add_argument("--accelerate_config", metavar="NAME", help="look at this config alone")
+    add_json(parser)
+    add_own_arguments(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ..planning import KNOWN_SHAPES, Hardware, make_plan, make_request, plan_to_data, render_plan
+
+    if args.list_shapes:
+        tell(args, "\n".join(KNOWN_SHAPES), list(KNOWN_SHAPES))
+        return
+    hardware = Hardware(args.num_gpus, args.num_machines, args.gpu_memory, args.host_memory, args.reserve)
+    only = None
+    if args.accelerate_config is not None:
+        from ..launching import find_config
+        from ..planning.strategies import read_strategy
+
+        only = read_strategy(find_config(args.accelerate_config))
+    plan = make_plan(make_request(_values(_without(args.given)), args.answer_share), hardware, only)
+    tell(args, render_plan(plan), plan_to_data(plan))
+
+
+def _values(words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of the run by name: a recipe's and the command line's, which needs no task."""
+    from ..tasks import check_task
+    from ..tasks.arguments import RunArguments, check_arguments
+    from .train import task_of
+
+    if any(word.partition("=")[0] in ("--config", "--task") for word in words):
+        task, rest = task_of(words)
+        return check_task(task, rest)
+    return check_arguments("custom", RunArguments, None, words)
+
+
+def _without(given: Sequence[str]) -> list[str]:
+    """The words that are the run's."""
+    rest, words = [], iter(given)
+    for each in words:
+        name, is_whole, _ = each.removeprefix("--").partition("=")
+        if each.startswith("--") and name in _FLAGS:
+            continue
+        if each.startswith("--") and name in _OWN:
+            if not is_whole:
+                next(words, None)
+            continue
+        rest.append(each)
+    return rest
+
+
+PLAN = Verb(
+    "memory per GPU of a run, and the cheapest packaged config that fits; no weights are loaded",
+    _arguments,
+    _run,
+    open=True,
+)

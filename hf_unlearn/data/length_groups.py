@@ -1,0 +1,144 @@
+"""The order of an epoch in which forget and retain rows of like length meet, so that batches hold little padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import datasets
+import numpy as np
+
+from .pairing import ForgetRetainDataset
+
+# As transformers' LengthGroupedSampler: groups of 50 batches, or a quarter of a small set.
+_BATCHES, _GROUPS = 50, 4
+
+
+def group_size(rows: int, batch: int) -> int:
+    """Items that are sorted together.
+
+    Args:
+        rows: forget rows.
+        batch: items of an optimizer step over all ranks.
+    """
+    return batch * max(1, min(rows // (batch * _GROUPS), _BATCHES))
+
+
+def row_lengths(rows: Any) -> np.ndarray:
+    """Tokens of each tokenised row, [rows]; of its alternate where that is longer."""
+    if not isinstance(rows, datasets.Dataset):
+        return np.array([max(len(row["input_ids"]), len(row.get("alternate_input_ids", ()))) for row in rows])
+    columns = [name for name in ("input_ids", "alternate_input_ids") if name in rows.column_names]
+    return np.max([_list_lengths(rows, name) for name in columns], axis=0)
+
+
+def _list_lengths(rows: datasets.Dataset, name: str) -> np.ndarray:
+    # Arrow knows them; as Python lists every token of the set would be an object.
+    chunks = rows.select_columns([name]).with_format("arrow")[:].column(name).chunks
+    return np.concatenate([chunk.value_lengths().to_numpy() for chunk in chunks])
+
+
+@dataclass(frozen=True)
+class LengthGroups:
+    """Sorts groups of items by length, forget rows and the retain rows that they meet alike.
+
+    The items of an epoch are cut into groups of `size`. In a group the forget rows are sorted by length, and so are
+    the retain rows whose turn has come: long ones meet long ones. Groups fall and rise in length by turns, so that a
+    batch over the border of two holds like lengths too. Which rows an epoch holds does not change, nor which group a
+    row is in: only the places within it. A group also ends where the retain set begins anew, so that no two copies of
+    a retain row are sorted side by side.
+
+    Args:
+        size: items of a group.
+        forget: tokens of each forget row, [forget rows].
+        retain: tokens of each retain row, [retain rows]; empty without retain rows.
+    """
+
+    size: int
+    forget: np.ndarray
+    retain: np.ndarray
+
+    def order(
+        self, forget: np.ndarray, retain: np.ndarray, starts: np.ndarray, turns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """An epoch's rows in the order in which they are trained.
+
+        Args:
+            forget: forget rows in random order, [items].
+            retain: retain rows as the walk gives them, [steps].
+            starts: the first step of each item, and the number of steps, [items + 1].
+            turns: the walk that each step belongs to, ascending, [steps].
+
+        Returns:
+            `forget` and `retain`, each with the rows of every group sorted.
+        """
+        forget, retain = forget.copy(), retain.copy()
+        for number, (start, end) in enumerate(pairwise(self._borders(starts, turns))):
+            sign = 1 if number % 2 else -1
+            forget[start:end] = _sorted(forget[start:end], sign * self.forget)
+            first, last = starts[start], starts[end]
+            if first < last:
+                # Steps of the last item that belong to the next walk stay where they are.
+                last = first + np.searchsorted(turns[first:last], turns[first], side="right")
+                retain[first:last] = _sorted(retain[first:last], sign * self.retain)
+        return forget, retain
+
+    def _borders(self, starts: np.ndarray, turns: np.ndarray) -> Sequence[int]:
+        items = len(starts) - 1
+        new = np.arange(1, items) % self.size == 0
+        if len(turns):
+            new |= np.diff(turns[np.minimum(starts[:-1], len(turns) - 1)]) != 0
+        return [0, *(np.flatnonzero(new) + 1).tolist(), items]
+
+
+def _sorted(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    return rows[np.argsort(keys[rows], kind="stable")]
+
+
+class LengthGroupedDataset(ForgetRetainDataset):
+    """A `ForgetRetainDataset` whose order is that of `LengthGroups`: still a function of (seed, epoch, place) alone.
+
+    Args:
+        forget: tokenised rows with a length.
+        retain: likewise, or None.
+        group_size: items that are sorted together.
+        in_place: leave the forget rows where they are, for a sampler that orders them itself; the retain rows that
+            they meet are still of like length.
+        options: of `ForgetRetainDataset`.
+    """
+
+    def __init__(
+        self, forget: Any, retain: Any = None, *, group_size: int, in_place: bool = False, **options: Any
+    ) -> None:
+        super().__init__(forget, retain, **options)
+        self.in_place = in_place
+        lengths = [np.empty(0, dtype=np.int64) if rows is None else row_lengths(rows) for rows in (forget, retain)]
+        self._groups = LengthGroups(group_size, *lengths)
+        self._made: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+
+    def forget_row(self, position: int) -> int:
+        """Index of the forget row at a position of the current epoch."""
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        return position if self.in_place else int(self._rows_of_epoch()[0][position])
+
+    def retain_rows(self, position: int) -> list[int]:
+        """Indices of the retain rows at a position of the current epoch."""
+        _, retain, places = self._rows_of_epoch()
+        place = int(places[position]) if self.in_place else position
+        begin = self.retain_steps(self.epoch * len(self)).start
+        steps = self.retain_steps(self.epoch * len(self) + place)
+        return retain[steps.start - begin : steps.stop - begin].tolist()
+
+    def _rows_of_epoch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the current epoch, made once: forget rows by place, retain rows by step, the place of each forget row."""
+        key = (self.seed, self.epoch)
+        if self._made is None or self._made[0] != key:
+            items = range(self.epoch * len(self), (self.epoch + 1) * len(self) + 1)
+            starts = np.array([self.retain_steps(index).start for index in items])
+            walk = range(starts[0], starts[-1])
+            retain = np.array([self.retain_at(step) for step in walk], dtype=np.int64)
+            turns = np.array([step // len(self.retain) for step in walk], dtype=np.int64)
+            forget, retain = self._groups.order(self.forget_order(), retain, starts - starts[0], turns)
+            self._made = key, (forget, retain, np.argsort(forget))
+        return self._made[1]

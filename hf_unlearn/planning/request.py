@@ -1,0 +1,207 @@
+"""What is to be planned for: model, objective, precision, batch, GPUs, from the arguments that a run has. No bytes."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from transformers import PreTrainedConfig
+from trl import ModelConfig, get_peft_config
+
+from ..data.pairing import check_retain_ratio
+from ..data.roles import Role
+from ..errors import input_error
+from ..objective import Objective
+from ..specs import forget_losses, parse_text, retain_losses, step_wrappers
+from ..steps import StepWrapper
+from .optimizer_states import OptimizerCost, optimizer_cost
+from .shapes import KNOWN_SHAPES, load_config
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the run would have.
+
+    Attributes:
+        gpus: in all.
+        machines: among which they are spread evenly.
+        gpu_memory: GiB of one GPU.
+        host_memory: GiB of one machine for what is offloaded, or None where that is not known.
+        reserve: share of a GPU's memory that is left to its context, fragmentation and libraries.
+    """
+
+    gpus: int = 1
+    machines: int = 1
+    gpu_memory: float = 80.0
+    host_memory: float | None = None
+    reserve: float = 0.08
+
+    def __post_init__(self) -> None:
+        for name, least in (("gpus", 1), ("machines", 1), ("gpu_memory", 0), ("host_memory", 0)):
+            value = getattr(self, name)
+            if value is not None and not (value >= least and value > 0):
+                raise _argument(f"num_{name}" if least else name, "above 0", value)
+        if self.gpus % self.machines:
+            raise _argument("num_gpus", f"a multiple of num_machines ({self.machines})", self.gpus)
+        if not 0 <= self.reserve < 1:
+            raise _argument("reserve", "a share from 0 to below 1", self.reserve)
+
+    @property
+    def usable(self) -> int:
+        """Bytes of a GPU that the run may take."""
+        return int(self.gpu_memory * GIB * (1 - self.reserve))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run, as far as its memory depends on it.
+
+    Attributes:
+        model: as the user called it.
+        config: its sizes.
+        peft_config: of an adapter, None for full parameters.
+        objective: its losses.
+        wrappers: its step wrappers.
+        reference: as `UnlearningConfig.reference`.
+        top_k: as `UnlearningConfig.reference_top_k`.
+        watched: whether something reads likelihoods that no loss needs.
+        dtype: that the weights are loaded in.
+        mixed: mixed precision in this dtype, or None.
+        quantised: bytes of a frozen linear weight, None where it is not quantised.
+        attention: attn_implementation.
+        checkpointing: activation checkpointing.
+        dropout: whether dropout stays on.
+        optimizer: what it keeps.
+        optimizer_name: as `optim` has it.
+        length: tokens of a row.
+        batch: forget rows in a micro-batch of one GPU.
+        retain_ratio: retain rows for each.
+        accumulation: micro-batches in an optimizer step.
+        answers: share of a row's tokens that are answer.
+        chunk: elements of a chunk of logits.
+    """
+
+    model: str
+    config: PreTrainedConfig
+    peft_config: PeftConfig | None
+    objective: Objective
+    optimizer: OptimizerCost
+    optimizer_name: str = "adamw_torch_fused"
+    wrappers: tuple[StepWrapper, ...] = ()
+    reference: str = "auto"
+    top_k: int = 64
+    watched: bool = True
+    dtype: torch.dtype = torch.float32
+    mixed: torch.dtype | None = None
+    quantised: float | None = None
+    attention: str = "sdpa"
+    checkpointing: bool = False
+    dropout: bool = False
+    length: int = 1024
+    batch: int = 8
+    retain_ratio: float = 1.0
+    accumulation: int = 1
+    answers: float = 1.0
+    chunk: int = 1 << 26
+
+    def __post_init__(self) -> None:
+        for name in ("length", "batch", "accumulation"):
+            if getattr(self, name) < 1:
+                raise _argument(name, "1 or more", getattr(self, name))
+        if not 0 < self.answers <= 1:
+            raise _argument("answer_share", "a share above 0, at most 1", self.answers)
+        longest = getattr(self.config, "max_position_embeddings", None)
+        if longest is not None and self.length > longest:
+            raise _argument("max_length", f"at most {longest}, the positions of {self.model}", self.length)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a micro-batch, of all roles."""
+        return sum(self.rows_of(role) for role in Role)
+
+    def rows_of(self, role: Role) -> int:
+        """Rows of a role in a micro-batch."""
+        retained = math.ceil(self.batch * self.retain_ratio)
+        if role is Role.FORGET:
+            return self.batch
+        if role is Role.MISMATCH:
+            return self.batch * self.objective.mismatches
+        if role not in self.objective.needs.roles:
+            return 0
+        return self.batch if role is Role.ALTERNATE else retained
+
+    def answer_tokens(self, roles: Collection[Role] = tuple(Role)) -> int:
+        """Answer tokens of the rows of some roles."""
+        return math.ceil(sum(self.rows_of(role) for role in roles) * self.length * self.answers)
+
+
+def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
+    """The request of parsed arguments of a run, by name, as `UnlearningConfig` and TRL's `ModelConfig` have them.
+
+    Raises:
+        ValueError: no model, or arguments that a run would refuse, too.
+    """
+    model = ModelConfig(**{each.name: values[each.name] for each in fields(ModelConfig) if each.init})
+    if model.model_name_or_path is None:
+        raise input_error(
+            expected="--model_name_or_path",
+            got="none, which for a task means the lab's model, whose memory nobody has to plan",
+            why="its sizes decide the memory",
+            fix=f"name a known shape ({', '.join(KNOWN_SHAPES)}), a config.json or a repository",
+        )
+    check_retain_ratio(values["retain_ratio"])
+    objective = Objective(
+        forget_losses(parse_text(values["forget_loss"])),
+        retain_losses(parse_text(values["retain_loss"])),
+        values["forget_weight"],
+        values["retain_weight"],
+    )
+    levels = ("forget_nll_bound", "stop_forget_nll", "stop_retain_nll_increase")
+    config = load_config(model.model_name_or_path, model.model_revision)
+    length = values["max_length"]
+    return Request(
+        model=model.model_name_or_path,
+        config=config,
+        peft_config=get_peft_config(model),
+        objective=objective,
+        wrappers=tuple(step_wrappers(parse_text(values["step_wrappers"]))),
+        optimizer=optimizer_cost(str(values["optim"])),
+        optimizer_name=str(values["optim"]),
+        reference=values["reference"],
+        top_k=values["reference_top_k"],
+        watched=any(str(values[level]).lower() not in ("none", "null") for level in levels),
+        dtype=_dtype(model, config),
+        mixed=torch.bfloat16 if values["bf16"] else torch.float16 if values["fp16"] else None,
+        quantised=_quantised(model),
+        attention=model.attn_implementation or "sdpa",
+        checkpointing=bool(values["activation_checkpointing"] or values.get("gradient_checkpointing")),
+        dropout=not values["disable_dropout"],
+        length=config.max_position_embeddings if length is None else length,
+        batch=values["per_device_train_batch_size"],
+        retain_ratio=values["retain_ratio"],
+        accumulation=int(values["gradient_accumulation_steps"]),
+        answers=answers,
+    )
+
+
+def _dtype(model: ModelConfig, config: PreTrainedConfig) -> torch.dtype:
+    if model.dtype in (None, "auto"):
+        return getattr(config, "dtype", None) or torch.float32
+    return getattr(torch, model.dtype)
+
+
+def _quantised(model: ModelConfig) -> float | None:
+    """Bytes of a weight, with its scales: one for 64 weights in fp32, or in 8 bits where they are quantised again."""
+    if model.load_in_4bit:
+        return 0.5 + (1 / 64 + 4 / (64 * 256) if model.use_bnb_nested_quant else 4 / 64)
+    return 1.0 if model.load_in_8bit else None
+
+
+def _argument(name: str, expected: str, got: Any) -> ValueError:
+    return input_error(
+        expected=f"{name} to be {expected}", got=repr(got), why="memory is calculated from it", fix=f"change --{name}"
+    )

@@ -1,0 +1,55 @@
+"""The GPU benchmark's cases, its count of FLOPs, and that one failing case leaves the others alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gpu_case
+import pytest
+from gpu_cases import SETTINGS, Case, all_cases, unfit
+
+SCRIPT = Path(gpu_case.__file__).with_name("gpu.py")
+
+
+def test_a_frozen_copy_of_8b_is_left_out_on_a_small_card():
+    frozen = [case for case in all_cases("cuda") if unfit(case, 79.2)]
+    assert [case.name for case in frozen] == ["llama-8b full: npo + kl (frozen copy)"]
+    assert not any(unfit(case, 140.0) for case in all_cases("cuda"))
+    assert len({case.name for case in all_cases("cuda")}) == 3 + 5 * len(SETTINGS)
+
+
+@pytest.mark.parametrize(("trainer", "expected"), [("plain Trainer", 1), ("simnpo + nll", 0.5), ("npo + kl", 0.5)])
+def test_flops_of_a_step(trainer, expected):
+    """A row of 8 tokens (4 of an answer) a side, full parameters: 6 n a token and attention, and the head's share."""
+    setting, name = SETTINGS["opt-1.3b full"], "opt-1.3b full"
+    model = gpu_case.random_model(setting, "cpu", tiny=True)
+    rows = [{"input_ids": [1] * 8, "labels": [-100] * 4 + [1] * 4}] * 2
+    found, again = gpu_case.model_flops(model, Case("steps", "", name, trainer, "cpu"), rows)
+    hidden, layers, vocabulary = 64, 2, 512
+    inner = layers * (4 * hidden**2 + 2 * hidden * 128)
+    attention = 6 * layers * hidden * 8**2
+    blocks, head = 6 * inner * 16 + 2 * attention, 6 * vocabulary * hidden * 16 * expected
+    reference = (2 * inner * 8 + attention / 3 + 2 * vocabulary * hidden * 4) if trainer == "npo + kl" else 0
+    assert found == again == pytest.approx(blocks + head + reference)
+
+
+@pytest.mark.slow
+def test_the_script_goes_on_after_a_case_that_fails(tmp_path):
+    output = tmp_path / "gpu.json"
+    arguments = ["gpu.py", "--device", "cpu", "--tiny", "--output", str(output)]
+    arguments += ["--cases", "opt-1.3b lora: TRL", "opt-1.3b lora: simnpo"]
+    script = f"""
+import runpy, sys
+sys.argv = {arguments!r}
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+import gpu_case
+gpu_case.sft_trainer = lambda *_: 1 / 0
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(output.read_text())["results"]
+    assert results["opt-1.3b lora: simnpo + nll"]["step_ms"] > 0
+    assert "ZeroDivisionError" in results["opt-1.3b lora: TRL SFTTrainer"]["error"]
+    assert "FAILED: ZeroDivisionError" in done.stdout

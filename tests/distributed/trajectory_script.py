@@ -1,0 +1,255 @@
+"""Runs whose trajectory no way of distributing them may change, started on each rank by a launcher. Not their tests.
+
+    accelerate launch --config_file MODE.yaml --num_processes 2 --main_process_port 0 \
+        trajectory_script.py FOLDER MODE [RUN ...]
+
+MODE is one of MODES. The main process writes FOLDER/MODE/<run>.pt: its logs, its final weights, what was measured and
+how it was distributed.
+"""
+
+import os
+import sys
+from dataclasses import replace
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import torch.distributed
+from accelerate import DeepSpeedPlugin, PartialState
+from accelerate.utils import DistributedType
+from peft import LoraConfig
+from torch.distributed.tensor import DTensor
+
+from fixtures_models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, train_sets
+from hf_unlearn.evaluation import UnlearningEvalCallback, custom, evaluate
+from hf_unlearn.sharding import is_partitioned
+
+# mode -> ZeRO stage, of the packaged configs of these names
+STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
+MODES = ("ddp", *STAGES, "fsdp2")
+
+# Rows of a whole optimizer step; each rank takes its share of them. Twelve rows: the second step of an epoch is half
+# full, one micro-batch a rank.
+ROWS_A_STEP = 8
+MICRO_BATCHES = 2
+STEPS = 4
+
+# Seconds that a rank waits for the other in a collective that only one of them has entered.
+DDP_TIMEOUT = 60
+
+LORA = dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "grad_diff": dict(forget_loss="grad_ascent", retain_loss="nll"),
+    "npo_cached": dict(
+        forget_loss="npo",
+        retain_loss="nll",
+        reference="precomputed",
+        forget_nll_bound="holdout_quantiles",
+        stop_retain_nll_increase=50.0,
+    ),
+    "npo_frozen": dict(forget_loss="npo", retain_loss="nll", reference="copy"),
+    "npo_kl": dict(forget_loss="npo", retain_loss="kl", forget_nll_bound="log_vocab"),
+}
+RUNS: dict[str, dict[str, Any]] = {
+    f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
+    | dict(lora=lora, activation_checkpointing=checkpointing)
+    for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
+}
+
+# Under the random model they are spread wider than the forget rows, so that their quantiles bound some of those and
+# not others. Seventeen in batches of four: the first of two ranks has one batch more than the other.
+UNSEEN = [{"prompt": f"where is dog {i}?", "completion": f" {each * 4}"} for i, each in enumerate("abcdefghijklmnopq")]
+
+# 25 distinct rows and 19 distinct prompts in batches of three: here too one rank is left with nothing to do.
+EVALUATED_SETS = {"forget": FORGET[:11], "retain": [*RETAIN[:8], FORGET[0]], "holdout": HOLDOUT[:6]}
+
+# A model and an adapter that are saved, resumed and evaluated.
+SAVED = ("grad_diff_full", "grad_diff_lora")
+RESUMED = {"resumed_full": "npo_cached_full", "resumed_lora": "npo_cached_lora"}
+EVALUATED = {"evaluated_full": "grad_diff_full", "evaluated_lora": "grad_diff_lora"}
+
+
+def runs_of(mode: str) -> list[str]:
+    """What a mode is launched for; other tests evaluate and resume under DDP, and ZeRO-1 differs from it by little."""
+    return [*RUNS] if mode in ("ddp", "zero1") else [*RUNS, *RESUMED, *EVALUATED]
+
+
+def whole_weights(trainer: Any) -> dict[str, torch.Tensor]:
+    """Every parameter by name, put together from its shards; the main process alone has them."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return {name: tensor.detach().clone() for name, tensor in (state or {}).items()}
+
+
+def engaged(trainer: Any) -> dict[str, Any]:
+    """How a run was really distributed, read from what ran and not from what was asked for."""
+    wrapped = trainer.model_wrapped
+    if trainer.is_deepspeed_enabled and wrapped.zero_optimization_stage() == 3:
+        wrapped.empty_partition_cache()
+        for each in wrapped.parameters():  # nothing is left of it but this rank's share
+            assert each.numel() == 0 < each.ds_tensor.numel() < each.ds_numel
+    return {
+        "num_processes": trainer.accelerator.num_processes,
+        "wrapped": type(wrapped).__name__,
+        "deepspeed": trainer.is_deepspeed_enabled,
+        "stage": wrapped.zero_optimization_stage() if trainer.is_deepspeed_enabled else None,
+        "fsdp": trainer.is_fsdp_enabled,
+        "sharded": all(isinstance(each, DTensor) for each in wrapped.parameters()),
+        "partitioned": all(is_partitioned(each) for each in wrapped.parameters()),
+    }
+
+
+def measured(trainer: Any) -> dict[str, Any]:
+    """What the run took from the model as it was before the first step."""
+    bound = trainer.baseline.bound
+    return {
+        "bound": bound.tolist() if isinstance(bound, torch.Tensor) else bound,
+        "retain_nll": trainer.baseline.retain_nll,
+        "reference": {role.name.lower(): rows.logps.clone() for role, rows in trainer.reference._stored.items()},
+    }
+
+
+def prepared(folder: Path) -> None:
+    """The model that every run starts from, in a folder, as sharded runs have to load it."""
+    tiny_model("llama").save_pretrained(folder / "model")
+
+
+def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
+    """A trainer of one of the RUNS, on the model in `folder`."""
+    lora = options.pop("lora")
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    return make_trainer(
+        folder / mode,
+        str(folder / "model"),
+        sets=train_sets() | {"holdout": datasets.Dataset.from_list(UNSEEN)},
+        peft_config=LoraConfig(**LORA) if lora else None,
+        per_device_train_batch_size=ROWS_A_STEP // MICRO_BATCHES // processes,
+        gradient_accumulation_steps=MICRO_BATCHES,
+        per_device_eval_batch_size=4,
+        use_cpu=mode != "fsdp2",  # accelerate does without FSDP on what it is told is a CPU
+        ddp_timeout=DDP_TIMEOUT,
+        **{"max_steps": STEPS} | options,
+    )
+
+
+def run(name: str, folder: Path, mode: str) -> dict[str, Any]:
+    """Train one of the RUNS; what it gives must be the same in every mode."""
+    trainer = trainer_of(folder, mode, **RUNS[name])
+    trainer.train()
+    if name in SAVED:
+        trainer.save_model(str(folder / mode / name))
+    return {
+        "logs": step_logs(trainer),
+        "weights": whole_weights(trainer),
+        "engaged": engaged(trainer),
+        "measured": measured(trainer),
+    }
+
+
+def run_resumed(name: str, folder: Path, mode: str) -> dict[str, Any]:
+    """One of the RESUMED, and the same again from its checkpoint of half the steps, with no cache to read."""
+    options = RUNS[RESUMED[name]] | dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    whole = trainer_of(folder, mode, save_strategy="steps", save_steps=STEPS // 2, **options)
+    whole.train()
+    checkpoint = folder / mode / name / f"checkpoint-{STEPS // 2}"
+    again = trainer_of(folder, mode, reference_cache_dir=str(folder / mode / f"{name}_reference"), **options)
+    again.train(resume_from_checkpoint=str(checkpoint))
+    return {
+        "logs": step_logs(whole),
+        "resumed": step_logs(again),  # a checkpoint's state has the logs of the steps before it too
+        "weights": whole_weights(again),
+        "engaged": engaged(again),
+        "measured": measured(whole),
+        "measured_again": measured(again),
+    }
+
+
+def run_evaluated(name: str, folder: Path, mode: str) -> dict[str, Any]:
+    """One of the EVALUATED with a suite at the end of the run and another evaluation after it."""
+    suite = custom(**EVALUATED_SETS, max_new_tokens=6)
+    kept: list[Any] = []
+    keeping = replace(suite, measure=lambda evidence: kept.append(evidence) or suite.measure(evidence))
+    trainer = trainer_of(
+        folder,
+        mode,
+        **RUNS[EVALUATED[name]]
+        | dict(
+            callbacks=[UnlearningEvalCallback(suite)],
+            eval_dataset={"forget": FORGET[:5], "retain": RETAIN[:7]},
+            eval_strategy="steps",
+            eval_steps=STEPS // 2,
+        ),
+    )
+    trainer.train()
+    result = evaluate(
+        trainer.model,
+        trainer.processing_class,
+        keeping,
+        batch_size=3,
+        accelerator=trainer.accelerator,
+        temperature=1.0,
+        seed=7,
+    )
+    log = [entry for entry in trainer.state.log_history if any(key.startswith("eval_") for key in entry)]
+    return {
+        "engaged": engaged(trainer),
+        "logs": step_logs(trainer),
+        "evaluations": [{k: v for k, v in entry.items() if not _timing(k)} for entry in log],
+        "metrics": {key: [each.value, each.n] for key, each in result.metrics.items()},
+        "answers": {key: list(each.answers) for key, each in kept[0].answered.items()} if kept else None,
+    }
+
+
+def _timing(name: str) -> bool:
+    return "second" in name or "runtime" in name
+
+
+def result(name: str, folder: Path, mode: str) -> dict[str, Any]:
+    """What a run of any kind gives."""
+    if name in RESUMED:
+        return run_resumed(name, folder, mode)
+    return run_evaluated(name, folder, mode) if name in EVALUATED else run(name, folder, mode)
+
+
+def fsdp_on_cpu() -> None:
+    """Let accelerate have FSDP2 on CPUs over gloo, where it would fall back to DDP; for these tests alone."""
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda self, *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
+
+
+def split_small_parameters() -> None:
+    """Let ZeRO-3 split parameters of every size, where it would leave all of a tiny model whole."""
+    made = DeepSpeedPlugin.__post_init__
+
+    def post_init(plugin: DeepSpeedPlugin) -> None:
+        made(plugin)
+        plugin.deepspeed_config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+
+    DeepSpeedPlugin.__post_init__ = post_init
+
+
+def without_compiling() -> None:
+    """DeepSpeed on CPUs without the kernel that it would compile for them, a minute or two; gloo does the same."""
+    import_module("deepspeed.comm.torch").build_shm_op = lambda: None
+
+
+def main(folder: Path, mode: str, names: list[str]) -> None:
+    if mode == "fsdp2":
+        fsdp_on_cpu()
+    if mode in STAGES:
+        without_compiling()
+    if mode == "zero3":
+        split_small_parameters()
+    (folder / mode).mkdir(exist_ok=True)
+    for name in names or runs_of(mode):
+        found = result(name, folder, mode)
+        if int(os.environ["RANK"]) == 0:
+            torch.save(found, folder / mode / f"{name}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
