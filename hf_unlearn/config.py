@@ -48,6 +48,7 @@ class UnlearningConfig(TrainingArguments):
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
             "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
             tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
+        reference_load_in_8bit: load the frozen copy through bitsandbytes in 8 bits; the model must be given by name.
         reference_top_k: tokens of each distribution that "topk" keeps.
         reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
         stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
@@ -96,6 +97,9 @@ class UnlearningConfig(TrainingArguments):
         },
     )
     reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
+    reference_load_in_8bit: bool = field(
+        default=False, metadata={"help": "Load the frozen copy in 8 bits (bitsandbytes)."}
+    )
     reference_top_k: int = field(default=64, metadata={"help": "Tokens of a distribution that reference=topk keeps."})
     reference_cache_dir: str | None = field(default=None, metadata={"help": "Folder of cached reference log-probs."})
     stop_forget_nll: float | str | None = field(

@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
 from transformers.utils import is_liger_kernel_available, logging
 
 from .config import CROSS_ENTROPIES, UnlearningConfig
@@ -16,13 +22,16 @@ from .errors import input_error, nearest
 logger = logging.get_logger(__name__)
 
 
-def load_model(name_or_path: str, args: UnlearningConfig) -> PreTrainedModel:
+def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = False) -> PreTrainedModel:
     """`AutoModelForCausalLM.from_pretrained`, in fp32 unless `args.model_init_kwargs` names another `dtype`.
 
     fp32 because a step of unlearning is smaller than bf16 can add to most weights; with LoRA, pass dtype="bfloat16"
     for the frozen base.
     """
-    return AutoModelForCausalLM.from_pretrained(name_or_path, **{"dtype": "float32", **args.init_kwargs})
+    options = {"dtype": "float32", **args.init_kwargs}
+    if in_8bit:  # of the linear layers; the output head stays as it is
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 
 
 def placed(model: Any, device: torch.device) -> Any:

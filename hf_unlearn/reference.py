@@ -253,7 +253,8 @@ def build_reference(
         stream: a needed set has no length.
         sharded: parameters are split over ranks.
         ref_model: given by the user.
-        reload: loads the model again, where a deep copy is not possible because its parameters are split over ranks.
+        reload: loads the model again, where a deep copy is not possible because its parameters are split over ranks,
+            or is not wanted because the copy is to be in 8 bits.
     """
     needs, layers = objective.needs, objective.reference_layers
     setting = Setting(
@@ -265,6 +266,9 @@ def build_reference(
         sparse=args.retain_ratio < 1,
     )
     plan = plan_reference(needs, args.reference, setting)
+    if args.reference_load_in_8bit:
+        _require_8bit(plan, setting, reload)
+        return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]
     if ref_model is not None:
         return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True, sharded=sharded)
     if not sharded:
@@ -276,3 +280,14 @@ def build_reference(
             "pass model='org/name', or load ref_model the same way",
         )
     return Reference(plan, needs, layers, copy_model=lambda _: reload(), sharded=True)  # type: ignore[misc]
+
+
+def _require_8bit(plan: ReferencePlan, setting: Setting, reload: Any) -> None:
+    """Raise unless there is a frozen copy to load in 8 bits."""
+    if ReferenceMode.FROZEN_COPY not in plan.modes or setting.given or setting.sharded or reload is None:
+        raise unavailable(
+            "a frozen copy of a model given by name, whole on every GPU, for reference_load_in_8bit",
+            f"reference: {plan}" + ", ref_model" * setting.given + ", a model split over ranks" * setting.sharded,
+            "leave it out, or set reference='copy' and pass the model by name; a ref_model can be loaded in 8 bits by "
+            "from_pretrained(..., quantization_config=...)",
+        )

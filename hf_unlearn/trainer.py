@@ -160,7 +160,9 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
             stream=self.train_sets is not None and self.train_sets.stream,
             sharded=self._sharded,
             ref_model=self._ref_model,
-            reload=None if self._model_name is None else partial(load_model, self._model_name, self.args),
+            reload=None
+            if self._model_name is None
+            else partial(load_model, self._model_name, self.args, in_8bit=self.args.reference_load_in_8bit),
         )
         if self.train_sets is not None:
             self.reference.bind(self.model)
