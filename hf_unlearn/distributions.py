@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .data.roles import Role
+from .errors import input_error
 
 # Elements of one fp32 chunk of logits, whatever the vocabulary: 64 MB on a CPU. A GPU needs more rows at a time to be
 # busy: 256 MB.
@@ -160,6 +161,13 @@ class _Positions(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        if torch.is_grad_enabled():
+            raise input_error(
+                expected="a first derivative of log-probs",
+                got="create_graph=True, for a second one",
+                why="the logits are computed again in the backward pass, without a graph",
+                fix="call the model itself and take log-probs of its logits",
+            )
         inputs, targets, normalisers = ctx.saved_tensors
         grad_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
         gradients = [_accumulator(weight, len(ctx.parts)) for weight in ctx.weights]

@@ -107,6 +107,13 @@ def require_wrapped(model: nn.Module, accelerator: Accelerator) -> None:
         accelerator: after it has prepared the model.
     """
     kind = accelerator.distributed_type
+    if isinstance(model, nn.DataParallel):
+        raise input_error(
+            expected="one process for every GPU",
+            got=f"one for {len(model.device_ids)}, between which torch's DataParallel would cut each batch",
+            why="the rows to forget and to keep are slices of a whole batch",
+            fix="start it with `accelerate launch --num_processes N`, or show it one GPU (CUDA_VISIBLE_DEVICES=0)",
+        )
     if kind == DistributedType.DEEPSPEED:
         asked, engine = accelerator.state.deepspeed_plugin.zero_stage, getattr(model, "zero_optimization_stage", None)
         expected, got = f"a DeepSpeed engine of ZeRO-{asked}", "none" if engine is None else f"ZeRO-{engine()}"

@@ -107,3 +107,28 @@ def without_adapter(module: nn.Module, forward: Forward) -> tuple[nn.Module, For
     if isinstance(module, AuxiliaryTrainingWrapper):
         return module.original_module, module.original_module.forward
     return module, forward
+
+
+def draws(module: nn.Module) -> bool:
+    """Whether a head drops out at random, and would drop something else when a chunk is computed again."""
+    layers = [each for each in module.modules() if isinstance(each, nn.modules.dropout._DropoutNd)]
+    return any(each.training and each.p > 0 for each in layers)
+
+
+def unrounded(found: Tensor, exact: Tensor | None) -> Tensor:
+    """What came out of a model, with the values that its head put out: FSDP2, for one, rounds all that it puts out.
+
+    Its gradient goes the way of what came out.
+    """
+    return found if exact is None or exact.dtype == found.dtype else _Unrounded.apply(found, exact)
+
+
+class _Unrounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, found: Tensor, exact: Tensor) -> Tensor:
+        ctx.dtype = found.dtype
+        return exact.to(found.device)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.to(ctx.dtype), None

@@ -37,6 +37,7 @@ class Layout:
         answers: answer tokens of each row, R numbers.
         packed: the rows follow each other in one line, without padding.
         longest: tokens of the longest row.
+        shape: of the batch's labels.
     """
 
     positions: Tensor
@@ -49,6 +50,7 @@ class Layout:
     answers: tuple[int, ...]
     packed: bool
     longest: int
+    shape: tuple[int, ...]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
         """The same on another device; accelerate calls it with the rest of a batch."""
@@ -109,13 +111,16 @@ def missing_roles(got: str) -> ValueError:
 
 
 def layout_of(batch: Batch) -> Layout:
-    """The layout that came with a batch; where none did it is read from the labels, for which a GPU is waited for.
+    """The layout that came with a batch, else the one read from its labels, for which a GPU is waited for.
+
+    One that came before rows or columns were added or taken away is not trusted. Labels changed in place are not seen:
+    whoever does that takes `layout` out of the batch.
 
     Raises:
         ValueError: a batch without roles, or with rows not in the order of roles.
     """
     found = batch.get("layout")
-    if found is not None:
+    if found is not None and found.shape == tuple(batch["labels"].shape):
         return found.to(batch["labels"].device)
     missing = missing_keys(batch)
     if missing:
@@ -161,6 +166,7 @@ def read_layout(batch: Mapping[str, Any]) -> Layout:
         answers=tuple(lengths.tolist()),
         packed=packed,
         longest=longest,
+        shape=tuple(labels.shape),
     )
 
 
@@ -235,4 +241,5 @@ def _selected(layout: Layout, kept: list[Role], length: int, start: int, stop: i
         answers=tuple(n for each in rows for n in layout.answers[each]),
         packed=layout.packed,
         longest=layout.longest,
+        shape=(1, shift_columns) if layout.packed else (sum(layout.rows[role] for role in kept), stop - start),
     )

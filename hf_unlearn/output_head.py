@@ -14,12 +14,12 @@ from transformers.utils import logging
 
 from .distributions import DenseLogits, Placed, ReferenceLogits, read_positions, softmax_dtype
 from .errors import input_error
-from .head_source import HeadSource, LogitTransform, without_adapter
+from .head_source import HeadSource, LogitTransform, draws, unrounded, without_adapter
 from .reference_logits import HeadLogits
 
 logger = logging.get_logger(__name__)
 
-# Numbers that a head puts out in place of logits, to see what the model makes of them.
+# Numbers that a head puts out in place of logits, over and over, to see what the model makes of them.
 _PROBES = (0.0, 1.0, -2.0, 3.0, 40.0)
 
 
@@ -45,7 +45,7 @@ class OutputHead:
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self._transform: LogitTransform | None = None
         self._chunked: bool | None = None  # unknown before the first call
-        self._request: _Request | Tensor | None = None
+        self._request: _Request | _Probe | None = None
         self._own_forward: Any = None
         # One object for all calls: a compiled model is compiled again for every new one.
         self._forward = torch.compiler.disable(self._run)
@@ -84,14 +84,14 @@ class OutputHead:
         read = wanted.values or wanted.keep is not Keep.NOTHING
         if read:
             self.examine(model, inputs)
-        dense = read and (wanted.keep is Keep.LOGITS or not self._chunked)
+        dense = read and (wanted.keep is Keep.LOGITS or not self._chunked or draws(self.module))
         self._request = request = _Request(inputs["input_ids"].shape, wanted, dense)
         with self._standing_in(), contextlib.nullcontext() if dense else self._neutral():
             output = model(**inputs, use_cache=False)
         found = output.logits
         output.logits = None
         if not dense:
-            return Found(found.flatten(), request.kept), output
+            return Found(unrounded(found.flatten(), request.values), request.kept), output
         return self._of_dense(found.squeeze(0), wanted), output
 
     def _of_dense(self, logits: Tensor, wanted: "Wanted") -> "Found":
@@ -119,8 +119,11 @@ class OutputHead:
     def _run(self, hidden: Tensor) -> Tensor:
         request = self._request
         assert request is not None
-        if isinstance(request, Tensor):
-            return request.to(hidden.device).expand(*hidden.shape[:-1], -1)
+        if isinstance(request, _Probe):
+            # As wide as logits are: a model may cut them, or change those of some tokens alone.
+            width = self._own_forward(hidden.flatten(0, -2)[-1:]).shape[-1]
+            request.numbers = torch.tensor(_PROBES).repeat(-(-width // len(_PROBES)))[:width]
+            return request.numbers.to(hidden.device).expand(*hidden.shape[:-1], -1)
         if hidden.shape[:-1] != request.shape:
             raise input_error(
                 expected=f"a causal language model whose output head reads hidden states {tuple(request.shape)}",
@@ -129,7 +132,7 @@ class OutputHead:
                 fix="use an AutoModelForCausalLM without sequence packing or prompt-learning adapters",
             )
         wanted = request.wanted
-        picked = hidden.flatten(0, 1).index_select(0, wanted.positions)
+        picked = hidden.flatten(0, 1).index_select(0, wanted.positions.to(hidden.device))
         if request.dense:
             return self._own_forward(picked.unsqueeze(0))
         source = HeadSource(self.module, self._own_forward, self.transform)
@@ -140,7 +143,9 @@ class OutputHead:
         if not wanted.values:
             return picked.new_empty((1, 1, 0))
         weights = [weight for weight in self.module.parameters() if weight.requires_grad]
-        values = read_positions(picked, wanted.targets, source, wanted.placed, weights, self.vocabulary)
+        targets = wanted.targets.to(hidden.device)
+        values = read_positions(picked, targets, source, wanted.placed, weights, self.vocabulary)
+        request.values = values.detach()
         return values.view(1, 1, -1)
 
     # What the model does to what the head puts out
@@ -149,24 +154,24 @@ class OutputHead:
         """Find out, once, how logits come out of the model: a forward of two tokens, with known numbers for them."""
         if self._chunked is not None:
             return
-        probes = torch.tensor(_PROBES)
-        out = self._probed(model, inputs, probes)
+        out, probes = self._probed(model, inputs)
         transform = LogitTransform() if _same(out, probes) else self._known_transform()
         if not _same(out, transform(probes)):
             self._chunked = False
         else:
             self._transform = transform
             with self._neutral():
-                self._chunked = transform == LogitTransform() or _same(self._probed(model, inputs, probes), probes)
+                self._chunked = transform == LogitTransform() or _same(*self._probed(model, inputs))
         if not self._chunked:
             logger.warning(
                 f"{type(self.owner).__name__} changes the logits of its head in a way that is not known: those of "
                 "all answer positions of a batch are held at once."
             )
 
-    def _probed(self, model: nn.Module, inputs: Mapping[str, Any], probes: Tensor) -> Tensor:
+    def _probed(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The logits that come out of the model, [V], and the numbers that its head put out for them."""
         ids = inputs["input_ids"][:1, :2]
-        self._request = probes
+        self._request = probe = _Probe()
         training = [module for module in model.modules() if module.training]
         model.eval()  # dropout would draw random numbers, which belong to the run
         try:
@@ -175,7 +180,8 @@ class OutputHead:
         finally:
             for module in training:
                 module.training = True
-        return logits.flatten(0, -2)[-1].float().cpu()
+        assert probe.numbers is not None
+        return logits.flatten(0, -2)[-1].float().cpu(), probe.numbers
 
     def _known_transform(self) -> LogitTransform:
         """What the model's configuration says of scales and caps."""
@@ -257,6 +263,12 @@ class _Request:
     wanted: Wanted
     dense: bool
     kept: ReferenceLogits | None = None
+    values: Tensor | None = None
+
+
+@dataclass
+class _Probe:
+    numbers: Tensor | None = None
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
@@ -269,6 +281,6 @@ _HEADS: "weakref.WeakKeyDictionary[nn.Module, OutputHead]" = weakref.WeakKeyDict
 def output_head(model: Any) -> OutputHead:
     """The output head of a model that is not wrapped; the same object for every call."""
     head = _HEADS.get(model)
-    if head is None or head.module is not model.get_output_embeddings():
+    if head is None or head._module() is not model.get_output_embeddings():  # resizing the vocabulary makes another
         head = _HEADS[model] = OutputHead(model)
     return head

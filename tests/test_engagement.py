@@ -75,3 +75,14 @@ def test_every_run_looks_before_its_first_step(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "accelerator", accelerator("FSDP"))
     with pytest.raises(ValueError, match="sharded by FSDP"):
         trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+
+
+def test_one_process_for_several_gpus_is_refused():
+    class Parallel(nn.DataParallel):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(2, 2))
+            self.device_ids = [0, 1]
+
+    with pytest.raises(ValueError, match="one process for every GPU") as refused:
+        require_wrapped(Parallel(), accelerator("NO", processes=1))
+    assert_four_parts(str(refused.value))

@@ -1,6 +1,6 @@
 """DDP, ZeRO-1, 2 and 3 and FSDP2 on two processes under gloo, through the packaged configs, against one process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from distributed import trajectory_script
 from distributed.launcher import launch
 from distributed.trajectory_script import EVALUATED, MODES, RESUMED, RUNS, SAVED, STAGES, STEPS, runs_of
+from hub_server import HubServer
 
 pytestmark = pytest.mark.distributed
 
@@ -30,11 +31,21 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    """Where the runs push what they have trained."""
+    with HubServer() as server:
+        yield server
+
+
 @pytest.fixture(scope="module", params=MODES)
-def mode(request, folder) -> str:
+def mode(request, folder, hub) -> str:
     """A way of distributing a run, launched; one launch for all of its runs, since starting takes longer."""
-    launch(Path(trajectory_script.__file__), folder, request.param, config=request.param, seconds=SECONDS)
-    return request.param
+    script, name = Path(trajectory_script.__file__), request.param
+    # Its caches stay those of the tests.
+    environment = {key: value for key, value in hub.environment(folder).items() if key != "HF_HOME"}
+    launch(script, folder, name, config=name, seconds=SECONDS, environment=environment)
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +159,15 @@ def test_what_is_saved_loads_in_one_process(folder, mode, one_process, name):
     expected = saved_alone(folder, name)(tokens).logits.detach()
     torch.testing.assert_close(model(tokens).logits, expected, rtol=1e-4, atol=1e-4)
     assert float((expected - untrained).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_is_pushed_is_what_is_saved(folder, mode, hub, name):
+    weights = "adapter_model.safetensors" if "lora" in name else "model.safetensors"
+    files = hub.files(f"tester/{mode}-{name.rpartition('_')[2]}")
+    assert files[weights] == (folder / mode / name / weights).read_bytes()
+    assert {"README.md", "results.json", "tokenizer.json"} < files.keys()
+    assert not [path for path in files if path.endswith((".bin", ".pt"))]
 
 
 def saved_alone(folder: Path, name: str) -> Any:

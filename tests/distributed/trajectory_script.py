@@ -131,16 +131,20 @@ def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
         per_device_eval_batch_size=4,
         use_cpu=mode != "fsdp2",  # accelerate does without FSDP on what it is told is a CPU
         ddp_timeout=DDP_TIMEOUT,
+        hub_model_id=f"tester/{mode}-{'lora' if lora else 'full'}",
         **{"max_steps": STEPS} | options,
     )
 
 
 def run(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """Train one of the RUNS; what it gives must be the same in every mode."""
-    trainer = trainer_of(folder, mode, **RUNS[name])
+    own = {"output_dir": str(folder / mode / f"{name}_out")} if name in SAVED else {}
+    trainer = trainer_of(folder, mode, **RUNS[name] | own)
     trainer.train()
     if name in SAVED:
         trainer.save_model(str(folder / mode / name))
+        if "HF_ENDPOINT" in os.environ:  # a test Hub's
+            trainer.push_to_hub()
     return {
         "logs": step_logs(trainer),
         "weights": whole_weights(trainer),
