@@ -97,14 +97,14 @@ class HeadSource:
         return (slope @ weight.to(dtype)).to(inputs.dtype)
 
 
-def without_adapter(module: nn.Module, forward: Forward) -> tuple[nn.Module, Forward]:
-    """A head as it is with adapters switched off, and its forward; itself where it has none.
+def as_it_is(module: nn.Module, forward: Forward) -> tuple[nn.Module, Forward]:
+    """A head as it is now, and its forward: without its adapters where they are switched off, else itself.
 
-    Which adapters are on is a matter of the moment, and its logits may be asked for later.
+    Whether they are is a matter of the moment, and its logits may be asked for later.
     """
-    if isinstance(module, BaseTunerLayer):
+    if isinstance(module, BaseTunerLayer) and module.disable_adapters:
         return module.get_base_layer(), module.get_base_layer().forward
-    if isinstance(module, AuxiliaryTrainingWrapper):
+    if isinstance(module, AuxiliaryTrainingWrapper) and module.disable_adapters:
         return module.original_module, module.original_module.forward
     return module, forward
 

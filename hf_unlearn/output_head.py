@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from .distributions import DenseLogits, Placed, ReferenceLogits, read_positions, softmax_dtype
 from .errors import input_error
-from .head_source import HeadSource, LogitTransform, draws, unrounded, without_adapter
+from .head_source import HeadSource, LogitTransform, as_it_is, draws, unrounded
 from .reference_logits import HeadLogits
 
 logger = logging.get_logger(__name__)
@@ -137,9 +137,7 @@ class OutputHead:
             return self._own_forward(picked.unsqueeze(0))
         source = HeadSource(self.module, self._own_forward, self.transform)
         if wanted.keep is Keep.HIDDEN:
-            request.kept = HeadLogits(
-                HeadSource(*without_adapter(self.module, self._own_forward), self.transform), picked
-            )
+            request.kept = HeadLogits(HeadSource(*as_it_is(self.module, self._own_forward), self.transform), picked)
         if not wanted.values:
             return picked.new_empty((1, 1, 0))
         weights = [weight for weight in self.module.parameters() if weight.requires_grad]
@@ -181,7 +179,7 @@ class OutputHead:
             for module in training:
                 module.training = True
         assert probe.numbers is not None
-        return logits.flatten(0, -2)[-1].float().cpu(), probe.numbers
+        return logits.flatten(0, -2)[-1].cpu(), probe.numbers
 
     def _known_transform(self) -> LogitTransform:
         """What the model's configuration says of scales and caps."""
@@ -272,7 +270,8 @@ class _Probe:
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    tolerance = max(1e-3, torch.finfo(found.dtype).eps)  # what comes out may be rounded to 16 bits
+    return found.shape == expected.shape and torch.allclose(found.float(), expected, rtol=tolerance, atol=1e-3)
 
 
 _HEADS: "weakref.WeakKeyDictionary[nn.Module, OutputHead]" = weakref.WeakKeyDictionary()

@@ -73,7 +73,5 @@ def part_of(logits: ReferenceLogits, tokens: slice) -> ReferenceLogits:
     if isinstance(logits, DenseLogits):
         assert logits.tensor is not None
         return DenseLogits(logits.tensor[tokens])
-    if isinstance(logits, HeadLogits):
-        return HeadLogits(logits.source, logits.hidden[tokens])
-    assert isinstance(logits, TopKLogits)
-    return TopKLogits(logits.ids[tokens], logits.logps[tokens])
+    assert isinstance(logits, HeadLogits), "the likeliest tokens are looked up role by role"
+    return HeadLogits(logits.source, logits.hidden[tokens])

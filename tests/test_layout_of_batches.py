@@ -124,3 +124,14 @@ def test_a_trainer_that_pads_its_batches_trains_the_same(tmp_path):
         for name in ("loss", "grad_norm", "retain/kl", "forget_nll"):
             assert other[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), name
     assert logs[0][-1]["retain/kl"] > 1e-3
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_a_row_without_answers_is_no_row_of_a_mean(padding_free):
+    silent = row(50, 51, 52, prompt=3, retain=[row(60, 61)], mismatch=[])
+    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=padding_free))([ITEMS[0], silent])
+    assert batch["layout"].answers[:2] == (3, 0)
+    assert count_answers(batch)[Role.FORGET].tolist() == [3, 1] and count_answers(batch)[Role.RETAIN].tolist() == [
+        4,
+        2,
+    ]

@@ -7,9 +7,10 @@ import torch
 from peft import LoraConfig
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from fixtures_models import make_trainer, perturbed, step_logs, tiny_model, weights
+from fixtures_models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.layout import LaidOut, read_layout, select_roles
+from hf_unlearn.scoring import model_inputs
 
 ITEMS = [
     {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "row": 4, "retain": [{"input_ids": [8, 9], "labels": [8, 9]}]},
@@ -35,6 +36,14 @@ def test_rows_follow_each_other():
     assert layout.lengths.tolist() == [2, 2, 1] and layout.longest == 4 and layout.packed
     assert layout.rows[:2] == (2, 1) and layout.tokens[:2] == (4, 1) and layout.columns[:2] == ((0, 7), (7, 9))
     assert layout.index == (4, 2, -1) and layout.answers == (2, 2, 1)
+
+
+def test_attention_over_rows_of_any_length_is_told_where_they_begin_and_end():
+    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
+    inputs = model_inputs(batch, batch["layout"])
+    assert inputs["cu_seq_lens_q"].tolist() == inputs["cu_seq_lens_k"].tolist() == [0, 3, 7, 9]
+    assert inputs["cu_seq_lens_q"].dtype == torch.int32
+    assert inputs["max_length_q"] == inputs["max_length_k"] == 4 and "attention_mask" not in inputs
 
 
 @pytest.mark.parametrize("padding_free", [False, True])
@@ -159,6 +168,14 @@ def test_one_that_looks_able_is_tried_before_the_first_step(tmp_path, model):
     with pytest.raises(ValueError, match="does not keep the rows of one line apart"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+def test_a_forget_set_of_one_row_is_enough_to_try(tmp_path):
+    sets = train_sets()
+    sets["forget"] = sets["forget"].select([3])
+    trainer = make_trainer(tmp_path, perturbed(Blind(tiny_model().config)), sets=sets, padding_free=True)
+    with pytest.raises(ValueError, match="does not keep the rows of one line apart"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("options", [dict(data_collator=lambda rows: rows), dict(step_wrappers="latent_adversarial")])

@@ -136,6 +136,15 @@ def test_it_is_kept_on_disk_and_read_again(tmp_path, monkeypatch):
     assert stored["ids"].shape == stored["logps"].shape == (tokens, 6) and stored["ids"].dtype == torch.int32
 
 
+def test_another_number_of_tokens_is_not_read_from_the_disk(tmp_path):
+    for k in (6, 3):
+        options = dict(forget_loss="grad_ascent", retain_loss="kl", reference="topk", reference_top_k=k)
+        trainer = make_trainer(tmp_path, tiny_model(), reference_cache_dir=str(tmp_path / "cache"), **options)
+        trainer.train()
+        ((stored, _),) = trainer.reference._top_k.values()
+        assert stored.ids.shape[1] == stored.logps.shape[1] == k
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

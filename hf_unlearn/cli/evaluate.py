@@ -3,7 +3,7 @@
 import argparse
 
 from .own_arguments import add_own_arguments
-from .verb import Verb, add_json, tell
+from .verb import Verb, add_json, tell, words_of_task
 
 _OWN = ("model", "name")
 
@@ -30,27 +30,12 @@ def _run(args: argparse.Namespace) -> None:
     from ..tasks.evaluating import evaluate_saved
     from .train import task_of
 
-    task_name, rest = task_of(_without(args.given))
+    task_name, rest = task_of(words_of_task(args.given, _OWN))
     parsed = parse_task(task_name, rest)
     name = args.name or "after"
     result = evaluate_saved(make_task(task_name, parsed), parsed, name, args.model)
     warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
     tell(args, comparison_table({name: result}) + warnings, result.to_dict())
-
-
-def _without(given: list[str]) -> list[str]:
-    """The words that are the task's."""
-    rest, words = [], iter(given)
-    for each in words:
-        name, is_whole, _ = each.removeprefix("--").partition("=")
-        if each == "--json":
-            continue
-        if each.startswith("--") and name in _OWN:
-            if not is_whole:
-                next(words, None)
-            continue
-        rest.append(each)
-    return rest
 
 
 EVALUATE = Verb("measure a saved model with the suite of a task", _arguments, _run, open=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .own_arguments import add_own_arguments
-from .verb import Verb, add_json, tell
+from .verb import Verb, add_json, tell, words_of_task
 
 _OWN = ("num_gpus", "num_machines", "gpu_memory", "host_memory", "reserve", "answer_share", "accelerate_config")
 _FLAGS = ("json", "list_shapes")
@@ -72,7 +72,7 @@ def _run(args: argparse.Namespace) -> None:
         from ..planning.strategies import read_strategy
 
         only = read_strategy(find_config(args.accelerate_config))
-    plan = make_plan(make_request(_values(_without(args.given)), args.answer_share), hardware, only)
+    plan = make_plan(make_request(_values(words_of_task(args.given, _OWN, _FLAGS)), args.answer_share), hardware, only)
     tell(args, render_plan(plan), plan_to_data(plan))
 
 
@@ -86,21 +86,6 @@ def _values(words: Sequence[str]) -> dict[str, Any]:
         task, rest = task_of(words)
         return check_task(task, rest)
     return check_arguments("custom", RunArguments, None, words)
-
-
-def _without(given: Sequence[str]) -> list[str]:
-    """The words that are the run's."""
-    rest, words = [], iter(given)
-    for each in words:
-        name, is_whole, _ = each.removeprefix("--").partition("=")
-        if each.startswith("--") and name in _FLAGS:
-            continue
-        if each.startswith("--") and name in _OWN:
-            if not is_whole:
-                next(words, None)
-            continue
-        rest.append(each)
-    return rest
 
 
 PLAN = Verb(

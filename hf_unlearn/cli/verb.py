@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 
@@ -31,3 +31,24 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def tell(args: argparse.Namespace, text: str, data: Any) -> None:
     """Print what a command found, as text for people or as JSON."""
     print(json.dumps(data, indent=2, default=str) if args.json else text, file=args.out)
+
+
+def words_of_task(given: Sequence[str], own: Collection[str], flags: Collection[str] = ("json",)) -> list[str]:
+    """The words of a command line that are its task's.
+
+    Args:
+        given: all of them.
+        own: names of the command's arguments that take a value.
+        flags: names of those that take none.
+    """
+    rest, words = [], iter(given)
+    for each in words:
+        name, is_whole, _ = each.removeprefix("--").partition("=")
+        if each.startswith("--") and name in flags:
+            continue
+        if each.startswith("--") and name in own:
+            if not is_whole:
+                next(words, None)
+            continue
+        rest.append(each)
+    return rest
