@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 import transformers
+from ratio_chart import draw
 from rouge_score.rouge_scorer import RougeScorer
 from transformers import (
     AutoModelForCausalLM,
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=32, help="at most so many rows of each set")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max_new_tokens", type=int, default=24)
-    parser.add_argument("--output", type=Path, help="write the figures there as JSON")
+    parser.add_argument("--output", type=Path, help="write the figures there as JSON, and a chart beside it")
     args = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
@@ -205,6 +206,8 @@ def main() -> None:
             **found,
         }
         args.output.write_text(json.dumps(record, indent=2) + "\n")
+        ratios = {name: spent / medians["one pass"] for name, spent in medians.items()}
+        draw({"CPU time of an evaluation": ratios}, args.output.with_suffix(".png"), "one pass")
 
 
 if __name__ == "__main__":

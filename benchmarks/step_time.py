@@ -19,6 +19,7 @@ from typing import Any
 import datasets
 import torch
 from environment import machine, versions
+from ratio_chart import draw
 from synthetic import ARCHITECTURES, Sizes
 from trainer_memory import memory_of_step
 from trainer_pairs import Method, build_pair, paired_times, steps_of, time_figures
@@ -121,6 +122,9 @@ def write(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    headings = {"cpu_ratio": "CPU time of a step", "memory_ratio": "peak above weights, gradients, optimizer"}
+    panels = {heading: {row["method"]: row[name] for row in results} for name, heading in headings.items()}
+    draw(panels, args.output.with_suffix(".png"), "plain Trainer")
 
 
 def main() -> None:
