@@ -82,10 +82,11 @@ def _values(words: Sequence[str]) -> dict[str, Any]:
     from ..tasks.arguments import RunArguments, check_arguments
     from .train import task_of
 
+    own = (*_OWN, *_FLAGS)
     if any(word.partition("=")[0] in ("--config", "--task") for word in words):
         task, rest = task_of(words)
-        return check_task(task, rest)
-    return check_arguments("custom", RunArguments, None, words)
+        return check_task(task, rest, own)
+    return check_arguments("custom", RunArguments, None, words, own)
 
 
 PLAN = Verb(

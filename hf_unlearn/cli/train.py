@@ -105,7 +105,7 @@ def _launch(task: str, launch: dict[str, str], rest: list[str]) -> int:
     from ..launching import has_accelerator, launch_processes
     from ..tasks import check_task
 
-    values = check_task(task, rest)
+    values = check_task(task, rest, _LAUNCH)
     if not values["use_cpu"] and not has_accelerator():
         rest = [*rest, "--use_cpu"]  # accelerate would start processes that do not know of each other
     # accelerate's config and TrainingArguments must agree on it.

@@ -1,7 +1,7 @@
 """Whole runs, as `hf-unlearn train` and the examples start them: data, training between evaluations, table, card."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 # In the order in which errors and help name them; each is a module with Arguments, DEFAULT_RECIPE and make_task.
@@ -46,8 +46,13 @@ def parse_task(name: str, arguments: Sequence[str] | None = None, description: s
     return parse_arguments(name, module.Arguments, module.DEFAULT_RECIPE, description, arguments)
 
 
-def check_task(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -> dict[str, Any]:
     """Refuse the arguments that `parse_task` would, before processes are started; the values by name.
+
+    Args:
+        name: of the task.
+        arguments: the words of a command line.
+        own: names of the command's own arguments, one of which may have been meant by an unknown one.
 
     Raises:
         ValueError: unknown arguments, or a recipe of another task.
@@ -55,7 +60,7 @@ def check_task(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     from .arguments import check_arguments
 
     module = _module(name)
-    return check_arguments(name, module.Arguments, module.DEFAULT_RECIPE, arguments)
+    return check_arguments(name, module.Arguments, module.DEFAULT_RECIPE, arguments, own)
 
 
 def _module(name: str) -> Any:

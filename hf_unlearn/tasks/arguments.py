@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,14 +115,25 @@ def parse_arguments(
 
 
 def check_arguments(
-    task: str, script: type[RunArguments], default_recipe: str | None, arguments: Sequence[str]
+    task: str,
+    script: type[RunArguments],
+    default_recipe: str | None,
+    arguments: Sequence[str],
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """Refuse what `parse_arguments` would, without making the dataclasses, which look for devices and processes.
+
+    Args:
+        task: that the arguments are of.
+        script: its own arguments.
+        default_recipe: where none is named.
+        arguments: the words of a command line.
+        own: names of the command's own arguments, one of which may have been meant by an unknown one.
 
     Returns:
         the values by name, as the command line and the recipe have them.
     """
-    parser, path, rest = _checked(task, script, default_recipe, None, arguments)
+    parser, path, rest = _checked(task, script, default_recipe, None, arguments, own)
     if path is not None:
         recipe = read_recipe(path)
         parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
@@ -137,6 +148,7 @@ def _checked(
     default_recipe: str | None,
     description: str | None,
     arguments: Sequence[str] | None,
+    own: Collection[str] = (),
 ) -> tuple[TrlParser, Path | None, list[str]]:
     """The parser, the recipe's path and the other arguments, none of them unknown."""
     recipe, rest = split_config(list(sys.argv[1:] if arguments is None else arguments))
@@ -150,7 +162,7 @@ def _checked(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    require_known(parser, rest, values)
+    require_known(parser, rest, values, own)
     return parser, path, rest
 
 
@@ -174,7 +186,9 @@ def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return config, rest
 
 
-def require_known(parser: TrlParser, arguments: Sequence[str], recipe: dict[str, Any]) -> None:
+def require_known(
+    parser: TrlParser, arguments: Sequence[str], recipe: dict[str, Any], own: Collection[str] = ()
+) -> None:
     """Raise for keys of a recipe and flags of a command line that no dataclass of the parser has."""
     names = {action.dest for action in parser._actions} - {"help"}
     # Not the parser's own abbreviations: --learning would be read today and be ambiguous tomorrow.
@@ -183,7 +197,7 @@ def require_known(parser: TrlParser, arguments: Sequence[str], recipe: dict[str,
     unread = [name for name in recipe if name not in names and name != "env"]
     unread += [flag.removeprefix("--") for flag in flags if flag not in known]
     if unread:
-        raise unknown_argument(unread[0], names)
+        raise unknown_argument(unread[0], {*names, *own})
 
 
 def unknown_argument(name: str, known: Iterable[str]) -> ValueError:

@@ -98,3 +98,7 @@ def test_what_does_not_fit_is_told(capsys):
 )
 def test_what_cannot_be_planned_is_refused(capsys, arguments, words):
     assert words in refused(capsys, *arguments)
+
+
+def test_a_flag_of_its_own_that_is_misspelt_is_named(capsys):
+    assert "did you mean 'num_gpus'" in refused(capsys, "--model_name_or_path", "opt-125m", "--num_gpu", "8")
