@@ -88,16 +88,22 @@ class StopRules(TrainerCallback, ExportableState):
         for name in ("forget", "retain"):
             self._check(name, (metrics or {}).get(f"eval_{name}_nll"), "evaluation", state, control)
 
-    def _check(self, name: str, nll: float | None, rows: str, state: TrainerState, control: TrainerControl) -> None:
-        if nll is None or not self._training:
+    def _check(
+        self, name: str, nll_per_token: float | None, rows: str, state: TrainerState, control: TrainerControl
+    ) -> None:
+        if nll_per_token is None or not self._training:
             return
-        if name == "forget" and self.forget_target is not None and nll >= self.forget_target:
+        if name == "forget" and self.forget_target is not None and nll_per_token >= self.forget_target:
             self.stop(
-                f"forget NLL {nll:.4g} ({rows} rows) reached the target {self.forget_target:.4g}", state, control
+                f"forget NLL {nll_per_token:.4g} ({rows} rows) reached the target {self.forget_target:.4g}",
+                state,
+                control,
             )
-        if name == "retain" and self.retain_limit is not None and nll > self.retain_limit:
+        if name == "retain" and self.retain_limit is not None and nll_per_token > self.retain_limit:
             self.stop(
-                f"retain NLL {nll:.4g} ({rows} rows) rose above the limit {self.retain_limit:.4g}", state, control
+                f"retain NLL {nll_per_token:.4g} ({rows} rows) rose above the limit {self.retain_limit:.4g}",
+                state,
+                control,
             )
 
 

@@ -37,7 +37,7 @@ class RowLogps:
     lengths: Tensor
 
     def nll_per_token(self) -> Tensor:
-        """nll of each row, [N], nats per token."""
+        """NLL per token of each row, [N], nats."""
         return -sum_rows(self.logps, self.lengths) / self.lengths
 
     def mean_nll(self) -> float:

@@ -206,5 +206,5 @@ def check_fit(model: Any, tokenizer: PreTrainedTokenizerBase | None, args: Unlea
 
 
 def log_vocabulary(model: Any) -> float:
-    """log V in nats: the nll of a uniform guess."""
+    """log V in nats: the NLL per token of a uniform guess."""
     return math.log(model.config.get_text_config().vocab_size)

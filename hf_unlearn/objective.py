@@ -209,7 +209,7 @@ def retuned(
 
 
 def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor:
-    """Which forget rows of a batch still push: nll per token below the bound, bool [R].
+    """Which forget rows of a batch still push: NLL per token below the bound, bool [R].
 
     Args:
         forget: scores of the batch's forget rows, None where it has none.
@@ -219,8 +219,8 @@ def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor
         return torch.ones(0, dtype=torch.bool)
     if bound is None:
         return torch.ones_like(forget.lengths, dtype=torch.bool)
-    nll = forget.nll_per_token().detach()
-    return nll < (bound[forget.row] if isinstance(bound, Tensor) else bound)
+    nll_per_token = forget.nll_per_token().detach()
+    return nll_per_token < (bound[forget.row] if isinstance(bound, Tensor) else bound)
 
 
 def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> Tensor:

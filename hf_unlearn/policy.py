@@ -140,7 +140,7 @@ class Policy:
         block = blocks[block_number(layer, len(blocks)) - 1]
         seen = forget["attention_mask"].unsqueeze(-1)
 
-        def nll(delta: Tensor) -> Tensor:
+        def nll_sum(delta: Tensor) -> Tensor:
             # Not through DDP: its reducer counts every forward, and no weight gets a gradient here.
             with _added(block, delta * seen):
                 scores, _ = score(self.model, self._head, forget)
@@ -153,7 +153,7 @@ class Policy:
             dtype=torch.promote_types(size, torch.float32),
             device=forget["input_ids"].device,
         )
-        delta = wrapper.attack(nll, start) * seen
+        delta = wrapper.attack(nll_sum, start) * seen
         with _added(block, pad(delta, (0, 0, 0, 0, 0, len(batch["role"]) - rows))):
             yield
 

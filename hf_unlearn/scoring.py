@@ -53,13 +53,13 @@ class RowScores:
     hidden: Mapping[float, Tensor] = field(default_factory=dict)
     reference: "RowScores | None" = None
 
-    def nll(self) -> Tensor:
+    def nll_sum(self) -> Tensor:
         """NLL = -sum_t lp_t of each row, [R], nats."""
         return -sum_rows(self.logps, self.lengths)
 
     def nll_per_token(self) -> Tensor:
-        """nll = NLL / n of each row, [R], nats per token."""
-        return self.nll() / self.lengths
+        """NLL / n of each row, [R], nats per token."""
+        return self.nll_sum() / self.lengths
 
     def row_of_token(self) -> Tensor:
         """Which of the R rows each token belongs to, [T]."""

@@ -90,15 +90,15 @@ class EvalRows:
 
         Returns this rank's mean NLL per token.
         """
-        nll_and_tokens = torch.stack([rows.nll().double(), rows.lengths.double()], dim=1)
+        nll_and_tokens = torch.stack([rows.nll_sum().double(), rows.lengths.double()], dim=1)
         self._rows.append(accelerator.gather_for_metrics(nll_and_tokens).cpu())
         total = nll_and_tokens.sum(0)
         return total[0] / total[1]
 
     def metrics(self) -> dict[str, float]:
-        """`nll` (and `loss`): mean over all answer tokens; `probability`: mean over rows of exp(-nll per token)."""
+        """`nll` (and `loss`): mean over all answer tokens; `probability`: mean over rows of exp(-NLL per token)."""
         if not self._rows:
             return {}
-        nll, tokens = torch.cat(self._rows).unbind(1)
-        mean = float(nll.sum() / tokens.sum())
-        return {"loss": mean, "nll": mean, "probability": float((-nll / tokens).exp().mean())}
+        nll_sum, tokens = torch.cat(self._rows).unbind(1)
+        mean = float(nll_sum.sum() / tokens.sum())
+        return {"loss": mean, "nll": mean, "probability": float((-nll_sum / tokens).exp().mean())}

@@ -120,7 +120,7 @@ def items(tmp_path_factory) -> list[dict[str, Any]]:
 def row_nlls(model: nn.Module, collator: DataCollatorForUnlearning, items: list[dict[str, Any]]) -> dict[Role, Tensor]:
     with torch.no_grad():
         scores, _ = score(model, output_head(model), collator(items))
-    return {role: rows.nll() for role, rows in scores.items()}
+    return {role: rows.nll_sum() for role, rows in scores.items()}
 
 
 @pytest.mark.parametrize("kind", ["llama", "opt"])

@@ -20,12 +20,12 @@ CHEAP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus")
 
 
 def likelihood_metrics(name: str, rows: ScoredRows) -> Metrics:
-    """How likely the rows of a set are: nll, probability, exact memorisation, extraction strength."""
+    """How likely the rows of a set are: NLL per token, probability, exact memorisation, extraction strength."""
     # The likeliest token of NaN logits is some token: a model that has diverged would seem to have forgotten.
-    unknown = np.where(np.isnan(rows.nll), np.nan, 0.0)
+    unknown = np.where(np.isnan(rows.nll_per_token), np.nan, 0.0)
     return {
-        f"{name}_nll": metrics.token_nll(rows.nll_sums, rows.lengths),
-        f"{name}_probability": metrics.answer_probability(rows.nll),
+        f"{name}_nll": metrics.token_nll(rows.nll_sum, rows.lengths),
+        f"{name}_probability": metrics.answer_probability(rows.nll_per_token),
         f"{name}_exact_memorization": metrics.mean(metrics.exact_memorizations(rows.right) + unknown),
         f"{name}_extraction_strength": metrics.mean(metrics.extraction_strengths(rows.right) + unknown),
     }
@@ -48,7 +48,7 @@ def gibberish(rows: AnsweredRows, vocabulary: int) -> list[bool]:
     """
     if rows.fluency is None:
         return [False] * len(rows.answers)
-    return [not each for each in rows.fluency.nll < np.log(vocabulary)]  # NaN is no sense either
+    return [not each for each in rows.fluency.nll_per_token < np.log(vocabulary)]  # NaN is no sense either
 
 
 def wording_metrics(rows: AnsweredRows, vocabulary: int) -> Metrics:
@@ -63,7 +63,7 @@ def wording_metrics(rows: AnsweredRows, vocabulary: int) -> Metrics:
         "distinct_2": metrics.distinct_n(answers, 2),
     }
     if rows.fluency is not None:
-        found["answer_perplexity"] = metrics.perplexity(rows.fluency.nll_sums, rows.fluency.lengths)
+        found["answer_perplexity"] = metrics.perplexity(rows.fluency.nll_sum, rows.fluency.lengths)
     return found
 
 
@@ -107,7 +107,7 @@ def membership_scores(name: str, evidence: Evidence, attacks: Sequence[str]) -> 
         "zlib": lambda: metrics.zlib_scores(rows.logps, evidence.texts[name]),
         "min_k": lambda: metrics.min_k_scores(rows.logps),
         "min_k_plus_plus": lambda: metrics.min_k_plus_plus_scores(rows.logps, rows.means, rows.deviations),
-        "reference": lambda: metrics.reference_scores(rows.nll, _reference_nll(name, evidence.oracle)),
+        "reference": lambda: metrics.reference_scores(rows.nll_per_token, _reference_nll(name, evidence.oracle)),
         "gradient_norm": lambda: metrics.gradient_norm_scores(evidence.gradient_norms[name]),
     }
     return {attack: scores[attack]() for attack in attacks}
@@ -161,8 +161,8 @@ def membership_warnings(found: Metrics, oracle: EvaluationResult | None, attacks
 
 
 def row_nll(evidence: Evidence) -> dict[str, list[float]]:
-    """nll of every scored row, what another model's evaluation needs of this one."""
-    return {f"{name}_nll": rows.nll.tolist() for name, rows in evidence.scored.items()}
+    """NLL per token of every scored row, what another model's evaluation needs of this one."""
+    return {f"{name}_nll": rows.nll_per_token.tolist() for name, rows in evidence.scored.items()}
 
 
 def usable_attacks(
@@ -192,7 +192,7 @@ def usable_attacks(
         raise input_error(
             expected="oracle=... with the reference attack",
             got="no result of a retrained model",
-            why="the attack compares each row's nll with the one that a model gives it that never saw it",
+            why="the attack compares each row's NLL per token with the one that a model gives it that never saw it",
             fix="evaluate the retrained model first and pass its result as oracle, or leave 'reference' out",
         )
     return attacks

@@ -71,7 +71,7 @@ class RowArguments(TypedDict, total=False):
 def custom(**arguments: Unpack[RowArguments]) -> Suite:
     """What was forgotten and what was kept, on rows of one's own.
 
-    Metrics, each of a set by its name: nll, probability, exact memorisation and extraction strength of all sets;
+    Metrics, each of a set by its name: NLL, probability, exact memorisation and extraction strength of all sets;
     accuracy and ROUGE recall of the answers to all but holdout; wording of the answers to forget prompts; membership
     attacks of forget against holdout rows.
 

@@ -53,18 +53,18 @@ class ScoredRows:
         return np.array([row.shape[1] for row in self.tokens])
 
     @property
-    def nll_sums(self) -> np.ndarray:
+    def nll_sum(self) -> np.ndarray:
         """NLL of each row, [N], nats."""
         return np.array([-row[0].sum(dtype=np.float64) for row in self.tokens])
 
     @property
-    def nll(self) -> np.ndarray:
-        """nll of each row, [N], nats per token."""
-        return self.nll_sums / self.lengths
+    def nll_per_token(self) -> np.ndarray:
+        """NLL per token of each row, [N], nats."""
+        return self.nll_sum / self.lengths
 
     def grouped(self, sizes: Sequence[int]) -> list[np.ndarray]:
-        """nll of rows that stand group after group (several wrong answers to a question), an array a group."""
-        return np.split(self.nll, np.cumsum(sizes)[:-1])
+        """NLL per token of rows that stand group after group (wrong answers to a question), an array a group."""
+        return np.split(self.nll_per_token, np.cumsum(sizes)[:-1])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Evidence:
         scored: sets whose answers were scored.
         answered: sets whose prompts were answered.
         texts: the expected answers of scored sets, as text.
-        gradient_norms: L2 norm of the gradient of each row's nll, for sets that the suite names.
+        gradient_norms: L2 norm of the gradient of each row's NLL per token, for sets that the suite names.
         vocabulary: V, the size of the model's vocabulary.
         max_new_tokens: the longest answer that the model could give.
         before: the suite's result on the model before unlearning, if it was given one.

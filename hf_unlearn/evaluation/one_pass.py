@@ -128,7 +128,7 @@ class OnePass:
         return {name: [ids.tolist() for ids in each] for name, each in found.items()}
 
     def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenRow]]) -> dict[str, np.ndarray]:
-        """L2 norm of the gradient of every row's nll, by set."""
+        """L2 norm of the gradient of every row's NLL per token, by set."""
         rows = Distinct.of(sets)
         accelerator, size = self.scorer.accelerator, self.scorer.batch_size
 

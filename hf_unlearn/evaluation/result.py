@@ -21,7 +21,7 @@ class EvaluationResult:
     Attributes:
         suite: name of the suite.
         metrics: by name, each with n and, where it has one, a 95% interval.
-        row_scores: numbers of single rows (truth ratios, nll), for comparison with another model.
+        row_scores: numbers of single rows (truth ratios, NLL per token), for comparison with another model.
         rows: by set, how many rows it has and the SHA-256 of their token ids; never their text.
         settings: of the suite.
         warnings: what a reader of the metrics must know.

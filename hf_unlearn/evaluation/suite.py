@@ -19,7 +19,7 @@ class Measured:
 
     Attributes:
         metrics: by name.
-        row_scores: numbers of single rows that another model's evaluation is compared with (truth ratios, nll).
+        row_scores: numbers of single rows (truth ratios, NLL per token) that another model is compared with.
         warnings: what a reader of the metrics must know.
     """
 

@@ -156,7 +156,7 @@ def _rows(questions: Sequence[str], answers: Sequence[str]) -> Dataset:
 
 def _ratios(name: str, scored: Mapping[str, ScoredRows], sizes: Sequence[int]) -> np.ndarray:
     wrong = scored[f"{name}_perturbed"].grouped(sizes)
-    return metrics.truth_ratios(scored[f"{name}_paraphrased"].nll, wrong)
+    return metrics.truth_ratios(scored[f"{name}_paraphrased"].nll_per_token, wrong)
 
 
 def _answers_and_ratios(
@@ -169,7 +169,7 @@ def _answers_and_ratios(
         found |= recall_metrics(name, evidence.answered[name])
         if name in _WITH_OPTIONS:
             wrong = evidence.scored[f"{name}_perturbed"].grouped(sizes[name])
-            found[f"{name}_probability"] = metrics.option_probability(rows.nll, wrong)
+            found[f"{name}_probability"] = metrics.option_probability(rows.nll_per_token, wrong)
         else:
             found |= likelihood_metrics(name, rows)
         variant = "forget" if name == "forget" else "utility"

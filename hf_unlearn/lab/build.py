@@ -187,8 +187,8 @@ def render_lab(lab: Lab) -> str:
                 lines.append(
                     line(f"{who}: {rate.label}", ["-" if share is None else f"{share:.1%}" for share in shares])
                 )
-        nll = [lab.checks[f"{who}_{name}_nll"] for name in sets]
-        lines.append(line(f"{who}: NLL, nats per token", [f"{value:.3f}" for value in nll]))
+        nll_per_token = [lab.checks[f"{who}_{name}_nll"] for name in sets]
+        lines.append(line(f"{who}: NLL, nats per token", [f"{value:.3f}" for value in nll_per_token]))
     lines.append("")
     # Questions with wrong answers are what a suite measures; the lab itself does not.
     lines += [f"{name:<30}{rows.num_rows:>12}" for name, rows in lab.datasets.items() if name not in sets]

@@ -44,7 +44,7 @@ class DPO(Loss):
         forget, alternate = scores.forget, scores.alternate
         assert forget is not None and forget.reference is not None
         assert alternate is not None and alternate.reference is not None
-        gain_alternate = alternate.reference.nll() - alternate.nll()
-        gain_forget = forget.reference.nll() - forget.nll()
+        gain_alternate = alternate.reference.nll_sum() - alternate.nll_sum()
+        gain_forget = forget.reference.nll_sum() - forget.nll_sum()
         # -logsigmoid(x) = softplus(-x)
         return 2 / self.beta * softplus(-self.beta * (gain_alternate - gain_forget))

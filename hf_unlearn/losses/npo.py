@@ -39,5 +39,5 @@ class NPO(Loss):
 
     def __call__(self, scores: Scores) -> Tensor:
         assert scores.forget is not None and scores.forget.reference is not None
-        excess = scores.forget.nll() - scores.forget.reference.nll()
+        excess = scores.forget.nll_sum() - scores.forget.reference.nll_sum()
         return 2 / self.beta * softplus(-self.beta * excess)

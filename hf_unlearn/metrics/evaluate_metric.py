@@ -76,14 +76,16 @@ class MetricFunction:
 
 _ANSWERS = {"predictions": _TEXT}
 _PAIRS = {"predictions": _TEXT, "references": _TEXT}
-_TOKEN_COUNTS = {"nll_sums": _NUMBER, "lengths": _NUMBER}
+_TOKEN_COUNTS = {"nll_sum": _NUMBER, "lengths": _NUMBER}
 _TOKEN_FLAGS = {"correct": List(_FLAG)}
 _RATIOS = {"ratios": List(_NUMBER), "retrained_ratios": List(_NUMBER)}
 _SCORES = {"member_scores": List(_NUMBER), "nonmember_scores": List(_NUMBER)}
 
 METRICS: dict[str, MetricFunction] = {
-    "answer_probability": MetricFunction(answer_probability, {"nll": _NUMBER}),
-    "option_probability": MetricFunction(option_probability, {"nll": _NUMBER, "options_nll": List(_NUMBER)}),
+    "answer_probability": MetricFunction(answer_probability, {"nll_per_token": _NUMBER}),
+    "option_probability": MetricFunction(
+        option_probability, {"nll_per_token": _NUMBER, "options_nll_per_token": List(_NUMBER)}
+    ),
     "token_nll": MetricFunction(token_nll, _TOKEN_COUNTS),
     "perplexity": MetricFunction(perplexity, _TOKEN_COUNTS),
     "exact_memorization": MetricFunction(exact_memorization, _TOKEN_FLAGS),

@@ -10,54 +10,54 @@ from .checks import Flags, Floats, flag_rows, number_rows, numbers, same_lengths
 from .result import MetricResult, bootstrap, mean
 
 
-def answer_probability(nll: Any) -> MetricResult:
+def answer_probability(nll_per_token: Any) -> MetricResult:
     """Mean probability of the answers, each length-normalised: mean_i exp(-nll_i), the geometric mean of its tokens.
 
     Args:
-        nll: [N] mean nats per answer token of each row.
+        nll_per_token: [N] mean nats per answer token of each row.
 
     Raises:
         ValueError: no rows.
 
     Paper: TOFU, Maini et al. 2024, https://arxiv.org/abs/2401.06121, section 2.2.
     """
-    return mean(_exp(-numbers("nll", nll)))
+    return mean(_exp(-numbers("nll_per_token", nll_per_token)))
 
 
-def option_probability(nll: Any, options_nll: Any) -> MetricResult:
+def option_probability(nll_per_token: Any, options_nll_per_token: Any) -> MetricResult:
     """Mean probability of the right answer among the options: mean_i p_i / (p_i + sum_k p_ik), p = exp(-nll).
 
     Computed in logs, so that answers too unlikely for a float still compare.
 
     Args:
-        nll: [N] mean nats per token of the right answers.
-        options_nll: [N][K] the same of the wrong ones, K >= 1; it may differ by row.
+        nll_per_token: [N] mean nats per token of the right answers.
+        options_nll_per_token: [N][K] the same of the wrong ones, K >= 1; it may differ by row.
 
     Raises:
         ValueError: no rows, a row without options, or lengths that differ.
 
     Paper: TOFU, Maini et al. 2024, https://arxiv.org/abs/2401.06121, section 2.2.
     """
-    right, wrong = numbers("nll", nll), number_rows("options_nll", options_nll)
-    same_lengths(nll=right, options_nll=wrong)
+    right, wrong = numbers("nll_per_token", nll_per_token), number_rows("options_nll_per_token", options_nll_per_token)
+    same_lengths(nll_per_token=right, options_nll_per_token=wrong)
     every = np.concatenate([[own, *others] for own, others in zip(right, wrong, strict=True)])
     starts = np.cumsum([0, *(1 + len(others) for others in wrong[:-1])])
     with np.errstate(invalid="ignore"):  # a row in which nothing has any probability is NaN
         return mean(np.exp(-right - np.logaddexp.reduceat(-every, starts)))
 
 
-def token_nll(nll_sums: Any, lengths: Any) -> MetricResult:
+def token_nll(nll_sum: Any, lengths: Any) -> MetricResult:
     """NLL of a whole set in nats per token: sum of NLL / number of tokens, resampled by rows.
 
     Args:
-        nll_sums: [N] nats of each row, all of its tokens together.
+        nll_sum: [N] nats of each row, all of its tokens together.
         lengths: [N] tokens of each row, 1 or more.
 
     Raises:
         ValueError: no rows, a row without tokens, or lengths that differ.
     """
-    sums, counts = numbers("nll_sums", nll_sums), numbers("lengths", lengths)
-    same_lengths(nll_sums=sums, lengths=counts)
+    sums, counts = numbers("nll_sum", nll_sum), numbers("lengths", lengths)
+    same_lengths(nll_sum=sums, lengths=counts)
     if not (counts >= 1).all():
         raise input_error(
             expected="lengths of 1 or more",
@@ -68,14 +68,15 @@ def token_nll(nll_sums: Any, lengths: Any) -> MetricResult:
     return bootstrap(lambda rows: rows[:, 0].sum() / rows[:, 1].sum(), np.column_stack([sums, counts]))
 
 
-def perplexity(nll_sums: Any, lengths: Any) -> MetricResult:
+def perplexity(nll_sum: Any, lengths: Any) -> MetricResult:
     """Perplexity of a whole set, exp(sum of NLL / number of tokens), its interval that of `token_nll` under exp.
 
     Args and raises as of `token_nll`. Infinite where the exponent is too large for a float.
     """
-    nll = token_nll(nll_sums, lengths)
-    value, low, high = (float(each) for each in _exp(np.array([nll.value, nll.low, nll.high], dtype=np.float64)))
-    return replace(nll, value=value, low=low, high=high)
+    nll_per_token = token_nll(nll_sum, lengths)
+    ends = np.array([nll_per_token.value, nll_per_token.low, nll_per_token.high], dtype=np.float64)
+    value, low, high = (float(end) for end in _exp(ends))
+    return replace(nll_per_token, value=value, low=low, high=high)
 
 
 def exact_memorizations(correct: Any) -> Floats:

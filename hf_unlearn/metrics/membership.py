@@ -92,20 +92,21 @@ def min_k_plus_plus_scores(logps: Any, means: Any, deviations: Any, k: float = 0
     )
 
 
-def reference_scores(nll: Any, reference_nll: Any) -> Floats:
-    """How much likelier each row is than under a reference model: reference_nll - nll, [N], nats per token.
+def reference_scores(nll_per_token: Any, reference_nll_per_token: Any) -> Floats:
+    """How much likelier each row is than under a reference model: reference NLL - own NLL, [N], nats per token.
 
     Args:
-        nll: [N] mean nats per token under the model.
-        reference_nll: [N] the same under a model that has not seen the rows.
+        nll_per_token: [N] mean nats per token under the model.
+        reference_nll_per_token: [N] the same under a model that has not seen the rows.
 
     Raises:
         ValueError: no rows, or lengths that differ.
 
     Paper: Carlini et al. 2021, https://arxiv.org/abs/2012.07805, section 5.1.
     """
-    own, reference = numbers("nll", nll), numbers("reference_nll", reference_nll)
-    same_lengths(nll=own, reference_nll=reference)
+    own = numbers("nll_per_token", nll_per_token)
+    reference = numbers("reference_nll_per_token", reference_nll_per_token)
+    same_lengths(nll_per_token=own, reference_nll_per_token=reference)
     return reference - own
 
 

@@ -15,23 +15,24 @@ _SETS = ("retain", "real_authors", "world_facts")
 UTILITY_COMPONENTS = tuple(f"{rows}_{kind}" for rows in _SETS for kind in ("probability", "rouge", "truth_ratio"))
 
 
-def truth_ratios(paraphrased_nll: Any, perturbed_nll: Any) -> Floats:
+def truth_ratios(paraphrased_nll_per_token: Any, perturbed_nll_per_token: Any) -> Floats:
     """How much likelier each row's wrong answers are than its right one, [N].
 
     R_i = exp(paraphrased_nll_i - mean_k perturbed_nll_ik): the geometric mean of the perturbed answers' probabilities
     over the probability of the paraphrased right one. So does the reference code; the paper writes an arithmetic mean.
 
     Args:
-        paraphrased_nll: [N] mean nats per token of the right answer, reworded.
-        perturbed_nll: [N][K] the same of the wrong answers, K >= 1; it may differ by row.
+        paraphrased_nll_per_token: [N] mean nats per token of the right answer, reworded.
+        perturbed_nll_per_token: [N][K] the same of the wrong answers, K >= 1; it may differ by row.
 
     Raises:
         ValueError: no rows, a row without wrong answers, or lengths that differ.
 
     Paper: TOFU, Maini et al. 2024, https://arxiv.org/abs/2401.06121, equation 1.
     """
-    right, wrong = numbers("paraphrased_nll", paraphrased_nll), number_rows("perturbed_nll", perturbed_nll)
-    same_lengths(paraphrased_nll=right, perturbed_nll=wrong)
+    right = numbers("paraphrased_nll_per_token", paraphrased_nll_per_token)
+    wrong = number_rows("perturbed_nll_per_token", perturbed_nll_per_token)
+    same_lengths(paraphrased_nll_per_token=right, perturbed_nll_per_token=wrong)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.exp(right - np.array([row.mean() for row in wrong]))
 

@@ -16,7 +16,7 @@ Gradients = list[Tensor]
 Weights = Sequence[nn.Parameter]
 # What a wrapper keeps from step to step, by name.
 State = dict[str, list[Tensor]]
-# delta [rows, L, H] -> the mean NLL of the forget answers under it
+# delta [rows, L, H] -> the NLL of the forget answers under it, summed over their tokens: a scalar, nats
 Attacked = Callable[[Tensor], Tensor]
 
 _NO_GRADIENTS = (
@@ -65,7 +65,7 @@ class StepWrapper:
         """Before the first step. `sides()` gives the forget and the retain gradient of the whole training set."""
         return {}
 
-    def attack(self, nll: Attacked, start: Tensor) -> Tensor:
+    def attack(self, nll_sum: Attacked, start: Tensor) -> Tensor:
         """A perturbation of hidden states like `start`, which is zero: [rows, L, H]."""
         return start
 

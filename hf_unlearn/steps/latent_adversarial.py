@@ -50,11 +50,11 @@ class LatentAdversarial(StepWrapper):
     def attack_layer(self) -> float | None:
         return self.layer if self.epsilon > 0 else None
 
-    def attack(self, nll: Attacked, start: Tensor) -> Tensor:
+    def attack(self, nll_sum: Attacked, start: Tensor) -> Tensor:
         delta, size = start, 2.5 * self.epsilon / self.steps
         for _ in range(self.steps):
             delta = delta.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(nll(delta), delta)
+            (slope,) = torch.autograd.grad(nll_sum(delta), delta)
             # A position that no answer token depends on has no slope, and stays.
             moved = delta.detach() - size * torch.nn.functional.normalize(slope, dim=-1)
             delta = moved * (self.epsilon / moved.norm(dim=-1, keepdim=True).clamp(min=1e-30)).clamp(max=1)

@@ -113,12 +113,12 @@ def test_scores_are_those_of_a_naive_loop(lab, model, sets, evidence):
         for found, figures in zip(scored.tokens, expected, strict=True):
             np.testing.assert_allclose(found, figures, rtol=1e-5, atol=2e-5)
         nlls = [-figures[0].mean() for figures in expected]
-        np.testing.assert_allclose(scored.nll, nlls, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(scored.nll_sums, [-figures[0].sum() for figures in expected], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(scored.nll_per_token, nlls, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(scored.nll_sum, [-figures[0].sum() for figures in expected], rtol=1e-4, atol=1e-5)
         assert scored.lengths.tolist() == [figures.shape[1] for figures in expected]
         assert evidence.texts[name] == [row["completion"].strip() for row in rows]
     right = np.concatenate(evidence.scored["forget"].right)
-    assert right.any() and not right.all() and evidence.scored["forget"].nll.std() > 0.1
+    assert right.any() and not right.all() and evidence.scored["forget"].nll_per_token.std() > 0.1
 
 
 def test_scores_of_a_model_in_double_precision_are_in_double_precision():

@@ -57,13 +57,13 @@ CASES = {
     ),
     "common_substring": ({}, TEXTS, lambda: common_substring(ANSWERS, EXPECTED)),
     "bleu": ({}, TEXTS, lambda: bleu(ANSWERS, EXPECTED)),
-    "answer_probability": ({}, {"nll": [0.5, 1.5]}, lambda: answer_probability([0.5, 1.5])),
+    "answer_probability": ({}, {"nll_per_token": [0.5, 1.5]}, lambda: answer_probability([0.5, 1.5])),
     "option_probability": (
         {},
-        {"nll": [0.5, 1.5], "options_nll": [[1.0], [2.0, 3.0]]},
+        {"nll_per_token": [0.5, 1.5], "options_nll_per_token": [[1.0], [2.0, 3.0]]},
         lambda: option_probability([0.5, 1.5], [[1.0], [2.0, 3.0]]),
     ),
-    "token_nll": ({}, {"nll_sums": [2.0, 4.0], "lengths": [1, 4]}, lambda: token_nll([2.0, 4.0], [1, 4])),
+    "token_nll": ({}, {"nll_sum": [2.0, 4.0], "lengths": [1, 4]}, lambda: token_nll([2.0, 4.0], [1, 4])),
     "extraction_strength": (
         {},
         {"correct": [[False, True, True], [True]]},
@@ -172,7 +172,7 @@ def test_combined():
 
 
 def test_nan_is_shown():
-    result = evaluate_metric("answer_probability").compute(nll=[0.5, math.nan])
+    result = evaluate_metric("answer_probability").compute(nll_per_token=[0.5, math.nan])
     assert math.isnan(result["answer_probability"]) and result["answer_probability_n"] == 2
 
 

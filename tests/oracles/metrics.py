@@ -37,25 +37,25 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 # --- Likelihood ---
 
 
-def answer_probability(nll: Sequence[float]) -> float:
+def answer_probability(nll_per_token: Sequence[float]) -> float:
     """mean_i exp(-nll_i)."""
-    return average([math.exp(-value) for value in nll])
+    return average([math.exp(-value) for value in nll_per_token])
 
 
-def option_probability(nll: Sequence[float], options_nll: Sequence[Sequence[float]]) -> float:
+def option_probability(nll_per_token: Sequence[float], options_nll_per_token: Sequence[Sequence[float]]) -> float:
     """mean_i p_i / (p_i + sum_k p_ik), p = exp(-nll)."""
     shares = []
-    for value, options in zip(nll, options_nll, strict=True):
+    for value, options in zip(nll_per_token, options_nll_per_token, strict=True):
         own, others = math.exp(-value), sum(math.exp(-option) for option in options)
         shares.append(own / (own + others))
     return average(shares)
 
 
-def token_nll(nll_sums: Sequence[float], lengths: Sequence[int]) -> float:
+def token_nll(nll_sum: Sequence[float], lengths: Sequence[int]) -> float:
     """sum NLL / sum tokens."""
     total, tokens = 0.0, 0
-    for nll_sum, length in zip(nll_sums, lengths, strict=True):
-        total, tokens = total + nll_sum, tokens + length
+    for row_nll_sum, length in zip(nll_sum, lengths, strict=True):
+        total, tokens = total + row_nll_sum, tokens + length
     return total / tokens
 
 
@@ -75,12 +75,12 @@ def extraction_strength(row: Sequence[bool]) -> float:
 # --- TOFU ---
 
 
-def truth_ratio_of_row(paraphrased_nll: float, perturbed_nll: Sequence[float]) -> float:
+def truth_ratio_of_row(paraphrased_nll_per_token: float, perturbed_nll_per_token: Sequence[float]) -> float:
     """(prod_k p_k)^(1 / K) / p, p = exp(-nll): the perturbed answers' geometric mean over the paraphrased one."""
     product = 1.0
-    for value in perturbed_nll:
+    for value in perturbed_nll_per_token:
         product *= math.exp(-value)
-    return product ** (1 / len(perturbed_nll)) / math.exp(-paraphrased_nll)
+    return product ** (1 / len(perturbed_nll_per_token)) / math.exp(-paraphrased_nll_per_token)
 
 
 def truth_ratio(ratios: Sequence[float], variant: str) -> float:
