@@ -54,10 +54,10 @@ LOOPS: dict[str, tuple[str, ...]] = {
     "min-k attack": ("forget", "holdout"),
     "min-k++ attack": ("forget", "holdout"),
 }
-TokenRow = dict[str, list[int]]
+TokenizedRow = dict[str, list[int]]
 
 
-def padded(rows: Sequence[TokenRow], pad: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(rows: Sequence[TokenizedRow], pad: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask of rows, [B, L]."""
     length = max(len(row["input_ids"]) for row in rows)
     ids, mask = torch.full((len(rows), length), pad), torch.zeros((len(rows), length), dtype=torch.long)
@@ -68,7 +68,7 @@ def padded(rows: Sequence[TokenRow], pad: int, *, left: bool = False) -> tuple[t
     return ids, mask
 
 
-def loop_nll(model: PreTrainedModel, rows: Sequence[TokenRow], pad: int, batch: int) -> list[float]:
+def loop_nll(model: PreTrainedModel, rows: Sequence[TokenizedRow], pad: int, batch: int) -> list[float]:
     """Mean NLL of each row's answer, the plain way."""
     found = []
     for start in range(0, len(rows), batch):
@@ -82,7 +82,7 @@ def loop_nll(model: PreTrainedModel, rows: Sequence[TokenRow], pad: int, batch: 
 
 
 def loop_rouge(
-    model: PreTrainedModel, rows: Sequence[TokenRow], tokenizer: Any, batch: int, longest: int
+    model: PreTrainedModel, rows: Sequence[TokenizedRow], tokenizer: Any, batch: int, longest: int
 ) -> list[float]:
     """ROUGE-L recall of the greedy answers to the rows' prompts, in the order of the file."""
     scorer = RougeScorer(["rougeL"], use_stemmer=True)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import transformers
 from scipy.stats import ks_2samp
-from tofu_bound import ANSWER, PROMPT, Tofu, TokenRow, load, pad, read_json_lines, read_tofu, row_nll
+from tofu_bound import ANSWER, PROMPT, Tofu, TokenizedRow, load, pad, read_json_lines, read_tofu, row_nll
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
@@ -103,7 +103,7 @@ def training_sets(tofu: Tofu, folder: Path, tokenizer: PreTrainedTokenizerBase) 
 _QUESTIONS = {"forget": "forget10_perturbed", "retain": "retain90"}
 
 
-def _row(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> TokenRow:
+def _row(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> TokenizedRow:
     prompt = tokenizer(PROMPT.format(question=question), add_special_tokens=False)["input_ids"]
     ids = tokenizer(ANSWER.format(answer=answer), add_special_tokens=False)["input_ids"]
     return {"input_ids": prompt + ids, "labels": [-100] * len(prompt) + ids}

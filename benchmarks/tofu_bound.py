@@ -50,20 +50,20 @@ SPECIAL_TOKENS = ("<s>", "</s>", "<|user|>", "<|assistant|>")
 FILES = ("forget10_perturbed", "retain90", "retain_perturbed", "holdout10")
 COLUMNS = ("forget_quality", "truth_ratio", "forget_probability", "forget_nll", "retain_probability", "holdout_nll")
 
-TokenRow = dict[str, list[int]]
+TokenizedRow = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
 class Tofu:
     """The tokenised sets. `perturbed` holds the forget rows' wrong answers, as many for each, row after row."""
 
-    forget: list[TokenRow]
-    paraphrased: list[TokenRow]
-    perturbed: list[TokenRow]
-    retain: list[TokenRow]
-    retain_measured: list[TokenRow]
-    holdout_calibration: list[TokenRow]
-    holdout_measured: list[TokenRow]
+    forget: list[TokenizedRow]
+    paraphrased: list[TokenizedRow]
+    perturbed: list[TokenizedRow]
+    retain: list[TokenizedRow]
+    retain_measured: list[TokenizedRow]
+    holdout_calibration: list[TokenizedRow]
+    holdout_measured: list[TokenizedRow]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_json_lines(folder: Path, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> TokenRow:
+def tokenize(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> TokenizedRow:
     """A row's `input_ids`, and `labels` that are -100 on the prompt.
 
     Prompt and answer are tokenised apart, so that no tokenizer merges across their border.
@@ -118,7 +118,7 @@ def read_tofu(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Tofu:
         )
     forget, retain, retain_measured, holdout = (read_json_lines(folder, name) for name in FILES)
 
-    def rows(source: list[dict[str, Any]], column: str = "answer") -> list[TokenRow]:
+    def rows(source: list[dict[str, Any]], column: str = "answer") -> list[TokenizedRow]:
         return [tokenize(tokenizer, row["question"], row[column]) for row in source]
 
     return Tofu(
@@ -132,7 +132,7 @@ def read_tofu(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Tofu:
     )
 
 
-def pad(rows: Sequence[TokenRow], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def pad(rows: Sequence[TokenizedRow], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Input ids, labels and attention mask, padded on the right, each [rows, longest]."""
     shape = (len(rows), max(len(row["input_ids"]) for row in rows))
     ids, labels, mask = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100), torch.zeros(shape).long()
@@ -145,7 +145,7 @@ def pad(rows: Sequence[TokenRow], device: torch.device) -> tuple[Tensor, Tensor,
 
 
 @torch.inference_mode()
-def row_nll(model: PreTrainedModel, rows: Sequence[TokenRow], batch_size: int) -> np.ndarray:
+def row_nll(model: PreTrainedModel, rows: Sequence[TokenizedRow], batch_size: int) -> np.ndarray:
     """nll of every row, [rows], nats per token: the mean of -log p(token | all before) over a row's answer tokens."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))  # alike in length, hence little padding
     nll = np.empty(len(rows))

@@ -55,7 +55,7 @@ def _adapter_configs(model: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def describe_model(model: Any, accelerator: Accelerator) -> dict[str, Any]:
+def model_identity(model: Any, accelerator: Accelerator) -> dict[str, Any]:
     """All of a model that its log-probs depend on: weights, configuration, adapters, attention and precision.
 
     Args:

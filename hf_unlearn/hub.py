@@ -153,7 +153,7 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
     if ADAPTER_CONFIG in files:
         files[ADAPTER_CONFIG] = _adapter_config(folder / ADAPTER_CONFIG, record.model)
         notes += [NO_BASE] if record.model.origin != "hub" else []
-    plots = plots_of(folder)
+    plots = saved_plots(folder)
     rendered = has_own_card(folder)
     files = {name: file for name, file in files.items() if not name.startswith("plots/") or plots}
     if rendered:
@@ -170,15 +170,15 @@ def has_own_card(folder: str | Path) -> bool:
     if not card.is_file():
         return True
     # render_card takes the repository that `hf-unlearn card --repo_id` named from the record.
-    return card.read_text(encoding="utf-8") == render_card(load_record(folder), plots=plots_of(folder))
+    return card.read_text(encoding="utf-8") == render_card(load_record(folder), plots=saved_plots(folder))
 
 
 def write_own_card(folder: str | Path, record: RunRecord) -> None:
     """Render the card of a record that lies in a folder, with the plots that lie there, as its README.md."""
-    write_whole(Path(folder, CARD_FILE), render_card(record, plots=plots_of(folder)))
+    write_whole(Path(folder, CARD_FILE), render_card(record, plots=saved_plots(folder)))
 
 
-def plots_of(folder: str | Path) -> dict[str, str]:
+def saved_plots(folder: str | Path) -> dict[str, str]:
     """The plots of a run in its folder, by title, as the card shows them; none where they are of an earlier run."""
     plots = Path(folder, PLOTS)
     mark = plots / PLOTS_OF

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .data.prepare import TrainSets
 from .data.roles import Role
-from .fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
+from .fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
 from .measurement import RowLogps, RowScorer, RowTopK
 from .reference import Reference
 from .reference_plan import ReferenceMode
@@ -40,7 +40,7 @@ def reference_key(
     """The key of what is kept of a set: data, weights, tokenizer, model configuration, precision, and what it is."""
     content = {"format": _FORMAT, "rows": hash_rows(rows), "tokenizer": hash_tokenizer(tokenizer)}
     content |= {} if kind == "logps" else {"kind": kind}
-    return hash_parts(content | describe_model(model, accelerator))
+    return hash_parts(content | model_identity(model, accelerator))
 
 
 Stored = TypeVar("Stored", RowLogps, RowTopK)

@@ -24,6 +24,7 @@ STAGES = (
     "optimizers",  # optimizers that torch does not have
     "setups",  # how a run may be set up
     "taps",  # where hidden states are read
+    "gradients",  # norms and inner products of gradients
     "data",  # rows of any format -> tokens, roles and pairs
     "distributions",  # functions of distributions over the vocabulary, chunk by chunk
     "reference_logits",  # the reference's, where they are not stored whole

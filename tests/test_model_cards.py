@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_unlearn.hub import CARD_FILE, plots_of
+from hf_unlearn.hub import CARD_FILE, saved_plots
 from hf_unlearn.lab import load_lab
 from hf_unlearn.model_card import render_card
 from hf_unlearn.record import RECORD_FILE, load_record
@@ -27,7 +27,7 @@ def test_a_card_is_rendered_from_its_record(name):
     folder = FOLDERS[name]
     record = load_record(folder)
     card = (folder / CARD_FILE).read_text(encoding="utf-8")
-    assert render_card(record, plots=plots_of(folder)) == card
+    assert render_card(record, plots=saved_plots(folder)) == card
     assert check_card(card)[0] == []
     assert record.recipe == name and f"hf-unlearn train --config {name}" in card
     assert set(record.evaluations) == {"before", "after", "oracle"}

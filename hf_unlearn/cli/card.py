@@ -20,7 +20,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from ..description import require_metadata
-    from ..hub import CARD_FILE, plots_of, require_repo_id
+    from ..hub import CARD_FILE, require_repo_id, saved_plots
     from ..model_card import render_card
     from ..record import load_record
 
@@ -38,7 +38,7 @@ def _run(args: argparse.Namespace) -> None:
         record.save(folder)  # the next card of the run has them too
     default = folder / CARD_FILE if folder.is_dir() else folder.parent / CARD_FILE
     output = Path(args.output or default)
-    card = render_card(record, plots=plots_of(folder))
+    card = render_card(record, plots=saved_plots(folder))
     output.write_text(card, encoding="utf-8")
     tell(args, f"Card: {output}", {"card": str(output)})
 

@@ -15,7 +15,7 @@ from .formats import Message, Row, RowFormat, Text, to_row
 
 IGNORED_LABEL = -100
 
-TokenRow = tuple[list[int], list[int]]  # input_ids, labels
+EncodedRow = tuple[list[int], list[int]]  # input_ids, labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class RowEncoder:
             )
         return opening, whole
 
-    def _tokens(self, texts: list[tuple[str, str]]) -> list[TokenRow]:
+    def _tokens(self, texts: list[tuple[str, str]]) -> list[EncodedRow]:
         eos = self._text_tokenizer.eos_token_id
         rows = []
         for ids, start in zip(*answer_starts(self._text_tokenizer, texts, not self.uses_chat_template), strict=True):
@@ -155,7 +155,7 @@ class RowEncoder:
             rows.append((ids, [IGNORED_LABEL] * start + ids[start:]))
         return rows
 
-    def _columns(self, rows: list[TokenRow], prefix: str) -> dict[str, list[Any]]:
+    def _columns(self, rows: list[EncodedRow], prefix: str) -> dict[str, list[Any]]:
         cut = slice(self.max_length)
         columns: dict[str, list[Any]] = {
             "input_ids": [ids[cut] for ids, _ in rows],
@@ -198,7 +198,7 @@ def answer_starts(
     return ids, starts
 
 
-def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> TokenRow:
+def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> EncodedRow:
     """The checked ids and labels of an already tokenised row, without its padding.
 
     Args:

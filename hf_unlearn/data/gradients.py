@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..errors import input_error
-from .encoding import IGNORED_LABEL, TokenRow, given_tokens
+from ..gradients import norm
+from .encoding import IGNORED_LABEL, EncodedRow, given_tokens
 
 
 def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
@@ -36,7 +37,7 @@ def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndar
             # `undisturbed` takes this back.
             trainable = [p.requires_grad_() for p in model.parameters() if p.is_floating_point()]
         gradients = row_gradients(model, tokens, trainable, "Gradient norms")
-        return np.array(list(map(norm, gradients)))
+        return np.array([float(length) for length in map(norm, gradients)])
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def row_gradients(
-    model: Any, rows: Sequence[TokenRow], parameters: Sequence[nn.Parameter], description: str
+    model: Any, rows: Sequence[EncodedRow], parameters: Sequence[nn.Parameter], description: str
 ) -> Iterator[list[Tensor]]:
     """The gradient of each row's nll with respect to `parameters`, in turn, without touching any `.grad`.
 
@@ -73,23 +74,7 @@ def row_gradients(
         yield list(torch.autograd.grad(output.loss, parameters, materialize_grads=True))
 
 
-def inner_product(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    """<left, right> over all parameters: each tensor's part in fp32 at least, their sum in fp64."""
-    parts = [torch.dot(_wide(a).flatten(), _wide(b).flatten()) for a, b in zip(left, right, strict=True)]
-    return float(np.sum([float(part) for part in parts]))
-
-
-def norm(gradient: Sequence[Tensor]) -> float:
-    """The L2 norm over all parameters: each tensor's in fp32 at least, their root of squares in fp64."""
-    return float(np.linalg.norm([float(torch.linalg.vector_norm(_wide(part))) for part in gradient]))
-
-
-def _wide(values: Tensor) -> Tensor:
-    # Products of small 16-bit gradients vanish in their own type.
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list[TokenRow]:
+def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list[EncodedRow]:
     """Ids and labels of tokenised rows, checked against the model.
 
     Raises:
@@ -117,12 +102,12 @@ def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list
     return found
 
 
-def answer_tokens(row: TokenRow) -> int:
+def answer_tokens(row: EncodedRow) -> int:
     """Answer tokens of a row that its loss is the mean over; the first position is never predicted."""
     return sum(label != IGNORED_LABEL for label in row[1][1:])
 
 
-def _problem(row: TokenRow, positions: int | None) -> str | None:
+def _problem(row: EncodedRow, positions: int | None) -> str | None:
     if answer_tokens(row) == 0:
         return "which has no answer token"
     too_long = positions is not None and len(row[0]) > positions

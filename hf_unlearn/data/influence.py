@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
-from .encoding import TokenRow
-from .gradients import answer_tokens, inner_product, norm, row_gradients, token_rows, undisturbed
+from ..gradients import inner_product, norm
+from .encoding import EncodedRow
+from .gradients import answer_tokens, row_gradients, token_rows, undisturbed
 from .tokenization import RowSet, tokenize_rows
 
 _KINDS = ("cosine", "dot")
@@ -73,23 +74,23 @@ def influence_scores(
         rows[role] = token_rows(model, tokenized, f"the {role} set")
     with undisturbed(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
-        length = norm(target)
+        length = float(norm(target))
 
         def score(gradient: list[Tensor]) -> float:
-            size = norm(gradient) * length if kind == "cosine" else 1.0
-            return inner_product(gradient, target) / size if size != 0 else float("nan")
+            size = float(norm(gradient)) * length if kind == "cosine" else 1.0
+            return float(inner_product(gradient, target)) / size if size != 0 else float("nan")
 
         gradients = row_gradients(model, rows["retain"], parameters, "Gradients of the retain set")
         return np.array(list(map(score, gradients)))
 
 
-def _set_gradient(model: Any, rows: list[TokenRow], parameters: list[nn.Parameter]) -> list[Tensor]:
+def _set_gradient(model: Any, rows: list[EncodedRow], parameters: list[nn.Parameter]) -> list[Tensor]:
     """The gradient of the mean over all answer tokens of a set, in fp32 at least."""
     total = sum(map(answer_tokens, rows))
     found = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
     gradients = row_gradients(model, rows, parameters, "Gradients of the forget set")
 
-    def add(row: TokenRow, gradient: list[Tensor]) -> None:
+    def add(row: EncodedRow, gradient: list[Tensor]) -> None:
         for each, part in zip(found, gradient, strict=True):
             each.add_(part, alpha=answer_tokens(row) / total)
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 from ..errors import input_error
 from .tokenization import answer_ids, prompt_ids
 
-TokenRow = dict[str, Any]
+TokenizedRow = dict[str, Any]
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
 _FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW = range(3)
@@ -36,7 +36,7 @@ def check_retain_ratio(retain_ratio: float) -> float:
     return float(retain_ratio)
 
 
-def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenRow]:
+def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenizedRow]:
     """Rows at `indices`, in that order, in one read where the container can (datasets.Dataset)."""
     if not indices:
         return []
@@ -46,7 +46,7 @@ def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenRow]:
     return [rows[i] for i in indices]
 
 
-def mismatch_row(forget: TokenRow, retain: TokenRow, max_length: int | None) -> TokenRow:
+def mismatch_row(forget: TokenizedRow, retain: TokenizedRow, max_length: int | None) -> TokenizedRow:
     """The retain row's answer under the forget row's prompt; the prompt is masked and never trained."""
     prompt, answer = prompt_ids(forget), answer_ids(retain)
     # The retain row's own labels: what it masks inside its answer (a later user turn, say) stays masked.
@@ -54,7 +54,7 @@ def mismatch_row(forget: TokenRow, retain: TokenRow, max_length: int | None) -> 
     return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
 
 
-def with_alternate(row: TokenRow) -> dict[str, Any]:
+def with_alternate(row: TokenizedRow) -> dict[str, Any]:
     """A tokenised row as a batch reads it: its ids, labels and index, and its alternate as a row of its own."""
     item: dict[str, Any] = {name: row[name] for name in ("input_ids", "labels", "row") if name in row}
     if "alternate_input_ids" in row:
@@ -118,7 +118,9 @@ class _Pairing:
         # Differences of floors give a fractional ratio exactly, without drift over epochs.
         return range(math.floor(index * self.retain_ratio), math.floor((index + 1) * self.retain_ratio))
 
-    def item(self, row: int, forget: TokenRow, retain: list[TokenRow], drawn: list[TokenRow]) -> dict[str, Any]:
+    def item(
+        self, row: int, forget: TokenizedRow, retain: list[TokenizedRow], drawn: list[TokenizedRow]
+    ) -> dict[str, Any]:
         """One item: the forget row (with its alternate), its retain rows, and the drawn answers under its prompt."""
         item = with_alternate({**forget, "row": row})
         item["retain"] = [with_alternate(each) for each in retain]
@@ -222,7 +224,7 @@ class ForgetRetainStream(_Pairing, IterableDataset):
             kept = [next(retain) for _ in self.retain_steps(position)]
             yield self.item(index, row, kept, read_rows(self.retain, self.draw(position)))
 
-    def _forget_rows(self) -> Iterator[tuple[int, TokenRow]]:
+    def _forget_rows(self) -> Iterator[tuple[int, TokenizedRow]]:
         if is_stream(self.forget):
             yield from ((-1, row) for row in self.forget)
             return
@@ -231,7 +233,7 @@ class ForgetRetainStream(_Pairing, IterableDataset):
         for index in order:
             yield int(index), self.forget[int(index)]
 
-    def _retain_walk(self) -> Iterator[TokenRow]:
+    def _retain_walk(self) -> Iterator[TokenizedRow]:
         walk = 0
         while True:
             if is_stream(self.retain):
@@ -247,7 +249,7 @@ def is_stream(rows: Any) -> bool:
     return isinstance(rows, IterableDataset | datasets.IterableDataset)
 
 
-def _non_empty(rows: Iterable[TokenRow], role: str) -> Iterator[TokenRow]:
+def _non_empty(rows: Iterable[TokenizedRow], role: str) -> Iterator[TokenizedRow]:
     empty = True
     for row in rows:
         empty = False

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import PreTrainedTokenizerBase
 
-from ..data.pairing import TokenRow
+from ..data.pairing import TokenizedRow
 from ..data.prepare import longest_row
 from ..data.tokenization import prompt_ids
 from ..errors import input_error
@@ -80,7 +80,7 @@ def require_same_vocabulary(fluency_model: Any, model: Any, accelerator: Acceler
         )
 
 
-def require_unseen(sets: Mapping[str, Sequence[TokenRow]]) -> None:
+def require_unseen(sets: Mapping[str, Sequence[TokenizedRow]]) -> None:
     """Raise where a holdout row is a forget row, which an attack is to tell it from."""
     forget = {(*row["input_ids"], None, *row["labels"]) for row in sets.get("forget", ())}
     shared = [
@@ -167,7 +167,7 @@ def require_numbers(batch_size: int, generation_batch_size: int | None, temperat
         )
 
 
-def require_prompts(sets: Mapping[str, Sequence[TokenRow]], tokenizer: PreTrainedTokenizerBase) -> None:
+def require_prompts(sets: Mapping[str, Sequence[TokenizedRow]], tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise where a row that is to be answered has no prompt, or one of special tokens alone."""
     special = set(tokenizer.all_special_ids)
     for name, rows in sets.items():

@@ -13,9 +13,9 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import DataCollatorForUnlearning
-from ..data.pairing import TokenRow
+from ..data.pairing import TokenizedRow
 from ..data.prepare import RowOptions
-from ..fingerprints import describe_model, hash_parts, hash_rows, hash_tokenizer
+from ..fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
 from ..measurement import RowScorer, kept_random_state
 from ..version import __version__
 from .checks import (
@@ -146,7 +146,7 @@ class _Evaluation:
         own = {"temperature": self.decoding.temperature, "max_new_tokens": self.suite.max_new_tokens}
         return {**self.suite.settings, **own}
 
-    def rows(self) -> tuple[dict[str, list[TokenRow]], dict[str, dict[str, Any]]]:
+    def rows(self) -> tuple[dict[str, list[TokenizedRow]], dict[str, dict[str, Any]]]:
         """The tokenised sets, and of each its count and hash; checked."""
         suite = self.suite
         options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
@@ -194,7 +194,7 @@ class _Evaluation:
         )
 
     def _evidence(
-        self, one_pass: OnePass, sets: Mapping[str, Sequence[TokenRow]], generation_batch_size: int
+        self, one_pass: OnePass, sets: Mapping[str, Sequence[TokenizedRow]], generation_batch_size: int
     ) -> tuple[Evidence, int]:
         """Everything that the suite's metrics need, and how many distinct rows were scored for it."""
         suite, model = self.suite, self.model
@@ -224,8 +224,8 @@ class _Evaluation:
         """What findings depend on beside the rows: which models, read how."""
         fluent = self.fluency_model
         parts = {
-            "model": describe_model(self.model, self.accelerator),
-            "fluency_model": None if fluent is None else describe_model(fluent, self.accelerator),
+            "model": model_identity(self.model, self.accelerator),
+            "fluency_model": None if fluent is None else model_identity(fluent, self.accelerator),
             "tokenizer": tokenizer,
             "statistics": self.suite.vocabulary_statistics,
             "decoding": repr(self.decoding),
@@ -235,7 +235,7 @@ class _Evaluation:
         return hash_parts(parts)
 
 
-def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenRow]:
+def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenizedRow]:
     # As plain rows: `datasets` would show a bar for each of many small sets, and keep their tokens in its cache.
     tokenized = options.tokenize(rows.to_list() if isinstance(rows, datasets.Dataset) else rows, "eval")
     require_room(tokenized, model)

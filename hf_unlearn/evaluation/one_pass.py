@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.encoding import IGNORED_LABEL
 from ..data.gradients import row_gradient_norms
-from ..data.pairing import TokenRow
+from ..data.pairing import TokenizedRow
 from ..data.roles import Role
 from ..data.tokenization import prompt_ids
 from ..distributions import Reading, log_prob_moments
@@ -86,7 +86,7 @@ class OnePass:
     forwards: int = 0
 
     def score(
-        self, model: Any, sets: Mapping[str, Sequence[TokenRow]], kind: str, statistics: bool
+        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], kind: str, statistics: bool
     ) -> tuple[dict[str, ScoredRows], int]:
         """Figures of the answer tokens of every row, and how many distinct rows were scored for them.
 
@@ -112,7 +112,7 @@ class OnePass:
         return {name: ScoredRows(parts) for name, parts in found.items()}, len(rows.items)
 
     def answer(
-        self, model: Any, sets: Mapping[str, Sequence[TokenRow]], decoding: Decoding, batch_size: int
+        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int
     ) -> dict[str, list[list[int]]]:
         """Token ids of the answers to every row's prompt, with the token that ended each, if one did."""
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()})
@@ -127,7 +127,7 @@ class OnePass:
         found = self._complete("answers", prompts, batches)
         return {name: [ids.tolist() for ids in each] for name, each in found.items()}
 
-    def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenRow]]) -> dict[str, np.ndarray]:
+    def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]]) -> dict[str, np.ndarray]:
         """L2 norm of the gradient of every row's NLL per token, by set."""
         rows = Distinct.of(sets)
         accelerator, size = self.scorer.accelerator, self.scorer.batch_size
@@ -155,12 +155,12 @@ class OnePass:
             found |= each
         return items.in_sets(found)
 
-    def texts(self, rows: Sequence[TokenRow]) -> list[str]:
+    def texts(self, rows: Sequence[TokenizedRow]) -> list[str]:
         """The rows' own answers as text."""
         return [self._text([label for label in row["labels"] if label != IGNORED_LABEL]) for row in rows]
 
     def as_evidence(
-        self, rows: Sequence[TokenRow], answers: Sequence[list[int]], fluency: ScoredRows | None
+        self, rows: Sequence[TokenizedRow], answers: Sequence[list[int]], fluency: ScoredRows | None
     ) -> AnsweredRows:
         """A set's answers as text, beside those that its rows have."""
         return AnsweredRows([self._text(said(ids, self.ends)) for ids in answers], self.texts(rows), fluency)
@@ -169,7 +169,7 @@ class OnePass:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
-def continued(rows: Sequence[TokenRow], answers: Sequence[list[int]], end: int) -> list[TokenRow]:
+def continued(rows: Sequence[TokenizedRow], answers: Sequence[list[int]], end: int) -> list[TokenizedRow]:
     """Rows whose answers are what a model said: what the fluency model is asked to score."""
     continued_rows = []
     for row, given in zip(rows, answers, strict=True):

@@ -36,7 +36,7 @@ def write_plots(run: Run, folder: str | os.PathLike[str]) -> dict[str, str]:
         the PNG by the plot's title, relative to `folder`: {"Loss over the steps": "plots/losses.png"}.
     """
     target = Path(folder)
-    saved = {plot.title: save_plot(plot, target / PLOTS) for plot in plots_of(run)}
+    saved = {plot.title: save_plot(plot, target / PLOTS) for plot in run_plots(run)}
     for old in (target / PLOTS).glob("*.[ps][nv]g"):
         if old.stem not in {path.stem for path in saved.values()}:
             old.unlink()  # of an earlier run in this folder, which had more to show
@@ -45,7 +45,7 @@ def write_plots(run: Run, folder: str | os.PathLike[str]) -> dict[str, str]:
     return {title: path.relative_to(target).as_posix() for title, path in saved.items()}
 
 
-def plots_of(run: Run) -> list[Plot]:
+def run_plots(run: Run) -> list[Plot]:
     """The plots that the run has data for."""
     return [plot for plot in (losses(run.record), plane({"": run}), distributions(run)) if plot is not None]
 

@@ -114,22 +114,6 @@ def argument_error(part: Any, argument: str, expected: str, got: Any) -> ValueEr
     )
 
 
-def inner_product(first: Gradients, second: Gradients) -> Tensor:
-    """<a, b> over all weights, each weight's part in fp32 (fp64 for fp64), the parts added up in fp64."""
-    parts = [(a.flatten().to(_wide(a)), b.flatten().to(_wide(b))) for a, b in zip(first, second, strict=True)]
-    return torch.stack([torch.dot(a, b).double() for a, b in parts]).sum()
-
-
-def norm(gradients: Gradients) -> Tensor:
-    """||g|| over all weights, in fp64."""
-    parts = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
-    return torch.linalg.vector_norm(torch.stack(parts))
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
 def copied(weights: Weights) -> list[Tensor]:
     """The present values of the weights."""
     return [weight.detach().clone() for weight in weights]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, norm, restore
+from ..gradients import norm
+from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, restore
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .base import Gradients, StepWrapper, inner_product
+from ..gradients import inner_product
+from .base import Gradients, StepWrapper
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from fixtures_examples import assert_four_parts
-from hf_unlearn.hub import Push, plan_push, plots_of
+from hf_unlearn.hub import Push, plan_push, saved_plots
 from hf_unlearn.hub_failures import PushError
 from hf_unlearn.merging import merge_adapter
 from hf_unlearn.model_card import render_card
@@ -152,11 +152,11 @@ def test_the_card_is_rendered_with_the_repositorys_name(hub, api, adapter_run):
 def test_plots_of_an_earlier_run_are_neither_shown_nor_pushed(hub, api, adapter_run, tmp_path):
     """Another log in the record, as a second run in the same folder leaves it, before its own plots are drawn."""
     run = copied(adapter_run, tmp_path)
-    assert plots_of(run) == {"Losses": "plots/losses.png"}
+    assert saved_plots(run) == {"Losses": "plots/losses.png"}
     record = load_record(run)
     record.log.append({"loss": 1.0, "step": 3})
     record.save(run)
-    assert plots_of(run) == {}
+    assert saved_plots(run) == {}
     (run / "README.md").unlink()
     push(api, run)
     assert set(pushed(hub)) == ADAPTER and "plots/" not in pushed(hub)["README.md"].decode()

@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from fixtures_models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningTrainer
+from hf_unlearn.gradients import inner_product
 from hf_unlearn.steps import SAM, GradientSurgery, RandomSmoothing, SaliencyMask
-from hf_unlearn.steps.base import inner_product
 from hf_unlearn.steps.saliency import top_share
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
