@@ -42,7 +42,7 @@ class RunRecord:
         model: before unlearning, and what was trained.
         sets: training sets by role (forget, retain, holdout).
         objective: what was minimised.
-        reference: how the model before unlearning was known to the losses: "none", "precomputed", "adapter", "copy".
+        reference: how the model before unlearning was known to the losses: keys of REFERENCE_WORDS, joined by " + ".
         stop_reason: why the run ended early, or None.
         steps: optimizer steps taken.
         planned_steps: optimizer steps that were to be taken.

@@ -3,6 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+# Reference mode, as `RunRecord.reference` holds it -> its words on the card and in the report.
+REFERENCE_WORDS = {
+    "none": "no loss compares with the model before unlearning",
+    "precomputed": "log-probs of the model before unlearning, computed once before the first step",
+    "adapter": "the model before unlearning, as the same weights with the adapter as it was before training",
+    "copy": "the model before unlearning, as a frozen copy",
+    "topk": "the likeliest tokens of the model before unlearning, computed once before the first step (approximate)",
+}
+
 
 @dataclass
 class PartRecord:
@@ -147,3 +156,8 @@ class CardMetadata:
     tags: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     repo_id: str | None = None
+
+
+def reference_words(reference: str) -> str:
+    """How the losses knew the model before unlearning; "" for modes that have no words, from a later version."""
+    return "; ".join(REFERENCE_WORDS[mode] for mode in reference.split(" + ") if mode in REFERENCE_WORDS)

@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import input_error
 from ..record import RECORD_FILE, RunRecord
-from ..record_parts import PartRecord
+from ..record_parts import PartRecord, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import verdict
 from .metadata import card_data
@@ -31,7 +31,6 @@ from .text import (
     model_words,
     objective_table,
     plain,
-    reference_words,
     rows_words,
     sets_table,
     training_facts,

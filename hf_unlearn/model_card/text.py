@@ -26,12 +26,6 @@ _BOUNDS = {
     "holdout": "the mean that the model before unlearning gives to the holdout rows",
     "holdout_quantiles": "each row has its own, the quantile of the holdout rows at its rank",
 }
-_REFERENCES = {
-    "none": "no loss compares with the model before unlearning",
-    "precomputed": "log-probs of the model before unlearning, computed once before the first step",
-    "adapter": "the model before unlearning, as the same weights with the adapter as it was before training",
-    "copy": "the model before unlearning, as a frozen copy",
-}
 
 
 def plain(text: Any) -> str:
@@ -193,11 +187,6 @@ def bound_words(bound: Mapping[str, Any]) -> str:
     if not level:
         return f"a forget row gives no gradient while its NLL is at the bound or above ({named})."
     return f"a forget row gives no gradient while its NLL is at {level} or above ({named})."
-
-
-def reference_words(reference: str) -> str:
-    """How the losses knew the model before unlearning; "" for a way that has no words."""
-    return "; ".join(_REFERENCES[mode] for mode in reference.split(" + ") if mode in _REFERENCES)
 
 
 def log_table(log: Sequence[Mapping[str, Any]]) -> str:

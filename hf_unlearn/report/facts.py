@@ -6,16 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..record import ModelRecord, PartRecord, RunRecord, SetRecord
+from ..record_parts import reference_words
 
 Pairs = list[tuple[str, str]]
 _OWN = "of the user's own, not described"
 _SETS = {"forget": "forget (to be forgotten)", "retain": "retain (to be kept)", "holdout": "holdout (unseen)"}
-_REFERENCES = {
-    "none": "not needed by the losses",
-    "precomputed": "its log-probabilities, computed once before training",
-    "adapter": "the model with its adapter switched off",
-    "copy": "a frozen copy",
-}
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ def _objective(record: RunRecord) -> Pairs:
     pairs.append(("bound of the forget rows", _bound(bound)))
     if record.holdout_nll is not None:
         pairs.append(("NLL of unseen rows before", f"{record.holdout_nll:.3f} nats per token"))
-    pairs.append(("model before unlearning", _REFERENCES.get(record.reference, record.reference)))
+    pairs.append(("reference", reference_words(record.reference) or record.reference))
     if record.recipe:
         pairs.append(("recipe", record.recipe))
     return pairs
