@@ -3,17 +3,14 @@
 import dataclasses
 import os
 import platform
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from peft import PeftModel
 from torch import Tensor
 
@@ -21,8 +18,8 @@ from .baseline import Baseline
 from .config import UnlearningConfig
 from .data.pairing import is_stream
 from .data.prepare import TrainSets
-from .errors import input_error
 from .fingerprints import hash_rows
+from .hub_names import is_repository
 from .losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from .objective import Objective
 from .record import ModelRecord, ObjectiveRecord, PartRecord, SetRecord, TermRecord
@@ -41,37 +38,6 @@ _PACKAGED = frozenset(
     part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
-
-
-# As the Hub writes the keys of licences and languages.
-LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
-
-
-def require_metadata(license: str | None, languages: Sequence[str] | None, datasets: Sequence[str] | None) -> None:
-    """Raise for what the Hub would refuse a card for: a licence, a language or a dataset that is no key of its."""
-    for name, values, accepts, example in (
-        ("license", [license] if license else [], LICENSE.fullmatch, "apache-2.0"),
-        ("language", languages or [], LANGUAGE.fullmatch, "en"),
-        ("datasets", datasets or [], is_repository, "owner/name"),
-    ):
-        refused = [value for value in values if not accepts(value)]
-        if refused:
-            raise input_error(
-                expected=f"{name} as the Hub writes it, for example {example}",
-                got=repr(refused[0]),
-                why="the Hub refuses a card with another value, and with it the push",
-                fix="correct it, or leave it out",
-            )
-
-
-def is_repository(name: Any) -> bool:
-    """Whether a name can be a repository of the Hub, and is no folder here."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return not Path(name).exists()
 
 
 def describe_model(model: Any, name: str | None, revision: str | None, known: ModelRecord) -> ModelRecord:

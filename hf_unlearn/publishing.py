@@ -19,14 +19,13 @@ from .description import (
     describe_hardware,
     describe_model,
     describe_objective,
-    is_repository,
-    require_metadata,
     versions,
 )
 from .errors import input_error
 from .evaluation import EvaluationResult
 from .hub import Push, needs_private, plan_push, require_private, write_own_card
 from .hub_failures import hub_errors
+from .hub_names import is_repository, require_metadata
 from .observer import RunObserver
 from .record import RunRecord, SetRecord
 

@@ -20,6 +20,7 @@ PACKAGE = REPOSITORY / "hf_unlearn"
 STAGES = (
     "version",  # of the package
     "errors",  # user errors in four parts; imports nothing of ours
+    "hub_names",  # names as the Hub writes them
     "whole_files",  # files that are seen whole or not at all
     "optimizers",  # optimizers that torch does not have
     "setups",  # how a run may be set up

@@ -18,7 +18,7 @@ def test_the_table_is_whole():
     assert set(REFERENCES) - {"auto"} <= set(REFERENCE_WORDS)
 
 
-@pytest.mark.parametrize(("logps", "live"), itertools.product(ReferenceMode, repeat=2))
+@pytest.mark.parametrize(("logps", "live"), list(itertools.product(ReferenceMode, repeat=2)))
 def test_card_and_report_say_every_plan_that_a_record_can_hold(logps, live):
     plan = ReferencePlan(logps, live)
     record = RunRecord(objective=ObjectiveRecord([TermRecord("npo")]), reference=str(plan))

@@ -19,8 +19,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..description import require_metadata
     from ..hub import CARD_FILE, require_repo_id, saved_plots
+    from ..hub_names import require_metadata
     from ..model_card import render_card
     from ..record import load_record
 

@@ -5,9 +5,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from transformers.utils import logging
 
-from ..description import LANGUAGE, LICENSE, is_repository
 from ..evaluation.result import EvaluationResult
 from ..evaluation.table import label_of
+from ..hub_names import LANGUAGE, LICENSE, is_repository
 from ..record import RunRecord, SetRecord
 from ..redaction import is_redacted
 from .results import row_counts, trainer_figures

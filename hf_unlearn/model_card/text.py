@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub.utils import yaml_dump
 
-from ..description import is_repository
+from ..hub_names import is_repository
 from ..record import ModelRecord, ObjectiveRecord, PartRecord, RunRecord, SetRecord, TermRecord
 
 ROLES = ("forget", "retain", "holdout")

@@ -15,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..config import UnlearningConfig
 from ..data.prepare import RowOptions
-from ..description import is_repository
+from ..hub_names import is_repository
 from ..modeling import load_model
 from ..objective import build_objective
 from ..train_data import tokenize_for

@@ -9,9 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import get_peft_config
 
 from ..data.provenance import source_of
-from ..description import describe_hardware, require_metadata
+from ..description import describe_hardware
 from ..evaluation import EvaluationResult, comparison_table, evaluate
 from ..fingerprints import hash_weights
+from ..hub_names import require_metadata
 from ..modeling import load_model, placed
 from ..record import RECORD_FILE
 from ..report import read_run, write_plots

@@ -9,9 +9,9 @@ from datasets import Dataset
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..config import UnlearningConfig
-from ..description import is_repository
 from ..errors import input_error
 from ..evaluation import Suite
+from ..hub_names import is_repository
 
 RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
