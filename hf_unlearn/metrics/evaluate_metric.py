@@ -1,117 +1,12 @@
-"""The metrics under the names and features by which `evaluate` computes them. The metrics themselves are elsewhere."""
+"""The metrics of the registry as `evaluate.Metric`. The metrics themselves are elsewhere."""
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasets import List, Value
-
 from ..errors import input_error, nearest
-from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
-from .harm import efficacy, harmful_rate
-from .likelihood import (
-    answer_probability,
-    exact_memorization,
-    extraction_strength,
-    option_probability,
-    perplexity,
-    token_nll,
-)
-from .membership import membership_auc, privleak, relative_difference, tpr_at_fpr
-from .overlap import bleu, common_substring, rouge_recall
-from .refusal import refusal_rate
-from .result import MetricResult
-from .text import accuracy
-from .truth import UTILITY_COMPONENTS, forget_quality, ks_distance, model_utility, truth_ratio
+from .registry import METRIC_OPTIONS, METRICS, unknown_setting
 
 if TYPE_CHECKING:
     from evaluate import Metric
-
-# Arguments of evaluate.Metric, beside the settings of the metric's function.
-_OPTIONS = ("cache_dir", "experiment_id", "keep_in_memory", "num_process", "process_id", "timeout")
-
-_TEXT, _NUMBER, _FLAG = Value("string"), Value("float64"), Value("bool")
-
-
-@dataclass(frozen=True)
-class MetricFunction:
-    """A metric and what `evaluate` feeds it with.
-
-    Attributes:
-        function: gives a MetricResult; its first arguments are the features, in order.
-        features: by name, of the datasets library: `predictions` and `references` where they are answers and what was
-            expected, else the function's own argument.
-        whole: the arguments are no columns of rows of one length: each is a number, or a sample of its own length.
-    """
-
-    function: Callable[..., MetricResult]
-    features: Mapping[str, Any]
-    whole: bool = False
-
-    @property
-    def settings(self) -> dict[str, inspect.Parameter]:
-        """The function's other arguments, by name."""
-        return dict(list(inspect.signature(self.function).parameters.items())[len(self.features) :])
-
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
-
-    def require_settings(self, name: str, given: Mapping[str, Any]) -> None:
-        """Raise for a setting that the function does not have, and for one that it needs and is not given."""
-        for setting in given:
-            if setting not in self.settings:
-                raise unknown_setting(name, setting, self)
-        for setting, parameter in self.settings.items():
-            if parameter.default is parameter.empty and setting not in given:
-                raise input_error(
-                    expected=f"{setting} for {name}",
-                    got="none",
-                    why="it has no default: each value is another metric",
-                    fix=f"pass {setting}=... to evaluate_metric({name!r}, ...) or to compute",
-                )
-
-
-_ANSWERS = {"predictions": _TEXT}
-_PAIRS = {"predictions": _TEXT, "references": _TEXT}
-_TOKEN_COUNTS = {"nll_sum": _NUMBER, "lengths": _NUMBER}
-_TOKEN_FLAGS = {"correct": List(_FLAG)}
-_RATIOS = {"ratios": List(_NUMBER), "retrained_ratios": List(_NUMBER)}
-_SCORES = {"member_scores": List(_NUMBER), "nonmember_scores": List(_NUMBER)}
-
-METRICS: dict[str, MetricFunction] = {
-    "answer_probability": MetricFunction(answer_probability, {"nll_per_token": _NUMBER}),
-    "option_probability": MetricFunction(
-        option_probability, {"nll_per_token": _NUMBER, "options_nll_per_token": List(_NUMBER)}
-    ),
-    "token_nll": MetricFunction(token_nll, _TOKEN_COUNTS),
-    "perplexity": MetricFunction(perplexity, _TOKEN_COUNTS),
-    "exact_memorization": MetricFunction(exact_memorization, _TOKEN_FLAGS),
-    "extraction_strength": MetricFunction(extraction_strength, _TOKEN_FLAGS),
-    "truth_ratio": MetricFunction(truth_ratio, {"ratios": _NUMBER}),
-    "forget_quality": MetricFunction(forget_quality, _RATIOS, whole=True),
-    "ks_distance": MetricFunction(ks_distance, _RATIOS, whole=True),
-    "model_utility": MetricFunction(
-        model_utility, {"components": dict.fromkeys(UTILITY_COMPONENTS, _NUMBER)}, whole=True
-    ),
-    "membership_auc": MetricFunction(membership_auc, _SCORES, whole=True),
-    "tpr_at_fpr": MetricFunction(tpr_at_fpr, _SCORES, whole=True),
-    "privleak": MetricFunction(privleak, {"auc": _NUMBER, "retrained_auc": _NUMBER}, whole=True),
-    "relative_difference": MetricFunction(relative_difference, {"value": _NUMBER, "baseline": _NUMBER}, whole=True),
-    "accuracy": MetricFunction(accuracy, _PAIRS),
-    "refusal_rate": MetricFunction(refusal_rate, _ANSWERS),
-    "empty_rate": MetricFunction(empty_rate, _ANSWERS),
-    "repetition_rate": MetricFunction(repetition_rate, _ANSWERS),
-    "broken_rate": MetricFunction(broken_rate, _ANSWERS),
-    "distinct_n": MetricFunction(distinct_n, _ANSWERS),
-    "rouge_recall": MetricFunction(rouge_recall, _PAIRS),
-    "common_substring": MetricFunction(common_substring, _PAIRS),
-    "bleu": MetricFunction(bleu, _PAIRS),
-    "harmful_rate": MetricFunction(harmful_rate, {"flags": _FLAG}),
-    "efficacy": MetricFunction(efficacy, {"before": _NUMBER, "after": _NUMBER}, whole=True),
-}
 
 
 def evaluate_metric(name: str, **settings: Any) -> "Metric":
@@ -138,18 +33,8 @@ def evaluate_metric(name: str, **settings: Any) -> "Metric":
             fix=nearest(str(name), METRICS),
         )
     entry = METRICS[name]
-    options = {option: settings.pop(option) for option in _OPTIONS if option in settings}
+    options = {option: settings.pop(option) for option in METRIC_OPTIONS if option in settings}
     for setting in settings:
         if setting not in entry.settings:
             raise unknown_setting(name, setting, entry)
     return FunctionMetric(name, settings, **options)
-
-
-def unknown_setting(name: str, setting: str, entry: MetricFunction) -> ValueError:
-    """The error about a setting that a metric does not have."""
-    return input_error(
-        expected=f"settings that {name} has",
-        got=f"{setting!r}",
-        why="it would change nothing, and the result would be taken for another",
-        fix=nearest(setting, [*entry.settings, *_OPTIONS]),
-    )

@@ -8,7 +8,7 @@ from datasets import Features, List, Value
 
 from ..errors import input_error
 from .checks import flag_rows, flags, number_rows, numbers, same_lengths, strings
-from .evaluate_metric import METRICS, MetricFunction, unknown_setting
+from .registry import METRICS, MetricFunction, unknown_setting
 from .result import MetricResult, value_and_n
 from .truth import require_components
 

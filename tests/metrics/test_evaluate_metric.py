@@ -5,7 +5,7 @@ import math
 import evaluate
 import pytest
 
-from hf_unlearn.metrics.evaluate_metric import METRICS, evaluate_metric
+from hf_unlearn.metrics import METRICS, evaluate_metric
 from hf_unlearn.metrics.likelihood import answer_probability, extraction_strength, option_probability, token_nll
 from hf_unlearn.metrics.membership import membership_auc, tpr_at_fpr
 from hf_unlearn.metrics.overlap import bleu, common_substring, rouge_recall
