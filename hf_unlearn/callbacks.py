@@ -1,10 +1,14 @@
-"""When to stop, and why it stopped. Callbacks that watch the logs; they change no weights and no data."""
+"""Callbacks of a run: when to stop and why, what opens and closes with it, and checks of the model that trains."""
 
 from collections.abc import Callable
 from typing import Any
 
+from accelerate import Accelerator
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+
+from .engagement import require_wrapped
 
 
 class StopRules(TrainerCallback, ExportableState):
@@ -186,3 +190,32 @@ class NonFiniteGuard(TrainerCallback):
         if not self.loss_is_finite():
             model.zero_grad()
             self.stop("the loss was not finite")
+
+
+class SpareFrozenPrefix(TrainerCallback):
+    """Leaves out of backward what lies below the first trainable weight, under activation checkpointing too.
+
+    transformers makes embeddings require a gradient whenever checkpointing is switched on. Reentrant checkpointing
+    needs that: an adapter in a block whose inputs need no gradient would not train. The other kind does not, and there
+    it would have every frozen block recomputed and differentiated for a gradient that nobody reads.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:
+        """Trainer's, after it has switched checkpointing on."""
+        if args.activation_checkpointing and not (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            model.disable_input_require_grads()
+
+
+class DistributedCheckCallback(TrainerCallback):
+    """Looks at the wrapped model once, before the first step.
+
+    Args:
+        wrapped: gives the model as the trainer calls it, and the accelerator.
+    """
+
+    def __init__(self, wrapped: Callable[[], tuple[nn.Module, Accelerator]]) -> None:
+        self._wrapped = wrapped
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Trainer's, after the model was prepared."""
+        require_wrapped(*self._wrapped())

@@ -1,14 +1,12 @@
 """What a launcher asked for against what runs: processes, sharding, stage. It starts nothing; launching.py does."""
 
 import os
-from collections.abc import Callable
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, get_int_from_env, parse_flag_from_env
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from .errors import input_error
 from .sharding import is_sharded
@@ -131,18 +129,3 @@ def require_wrapped(model: nn.Module, accelerator: Accelerator) -> None:
             why="the run would not be what its launcher's config says",
             fix="see that the model reaches the trainer unwrapped, and report this if it does",
         )
-
-
-class EngagedGuard(TrainerCallback):
-    """Looks at the wrapped model once, before the first step.
-
-    Args:
-        wrapped: gives the model as the trainer calls it, and the accelerator.
-    """
-
-    def __init__(self, wrapped: Callable[[], tuple[nn.Module, Accelerator]]) -> None:
-        self._wrapped = wrapped
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Trainer's, after the model was prepared."""
-        require_wrapped(*self._wrapped())

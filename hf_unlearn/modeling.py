@@ -12,7 +12,6 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainerCallback,
 )
 from transformers.utils import is_liger_kernel_available, logging
 
@@ -74,20 +73,6 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
     if args.use_liger_kernel:
         _require_liger(model, args.liger_kernel_config or {})
     return model
-
-
-class SpareFrozenPrefix(TrainerCallback):
-    """Leaves out of backward what lies below the first trainable weight, under activation checkpointing too.
-
-    transformers makes embeddings require a gradient whenever checkpointing is switched on. Reentrant checkpointing
-    needs that: an adapter in a block whose inputs need no gradient would not train. The other kind does not, and there
-    it would have every frozen block recomputed and differentiated for a gradient that nobody reads.
-    """
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:
-        """Trainer's, after it has switched checkpointing on."""
-        if args.activation_checkpointing and not (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
-            model.disable_input_require_grads()
 
 
 def disable_dropout(model: nn.Module) -> None:

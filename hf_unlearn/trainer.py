@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 
 from .baseline import Baseline, require_measurable
-from .callbacks import LogWindow, NonFiniteGuard, StepEnds, StopRules
+from .callbacks import DistributedCheckCallback, LogWindow, NonFiniteGuard, SpareFrozenPrefix, StepEnds, StopRules
 from .checks import (
     paired_collator,
     require_config,
@@ -26,10 +26,9 @@ from .config import UnlearningConfig
 from .data.collator import DataCollatorForUnlearning
 from .data.pairing import is_stream
 from .data.prepare import RowOptions
-from .engagement import EngagedGuard
 from .layout import Batch, LaidOut, count_answers
 from .measured_first import MeasuredFirst
-from .modeling import SpareFrozenPrefix, check_fit, load_model, prepare_model
+from .modeling import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .optimizers.named import named_optimizer
 from .padding_free import require_own_collator, require_padding_free
@@ -177,7 +176,7 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
             finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
             self.add_callback(NonFiniteGuard(finite, stop))
         self.add_callback(SpareFrozenPrefix())
-        self.add_callback(EngagedGuard(lambda: (trainer.model_wrapped, trainer.accelerator)))
+        self.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.accelerator)))
         self._step_log = StepLog(self.objective.component_names, self.args.device)
         self.add_callback(LogWindow(self._step_log.start))
         self._observe()

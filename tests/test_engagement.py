@@ -10,7 +10,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from fixtures_examples import assert_four_parts
 from fixtures_models import make_trainer, tiny_model
-from hf_unlearn.engagement import EngagedGuard, require_engaged, require_wrapped
+from hf_unlearn.callbacks import DistributedCheckCallback
+from hf_unlearn.engagement import require_engaged, require_wrapped
 
 
 def accelerator(kind: str, processes: int = 2, stage: int = 3) -> Any:
@@ -71,7 +72,7 @@ def test_an_accelerator_that_has_fallen_back_is_refused(monkeypatch, variable, n
 
 def test_every_run_looks_before_its_first_step(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, tiny_model())
-    assert [type(each) for each in trainer.callback_handler.callbacks].count(EngagedGuard) == 1
+    assert [type(each) for each in trainer.callback_handler.callbacks].count(DistributedCheckCallback) == 1
     monkeypatch.setattr(trainer, "accelerator", accelerator("FSDP"))
     with pytest.raises(ValueError, match="sharded by FSDP"):
         trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)

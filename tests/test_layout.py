@@ -56,7 +56,7 @@ STAGES = (
     "reference_cache",  # its log-probabilities on disk
     "modeling",  # the model before the Trainer gets it
     "baseline",  # what is measured before the first step
-    "callbacks",  # stop rules
+    "callbacks",  # stop rules, and what else begins and ends with a run
     "padding_free",  # batches without padding
     "checks",  # what the trainer refuses
     "train_data",  # the sets that the losses ask for

@@ -160,7 +160,7 @@ class _Runs:
             # The state of random numbers is no fake tensor, and dropout is off.
             kwargs = {"use_reentrant": False, "preserve_rng_state": False}
             model.activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs)
-            model.disable_input_require_grads()  # as modeling.SpareFrozenPrefix
+            model.disable_input_require_grads()  # as callbacks.SpareFrozenPrefix
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         with FakeTensorMode():
             _materialise(base.base_model)
