@@ -4,6 +4,7 @@ import weakref
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -14,9 +15,33 @@ from .data.roles import Role
 from .evaluation.callback import UnlearningEvalCallback
 from .layout import Batch
 from .output_head import output_head
-from .scoring import score
+from .scoring import RowScores, score
 from .sharding import split_again
-from .step_log import EvalRows
+
+
+class EvalRows:
+    """Per-row NLLs of an evaluation set, from which the set's exact figures come."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+
+    def add(self, accelerator: Accelerator, rows: RowScores) -> Tensor:
+        """Add one batch's rows of all ranks, without the repeats that fill a last batch.
+
+        Returns this rank's mean NLL per token.
+        """
+        nll_and_tokens = torch.stack([rows.nll_sum().double(), rows.lengths.double()], dim=1)
+        self._rows.append(accelerator.gather_for_metrics(nll_and_tokens).cpu())
+        total = nll_and_tokens.sum(0)
+        return total[0] / total[1]
+
+    def metrics(self) -> dict[str, float]:
+        """`nll` (and `loss`): mean over all answer tokens; `probability`: mean over rows of exp(-NLL per token)."""
+        if not self._rows:
+            return {}
+        nll_sum, tokens = torch.cat(self._rows).unbind(1)
+        mean = float(nll_sum.sum() / tokens.sum())
+        return {"loss": mean, "nll": mean, "probability": float((-nll_sum / tokens).exp().mean())}
 
 
 class RowEvaluation(Trainer):

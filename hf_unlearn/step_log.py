@@ -1,10 +1,8 @@
-"""Running sums of what steps and evaluations measured, kept on the device. Nothing is computed from a model here."""
+"""Running sums of what steps measured, kept on the device. Nothing is computed from a model here."""
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-
-from .scoring import RowScores
 
 
 class StepLog:
@@ -77,28 +75,3 @@ class _OnItsWay:
         if self._event is not None:
             self._event.synchronize()
         return float(self._value)
-
-
-class EvalRows:
-    """Per-row NLLs of an evaluation set, from which the set's exact figures come."""
-
-    def __init__(self) -> None:
-        self._rows: list[Tensor] = []
-
-    def add(self, accelerator: Accelerator, rows: RowScores) -> Tensor:
-        """Add one batch's rows of all ranks, without the repeats that fill a last batch.
-
-        Returns this rank's mean NLL per token.
-        """
-        nll_and_tokens = torch.stack([rows.nll_sum().double(), rows.lengths.double()], dim=1)
-        self._rows.append(accelerator.gather_for_metrics(nll_and_tokens).cpu())
-        total = nll_and_tokens.sum(0)
-        return total[0] / total[1]
-
-    def metrics(self) -> dict[str, float]:
-        """`nll` (and `loss`): mean over all answer tokens; `probability`: mean over rows of exp(-NLL per token)."""
-        if not self._rows:
-            return {}
-        nll_sum, tokens = torch.cat(self._rows).unbind(1)
-        mean = float(nll_sum.sum() / tokens.sum())
-        return {"loss": mean, "nll": mean, "probability": float((-nll_sum / tokens).exp().mean())}
