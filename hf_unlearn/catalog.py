@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
+from .component import support
 from .data.roles import Role
 from .losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from .losses.base import Needs
 from .optimizers import Sophia
-from .setups import support
 from .steps import STEP_WRAPPERS, StepWrapper
 from .weighting import WEIGHTINGS
 
@@ -52,7 +52,7 @@ def _as_data(kind: str, part: Any) -> dict[str, Any]:
     found |= {"arguments": dataclasses.asdict(part), "paper": part.paper}
     if isinstance(part, Loss):
         found |= {"mean_over": part.unit, "needs": _needs(part.needs)}
-    return found if kind == "weighting" else found | {"works_with": support(part.refused)}
+    return found if kind == "weighting" else found | {"works_with": support(part.incompatible_with)}
 
 
 def _sophia_arguments() -> str:
@@ -63,11 +63,13 @@ def _sophia_arguments() -> str:
 
 def _loss(loss: Loss) -> str:
     unit = "answer tokens" if loss.unit == "token" else "rows"
-    return _part(loss, [("mean over", unit), ("needs", _needs(loss.needs)), ("works with", support(loss.refused))])
+    return _part(
+        loss, [("mean over", unit), ("needs", _needs(loss.needs)), ("works with", support(loss.incompatible_with))]
+    )
 
 
 def _wrapper(wrapper: StepWrapper) -> str:
-    return _part(wrapper, [("works with", support(wrapper.refused))])
+    return _part(wrapper, [("works with", support(wrapper.incompatible_with))])
 
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:

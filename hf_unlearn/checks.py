@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBas
 from transformers.integrations import get_available_reporting_integrations
 
 from .baseline import needs_holdout
+from .component import Component, TrainingSetup, require_supported
 from .config import UnlearningConfig
 from .data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
 from .data.encoding import IGNORED_LABEL
@@ -20,7 +21,6 @@ from .data.tokenization import check_tokenizer
 from .engagement import require_engaged
 from .errors import input_error
 from .layout import missing_keys, missing_roles
-from .setups import Part, Setup, require_supported
 from .specs import step_wrappers
 from .steps import StepWrapper, WeightAveraging
 
@@ -123,7 +123,7 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
-def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, accelerator: Accelerator) -> None:
+def require_setup(args: UnlearningConfig, parts: Sequence[Component], model: Any, accelerator: Accelerator) -> None:
     """Raise for losses and step wrappers that do not work in the setup of the run, and for what wrappers cannot share.
 
     Args:
@@ -137,13 +137,13 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Part], model: Any, acc
     require_engaged(accelerator)
     checkpointing = args.activation_checkpointing_kwargs or {}
     setups = {
-        Setup.LORA: isinstance(model, PeftModel),
-        Setup.CACHED_REFERENCE: args.reference == "precomputed",
-        Setup.ZERO_1_2: stage is not None and stage < 3,
-        Setup.ZERO_3: stage == 3,
-        Setup.FSDP: getattr(accelerator.state, "fsdp_plugin", None) is not None,
-        Setup.SIXTEEN_BITS: any(p.requires_grad and p.dtype in _SIXTEEN_BITS for p in model.parameters()),
-        Setup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
+        TrainingSetup.LORA: isinstance(model, PeftModel),
+        TrainingSetup.CACHED_REFERENCE: args.reference == "precomputed",
+        TrainingSetup.ZERO_1_2: stage is not None and stage < 3,
+        TrainingSetup.ZERO_3: stage == 3,
+        TrainingSetup.FSDP: getattr(accelerator.state, "fsdp_plugin", None) is not None,
+        TrainingSetup.SIXTEEN_BITS: any(p.requires_grad and p.dtype in _SIXTEEN_BITS for p in model.parameters()),
+        TrainingSetup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
     }
     require_supported(parts, [setup for setup, holds in setups.items() if holds])
     wrappers = [part for part in parts if isinstance(part, StepWrapper)]

@@ -13,7 +13,7 @@ from .losses import Loss
 from .optimizers.named import OPTIMIZERS, named_optimizer
 from .specs import forget_losses, parse_text, retain_losses, spec_to_data, step_wrappers, weighting_of
 from .steps import StepWrapper
-from .weighting import Fixed, PrimalDual
+from .weighting import Weighting
 
 # Kernels of Liger that no run of this package can use.
 CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
@@ -78,7 +78,7 @@ class UnlearningConfig(TrainingArguments):
     )
     forget_weight: float = field(default=1.0, metadata={"help": "Weight of the forget side."})
     retain_weight: float = field(default=1.0, metadata={"help": "Weight of the retain side."})
-    weighting: dict[str, Any] | str | Fixed | PrimalDual | None = field(
+    weighting: dict[str, Any] | str | Weighting | None = field(
         default="fixed", metadata={"help": "How the retain weight is set: fixed, or primal_dual (a name, or JSON)."}
     )
     step_wrappers: dict[str, Any] | str | StepWrapper | list[Any] | None = field(

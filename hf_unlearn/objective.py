@@ -17,7 +17,6 @@ from .errors import input_error
 from .losses.base import DistributionLoss, Loss, Needs, Unit
 from .scoring import RowScores, Scores
 from .specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
-from .weighting import Fixed
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -148,7 +147,7 @@ def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: 
         args.retain_weight,
     )
     weighting = weighting_of(args.weighting)
-    if not objective.retain and not isinstance(weighting, Fixed):
+    if not objective.retain and weighting.moves:
         raise input_error(
             expected=f"a retain loss, for weighting={weighting.name!r}, which follows it",
             got="retain_loss='none'",

@@ -4,10 +4,11 @@ import dataclasses
 import json
 from typing import Any
 
+from .component import Component
 from .errors import input_error, nearest
 from .losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from .steps import STEP_WRAPPERS, StepWrapper
-from .weighting import WEIGHTINGS, Fixed, PrimalDual, Weighting
+from .weighting import WEIGHTINGS, Fixed, Weighting
 
 LossSpec = str | dict[str, Any] | Loss | list[Any] | None
 WrapperSpec = str | dict[str, Any] | StepWrapper | list[Any] | None
@@ -44,17 +45,17 @@ def step_wrappers(spec: WrapperSpec) -> list[StepWrapper]:
 def weighting_of(spec: WeightingSpec) -> Weighting:
     """The weighting of e.g. "primal_dual", {"name": "primal_dual", "eta": 0.5} or PrimalDual(); None is fixed."""
     spec = parse_text(spec)
-    return Fixed() if spec is None else _member(spec, WEIGHTINGS, Fixed | PrimalDual, "weighting")
+    return Fixed() if spec is None else _member(spec, WEIGHTINGS, Weighting, "weighting")
 
 
-def part_to_dict(part: Any) -> dict[str, Any]:
+def part_to_dict(part: Component) -> dict[str, Any]:
     """A loss, wrapper or weighting as the mapping that builds it again: its name and every argument."""
     return {"name": part.name, **dataclasses.asdict(part)}
 
 
 def spec_to_data(spec: Any) -> Any:
     """A spec with its objects turned into mappings, fit for JSON and YAML."""
-    if isinstance(spec, Loss | StepWrapper | Fixed | PrimalDual):
+    if isinstance(spec, Component):
         return part_to_dict(spec)
     if isinstance(spec, list | tuple):
         return [spec_to_data(term) for term in spec]

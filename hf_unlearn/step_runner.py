@@ -118,12 +118,12 @@ class StepRunner:
     def weighted(self, objective: Objective) -> Objective:
         """The objective with the present w_r."""
         # What is measured before the first step has the run's own first w_r, as a fixed weighting has throughout.
-        moves = self.recording and not isinstance(self.weighting, Fixed)
+        moves = self.recording and self.weighting.moves
         return objective.with_retain_weight(self.retain_weight) if moves else objective
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
-        if self.recording and not isinstance(self.weighting, Fixed):
+        if self.recording and self.weighting.moves:
             self._terms = len(objective.retain)
             found = [(term.weight, components.get(f"retain/{term.name}")) for term in objective.retain]
             self._retain_parts += [part * part.new_tensor([weight, 1]) for weight, part in found if part is not None]
@@ -208,7 +208,7 @@ class StepRunner:
         return loss, gradients
 
     def _update_weighting(self) -> None:
-        if isinstance(self.weighting, Fixed):
+        if not self.weighting.moves:
             return
         parts, self._retain_parts = self._retain_parts, []
         part = torch.stack(parts).sum(0) if parts else torch.zeros(2, device=self.accelerator.device)
@@ -220,7 +220,7 @@ class StepRunner:
 
     def logged(self) -> dict[str, float]:
         """What the log shows of it: the present w_r where it moves."""
-        return {} if isinstance(self.weighting, Fixed) else {"retain_weight": self.retain_weight}
+        return {"retain_weight": self.retain_weight} if self.weighting.moves else {}
 
     def after_step(self) -> None:
         """After the optimizer's step."""
@@ -267,7 +267,7 @@ class StepRunner:
             return
         with safe_open(path, framework="pt") as stored:
             self._require_made_with(stored.metadata())
-            if not isinstance(self.weighting, Fixed):
+            if self.weighting.moves:
                 self.retain_weight = float(stored.get_tensor("retain_weight"))
             for wrapper in self.wrappers:
                 for name in wrapper.kept:

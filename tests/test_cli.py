@@ -59,7 +59,7 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
         for argument, default in vars(part()).items():
             assert f"{argument}={default}" in texts[0]
         if part in wrapped:
-            assert [why for why in part.refused.values() if why not in texts[0]] == []
+            assert [why for why in part.incompatible_with.values() if why not in texts[0]] == []
 
 
 def test_methods_on_a_loss_worked_out_by_hand(capsys):

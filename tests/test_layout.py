@@ -23,7 +23,7 @@ STAGES = (
     "hub_names",  # names as the Hub writes them
     "whole_files",  # files that are seen whole or not at all
     "optimizers",  # optimizers that torch does not have
-    "setups",  # how a run may be set up
+    "component",  # what losses, step wrappers and weightings share, and the setups they do not work in
     "taps",  # where hidden states are read
     "gradients",  # norms and inner products of gradients
     "data",  # rows of any format -> tokens, roles and pairs
@@ -85,7 +85,8 @@ STAGES = (
 ONLY_FROM = {"lab": {"errors"}}
 
 # A loss sees tensors, never a model, so it has no use for the libraries that make or wrap one.
-FORBIDDEN_LIBRARIES = {"losses": {"accelerate", "datasets", "deepspeed", "peft", "transformers", "trl"}}
+_MODEL_LIBRARIES = {"accelerate", "datasets", "deepspeed", "peft", "transformers", "trl"}
+FORBIDDEN_LIBRARIES = {"component": {*_MODEL_LIBRARIES, "torch"}, "losses": _MODEL_LIBRARIES}
 
 # Names under which a distribution is imported, where the two differ.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}

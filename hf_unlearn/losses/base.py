@@ -4,14 +4,13 @@ import abc
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from ..component import Component
 from ..data.roles import Role
-from ..errors import input_error
 from ..scoring import Scores
-from ..setups import Refused
 from ..taps import layer_problem
 
 Unit = Literal["token", "row"]
@@ -61,7 +60,7 @@ def roles(*members: Role) -> frozenset[Role]:
 
 
 @dataclass(frozen=True)
-class Loss(abc.ABC):
+class Loss(Component, abc.ABC):
     """One term of the objective, minimised.
 
     A call returns the term's value for every item (answer token or row) of one role, attached to the graph; the
@@ -71,29 +70,20 @@ class Loss(abc.ABC):
     Args:
         weight: of the term inside its side of the objective (`forget_weight` and `retain_weight` weigh the sides).
 
-    Class attributes: `name` (in configs and logs), `unit` (what the mean is taken over), `on` (whose items), `needs`,
-    `refused` (setups that it does not work in, with the reason), `formula` and `paper` (what `hf-unlearn methods`
-    prints).
+    Class attributes, beside those of every component: `unit` (what the mean is taken over), `on` (whose items) and
+    `needs`.
     """
 
     weight: float = field(default=1.0, kw_only=True)
 
-    name: ClassVar[str]
     unit: ClassVar[Unit]
     on: ClassVar[Role]
     needs: ClassVar[Needs] = Needs()
-    refused: ClassVar[Refused] = {}
-    formula: ClassVar[str]
-    paper: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-                raise self.argument_error(each.name, "a number", value)
+        super().__post_init__()
         # Below 0 it would turn forgetting into learning, or learning into forgetting.
-        if not 0 <= self.weight < math.inf:
-            raise self.argument_error("weight", "a finite number, 0 or above", self.weight)
+        self.require("weight", 0 <= self.weight < math.inf, "a finite number, 0 or above")
 
     @property
     def mismatches(self) -> int:
@@ -109,32 +99,11 @@ class Loss(abc.ABC):
     def __call__(self, scores: Scores) -> Tensor:
         """Values of the term: [T] for tokens or [R] for rows of the role `on`."""
 
-    def argument_error(self, argument: str, expected: str, got: Any) -> ValueError:
-        """The error of an argument that the loss cannot be computed with."""
-        return input_error(
-            expected=f"{argument} of {self.name} to be {expected}",
-            got=repr(got),
-            why=f"it enters the formula {self.formula}",
-            fix="`hf-unlearn methods` lists the arguments of every loss with their defaults",
-        )
-
-    def require_positive(self, *arguments: str) -> None:
-        """Raise unless arguments are above zero and finite."""
-        for argument in arguments:
-            if not 0 < getattr(self, argument) < math.inf:
-                raise self.argument_error(argument, "above 0 and finite", getattr(self, argument))
-
-    def require_not_negative(self, *arguments: str) -> None:
-        """Raise unless arguments are 0 or above and finite."""
-        for argument in arguments:
-            if not 0 <= getattr(self, argument) < math.inf:
-                raise self.argument_error(argument, "0 or above and finite", getattr(self, argument))
-
     def require_layer(self, argument: str) -> None:
         """Raise unless an argument names a layer."""
         problem = layer_problem(getattr(self, argument))
         if problem is not None:
-            raise self.argument_error(argument, problem, getattr(self, argument))
+            raise self.argument_error(argument, problem)
 
 
 @dataclass(frozen=True)

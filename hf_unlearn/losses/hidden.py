@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..component import TrainingSetup
 from ..data.roles import Role
 from ..scoring import Scores
-from ..setups import Setup
 from .base import HIDDEN_UNDER_REENTRANT, Loss, Needs, roles
 
 
@@ -32,9 +32,9 @@ class RetainHidden(Loss):
     needs = Needs(
         roles=roles(Role.RETAIN), logps=False, hidden=roles(Role.RETAIN), reference_hidden=roles(Role.RETAIN)
     )
-    refused = {
-        Setup.CACHED_REFERENCE: "it needs the reference's hidden states, and log-probs are cached",
-        Setup.REENTRANT: HIDDEN_UNDER_REENTRANT,
+    incompatible_with = {
+        TrainingSetup.CACHED_REFERENCE: "it needs the reference's hidden states, and log-probs are cached",
+        TrainingSetup.REENTRANT: HIDDEN_UNDER_REENTRANT,
     }
     formula = "mean_t MSE(h_t, h_ref_t) at one layer"
     paper = "Li et al. 2024, arXiv:2403.03218"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..component import TrainingSetup
 from ..data.roles import Role
 from ..scoring import Scores
-from ..setups import Setup
 from .base import DistributionLoss, Loss, Needs, roles
 
 
@@ -51,7 +51,9 @@ class RetainJSD(DistributionLoss):
     unit = "token"
     on = Role.RETAIN
     needs = Needs(roles=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
-    refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
+    incompatible_with = {
+        TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
+    }
     formula = "mean_t JSD(pi_theta, pi_ref)"
     paper = "Singh et al. 2025, arXiv:2509.02820"
 

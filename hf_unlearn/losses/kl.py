@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..component import TrainingSetup
 from ..data.roles import Role
-from ..setups import Setup
 from .base import DistributionLoss, Needs, roles
 
 
@@ -23,7 +23,9 @@ class RetainKL(DistributionLoss):
     unit = "token"
     on = Role.RETAIN
     needs = Needs(roles=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
-    refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
+    incompatible_with = {
+        TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
+    }
     formula = "mean_t KL(pi_ref || pi_theta)"
     paper = "Maini et al. 2024, arXiv:2401.06121"
 

@@ -33,8 +33,7 @@ class RandomMismatch(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.k, int) or self.k < 1:
-            raise self.argument_error("k", "a whole number of at least 1", self.k)
+        self.require("k", self.k >= 1, "a whole number of at least 1")
 
     @property
     def mismatches(self) -> int:

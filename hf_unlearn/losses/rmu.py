@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..component import TrainingSetup
 from ..data.roles import Role
 from ..scoring import Scores
-from ..setups import Setup
 from .base import HIDDEN_UNDER_REENTRANT, Loss, Needs, roles
 
 
@@ -36,7 +36,7 @@ class RMU(Loss):
     unit = "token"
     on = Role.FORGET
     needs = Needs(logps=False, hidden=roles(Role.FORGET))
-    refused = {Setup.REENTRANT: HIDDEN_UNDER_REENTRANT}
+    incompatible_with = {TrainingSetup.REENTRANT: HIDDEN_UNDER_REENTRANT}
     formula = "mean_t MSE(h_t, c u), u a fixed random unit vector"
     paper = "Li et al. 2024, arXiv:2403.03218"
 
@@ -44,8 +44,7 @@ class RMU(Loss):
         super().__post_init__()
         self.require_positive("c")
         self.require_layer("layer")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 64:
-            raise self.argument_error("seed", "a whole number from 0 to 2**64 - 1", self.seed)
+        self.require("seed", 0 <= self.seed < 1 << 64, "a whole number from 0 to 2**64 - 1")
 
     @property
     def layers(self) -> frozenset[float]:

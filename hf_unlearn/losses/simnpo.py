@@ -36,8 +36,7 @@ class SimNPO(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("beta")
-        if not math.isfinite(self.delta):
-            raise self.argument_error("delta", "finite", self.delta)
+        self.require("delta", math.isfinite(self.delta), "finite")
 
     def __call__(self, scores: Scores) -> Tensor:
         assert scores.forget is not None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..component import TrainingSetup
 from ..data.roles import Role
-from ..setups import Setup
 from .base import DistributionLoss, Needs, roles
 
 
@@ -29,7 +29,9 @@ class UNDIAL(DistributionLoss):
     unit = "token"
     on = Role.FORGET
     needs = Needs(reference_logits=roles(Role.FORGET))
-    refused = {Setup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"}
+    incompatible_with = {
+        TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
+    }
     formula = "mean_t CE(softmax(z_ref - b onehot(y_t)), softmax(z))"
     paper = "Dong et al. 2024, arXiv:2402.10052"
 

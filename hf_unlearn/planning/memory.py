@@ -3,10 +3,10 @@
 import math
 from dataclasses import asdict, dataclass, fields, replace
 
+from ..component import Component, TrainingSetup, require_supported
 from ..data.roles import Role
 from ..errors import input_error
 from ..reference_plan import ReferenceMode, ReferencePlan, Setting, plan_reference
-from ..setups import Part, Setup, require_supported
 from ..taps import block_number
 from .activations import Activations, Compute, measure_activations
 from .counts import Counts, count_parameters
@@ -116,15 +116,15 @@ class Planner:
         request = self.request
         full_16_bit = request.peft_config is None and request.dtype.itemsize == 2 and not strategy.deepspeed
         setups = {
-            Setup.LORA: request.peft_config is not None,
-            Setup.CACHED_REFERENCE: request.reference == "precomputed",
-            Setup.ZERO_1_2: strategy.kind in ("zero1", "zero2"),
-            Setup.ZERO_3: strategy.kind == "zero3",
-            Setup.FSDP: strategy.kind == "fsdp2",
-            Setup.SIXTEEN_BITS: full_16_bit and strategy.kind != "fsdp2",
+            TrainingSetup.LORA: request.peft_config is not None,
+            TrainingSetup.CACHED_REFERENCE: request.reference == "precomputed",
+            TrainingSetup.ZERO_1_2: strategy.kind in ("zero1", "zero2"),
+            TrainingSetup.ZERO_3: strategy.kind == "zero3",
+            TrainingSetup.FSDP: strategy.kind == "fsdp2",
+            TrainingSetup.SIXTEEN_BITS: full_16_bit and strategy.kind != "fsdp2",
         }
-        parts: list[Part] = [*request.objective.terms, *request.wrappers]
-        require_supported(parts, [setup for setup, holds in setups.items() if holds])
+        components: list[Component] = [*request.objective.terms, *request.wrappers]
+        require_supported(components, [setup for setup, holds in setups.items() if holds])
         if strategy.offload_optimizer and not request.optimizer_name.startswith("adamw_torch"):
             raise input_error(
                 expected=f"optim=adamw_torch under {strategy.name}",

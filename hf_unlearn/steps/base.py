@@ -1,15 +1,13 @@
 """What a step wrapper is: hooks around one optimizer step, of gradients and weights. It runs nothing."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import input_error
-from ..setups import Refused, Setup
+from ..component import Component, IncompatibleSetups, TrainingSetup
 
 # One tensor for each trainable weight, in the weights' order.
 Gradients = list[Tensor]
@@ -23,38 +21,37 @@ _NO_GRADIENTS = (
     "the engine averages, partitions and applies gradients inside backward, where no wrapper can change them"
 )
 # sam and random_smoothing move the weights by far less than 16 bits can add to most of them.
-SIXTEEN_BITS: Refused = {
-    Setup.SIXTEEN_BITS: "the step away from the weights rounds to nothing for most of them; load the model in float32"
+SIXTEEN_BITS: IncompatibleSetups = {
+    TrainingSetup.SIXTEEN_BITS: "the step away from the weights rounds to nothing for most of them; "
+    "load the model in float32"
 }
-WHOLE_GRADIENTS: Refused = {
-    Setup.ZERO_1_2: _NO_GRADIENTS,
-    Setup.ZERO_3: _NO_GRADIENTS,
-    Setup.FSDP: "gradients and weights are split over ranks, and norms, masks and inner products are of whole ones",
+WHOLE_GRADIENTS: IncompatibleSetups = {
+    TrainingSetup.ZERO_1_2: _NO_GRADIENTS,
+    TrainingSetup.ZERO_3: _NO_GRADIENTS,
+    TrainingSetup.FSDP: "gradients and weights are split over ranks, "
+    "and norms, masks and inner products are of whole ones",
 }
 
 
 @dataclass(frozen=True)
-class StepWrapper:
+class StepWrapper(Component):
     """Changes what one optimizer step does; composes with any loss and with the other wrappers.
 
     The order of a step is fixed, whatever the order of the wrappers: attacks inside each forward of forget rows, then
     the forget gradient (the first wrapper innermost), its reconciliation with the retain gradient, their sum, masks,
     the optimizer, what follows it. Gradients are those of a whole optimizer step: all accumulation steps, all ranks.
 
-    Class attributes: `name`; `splits`, whether the gradients of both sides are needed apart, each from a forward of
-    its own rows; `measures`, whether `begin` reads the gradients of the whole training set; `reads_retain`, whether it
-    is idle without a retain side; `kept`, the names of its state that checkpoints hold, the rest being made again by
-    `begin`; `refused`; `formula` and `paper`.
+    Class attributes, beside those of every component: `splits`, whether the gradients of both sides are needed apart,
+    each from a forward of its own rows; `measures`, whether `begin` reads the gradients of the whole training set;
+    `reads_retain`, whether it is idle without a retain side; `kept`, the names of its state that checkpoints hold, the
+    rest being made again by `begin`.
     """
 
-    name: ClassVar[str]
     splits: ClassVar[bool] = False
     measures: ClassVar[bool] = False
     reads_retain: ClassVar[bool] = False
     kept: ClassVar[tuple[str, ...]] = ()
-    refused: ClassVar[Refused] = WHOLE_GRADIENTS
-    formula: ClassVar[str]
-    paper: ClassVar[str]
+    incompatible_with: ClassVar[IncompatibleSetups] = WHOLE_GRADIENTS
 
     @property
     def attack_layer(self) -> float | None:
@@ -85,33 +82,6 @@ class StepWrapper:
 
     def finish(self, state: State, weights: Weights) -> None:
         """Change weights at the end of the run."""
-
-    def require(self, argument: str, holds: bool, expected: str) -> None:
-        """Raise unless an argument is a number for which `holds` is true."""
-        value = getattr(self, argument)
-        if not holds:
-            raise argument_error(self, argument, expected, value)
-
-    def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            require_number(self, each.name, numeric=each.type is not str)
-
-
-def require_number(part: Any, argument: str, *, numeric: bool = True) -> None:
-    """Raise unless an argument of a wrapper or weighting is a number that is not NaN (where it is to be one)."""
-    value = getattr(part, argument)
-    if numeric and (isinstance(value, bool) or not isinstance(value, int | float) or value != value):
-        raise argument_error(part, argument, "a number", value)
-
-
-def argument_error(part: Any, argument: str, expected: str, got: Any) -> ValueError:
-    """The error of an argument that a wrapper or weighting cannot be computed with."""
-    return input_error(
-        expected=f"{argument} of {part.name} to be {expected}",
-        got=repr(got),
-        why=f"it enters the formula {part.formula}",
-        fix="`hf-unlearn methods` lists the arguments with their defaults",
-    )
 
 
 def copied(weights: Weights) -> list[Tensor]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..setups import Setup
+from ..component import TrainingSetup
 from ..taps import layer_problem
-from .base import WHOLE_GRADIENTS, Attacked, StepWrapper, argument_error
+from .base import WHOLE_GRADIENTS, Attacked, StepWrapper
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,20 @@ class LatentAdversarial(StepWrapper):
     layer: float = 0.33
 
     name = "latent_adversarial"
-    refused = {**WHOLE_GRADIENTS, Setup.REENTRANT: "torch cannot differentiate through it by hidden states alone"}
+    incompatible_with = {
+        **WHOLE_GRADIENTS,
+        TrainingSetup.REENTRANT: "torch cannot differentiate through it by hidden states alone",
+    }
     formula = "L_forget with h + delta, delta = argmin_{||delta_t|| <= eps} NLL of the forget answers"
     paper = "Sheshadri et al. 2024, arXiv:2407.15549"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("epsilon", 0 <= self.epsilon < float("inf"), "0 or above and finite")
-        self.require("steps", isinstance(self.steps, int) and self.steps >= 1, "a whole number of at least 1")
+        self.require_not_negative("epsilon")
+        self.require("steps", self.steps >= 1, "a whole number of at least 1")
         problem = layer_problem(self.layer)
         if problem is not None:
-            raise argument_error(self, "layer", problem, self.layer)
+            raise self.argument_error("layer", problem)
 
     @property
     def attack_layer(self) -> float | None:

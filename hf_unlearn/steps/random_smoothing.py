@@ -33,15 +33,15 @@ class RandomSmoothing(StepWrapper):
 
     name = "random_smoothing"
     splits = True
-    refused = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
+    incompatible_with = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
     formula = "g_f <- (1/n) sum_i grad L_forget(theta + N(0, sigma^2)_i)"
     paper = "Fan et al. 2025, arXiv:2502.05374"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("sigma", 0 <= self.sigma < float("inf"), "0 or above and finite")
-        self.require("samples", isinstance(self.samples, int) and self.samples >= 1, "a whole number of at least 1")
-        self.require("seed", isinstance(self.seed, int) and self.seed >= 0, "a whole number, 0 or above")
+        self.require_not_negative("sigma")
+        self.require("samples", self.samples >= 1, "a whole number of at least 1")
+        self.require("seed", self.seed >= 0, "a whole number, 0 or above")
 
     def noises(self, weights: Weights, step: int, sample: int) -> Iterator[Tensor]:
         """The noise of one sample of one step, one tensor for each weight, drawn where the weights are."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Gradients, State, StepWrapper, Weights, argument_error
+from .base import Gradients, State, StepWrapper, Weights
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,9 @@ class SaliencyMask(StepWrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.score not in ("grad", "wagle"):
-            raise argument_error(self, "score", "'grad' or 'wagle'", self.score)
+        self.require("score", self.score in ("grad", "wagle"), "'grad' or 'wagle'")
         self.require("keep", 0 < self.keep <= 1, "above 0 and at most 1")
-        self.require("mu", 0 < self.mu < float("inf"), "above 0 and finite")
+        self.require_positive("mu")
 
     def scores(self, weights: Weights, forget: Gradients, retain: Gradients) -> list[Tensor]:
         """The score of every weight, 0 or above."""

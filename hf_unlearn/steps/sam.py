@@ -27,13 +27,13 @@ class SAM(StepWrapper):
 
     name = "sam"
     splits = True
-    refused = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
+    incompatible_with = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
     formula = "g_f <- grad L_forget(theta + rho g_f / ||g_f||)"
     paper = "Fan et al. 2025, arXiv:2502.05374"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("rho", 0 <= self.rho < float("inf"), "0 or above and finite")
+        self.require_not_negative("rho")
 
     def forget_gradient(self, gradient: Callable[[], Gradients], weights: Weights, step: int) -> Gradients:
         ascent = gradient()

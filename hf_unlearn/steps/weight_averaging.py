@@ -36,8 +36,7 @@ class WeightAveraging(StepWrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         for argument in ("start", "every"):
-            value = getattr(self, argument)
-            self.require(argument, isinstance(value, int) and value >= 1, "a whole number of at least 1")
+            self.require(argument, getattr(self, argument) >= 1, "a whole number of at least 1")
 
     def begin(self, weights: Weights, sides: Callable[[], tuple[Gradients, Gradients]]) -> State:
         # Steps taken, and how many of them are in the average.
