@@ -1,0 +1,71 @@
+"""What every component checks by the declared types of its arguments, and where it says that it does not work."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from fixtures_examples import assert_four_parts
+from hf_unlearn.component import Component, TrainingSetup, require_supported
+from hf_unlearn.specs import part_to_dict, spec_to_data, weighting_of
+from hf_unlearn.weighting import Weighting
+
+
+@dataclass(frozen=True)
+class Example(Component):
+    ratio: float = 1.0
+    count: int = 1
+    kind: str = "a"
+    exact: bool = True
+    size: "float" = 2.0  # as a module with postponed annotations has it
+    table: dict[str, Any] | None = None
+
+    name = "example"
+    formula = "ratio * count"
+    incompatible_with = {TrainingSetup.FSDP: "its table is whole"}
+
+
+@dataclass(frozen=True)
+class Halving(Weighting):
+    """w_r <- w_r / 2."""
+
+    name = "halving"
+    formula = "w_r <- w_r / 2"
+
+    def updated(self, retain_weight: float, retain_loss: float) -> float:
+        return retain_weight / 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "values", "expected"),
+    [
+        ("ratio", [True, "1", None, math.nan], "a number"),
+        ("size", [True, "1", None, math.nan], "a number"),
+        ("count", [True, 1.0, "1", None, math.nan], "a whole number"),
+        ("kind", [1, None, True], "a text"),
+        ("exact", [1, None, "True"], "True or False"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused(argument, values, expected):
+    for value in values:
+        with pytest.raises(ValueError) as error:
+            Example(**{argument: value})
+        assert_four_parts(str(error.value), f"{argument} of example to be {expected}", repr(value), "ratio * count")
+
+
+def test_what_fits_passes():
+    Example(ratio=3, count=-2, kind="", exact=False, size=math.inf, table={"a": 1})
+
+
+def test_a_setup_that_it_does_not_work_in_is_named():
+    require_supported([Example()], [TrainingSetup.LORA])
+    with pytest.raises(ValueError, match="example under FSDP") as error:
+        require_supported([Example()], [TrainingSetup.LORA, TrainingSetup.FSDP])
+    assert_four_parts(str(error.value), "its table is whole")
+
+
+def test_a_weighting_of_the_users_own():
+    own = Halving()
+    assert weighting_of(own) is own and own.moves and own.updated(1.0, 5.0) == 0.5
+    assert spec_to_data(own) == part_to_dict(own) == {"name": "halving"}
