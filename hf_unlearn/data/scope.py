@@ -1,6 +1,7 @@
 """The scope of a forget request: rows near what is to be forgotten, dealt to train or to test, and rows far from it.
 
-It forgets nothing, and measures nearness through data/neighbours.py and data/influence.py, whose functions it offers.
+It forgets nothing, and measures nearness through data/neighbours.py, whose functions it offers. How much a row to keep
+moves with the forget rows' gradient is `influence_scores` in data/influence.py: that runs a model.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ import datasets
 import numpy as np
 
 from ..errors import input_error
-from .influence import influence_scores
 from .neighbours import Encoder, Neighbours, Rows, RowText, near_neighbours, row_texts
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "Neighbours",
     "Scope",
     "deal_near_rows",
-    "influence_scores",
     "near_neighbours",
     "split_scope",
 ]

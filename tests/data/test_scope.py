@@ -15,7 +15,6 @@ from hf_unlearn.data.neighbours import _ranked
 from hf_unlearn.data.scope import (
     NearRows,
     deal_near_rows,
-    influence_scores,
     near_neighbours,
     split_scope,
 )
@@ -266,7 +265,3 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, Any], message: str) -
 def test_a_pool_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the pool as a datasets\.Dataset"):
         split_scope(FORGET, POOL)  # type: ignore[arg-type]
-
-
-def test_influence_is_found_here_too() -> None:
-    assert influence_scores.__module__ == "hf_unlearn.data.influence"
