@@ -51,10 +51,10 @@ check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: install ## Time and memory of training steps against plain Trainer, over sizes and methods; time of an evaluation
-	$(BIN)/python benchmarks/evaluation_time.py --output benchmarks/results/evaluation_time_cpu.json
-	$(BIN)/python benchmarks/step_time.py --steps 6 --warmup 1 --batch 4 --longest 64 \
+	$(BIN)/python -m benchmarks.cost.evaluation_time --output benchmarks/results/evaluation_time_cpu.json
+	$(BIN)/python -m benchmarks.cost.step_time --steps 6 --warmup 1 --batch 4 --longest 64 \
 		--output benchmarks/results/step_time_methods_cpu.json
-	$(BIN)/python benchmarks/scaling.py --output benchmarks/results/scaling_cpu.json
+	$(BIN)/python -m benchmarks.cost.scaling --output benchmarks/results/scaling_cpu.json
 
 clean: ## Remove caches and build products (the virtual environment stays)
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .config import UnlearningConfig
     from .data import DataCollatorForUnlearning, ForgetRetainDataset
-    from .trainer import UnlearningTrainer
+    from .training.config import UnlearningConfig
+    from .training.trainer import UnlearningTrainer
 
 # Imported on first use: torch and transformers take seconds, which `hf-unlearn --help` should not.
 _HOMES = {
     "DataCollatorForUnlearning": "data",
     "ForgetRetainDataset": "data",
-    "UnlearningConfig": "config",
-    "UnlearningTrainer": "trainer",
+    "UnlearningConfig": "training.config",
+    "UnlearningTrainer": "training.trainer",
 }
 
 __all__ = ["DataCollatorForUnlearning", "ForgetRetainDataset", "UnlearningConfig", "UnlearningTrainer", "__version__"]

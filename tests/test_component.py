@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fixtures_examples import assert_four_parts
+from fixtures.examples import assert_four_parts
 from hf_unlearn.component import Component, TrainingSetup, require_supported
-from hf_unlearn.specs import part_to_dict, spec_to_data, weighting_of
-from hf_unlearn.weighting import Weighting
+from hf_unlearn.steps.weighting import Weighting
+from hf_unlearn.training.method_specs import part_to_dict, spec_to_data, weighting_of
 
 
 @dataclass(frozen=True)

@@ -16,72 +16,28 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "hf_unlearn"
 
-# The flow of data, one stage a line: a module imports from its own stage and from those above it, never from below.
-STAGES = (
-    "version",  # of the package
-    "errors",  # user errors in four parts; imports nothing of ours
-    "hub_names",  # names as the Hub writes them
-    "whole_files",  # files that are seen whole or not at all
-    "optimizers",  # optimizers that torch does not have
-    "component",  # what losses, step wrappers and weightings share, and the setups they do not work in
-    "taps",  # where hidden states are read
-    "gradients",  # norms and inner products of gradients
-    "data",  # rows of any format -> tokens, roles and pairs
-    "distributions",  # functions of distributions over the vocabulary, chunk by chunk
-    "reference_logits",  # the reference's, where they are not stored whole
-    "layout",  # where the answers of a batch are
-    "head_source",  # an output head, forward and backward of a chunk
-    "output_head",  # the same inside a model's forward
-    "scoring",  # one forward -> log-probabilities of the answers
-    "sharding",  # models that are split over ranks
-    "measurement",  # the same for whole sets of rows
-    "fingerprints",  # what a model and its rows are, as a key
-    "metrics",  # arrays and answers in, figures with intervals out
+# The folders of the package, from the outside in: a module imports from its own folder and from those below it on this
+# page, never from above.
+FOLDERS = (
+    "cli",  # a dict of verbs
+    "tasks",  # whole runs: rows, before, unlearn, after, record
+    "planning",  # memory per GPU, before a run
+    "training",  # UnlearningTrainer and what it holds
+    "losses",  # one file a method; never see a model
+    "steps",  # what wraps a gradient step, and how both sides are weighted
     "evaluation",  # suites of metrics over one pass of a model
-    "redaction",  # paths and tokens, out of what is published
-    "record_parts",  # what a record is made of
-    "record",  # what a run was and what came of it, as JSON
-    "verdict",  # what came of a run, in a sentence, by rules
-    "losses",  # tensors in, values of answer tokens or rows out
-    "steps",  # what wraps a gradient step
-    "weighting",  # how the weights of both sides are set
-    "catalog",  # the same as a text for people
-    "specs",  # losses and the like from what YAML, a command line or Python names
-    "engagement",  # what a launcher asked for against what runs
-    "config",  # UnlearningConfig; below the losses because it checks their names
-    "objective",  # weights, the row bound and the exact mean over an optimizer step
-    "policy",  # the forward of the model that unlearns
-    "reference_plan",  # which way of knowing the model before unlearning serves a run
-    "reference",  # what the model was before unlearning
-    "reference_cache",  # its log-probabilities on disk
-    "modeling",  # the model before the Trainer gets it
-    "baseline",  # what is measured before the first step
-    "callbacks",  # stop rules, and what else begins and ends with a run
-    "padding_free",  # batches without padding
-    "checks",  # what the trainer refuses
-    "train_data",  # the sets that the losses ask for
-    "description",  # what a run is made of, as its record says it
-    "observer",  # the callback that watches a run for its record
-    "model_card",  # the record as a model card
-    "report",  # the records of runs as a page for people
-    "hub_failures",  # what can go wrong on the way to the Hub
-    "hub",  # what goes to the Hub, and how
-    "merging",  # adapters merged into their base model, to be pushed
-    "publishing",  # Trainer's saves and pushes, with record and card
-    "step_runner",  # the step wrappers inside Trainer's loop
-    "measured_first",  # when the model is measured
-    "step_log",  # what a step writes to the log
-    "row_evaluation",  # Trainer's evaluation, over rows
-    "trainer",  # UnlearningTrainer, where the stages above meet
-    "lab",  # small models made offline
-    "tasks",  # whole runs, as the command line and the examples start them
-    "launching",  # several processes through accelerate
-    "planning",  # the memory of a run, before it is started
-    "cli",  # the command line
-    "__init__",  # the public names
+    "results",  # the record of a run; verdict, card, report and push, made from it alone
+    "model",  # what is asked of a causal language model
+    "data",  # rows of any format -> tokens, roles, pairs, batches
+    "metrics",  # arrays and answers in, figures with intervals out
+    "optimizers",  # optimizers that torch does not have
+    "lab",  # small models made offline, and their oracles
+    "component",  # what losses, step wrappers and weightings share
+    "errors",  # user errors
+    "version",  # of the package
 )
 
-# Stages that may import fewer stages than their place in the flow allows.
+# Folders that may import less than their place on the page allows.
 ONLY_FROM = {"lab": {"errors"}}
 
 # A loss sees tensors, never a model, so it has no use for the libraries that make or wrap one.
@@ -108,8 +64,8 @@ def modules(package: Path) -> Iterator[tuple[str, ast.Module]]:
         yield path.relative_to(package).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
 
 
-def stage_of(module: str) -> str:
-    """The stage of a module given by its path: a top-level file's stem or the top-level folder."""
+def folder_of(module: str) -> str:
+    """The folder of a module given by its path, or the stem of a file at the root."""
     return module.removesuffix(".py").split("/")[0]
 
 
@@ -130,19 +86,21 @@ def import_errors(package: Path) -> list[str]:
     """Where a package's imports do not go down the page, as lines of text; empty when they all do."""
     errors = []
     for module, tree in modules(package):
-        stage = stage_of(module)
-        if stage not in STAGES:
-            errors.append(f"{module}: its stage {stage!r} is not in STAGES; add it where it stands in the flow")
+        folder = folder_of(module)
+        if folder == "__init__":
             continue
-        allowed = ONLY_FROM.get(stage, set(STAGES[: STAGES.index(stage)])) | {stage}
+        if folder not in FOLDERS:
+            errors.append(f"{module}: {folder!r} is not in FOLDERS; add it where it stands on the page")
+            continue
+        allowed = ONLY_FROM.get(folder, set(FOLDERS[FOLDERS.index(folder) :])) | {folder}
         for line, name in imported(module, tree, package.name):
             library, *rest = name.split(".")
-            if library in FORBIDDEN_LIBRARIES.get(stage, ()):
-                errors.append(f"{module}:{line}: {stage} may not import {library}")
-            # A name of the package itself that is not a stage is one of its public names, which stand in __init__.
-            target = rest[0] if rest and rest[0] in STAGES else "__init__"
+            if library in FORBIDDEN_LIBRARIES.get(folder, ()):
+                errors.append(f"{module}:{line}: {folder} may not import {library}")
+            # A name of the package itself that is not a folder is one of its public names, which stand in __init__.
+            target = rest[0] if rest and rest[0] in FOLDERS else "__init__"
             if library == package.name and target not in allowed:
-                errors.append(f"{module}:{line}: {stage} may not import {name}")
+                errors.append(f"{module}:{line}: {folder} may not import {name}")
     return errors
 
 
@@ -222,9 +180,14 @@ def test_imports_go_down_the_page():
     assert not errors, listed(errors)
 
 
-def test_every_stage_exists():
-    missing = [name for name in STAGES if not (PACKAGE / name).is_dir() and not (PACKAGE / f"{name}.py").is_file()]
-    assert not missing, f"in STAGES, but not in the package: {missing}"
+def test_every_folder_exists():
+    missing = [name for name in FOLDERS if not (PACKAGE / name).is_dir() and not (PACKAGE / f"{name}.py").is_file()]
+    assert not missing, f"in FOLDERS, but not in the package: {missing}"
+
+
+def test_only_four_files_lie_at_the_root():
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "component.py", "errors.py", "version.py", "py.typed"}
 
 
 @pytest.mark.parametrize(
@@ -232,17 +195,17 @@ def test_every_stage_exists():
     [
         (
             "data/formats.py",
-            "from hf_unlearn.trainer import UnlearningTrainer",
-            "data may not import hf_unlearn.trainer",
+            "from hf_unlearn.training.trainer import UnlearningTrainer",
+            "data may not import hf_unlearn.training.trainer.UnlearningTrainer",
         ),
-        ("data/formats.py", "import hf_unlearn.scoring", "data may not import hf_unlearn.scoring"),
-        ("data/formats.py", "from .. import scoring", "data may not import hf_unlearn.scoring"),
+        ("data/formats.py", "import hf_unlearn.model.scoring", "data may not import hf_unlearn.model.scoring"),
+        ("data/formats.py", "from .. import model", "data may not import hf_unlearn.model"),
         ("data/formats.py", "from hf_unlearn import NPO", "data may not import hf_unlearn.NPO"),
         ("errors.py", "def f():\n    from .cli import main", "errors.py:2: errors may not import hf_unlearn.cli.main"),
         ("lab/world.py", "from hf_unlearn.data import formats", "lab may not import hf_unlearn.data.formats"),
         ("losses/npo.py", "from transformers import Trainer", "losses may not import transformers"),
         ("losses/npo.py", "import peft.tuners", "losses may not import peft"),
-        ("helpers.py", "", "'helpers' is not in STAGES"),
+        ("helpers.py", "", "'helpers' is not in FOLDERS"),
     ],
 )
 def test_an_import_up_the_page_is_found(tmp_path, module, source, error):
@@ -256,8 +219,8 @@ def test_an_import_up_the_page_is_found(tmp_path, module, source, error):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("trainer.py", "from hf_unlearn.losses.npo import NPO\nfrom .config import UnlearningConfig"),
-        ("losses/npo.py", "import torch\nfrom .base import ForgetLoss\nfrom ..scoring import Scores"),
+        ("training/trainer.py", "from hf_unlearn.losses.npo import NPO\nfrom .config import UnlearningConfig"),
+        ("losses/npo.py", "import torch\nfrom .base import ForgetLoss\nfrom ..model.scoring import Scores"),
         ("lab/world.py", "from hf_unlearn.errors import input_error\nfrom transformers import LlamaConfig"),
     ],
 )

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGED = ("configs/*.yaml", "recipes/*.yaml", "recipes/methods/*.yaml", "templates/*", "py.typed")
+PACKAGED = (
+    "py.typed",
+    "results/templates/*",
+    "tasks/recipes/*.yaml",
+    "tasks/recipes/methods/*.yaml",
+    "training/launch/configs/*.yaml",
+)
 
 pytestmark = pytest.mark.slow
 

@@ -6,6 +6,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 
 from .card import CARD
+from .command import Verb
 from .completion import COMPLETION
 from .evaluate import EVALUATE
 from .lab import LAB
@@ -15,7 +16,6 @@ from .push import PUSH
 from .report import REPORT
 from .train import TRAIN
 from .train_judge import TRAIN_JUDGE
-from .verb import Verb
 
 VERBS: dict[str, Verb] = {
     "plan": PLAN,
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(args.verb, "interrupted", 130)
     except (OSError, RuntimeError) as error:
         # Bugs show where they are; the Hub, a download or a disk that failed is told in a line.
-        from .failures import is_outside
+        from .outside_errors import is_outside
 
         if not is_outside(error):
             raise

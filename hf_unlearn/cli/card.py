@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .verb import Verb, add_json, tell
+from .command import Verb, add_json, tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +19,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..hub import CARD_FILE, require_repo_id, saved_plots
-    from ..hub_names import require_metadata
-    from ..model_card import render_card
-    from ..record import load_record
+    from ..results.hub.names import require_metadata
+    from ..results.hub.push import CARD_FILE, require_repo_id, saved_plots
+    from ..results.model_card import render_card
+    from ..results.record import load_record
 
     folder = Path(args.run)
     record = load_record(folder)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .verb import Verb
+from .command import Verb
 
 _SHELLS = ("bash", "zsh", "tcsh")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -34,10 +34,11 @@ def _run(args: argparse.Namespace) -> None:
 
 def _values() -> dict[str, list[str]]:
     """By argument, the packaged names; a file of one's own goes too."""
-    recipes = _PACKAGE / "recipes"
+    recipes = _PACKAGE / "tasks" / "recipes"
+    configs = _PACKAGE / "training" / "launch" / "configs"
     return {
         "config": sorted(path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml")),
-        "accelerate_config": sorted(path.stem for path in (_PACKAGE / "configs").glob("*.yaml")),
+        "accelerate_config": sorted(path.stem for path in configs.glob("*.yaml")),
         "task": ["harmful", "copyright", "privacy", "custom"],
     }
 

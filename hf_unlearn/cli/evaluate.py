@@ -2,8 +2,8 @@
 
 import argparse
 
-from .own_arguments import add_own_arguments
-from .verb import Verb, add_json, tell, words_of_task
+from .argument_help import add_own_arguments
+from .command import Verb, add_json, tell, words_of_task
 
 _OWN = ("model", "name")
 
@@ -27,7 +27,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from ..evaluation import comparison_table
     from ..tasks import make_task, parse_task
-    from ..tasks.evaluating import evaluate_saved
+    from ..tasks.evaluate_saved import evaluate_saved
     from .train import task_of
 
     task_name, rest = task_of(words_of_task(args.given, _OWN))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .verb import Verb, add_json, tell
+from .command import Verb, add_json, tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

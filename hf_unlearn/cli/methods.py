@@ -2,11 +2,11 @@
 
 import argparse
 
-from .verb import Verb, add_json, tell
+from .command import Verb, add_json, tell
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..catalog import list_methods, render_methods
+    from .method_catalog import list_methods, render_methods
 
     tell(args, render_methods(), list_methods())
 

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from .own_arguments import add_own_arguments
-from .verb import Verb, add_json, tell, words_of_task
+from .argument_help import add_own_arguments
+from .command import Verb, add_json, tell, words_of_task
 
 _OWN = ("num_gpus", "num_machines", "gpu_memory", "host_memory", "reserve", "answer_share", "accelerate_config")
 _FLAGS = ("json", "list_shapes")
@@ -68,8 +68,8 @@ def _run(args: argparse.Namespace) -> None:
     hardware = Hardware(args.num_gpus, args.num_machines, args.gpu_memory, args.host_memory, args.reserve)
     only = None
     if args.accelerate_config is not None:
-        from ..launching import find_config
         from ..planning.strategies import read_strategy
+        from ..training.launch.start import find_config
 
         only = read_strategy(find_config(args.accelerate_config))
     plan = make_plan(make_request(_values(words_of_task(args.given, _OWN, _FLAGS)), args.answer_share), hardware, only)

@@ -4,10 +4,10 @@ import argparse
 import tempfile
 from typing import TYPE_CHECKING
 
-from .verb import Verb, add_json, tell
+from .command import Verb, add_json, tell
 
 if TYPE_CHECKING:
-    from ..hub import PushPlan
+    from ..results.hub.push import PushPlan
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..hub import plan_push, require_repo_id
+    from ..results.hub.push import plan_push, require_repo_id
 
     require_repo_id(args.repo_id)
     _require_arguments(args)
@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> None:
         return _tell_merge(args)
     if not args.merge:
         return _push(args, plan_push(args.run, args.repo_id, base_model=args.base_model))
-    from ..merging import merge_adapter
+    from ..results.hub.merge_adapter import merge_adapter
 
     with tempfile.TemporaryDirectory(prefix="hf_unlearn_merged_") as folder:
         merge_adapter(args.run, folder, dtype=args.merge_dtype)
@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def _require_arguments(args: argparse.Namespace) -> None:
     from ..errors import input_error
-    from ..merging import require_dtype
+    from ..results.hub.merge_adapter import require_dtype
 
     require_dtype(args.merge_dtype)
     if not args.timeout > 0:
@@ -69,7 +69,7 @@ def _require_arguments(args: argparse.Namespace) -> None:
 
 
 def _push(args: argparse.Namespace, plan: "PushPlan") -> None:
-    from ..hub import Push
+    from ..results.hub.push import Push
 
     found = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public": plan.record.public}
     found["notes"] = plan.notes
@@ -87,8 +87,8 @@ def _push(args: argparse.Namespace, plan: "PushPlan") -> None:
 
 def _tell_merge(args: argparse.Namespace) -> None:
     """What would go if the adapter were merged, without merging it: that loads the whole base model."""
-    from ..hub import plan_push
-    from ..merging import require_adapter
+    from ..results.hub.merge_adapter import require_adapter
+    from ..results.hub.push import plan_push
 
     require_adapter(args.run)
     plan = plan_push(args.run, args.repo_id, base_model=args.base_model)

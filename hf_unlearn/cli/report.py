@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .verb import Verb, add_json, tell
+from .command import Verb, add_json, tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +15,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from ..record import load_record
-    from ..report import verdict, write_report
+    from ..results.record import load_record
+    from ..results.report import verdict, write_report
 
     default = Path(args.runs[0]) / "report.html" if len(args.runs) == 1 else Path("report.html")
     written = write_report(args.runs, args.output or default)

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from .own_arguments import add_own_arguments
-from .verb import Verb
+from .argument_help import add_own_arguments
+from .command import Verb
 
 _LAUNCH = (
     "accelerate_config",
@@ -40,7 +40,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int | None:
     from ..tasks import run_task
-    from ..tasks.recipes import packaged_recipes
+    from ..tasks.recipe_files import packaged_recipes
 
     if args.list_recipes:
         print("\n".join(packaged_recipes()))
@@ -64,7 +64,7 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     from ..errors import input_error
     from ..tasks import TASKS
     from ..tasks.arguments import split_config
-    from ..tasks.recipes import find_recipe, read_recipe
+    from ..tasks.recipe_files import find_recipe, read_recipe
 
     task, rest, given = None, [], iter(arguments)
     for each in given:
@@ -102,8 +102,8 @@ def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _launch(task: str, launch: dict[str, str], rest: list[str]) -> int:
     """Start the run under accelerate; what its parsers would refuse is refused here, once."""
-    from ..launching import has_accelerator, launch_processes
     from ..tasks import check_task
+    from ..training.launch.start import has_accelerator, launch_processes
 
     values = check_task(task, rest, _LAUNCH)
     if not values["use_cpu"] and not has_accelerator():

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from .verb import Verb
+from .command import Verb
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from ..data.checks import check_limit
     from ..data.sources import load_rows
-    from ..evaluation.judge_training import JudgeArguments, render_judge, train_judge
+    from ..evaluation.judges.training import JudgeArguments, render_judge, train_judge
     from ..lab.comments import lab_comments
 
     arguments = JudgeArguments(**{each.name: getattr(args, each.name) for each in dataclasses.fields(JudgeArguments)})

@@ -1,19 +1,19 @@
 """Stage 6b, evaluation: suites of metrics over one pass of a model's likelihoods and answers. It changes no model."""
 
+from ..results.evaluation_result import EvaluationResult, load_result
+from ..results.table import comparison_table
 from .callback import UnlearningEvalCallback
-from .copyright import copyright
-from .custom import custom
 from .evaluate import evaluate
 from .generation import generate_answers
-from .harmful import harmful
-from .judge import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge
-from .judge_training import JudgeArguments, train_judge
-from .lm_eval import lm_eval
-from .lm_eval_tasks import multiple_choice, truthfulqa_mc
-from .result import EvaluationResult, load_result
+from .harness.suite import lm_eval
+from .harness.tasks import multiple_choice, truthfulqa_mc
+from .judges.judge import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge
+from .judges.training import JudgeArguments, train_judge
 from .suite import Suite
-from .table import comparison_table
-from .tofu import tofu
+from .suites.copyright import copyright
+from .suites.custom import custom
+from .suites.harmful import harmful
+from .suites.tofu import tofu
 
 __all__ = [
     "EvaluationResult",

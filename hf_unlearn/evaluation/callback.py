@@ -6,8 +6,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from ..errors import input_error
+from ..results.evaluation_result import EvaluationResult
 from .evaluate import evaluate, require_evaluable
-from .result import EvaluationResult
 from .suite import Suite
 
 logger = logging.get_logger(__name__)

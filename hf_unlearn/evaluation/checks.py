@@ -13,8 +13,8 @@ from ..data.pairing import TokenizedRow
 from ..data.prepare import longest_row
 from ..data.tokenization import prompt_ids
 from ..errors import input_error
-from ..sharding import gathers_itself, is_sharded
-from .lm_eval import LMEvalSuite
+from ..model.sharding import gathers_itself, is_sharded
+from .harness.suite import LMEvalSuite
 from .suite import Suite
 
 

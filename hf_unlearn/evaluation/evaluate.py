@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import TokenizedRow
 from ..data.prepare import RowOptions
-from ..fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
-from ..measurement import RowScorer, kept_random_state
+from ..model.fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
+from ..model.score_rows import RowScorer, kept_random_state
+from ..results.evaluation_result import EvaluationResult
 from ..version import __version__
 from .checks import (
     require_callable,
@@ -34,10 +35,9 @@ from .checks import (
 )
 from .evidence import Evidence, ScoredRows
 from .generation import Decoding, end_tokens
-from .lm_eval import LMEvalSuite
+from .harness.suite import LMEvalSuite
 from .one_pass import OnePass, continued
 from .partial import PartialResults
-from .result import EvaluationResult
 from .suite import Measured, Suite
 
 _LIBRARIES = (

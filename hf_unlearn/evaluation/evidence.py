@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .result import EvaluationResult
+    from ..results.evaluation_result import EvaluationResult
 
 # The figures of an answer token, in this order; the last two only where a suite asks for vocabulary statistics.
 TOKEN_FIGURES = ("logp", "right", "mean", "deviation")

@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
-from ..measurement import evaluation_mode
-from ..sharding import is_sharded, split_again
+from ..model.score_rows import evaluation_mode
+from ..model.sharding import is_sharded, split_again
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..data.encoding import IGNORED_LABEL
-from ..data.gradients import row_gradient_norms
 from ..data.pairing import TokenizedRow
 from ..data.roles import Role
 from ..data.tokenization import prompt_ids
-from ..distributions import Reading, log_prob_moments
-from ..measurement import RowScorer
-from ..scoring import RowScores
+from ..model.chunked_logits import Reading, log_prob_moments
+from ..model.row_gradients import row_gradient_norms
+from ..model.score_rows import RowScorer
+from ..model.scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
 from .generation import Decoding, answer_batches, said
 from .partial import Found, PartialResults

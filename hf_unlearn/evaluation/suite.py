@@ -9,8 +9,8 @@ from ..data.formats import detect_format
 from ..data.pairing import is_stream
 from ..errors import input_error, nearest
 from ..metrics import MetricResult
+from ..results.evaluation_result import EvaluationResult, load_result
 from .evidence import Evidence
-from .result import EvaluationResult, load_result
 
 
 @dataclass(frozen=True)

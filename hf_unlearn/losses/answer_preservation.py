@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..data.roles import Role
-from ..scoring import Scores
+from ..model.scoring import Scores
 from .base import Loss, Needs, roles
 
 

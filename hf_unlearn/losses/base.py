@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..component import Component
 from ..data.roles import Role
-from ..scoring import Scores
-from ..taps import layer_problem
+from ..model.hidden_states import layer_problem
+from ..model.scoring import Scores
 
 Unit = Literal["token", "row"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..data.roles import Role
-from ..scoring import RowScores, Scores
+from ..model.scoring import RowScores, Scores
 from .base import Loss, Needs, roles
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..data.roles import Role
-from ..scoring import Scores
+from ..model.scoring import Scores
 from .base import Loss
 
 

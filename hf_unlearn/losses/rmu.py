@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..component import TrainingSetup
 from ..data.roles import Role
-from ..scoring import Scores
+from ..model.scoring import Scores
 from .base import HIDDEN_UNDER_REENTRANT, Loss, Needs, roles
 
 

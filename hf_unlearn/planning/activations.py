@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from ..errors import input_error
-from ..modeling import disable_dropout
+from ..training.model_setup import disable_dropout
 from .live_bytes import LiveBytes
 
 # Embeddings of few ids and no more positions than are used: their gradients, which are counted with the gradients,

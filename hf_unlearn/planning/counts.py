@@ -9,7 +9,7 @@ from peft import PeftConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from ..taps import decoder_blocks
+from ..model.hidden_states import decoder_blocks
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data.roles import Role
-from ..distributions import Placed, ReferenceLogits, chunk_rows, read_positions
-from ..head_source import HeadSource, LogitTransform
-from ..objective import Objective
-from ..reference_logits import HeadLogits, TopKLogits
-from ..scoring import RowScores
+from ..model.chunked_logits import Placed, ReferenceLogits, chunk_rows, read_positions
+from ..model.head_backward import HeadSource, LogitTransform
+from ..model.reference_logits import HeadLogits, TopKLogits
+from ..model.scoring import RowScores
+from ..training.objective import Objective
 from .activations import Compute
 from .live_bytes import LiveBytes
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from ..component import Component, TrainingSetup, require_supported
 from ..data.roles import Role
 from ..errors import input_error
-from ..reference_plan import ReferenceMode, ReferencePlan, Setting, plan_reference
-from ..taps import block_number
+from ..model.hidden_states import block_number
+from ..training.reference.plan import ReferenceMode, ReferencePlan, Setting, plan_reference
 from .activations import Activations, Compute, measure_activations
 from .counts import Counts, count_parameters
 from .head import HeadCost, HeadShape, measure_head

@@ -13,9 +13,9 @@ from trl import ModelConfig, get_peft_config
 from ..data.pairing import check_retain_ratio
 from ..data.roles import Role
 from ..errors import input_error
-from ..objective import Objective
-from ..specs import forget_losses, parse_text, retain_losses, step_wrappers
 from ..steps import StepWrapper
+from ..training.method_specs import forget_losses, parse_text, retain_losses, step_wrappers
+from ..training.objective import Objective
 from .optimizer_states import OptimizerCost, optimizer_cost
 from .shapes import KNOWN_SHAPES, load_config
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from ..errors import input_error
-from ..launching import PACKAGED
+from ..training.launch.start import PACKAGED
 from .counts import Counts
 from .request import Request
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..component import TrainingSetup
-from ..taps import layer_problem
+from ..model.hidden_states import layer_problem
 from .base import WHOLE_GRADIENTS, Attacked, StepWrapper
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..gradients import norm
+from ..model.gradients import norm
 from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, restore
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..gradients import inner_product
+from ..model.gradients import inner_product
 from .base import Gradients, StepWrapper
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser, get_quantization_config
 
-from ..config import UnlearningConfig
-from ..description import is_path
 from ..errors import input_error, nearest
-from .recipes import PACKAGED, find_recipe, read_recipe
+from ..training.config import UnlearningConfig
+from ..training.hooks.run_description import is_path
+from .recipe_files import PACKAGED, find_recipe, read_recipe
 
 # Flags that another's repetition of a run does without; those of a push and a token, too.
 _OF_THIS_RUN = (

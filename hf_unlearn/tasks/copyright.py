@@ -13,7 +13,7 @@ from ..errors import input_error
 from ..evaluation import copyright
 from ..lab import load_lab
 from .arguments import Parsed
-from .fitting import FitArguments, described, fit, require_trainable
+from .fit_first import FitArguments, described, fit, require_trainable
 from .task import NAMED_ORACLE, RETRAINED, Task, first, require_unused
 
 DEFAULT_RECIPE = "copyright_lab"

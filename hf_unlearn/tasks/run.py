@@ -9,16 +9,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import get_peft_config
 
 from ..data.provenance import source_of
-from ..description import describe_hardware
 from ..evaluation import EvaluationResult, comparison_table, evaluate
-from ..fingerprints import hash_weights
-from ..hub_names import require_metadata
-from ..modeling import load_model, placed
-from ..record import RECORD_FILE
-from ..report import read_run, write_plots
-from ..trainer import UnlearningTrainer
+from ..model.fingerprints import hash_weights
+from ..results.hub.names import require_metadata
+from ..results.record import RECORD_FILE
+from ..results.report import read_run, write_plots
+from ..training.hooks.run_description import describe_hardware
+from ..training.model_setup import load_model, placed
+from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
-from .showing import ShownAnswers, read_prompts
+from .shown_answers import ShownAnswers, read_prompts
 from .task import Task, checkpoint_of, require_model, require_output
 
 

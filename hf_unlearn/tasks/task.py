@@ -8,10 +8,10 @@ from typing import Any
 from datasets import Dataset
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..config import UnlearningConfig
 from ..errors import input_error
 from ..evaluation import Suite
-from ..hub_names import is_repository
+from ..results.hub.names import is_repository
+from ..training.config import UnlearningConfig
 
 RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"

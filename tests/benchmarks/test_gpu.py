@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gpu_case
 import pytest
-from gpu_cases import SETTINGS, Case, all_cases, unfit
 
-SCRIPT = Path(gpu_case.__file__).with_name("gpu.py")
+from benchmarks.cost import gpu_case
+from benchmarks.cost.gpu_cases import SETTINGS, Case, all_cases, unfit
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_frozen_copy_of_8b_is_left_out_on_a_small_card():
@@ -43,10 +44,10 @@ def test_the_script_goes_on_after_a_case_that_fails(tmp_path):
     script = f"""
 import runpy, sys
 sys.argv = {arguments!r}
-sys.path.insert(0, {str(SCRIPT.parent)!r})
-import gpu_case
+sys.path.insert(0, {str(REPOSITORY)!r})
+from benchmarks.cost import gpu_case
 gpu_case.sft_trainer = lambda *_: 1 / 0
-runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+runpy.run_module("benchmarks.cost.gpu", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
 """Bytes alive at once, against cases worked by hand. 1000 numbers in fp32 are 4000 bytes."""
 
 import torch
-from live_memory import LiveMemory
+
+from benchmarks.memory_plan.live_memory import LiveMemory
 
 
 def test_storages_count_while_a_tensor_of_theirs_lives():

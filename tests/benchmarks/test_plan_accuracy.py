@@ -1,7 +1,8 @@
 """The plan against real steps on a CPU: total memory, and what is left of it without weights and optimizer states."""
 
 import pytest
-from plan_accuracy import CHECKPOINTED, KL, LORA, Case, compare, llama, opt
+
+from benchmarks.memory_plan.plan_accuracy import CHECKPOINTED, KL, LORA, Case, compare, llama, opt
 
 SMALL = {"max_length": 64, "per_device_train_batch_size": 2}
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from scaling import asked_memory, asked_time, kept
-from synthetic import Sizes
-from trainer_memory import kept_mib, memory_of_step
-from trainer_pairs import BATCHES, Method, build_pair, paired_times, steps_of, time_figures
+
+from benchmarks.common.synthetic import Sizes
+from benchmarks.cost.scaling import asked_memory, asked_time, kept
+from benchmarks.cost.trainer_memory import kept_mib, memory_of_step
+from benchmarks.cost.trainer_pairs import BATCHES, Method, build_pair, paired_times, steps_of, time_figures
 
 SIZES = Sizes(vocabulary=4096, hidden=32, layers=1, shortest=16, longest=32, batch=2)
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fixtures_examples import REPOSITORY, assert_four_parts, environment
-from fixtures_report import record, save_run
+from fixtures.examples import REPOSITORY, assert_four_parts, environment
+from fixtures.report import record, save_run
 from hf_unlearn.cli import main
-from hf_unlearn.model_card import render_card
-from hf_unlearn.record import load_record
-from hf_unlearn.report import verdict
+from hf_unlearn.results.model_card import render_card
+from hf_unlearn.results.record import load_record
+from hf_unlearn.results.report import verdict
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fixtures_examples import assert_four_parts
+from fixtures.examples import assert_four_parts
 from hf_unlearn.cli import main
 from hf_unlearn.planning import KNOWN_SHAPES
 

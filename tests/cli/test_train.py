@@ -9,15 +9,15 @@ from typing import Any, NoReturn
 
 import pytest
 
-from fixtures_examples import assert_four_parts, save_model
+from fixtures.examples import assert_four_parts, save_model
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.cli import VERBS, main
-from hf_unlearn.cli.own_arguments import _HOLDERS, own_arguments
+from hf_unlearn.cli.argument_help import _HOLDERS, own_arguments
 from hf_unlearn.lab import load_lab
-from hf_unlearn.launching import PACKAGED, find_config, launch_processes, packaged_configs
-from hf_unlearn.record import load_record
+from hf_unlearn.results.record import load_record
 from hf_unlearn.tasks import TASKS
-from hf_unlearn.tasks.recipes import packaged_recipes
+from hf_unlearn.tasks.recipe_files import packaged_recipes
+from hf_unlearn.training.launch.start import PACKAGED, find_config, launch_processes, packaged_configs
 
 LAUNCH = {f"{name}_{what}" for name, what in (("accelerate", "config"), ("num", "processes"), ("num", "machines"))}
 LAUNCH |= {"machine_rank", "main_process_ip", "main_process_port"}
@@ -123,7 +123,8 @@ def test_without_a_task_there_is_nothing_to_do(capsys, tmp_path, verb, arguments
     ],
 )
 def test_what_would_not_unlearn_what_was_asked_is_refused_once(monkeypatch, capsys, arguments, words, processes):
-    monkeypatch.setattr("hf_unlearn.launching.launch_command", lambda args: pytest.fail("processes were started"))
+    start = "hf_unlearn.training.launch.start.launch_command"
+    monkeypatch.setattr(start, lambda args: pytest.fail("processes were started"))
     monkeypatch.setattr("hf_unlearn.tasks.run.run", lambda *_: pytest.fail("it went on"))
     assert_four_parts(refused(capsys, *processes, *arguments, "--use_cpu"), *words)
 
@@ -158,7 +159,7 @@ def test_interrupted_is_status_130(monkeypatch, capsys):
 def launched(monkeypatch) -> list[argparse.Namespace]:
     """What accelerate was given, and nothing was started."""
     given: list[argparse.Namespace] = []
-    monkeypatch.setattr("hf_unlearn.launching.launch_command", given.append)
+    monkeypatch.setattr("hf_unlearn.training.launch.start.launch_command", given.append)
     return given
 
 
@@ -191,7 +192,7 @@ def test_the_words_for_accelerate(launched):
 def test_several_processes_without_a_config_share_by_ddp(launched, monkeypatch, tmp_path):
     """Unless the user has made a config with `accelerate config`, which accelerate finds itself."""
     default = tmp_path / "default_config.yaml"
-    monkeypatch.setattr("hf_unlearn.launching.default_config_file", str(default))
+    monkeypatch.setattr("hf_unlearn.training.launch.start.default_config_file", str(default))
     launch_processes({"num_processes": "2"}, ["train"])
     launch_processes({"num_processes": "1"}, ["train"])
     default.write_text("num_processes: 3\n")
@@ -204,7 +205,7 @@ def test_the_status_of_the_processes_is_handed_on(monkeypatch, capsys):
     def fail(args: argparse.Namespace) -> NoReturn:
         raise subprocess.CalledProcessError(3, "python")
 
-    monkeypatch.setattr("hf_unlearn.launching.launch_command", fail)
+    monkeypatch.setattr("hf_unlearn.training.launch.start.launch_command", fail)
     assert main(["train", "--config", "harmful_lab", "--num_processes=2", "--use_cpu"]) == 3
     assert capsys.readouterr().err == ""  # the processes have said why
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tokenizers import processors
 
-from fixtures_tokenizer import BOS, EOS, IM_END, IM_START, SlowTokenizer, ids_of, make_chat_tokenizer, make_tokenizer
+from fixtures.tokenizer import BOS, EOS, IM_END, IM_START, SlowTokenizer, ids_of, make_chat_tokenizer, make_tokenizer
 from hf_unlearn.data.tokenization import answer_ids, prompt_ids, tokenize_rows
 
 SECRET = "zyzzyva"  # stands for forget data, which no message may repeat

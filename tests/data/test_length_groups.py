@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
-from fixtures_models import make_trainer, step_logs, tiny_model
+from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, ForgetRetainDataset
 from hf_unlearn.data.length_groups import LengthGroupedDataset, LengthGroups, group_size, row_lengths
 

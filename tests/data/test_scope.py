@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from fixtures_models import tiny_model, tiny_tokenizer
+from fixtures.models import tiny_model, tiny_tokenizer
 from hf_unlearn.data.neighbours import _ranked
 from hf_unlearn.data.scope import (
     NearRows,

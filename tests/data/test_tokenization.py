@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from fixtures_tokenizer import BOS, EOS, PAD, SlowTokenizer, make_chat_tokenizer, make_tokenizer
+from fixtures.tokenizer import BOS, EOS, PAD, SlowTokenizer, make_chat_tokenizer, make_tokenizer
 from hf_unlearn.data import tokenization
 from hf_unlearn.data.tokenization import TokenizedStream, check_tokenizer, tokenize_rows
 

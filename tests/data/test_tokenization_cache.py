@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from fixtures_tokenizer import make_tokenizer
+from fixtures.tokenizer import make_tokenizer
 from hf_unlearn.data.encoding import RowEncoder
 from hf_unlearn.data.prepare import RowOptions, longest_row, tokenize_train_sets
 from hf_unlearn.data.tokenization import tokenize_rows

@@ -14,10 +14,10 @@ import torch
 import torch.distributed
 from peft import LoraConfig
 
-from fixtures_models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
+from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.data import Role
-from hf_unlearn.measurement import RowScorer
+from hf_unlearn.model.score_rows import RowScorer
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 

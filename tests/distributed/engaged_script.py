@@ -20,7 +20,7 @@ from accelerate.utils.launch import (
 )
 
 from hf_unlearn import UnlearningConfig
-from hf_unlearn.launching import find_config
+from hf_unlearn.training.launch.start import find_config
 
 CPU: dict[str, Any] = {"use_cpu": True}
 NO_BACKEND: dict[str, Any] = {"use_cpu": False}

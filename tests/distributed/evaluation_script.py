@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 
-from fixtures_models import FORGET, HOLDOUT, RETAIN, make_trainer, tiny_model, tiny_tokenizer
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation import RuleJudge, UnlearningEvalCallback, custom, evaluate, harmful, one_pass
 from hf_unlearn.evaluation.suite import Suite
 

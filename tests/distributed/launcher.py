@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hf_unlearn.launching import find_config
+from hf_unlearn.training.launch.start import find_config
 
 TESTS = Path(__file__).resolve().parent.parent
 LAUNCH_SECONDS = 180

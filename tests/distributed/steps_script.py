@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 from peft import LoraConfig
 
-from fixtures_models import make_trainer, step_logs, tiny_model, weights
+from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn.losses import RMU
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])

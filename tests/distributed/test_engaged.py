@@ -7,7 +7,7 @@ import pytest
 from distributed import engaged_script
 from distributed.engaged_script import CASES, CPU, build
 from distributed.launcher import launch
-from fixtures_examples import assert_four_parts
+from fixtures.examples import assert_four_parts
 
 pytestmark = pytest.mark.distributed
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from distributed import trajectory_script
 from distributed.launcher import launch
 from distributed.trajectory_script import EVALUATED, MODES, RESUMED, RUNS, SAVED, STAGES, STEPS, runs_of
-from hub_server import HubServer
+from local_hub.server import HubServer
 
 pytestmark = pytest.mark.distributed
 

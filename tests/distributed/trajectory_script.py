@@ -23,9 +23,9 @@ from accelerate.utils import DistributedType
 from peft import LoraConfig
 from torch.distributed.tensor import DTensor
 
-from fixtures_models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, train_sets
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, train_sets
 from hf_unlearn.evaluation import UnlearningEvalCallback, custom, evaluate
-from hf_unlearn.sharding import is_partitioned
+from hf_unlearn.model.sharding import is_partitioned
 
 # mode -> ZeRO stage, of the packaged configs of these names
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from fixtures_models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, weights
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, weights
 from hf_unlearn.evaluation import EvaluationResult, UnlearningEvalCallback, custom, evaluate
 
 PARTS = ("Expected ", "\nGot: ", "\nWhy it matters: ", "\nWhat to do: ")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from fixtures_models import FORGET, HOLDOUT, RETAIN, tiny_model, tiny_tokenizer
+from fixtures.models import FORGET, HOLDOUT, RETAIN, tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation import custom, evaluate
 from hf_unlearn.evaluation.suite import Measured, Suite
 from hf_unlearn.lab import load_lab

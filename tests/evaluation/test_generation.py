@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 
-from fixtures_models import tiny_model, tiny_tokenizer
-from fixtures_tokenizer import BOS, EOS
+from fixtures.models import tiny_model, tiny_tokenizer
+from fixtures.tokenizer import BOS, EOS
 from hf_unlearn.evaluation import generate_answers
 from hf_unlearn.evaluation.generation import Decoding, SeededSampling, _calls_in_step, answer_batches
 

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from hf_unlearn import distributions
 from hf_unlearn.data import Role
-from hf_unlearn.distributions import (
+from hf_unlearn.evaluation.one_pass import statistical_figures
+from hf_unlearn.model import chunked_logits
+from hf_unlearn.model.chunked_logits import (
     DenseLogits,
     Placed,
     Reading,
@@ -16,7 +17,6 @@ from hf_unlearn.distributions import (
     softmax_dtype,
     split_values,
 )
-from hf_unlearn.evaluation.one_pass import statistical_figures
 
 
 def moments(logits: list[float]) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def test_chunks_change_nothing(monkeypatch):
     logits = random_logits()
     tokens, vocabulary = logits.shape
     placed = [Placed(Reading("figures", Role.FORGET, statistical_figures, width=3), slice(0, tokens))]
-    monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", 2 * vocabulary)
+    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 2 * vocabulary)
     targets = logits.argmax(-1)
     flat = read_positions(logits, targets, DenseLogits(), placed, (), vocabulary)
     (figures,) = split_values(flat, tokens, placed)[1].values()

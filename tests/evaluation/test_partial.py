@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fixtures_models import FORGET, HOLDOUT, RETAIN, perturbed, tiny_model, tiny_tokenizer
+from fixtures.models import FORGET, HOLDOUT, RETAIN, perturbed, tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation import EvaluationResult, custom, evaluate, one_pass
 
 PARTS = ("Expected ", "\nGot: ", "\nWhy it matters: ", "\nWhat to do: ")

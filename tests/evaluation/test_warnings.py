@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hf_unlearn.evaluation import EvaluationResult, custom, evaluate
-from hf_unlearn.evaluation.components import gibberish, likelihood_metrics, membership_warnings
 from hf_unlearn.evaluation.evidence import AnsweredRows, ScoredRows
-from hf_unlearn.evaluation.judge import doubtful
+from hf_unlearn.evaluation.judges.judge import doubtful
+from hf_unlearn.evaluation.suites.metric_groups import gibberish, likelihood_metrics, membership_warnings
 from hf_unlearn.lab import Lab, load_lab
 from hf_unlearn.metrics import MetricResult
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fixtures_examples import (
+from fixtures.examples import (
     CANARY,
     assert_absent,
     assert_table_shows,
@@ -123,7 +123,7 @@ def test_a_fit_is_found_again(lab_run, monkeypatch, tmp_path):
     shutil.copytree(lab_run[0] / "fitted", tmp_path / "fitted")
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "fitted").iterdir()}
     assert was_fitted(lab_run[1]) and {"model.safetensors", "fit.json"} <= before.keys()
-    monkeypatch.setattr("hf_unlearn.tasks.fitting.SFTTrainer", lambda **_: pytest.fail("it was fitted again"))
+    monkeypatch.setattr("hf_unlearn.tasks.fit_first.SFTTrainer", lambda **_: pytest.fail("it was fitted again"))
     # What is not of the fit may change.
     found = fitted(tmp_path, "--max_steps", "1", "--max_new_tokens", "8")
     assert found == tmp_path / "fitted"

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
-from fixtures_examples import assert_four_parts, load_script, refused, save_model, save_tofu, start
+from fixtures.examples import assert_four_parts, load_script, refused, save_model, save_tofu, start
 from hf_unlearn.lab import load_lab
 from hf_unlearn.tasks import make_task, parse_task
 from hf_unlearn.tasks.task import Task

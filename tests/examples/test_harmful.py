@@ -10,17 +10,7 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from fixtures_examples import (
-    CANARY,
-    figures,
-    kill_once,
-    results,
-    rows_evaluated,
-    rows_of,
-    run,
-    save_model,
-    written,
-)
+from fixtures.examples import CANARY, figures, kill_once, results, rows_evaluated, rows_of, run, save_model, written
 from hf_unlearn.lab import Lab, load_lab
 
 STEPS, SAVED_EVERY = 24, 4

@@ -6,11 +6,11 @@ import shlex
 
 import pytest
 
-from fixtures_examples import EXAMPLES, assert_four_parts, load_script, refused, save_model, start
+from fixtures.examples import EXAMPLES, assert_four_parts, load_script, refused, save_model, start
 from hf_unlearn.lab import load_lab
-from hf_unlearn.objective import build_objective
 from hf_unlearn.tasks import parse_task
 from hf_unlearn.tasks.arguments import Parsed
+from hf_unlearn.training.objective import build_objective
 
 
 @pytest.mark.parametrize(

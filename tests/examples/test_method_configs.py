@@ -8,14 +8,14 @@ import yaml
 from trl import get_peft_config
 
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
-from hf_unlearn.objective import Objective, build_objective
 from hf_unlearn.optimizers.named import OPTIMIZERS, named_optimizer
-from hf_unlearn.specs import step_wrappers, weighting_of
 from hf_unlearn.steps import STEP_WRAPPERS
+from hf_unlearn.steps.weighting import WEIGHTINGS, Fixed
 from hf_unlearn.tasks import parse_task
 from hf_unlearn.tasks.arguments import Parsed
-from hf_unlearn.tasks.recipes import PACKAGED
-from hf_unlearn.weighting import WEIGHTINGS, Fixed
+from hf_unlearn.tasks.recipe_files import PACKAGED
+from hf_unlearn.training.method_specs import step_wrappers, weighting_of
+from hf_unlearn.training.objective import Objective, build_objective
 
 RECIPES = {path.stem: path for path in sorted((PACKAGED / "methods").glob("*.yaml"))}
 LORA_KEYS = {"lora_r", "lora_alpha", "lora_target_modules", "lora_task_type"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures_examples import (
+from fixtures.examples import (
     CANARY,
     assert_absent,
     assert_table_shows,
@@ -21,8 +21,8 @@ from fixtures_examples import (
     save_tofu,
     written,
 )
-from hf_unlearn.evaluation.result import load_result
 from hf_unlearn.lab import Lab, load_lab
+from hf_unlearn.results.evaluation_result import load_result
 
 pytestmark = pytest.mark.slow
 

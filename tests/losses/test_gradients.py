@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fixtures_scores import LOSSES, forget, random_logits, random_targets, rows, token_logps
-from hf_unlearn import distributions, losses
+from fixtures.scores import LOSSES, forget, random_logits, random_targets, rows, token_logps
+from hf_unlearn import losses
 from hf_unlearn.data import Role
-from hf_unlearn.distributions import DenseLogits, Placed, Reading, read_positions
 from hf_unlearn.losses import DistributionLoss
-from hf_unlearn.scoring import Scores
+from hf_unlearn.model import chunked_logits
+from hf_unlearn.model.chunked_logits import DenseLogits, Placed, Reading, read_positions
+from hf_unlearn.model.scoring import Scores
 
 T, V = 11, 7
 TARGETS = random_targets(T, V)
@@ -108,8 +109,8 @@ def test_nothing_flows_into_the_distributions_of_the_reference(name):
 
 def chunked(monkeypatch: pytest.MonkeyPatch, elements: int) -> int:
     """Make chunks of so many elements, and return how many of them the tokens here make."""
-    monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", elements)
-    return -(-T // distributions.chunk_rows(V, torch.device("cpu")))
+    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", elements)
+    return -(-T // chunked_logits.chunk_rows(V, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -148,7 +149,7 @@ def test_logits_in_16_bits_have_the_loss_of_the_same_numbers_in_32(name):
 
 def test_no_copy_of_all_logits_in_32_bits_is_made(monkeypatch):
     # 40 tokens of 1000, ten at a time: what a function is given never exceeds a chunk.
-    monkeypatch.setattr(distributions, "_CHUNK_ELEMENTS", 10_000)
+    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 10_000)
     seen: list[int] = []
 
     def counted(z: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:

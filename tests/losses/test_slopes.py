@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fixtures_scores import random_logits
+from fixtures.scores import random_logits
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES, DistributionLoss
 
 T, V = 12, 40

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures_scores import double, forget, random_logits, random_targets, retain, rows, token_logps
+from fixtures.scores import double, forget, random_logits, random_targets, retain, rows, token_logps
 from hf_unlearn import losses
 from hf_unlearn.losses.ceu import without_token
-from hf_unlearn.scoring import Scores
+from hf_unlearn.model.scoring import Scores
 
 T, V = 40, 17
 TARGETS = random_targets(T, V)

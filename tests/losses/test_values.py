@@ -14,9 +14,9 @@ from math import log, tanh
 import pytest
 import torch
 
-from fixtures_scores import double, forget, retain, rows
+from fixtures.scores import double, forget, retain, rows
 from hf_unlearn import losses
-from hf_unlearn.scoring import Scores
+from hf_unlearn.model.scoring import Scores
 
 LN2, LN3 = log(2), log(3)
 

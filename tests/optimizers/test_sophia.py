@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fixtures_models import tiny_model, tiny_tokenizer, train_sets, weights
+from fixtures.models import tiny_model, tiny_tokenizer, train_sets, weights
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.optimizers import Sophia
 from oracles import naive

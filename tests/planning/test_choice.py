@@ -7,15 +7,15 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from fixtures_examples import assert_four_parts
+from fixtures.examples import assert_four_parts
 from hf_unlearn.data.roles import Role
-from hf_unlearn.objective import Objective
 from hf_unlearn.planning import Hardware, Parts, Plan, Planner, Request, make_plan, plan_to_data, render_plan
 from hf_unlearn.planning.optimizer_states import optimizer_cost
 from hf_unlearn.planning.request import GIB
 from hf_unlearn.planning.shapes import load_config
 from hf_unlearn.planning.strategies import packaged_strategies
-from hf_unlearn.specs import forget_losses, retain_losses
+from hf_unlearn.training.method_specs import forget_losses, retain_losses
+from hf_unlearn.training.objective import Objective
 
 LORA = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 MIXED = {"mixed": torch.bfloat16, "checkpointing": True}

@@ -7,7 +7,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
-from fixtures_examples import assert_four_parts
+from fixtures.examples import assert_four_parts
 from hf_unlearn.planning.counts import count_parameters
 from hf_unlearn.planning.shapes import KNOWN_SHAPES, load_config
 

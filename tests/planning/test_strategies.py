@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from fixtures_examples import assert_four_parts
-from hf_unlearn.objective import Objective
+from fixtures.examples import assert_four_parts
 from hf_unlearn.planning.counts import Counts
 from hf_unlearn.planning.optimizer_states import OPTIMIZER_COSTS, optimizer_cost
 from hf_unlearn.planning.request import Request
 from hf_unlearn.planning.strategies import Kind, Strategy, packaged_strategies, read_strategy, states
-from hf_unlearn.specs import forget_losses
+from hf_unlearn.training.method_specs import forget_losses
+from hf_unlearn.training.objective import Objective
 
 MIXED = torch.bfloat16
 N = 1_000_000  # trained elements

@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from fixtures_models import make_trainer, step_logs, tiny_model, weights
+from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn.steps import STEP_WRAPPERS
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])

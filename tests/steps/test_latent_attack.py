@@ -11,14 +11,14 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
-from fixtures_models import make_trainer, step_logs, tiny_model, train_sets, weights
+from fixtures.models import make_trainer, step_logs, tiny_model, train_sets, weights
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
-from hf_unlearn.layout import Batch
-from hf_unlearn.policy import Policy
-from hf_unlearn.scoring import Likelihoods, Scores
+from hf_unlearn.data.batch import Batch
+from hf_unlearn.model.hidden_states import decoder_blocks
+from hf_unlearn.model.scoring import Likelihoods, Scores
 from hf_unlearn.steps import LatentAdversarial
-from hf_unlearn.taps import decoder_blocks
+from hf_unlearn.training.step.forward import Policy
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 EPSILON = 0.7

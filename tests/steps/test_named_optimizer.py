@@ -9,13 +9,13 @@ import torch
 from torch.optim import AdamW
 from transformers import HfArgumentParser, TrainingArguments
 
-from fixtures_bad_input import config
-from fixtures_models import make_trainer, step_logs, tiny_model, weights
+from fixtures.bad_input import config
+from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.optimizers import Sophia
 from hf_unlearn.optimizers.named import OPTIMIZERS, named_optimizer
 from hf_unlearn.steps import SAM
-from hf_unlearn.weighting import PrimalDual
+from hf_unlearn.steps.weighting import PrimalDual
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
 SOPHIA: dict[str, Any] = dict(optim="sophia", optim_args="rho=0.1, beta2=0.9", learning_rate=2e-3, weight_decay=0.1)

@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from fixtures_models import make_trainer, perturbed, tiny_model, weights
-from fixtures_one_step import (
+from fixtures.models import make_trainer, perturbed, tiny_model, weights
+from fixtures.one_step import (
     ACCUMULATION,
     BATCH,
     FORGET_ORACLES,
@@ -24,8 +24,8 @@ from fixtures_one_step import (
     spec,
 )
 from hf_unlearn import UnlearningTrainer
-from hf_unlearn.specs import step_wrappers
 from hf_unlearn.steps import RandomSmoothing
+from hf_unlearn.training.method_specs import step_wrappers
 from oracles import hidden, naive, steps
 from oracles.steps import Vector
 

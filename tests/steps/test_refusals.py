@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from fixtures_bad_input import config
-from fixtures_models import make_trainer, tiny_model
-from hf_unlearn.checks import require_setup
-from hf_unlearn.specs import step_wrappers
+from fixtures.bad_input import config
+from fixtures.models import make_trainer, tiny_model
 from hf_unlearn.steps import (
     SAM,
     STEP_WRAPPERS,
@@ -22,6 +20,8 @@ from hf_unlearn.steps import (
     StepWrapper,
     WeightAveraging,
 )
+from hf_unlearn.training.checks import require_setup
+from hf_unlearn.training.method_specs import step_wrappers
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
 
@@ -157,7 +157,7 @@ def test_they_are_refused_when_the_trainer_is_built(tmp_path, monkeypatch, name)
     def under_fsdp(args: Any, parts: Any, model: Any, accelerator: Any) -> None:
         require_setup(args, parts, model, state(fsdp_plugin=SimpleNamespace()))
 
-    monkeypatch.setattr("hf_unlearn.trainer.require_setup", under_fsdp)
+    monkeypatch.setattr("hf_unlearn.training.trainer.require_setup", under_fsdp)
     refused(lambda: make_trainer(tmp_path, tiny_model(), step_wrappers=name), name, "FSDP")
     make_trainer(tmp_path, tiny_model())
 

@@ -6,8 +6,8 @@ import datasets
 import pytest
 import torch
 
-from fixtures_models import make_trainer, step_logs, tiny_model, train_sets
-from hf_unlearn.step_runner import STATE_FILE
+from fixtures.models import make_trainer, step_logs, tiny_model, train_sets
+from hf_unlearn.training.step.wrapped_step import STATE_FILE
 
 PARTS = "Expected .*\nGot: .*\nWhy it matters: .*\nWhat to do: "
 

@@ -11,9 +11,9 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from fixtures_models import make_trainer, step_logs, tiny_model, weights
+from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningTrainer
-from hf_unlearn.gradients import inner_product
+from hf_unlearn.model.gradients import inner_product
 from hf_unlearn.steps import SAM, GradientSurgery, RandomSmoothing, SaliencyMask
 from hf_unlearn.steps.saliency import top_share
 

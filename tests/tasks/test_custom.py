@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures_examples import (
+from fixtures.examples import (
     CANARY,
     SECONDS,
     assert_four_parts,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures_examples import assert_four_parts
+from fixtures.examples import assert_four_parts
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.tasks.task import require_output
 

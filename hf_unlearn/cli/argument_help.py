@@ -1,0 +1,69 @@
+"""The package's own arguments, read from the source of their dataclasses: importing those takes seconds. Help only."""
+
+import argparse
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# Where the arguments of `hf-unlearn train` stand: heading, file, class.
+_HOLDERS = (
+    ("every task", "tasks/arguments.py", "RunArguments"),
+    ("tasks harmful and custom: rows", "tasks/row_sets.py", "RowSetArguments"),
+    ("task harmful", "tasks/harmful.py", "Arguments"),
+    ("task custom", "tasks/custom.py", "Arguments"),
+    ("tasks copyright and privacy: a fit first", "tasks/fit_first.py", "FitArguments"),
+    ("task copyright", "tasks/copyright.py", "Arguments"),
+    ("task privacy", "tasks/privacy.py", "Arguments"),
+    ("unlearning (UnlearningConfig)", "training/config.py", "UnlearningConfig"),
+)
+
+
+@dataclass(frozen=True)
+class Own:
+    """An argument: its name, its default as Python writes it, and its help."""
+
+    name: str
+    default: str
+    help: str
+
+    @property
+    def shown_default(self) -> str:
+        """As help adds it; nothing for None and for expressions such as `TrainingArguments.optim`."""
+        is_expression = "." in self.default and not self.default[0].isdigit()
+        return "" if self.default in ("None", "") or is_expression else f" (default: {self.default})"
+
+
+def own_arguments(file: str, name: str) -> list[Own]:
+    """The fields of a dataclass that are written as `field(default=..., metadata={"help": ...})`."""
+    tree = ast.parse((_PACKAGE / file).read_text(encoding="utf-8"))
+    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    return [own for node in found.body if isinstance(node, ast.AnnAssign) for own in _own(node)]
+
+
+def _own(node: ast.AnnAssign) -> Iterator[Own]:
+    if not isinstance(node.value, ast.Call) or not isinstance(node.target, ast.Name):
+        return
+    given = {each.arg: each.value for each in node.value.keywords}
+    help_text = ast.literal_eval(given["metadata"])["help"] if "metadata" in given else ""
+    default = ast.unparse(given["default"]) if "default" in given else "None"
+    yield Own(node.target.id, default.strip("'"), help_text)
+
+
+def add_own_arguments(parser: argparse.ArgumentParser) -> None:
+    """All of them, for help and completion; their values are left to the parser that knows their types."""
+    seen = set()
+    for heading, file, name in _HOLDERS:
+        group = parser.add_argument_group(heading)
+        for own in own_arguments(file, name):
+            if own.name in seen:
+                continue
+            seen.add(own.name)
+            group.add_argument(
+                f"--{own.name}",
+                nargs="?" if own.default in ("True", "False") else 1,  # --fit alone is --fit true
+                default=argparse.SUPPRESS,
+                metavar="VALUE",
+                help=(own.help + own.shown_default).replace("%", "%%"),
+            )

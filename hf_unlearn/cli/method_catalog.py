@@ -1,0 +1,100 @@
+"""Losses, step wrappers, weightings and optimizers as a text for people. It computes nothing."""
+
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+from ..component import support
+from ..data.roles import Role
+from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ..losses.base import Needs
+from ..optimizers import Sophia
+from ..steps import STEP_WRAPPERS, StepWrapper
+from ..steps.weighting import WEIGHTINGS
+
+_WIDTH = 119
+
+
+def render_methods() -> str:
+    """Everything that `forget_loss`, `retain_loss`, `step_wrappers`, `weighting` and `optim` can name."""
+    blocks = [
+        "lp_t: a token's log-prob (nats), NLL: a row's sum, nll: its mean, p_t = exp(lp_t), z_t: logits, h_t: hidden"
+    ]
+    blocks += ["FORGET LOSSES (forget_loss)", *(_loss(loss()) for loss in FORGET_LOSSES.values())]
+    blocks += ["RETAIN LOSSES (retain_loss)", *(_loss(loss()) for loss in RETAIN_LOSSES.values())]
+    blocks += ["STEP WRAPPERS (step_wrappers)", *(_wrapper(wrapper()) for wrapper in STEP_WRAPPERS.values())]
+    blocks += ["WEIGHTING OF THE SIDES (weighting)", *(_part(rule(), []) for rule in WEIGHTINGS.values())]
+    blocks += [
+        "OPTIMIZERS (optim), beside Trainer's own",
+        "sophia  (Sophia)\n"
+        "  formula    m / max(rho h, eps) clipped to +-1, m = EMA(g), h = EMA(g^2)\n"
+        f"  arguments  optim_args: {_sophia_arguments()}\n"
+        "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
+    ]
+    return "\n\n".join(blocks)
+
+
+def list_methods() -> list[dict[str, Any]]:
+    """The same as data: kind, name, class, formula, arguments, needs, what it works with, paper."""
+    tables: dict[str, dict[str, Any]] = {
+        "forget_loss": FORGET_LOSSES,
+        "retain_loss": RETAIN_LOSSES,
+        "step_wrapper": STEP_WRAPPERS,
+        "weighting": WEIGHTINGS,
+    }
+    return [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
+
+
+def _as_data(kind: str, part: Any) -> dict[str, Any]:
+    found = {"kind": kind, "name": part.name, "class": type(part).__name__, "formula": part.formula}
+    found |= {"arguments": dataclasses.asdict(part), "paper": part.paper}
+    if isinstance(part, Loss):
+        found |= {"mean_over": part.unit, "needs": _needs(part.needs)}
+    return found if kind == "weighting" else found | {"works_with": support(part.incompatible_with)}
+
+
+def _sophia_arguments() -> str:
+    defaults = {name: each.default for name, each in inspect.signature(Sophia.__init__).parameters.items()}
+    beta1, beta2 = defaults["betas"]
+    return f"beta1={beta1}, beta2={beta2}, rho={defaults['rho']}, eps={defaults['eps']}"
+
+
+def _loss(loss: Loss) -> str:
+    unit = "answer tokens" if loss.unit == "token" else "rows"
+    return _part(
+        loss, [("mean over", unit), ("needs", _needs(loss.needs)), ("works with", support(loss.incompatible_with))]
+    )
+
+
+def _wrapper(wrapper: StepWrapper) -> str:
+    return _part(wrapper, [("works with", support(wrapper.incompatible_with))])
+
+
+def _part(part: Any, more: list[tuple[str, str]]) -> str:
+    arguments = ", ".join(f"{field.name}={getattr(part, field.name)}" for field in dataclasses.fields(part))
+    entries = [("formula", part.formula), ("arguments", arguments), *more, ("paper", part.paper)]
+    lines = [f"{part.name}  ({type(part).__name__})"]
+    for word, text in entries:
+        if text:
+            indent = " " * 13
+            lines += textwrap.wrap(f"  {word:10} {text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
+    return "\n".join(lines)
+
+
+def _needs(needs: Needs) -> str:
+    words = [f"{_names({Role.FORGET, *needs.roles})} rows"]
+    for supplied, what in (
+        (needs.hidden, "hidden states of {} rows at one layer"),
+        (needs.reference_logps, "reference log-probs of {} rows"),
+        (needs.reference_logits, "the reference's distributions on {} rows"),
+        (needs.reference_hidden, "the reference's hidden states on {} rows"),
+    ):
+        if supplied:
+            words.append(what.format(_names(supplied)))
+    return "; ".join(words)
+
+
+def _names(roles: Iterable[Role]) -> str:
+    return " and ".join(role.name.lower().replace("_", " ") for role in sorted(roles))

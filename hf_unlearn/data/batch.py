@@ -1,0 +1,245 @@
+"""Stage 2, where the answer tokens of a batch are: the only place where labels are shifted. No model is known here."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import input_error
+from .roles import Role
+
+Batch = dict[str, Any]
+
+
+def answer_mask(labels: Tensor) -> Tensor:
+    """Positions whose next token is an answer token: labels [B, L] -> bool [B, L-1].
+
+    Position t predicts token t+1, so the label of position 0 is never a target. This is the project's one label shift.
+    """
+    return labels[:, 1:] != -100
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the T answer tokens of a batch of R rows are, and the sizes that the host needs without asking the device.
+
+    Attributes:
+        positions: of the hidden state that predicts each answer token, in the batch laid flat ([B * L]), [T].
+        targets: the answer tokens, [T].
+        lengths: answer tokens of each row, [R].
+        rows: by role, how many rows.
+        tokens: by role, how many answer tokens.
+        columns: by role, the first column that holds a token of it, and the one after the last.
+        index: of each row in its own dataset, R numbers (-1 where it has none).
+        answers: answer tokens of each row, R numbers.
+        packed: the rows follow each other in one line, without padding.
+        longest: tokens of the longest row.
+        shape: of the batch's labels.
+    """
+
+    positions: Tensor
+    targets: Tensor
+    lengths: Tensor
+    rows: tuple[int, ...]
+    tokens: tuple[int, ...]
+    columns: tuple[tuple[int, int], ...]
+    index: tuple[int, ...]
+    answers: tuple[int, ...]
+    packed: bool
+    longest: int
+    shape: tuple[int, ...]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
+        """The same on another device; accelerate calls it with the rest of a batch."""
+        return self._changed(lambda each: each.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Layout":
+        """The same in pinned memory; a DataLoader calls it with the rest of a batch."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Layout":
+        return replace(
+            self, positions=change(self.positions), targets=change(self.targets), lengths=change(self.lengths)
+        )
+
+    def row_slice(self, role: Role) -> slice:
+        """The rows of a role."""
+        stops = list(accumulate(self.rows))
+        return slice(stops[role] - self.rows[role], stops[role])
+
+    def token_slice(self, role: Role) -> slice:
+        """The answer tokens of a role."""
+        stops = list(accumulate(self.tokens))
+        return slice(stops[role] - self.tokens[role], stops[role])
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A collator whose batches carry their layout, read on the host where it costs nothing.
+
+    Args:
+        collate: makes batches with a role per row.
+    """
+
+    collate: Callable[[Any], Mapping[str, Any]]
+
+    def __call__(self, items: Any) -> Batch:
+        batch = dict(self.collate(items))
+        missing = missing_keys(batch)
+        if missing:
+            raise missing_roles(f"a batch without {', '.join(missing)}")
+        return batch | {"layout": read_layout(batch)}
+
+
+def missing_keys(batch: Mapping[str, Any]) -> list[str]:
+    """What a batch lacks of what is read from it."""
+    mask = "position_ids" if "row_lengths" in batch else "attention_mask"
+    return [key for key in ("input_ids", mask, "labels", "role", "source", "row") if key not in batch]
+
+
+def missing_roles(got: str) -> ValueError:
+    """The error of a collator whose batches do not say what their rows are there for."""
+    return input_error(
+        expected="a data_collator whose batches have input_ids, attention_mask, labels, role, source and row",
+        got=got,
+        why="without a role per row nothing tells what to forget from what to keep",
+        fix="leave data_collator out, or change what hf_unlearn.DataCollatorForUnlearning returns inside your own",
+    )
+
+
+def layout_of(batch: Batch) -> Layout:
+    """The layout that came with a batch, else the one read from its labels, for which a GPU is waited for.
+
+    One that came before rows or columns were added or taken away is not trusted. Labels changed in place are not seen:
+    whoever does that takes `layout` out of the batch.
+
+    Raises:
+        ValueError: a batch without roles, or with rows not in the order of roles.
+    """
+    found = batch.get("layout")
+    if found is not None and found.shape == tuple(batch["labels"].shape):
+        return found.to(batch["labels"].device)
+    missing = missing_keys(batch)
+    if missing:
+        raise missing_roles(f"a batch without {', '.join(missing)}")
+    return read_layout(batch)
+
+
+def read_layout(batch: Mapping[str, Any]) -> Layout:
+    """The layout of a batch, from its labels and roles."""
+    labels, role = batch["labels"], batch["role"]
+    if bool((role.diff() < 0).any()):
+        raise input_error(
+            expected=f"the rows of a batch in the order {', '.join(each.name.lower() for each in Role)}",
+            got="another order",
+            why="the tokens of a role are one slice of the batch",
+            fix="use DataCollatorForUnlearning, or sort the rows of your own collator by `role`",
+        )
+    mask = answer_mask(labels)
+    packed = "row_lengths" in batch
+    if not packed:
+        # On the left of a row's first token there may be padding, which predicts nothing.
+        mask = mask & batch["attention_mask"][:, :-1].bool()
+    line, column = mask.nonzero(as_tuple=True)
+    if packed:
+        row_lengths = batch["row_lengths"]
+        line = torch.bucketize(column, row_lengths.cumsum(0), right=True)
+        lengths = torch.bincount(line, minlength=len(role))
+        columns = _packed_columns(role, row_lengths)
+        longest = int(row_lengths.max())
+    else:
+        lengths = mask.sum(1)
+        columns = _padded_columns(role, batch["attention_mask"])
+        longest = int(batch["attention_mask"].sum(1).max())
+    tokens = lengths.new_zeros(len(Role)).index_add(0, role, lengths)
+    return Layout(
+        positions=column if packed else line * labels.shape[1] + column,
+        targets=labels[:, 1:][mask],
+        lengths=lengths,
+        rows=tuple(torch.bincount(role, minlength=len(Role)).tolist()),
+        tokens=tuple(tokens.tolist()),
+        columns=columns,
+        index=tuple(batch["row"].tolist()),
+        answers=tuple(lengths.tolist()),
+        packed=packed,
+        longest=longest,
+        shape=tuple(labels.shape),
+    )
+
+
+def _packed_columns(role: Tensor, row_lengths: Tensor) -> tuple[tuple[int, int], ...]:
+    widths = row_lengths.new_zeros(len(Role)).index_add(0, role, row_lengths).tolist()
+    stops = accumulate(widths)
+    return tuple((stop - width, stop) if width else (0, 0) for width, stop in zip(widths, stops, strict=True))
+
+
+def _padded_columns(role: Tensor, attention_mask: Tensor) -> tuple[tuple[int, int], ...]:
+    """First and past-the-last column of each role; (0, 0) for a role without rows."""
+    mask = attention_mask.long()
+    seen = mask.new_zeros((len(Role), mask.shape[1])).index_add(0, role, mask) > 0
+    first, after = seen.int().argmax(1), seen.shape[1] - seen.flip(1).int().argmax(1)
+    spans = torch.stack([first, after], dim=1) * seen.any(1, keepdim=True)
+    return tuple((start, stop) for start, stop in spans.tolist())
+
+
+def count_answers(batch: Batch) -> Tensor:
+    """Answer tokens and rows of each role in a batch: int64 [roles, 2]; what the losses are divided by."""
+    lengths = layout_of(batch).lengths
+    tokens_and_rows = torch.stack([lengths, (lengths > 0).to(lengths.dtype)], dim=1)
+    counts = lengths.new_zeros((len(Role), 2))
+    return counts.index_add(0, batch["role"], tokens_and_rows)
+
+
+def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:
+    """The rows of some roles, cut to the columns that they use. Nothing is asked of the device."""
+    layout = layout_of(batch)
+    present = [role for role in Role if layout.rows[role]]
+    kept = [role for role in present if role in roles]
+    if kept == present:
+        return batch
+    rows = [layout.row_slice(role) for role in kept]
+    part = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+    start = min((layout.columns[role][0] for role in kept), default=0)
+    stop = max((layout.columns[role][1] for role in kept), default=0)
+    for key, value in part.items():
+        if layout.packed and value.ndim == 2:
+            part[key] = torch.cat([value[:, slice(*layout.columns[role])] for role in kept], dim=1)
+        else:
+            value = torch.cat([value[each] for each in rows]) if rows else value[:0]
+            part[key] = value[:, start:stop] if value.ndim == 2 else value
+    return part | {"layout": _selected(layout, kept, batch["labels"].shape[1], start, stop)}
+
+
+def _selected(layout: Layout, kept: list[Role], length: int, start: int, stop: int) -> Layout:
+    """The layout of the rows of some roles, at their new places."""
+    positions, shift_rows, shift_columns = [], 0, 0
+    columns = [(0, 0)] * len(Role)
+    for role in kept:
+        first, last = layout.columns[role]
+        own = layout.positions[layout.token_slice(role)]
+        if layout.packed:
+            positions.append(own - first + shift_columns)
+            columns[role] = (shift_columns, shift_columns + last - first)
+            shift_columns += last - first
+        else:
+            line = own // length - layout.row_slice(role).start + shift_rows
+            positions.append(line * (stop - start) + own % length - start)
+            columns[role] = (first - start, last - start)
+            shift_rows += layout.rows[role]
+    tokens, rows = [layout.token_slice(role) for role in kept], [layout.row_slice(role) for role in kept]
+    return Layout(
+        positions=torch.cat(positions) if kept else layout.positions[:0],
+        targets=torch.cat([layout.targets[each] for each in tokens]) if kept else layout.targets[:0],
+        lengths=torch.cat([layout.lengths[each] for each in rows]) if kept else layout.lengths[:0],
+        rows=tuple(count if role in kept else 0 for role, count in zip(Role, layout.rows, strict=True)),
+        tokens=tuple(count if role in kept else 0 for role, count in zip(Role, layout.tokens, strict=True)),
+        columns=tuple(columns),
+        index=tuple(i for each in rows for i in layout.index[each]),
+        answers=tuple(n for each in rows for n in layout.answers[each]),
+        packed=layout.packed,
+        longest=layout.longest,
+        shape=(1, shift_columns) if layout.packed else (sum(layout.rows[role] for role in kept), stop - start),
+    )

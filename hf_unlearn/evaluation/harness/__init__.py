@@ -1,0 +1,1 @@
+"""Tasks of lm-evaluation-harness as suites: its own tasks, and multiple-choice tasks made offline."""

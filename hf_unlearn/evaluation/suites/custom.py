@@ -1,0 +1,151 @@
+"""The suite for rows of one's own, which the named suites add to: forget, retain, in scope, out of scope, unseen."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Required, TypedDict, Unpack
+
+from ...errors import input_error, nearest
+from ...results.evaluation_result import EvaluationResult
+from ..evidence import Evidence
+from ..suite import Measured, Suite, baseline, present
+from .metric_groups import (
+    Metrics,
+    length_warnings,
+    likelihood_metrics,
+    membership_metrics,
+    membership_warnings,
+    recall_metrics,
+    row_nll,
+    usable_attacks,
+    wording_metrics,
+    wording_warnings,
+)
+
+SETS = ("forget", "retain", "in_scope", "out_of_scope", "holdout")
+HEADLINE = (
+    "forget_accuracy",
+    "in_scope_accuracy",
+    "forget_nll",
+    "retain_nll",
+    "retain_accuracy",
+    "out_of_scope_accuracy",
+    "forget_extraction_strength",
+    "min_k_auc",
+    "min_k_privleak",
+    "answer_perplexity",
+    "broken_rate",
+)
+
+
+class RowArguments(TypedDict, total=False):
+    """The arguments of every suite over rows of one's own.
+
+    Keys:
+        forget: rows that the model is to forget, in any accepted format.
+        retain: rows that it is to keep.
+        in_scope: paraphrases of forget rows: the same asked in words that were not trained on.
+        out_of_scope: neighbours of the forget rows that are to be kept (`hf_unlearn.data.scope`).
+        holdout: rows like the forget rows that no model has seen; without them there is no membership attack.
+        oracle: result of the suite on the model retrained without the forget rows, or its file.
+        before: result of the suite on the model before unlearning, or its file.
+        attacks: among `components.ATTACKS`; `reference` needs the oracle, `gradient_norm` a backward pass a row. The
+            default are those that need neither.
+        max_new_tokens: longest generated answer (64; of `copyright` 128).
+        max_length: longest row in tokens, the rest cut; None for no limit.
+        template: of prompt/completion strings, as in UnlearningConfig.
+    """
+
+    forget: Required[Any]
+    retain: Required[Any]
+    in_scope: Any
+    out_of_scope: Any
+    holdout: Any
+    oracle: EvaluationResult | str | Path | None
+    before: EvaluationResult | str | Path | None
+    attacks: Sequence[str] | None
+    max_new_tokens: int
+    max_length: int | None
+    template: str | None
+
+
+def custom(**arguments: Unpack[RowArguments]) -> Suite:
+    """What was forgotten and what was kept, on rows of one's own.
+
+    Metrics, each of a set by its name: NLL, probability, exact memorisation and extraction strength of all sets;
+    accuracy and ROUGE recall of the answers to all but holdout; wording of the answers to forget prompts; membership
+    attacks of forget against holdout rows.
+
+    Args:
+        arguments: `forget`, `retain` and what else `RowArguments` has.
+
+    Raises:
+        ValueError: an unknown argument, or a set or a result to compare with that is missing, empty or of another
+            suite.
+    """
+    return row_suite("custom", arguments, HEADLINE)
+
+
+def row_suite(
+    name: str,
+    arguments: RowArguments,
+    headline: tuple[str, ...],
+    *,
+    more: Callable[[Evidence], Measured] | None = None,
+    **settings: Any,
+) -> Suite:
+    """A suite over the sets of `custom`, with metrics of its own added.
+
+    Args:
+        name: of the suite.
+        arguments: of the user.
+        headline: metrics that a table shows first.
+        more: metrics of the suite's own.
+        settings: what else makes two results comparable.
+    """
+    _require_known(name, arguments)
+    given = present({each: arguments.get(each) for each in SETS}, ("forget", "retain"), name)
+    retrained = baseline(arguments.get("oracle"), name, "oracle")
+    used = usable_attacks(arguments.get("attacks"), given, retrained)
+
+    def measure(evidence: Evidence) -> Measured:
+        found: Metrics = {}
+        for each, rows in evidence.scored.items():
+            found |= likelihood_metrics(each, rows)
+        for each, answers in evidence.answered.items():
+            found |= recall_metrics(each, answers)
+        asked = evidence.answered["forget"]
+        found |= wording_metrics(asked, evidence.vocabulary)
+        if used:
+            found |= membership_metrics(evidence, used)
+        own = Measured({}) if more is None else more(evidence)
+        warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
+        warnings += membership_warnings(found, evidence.oracle, used)
+        return Measured(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
+
+    return Suite(
+        name=name,
+        sets=given,
+        measure=measure,
+        answered=tuple(each for each in given if each != "holdout"),
+        fluent=("forget",),
+        gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
+        vocabulary_statistics="min_k_plus_plus" in used,
+        max_new_tokens=arguments.get("max_new_tokens", 64),
+        max_length=arguments.get("max_length"),
+        template=arguments.get("template"),
+        headline=headline,
+        before=baseline(arguments.get("before"), name, "before"),
+        oracle=retrained,
+        settings=settings,
+    )
+
+
+def _require_known(name: str, arguments: RowArguments) -> None:
+    for argument in arguments:
+        if argument not in RowArguments.__annotations__:
+            raise input_error(
+                expected=f"arguments that the {name} suite has",
+                got=repr(argument),
+                why="it would have no effect",
+                fix=nearest(argument, RowArguments.__annotations__),
+            )

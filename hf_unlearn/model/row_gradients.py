@@ -1,0 +1,114 @@
+"""Gradients of single rows under a model that is left as it was: for influence and membership. It trains nothing."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..data.encoding import IGNORED_LABEL, EncodedRow, given_tokens
+from ..errors import input_error
+from .gradients import norm
+
+
+def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    """The L2 norm of the gradient of each row's nll: || d nll_i / d theta ||, [N].
+
+    theta: the trainable parameters, or all where none is trainable. nll_i is the mean over the row's answer tokens, in
+    nats, without dropout. A row that the model has learnt by heart has a small gradient. The model is left as it was;
+    one row at a time, so memory is that of one gradient. NaN is shown, not filtered.
+
+    Args:
+        model: a causal language model, not wrapped for distributed training.
+        rows: tokenised rows (`tokenize_rows`): `input_ids` and `labels`.
+
+    Raises:
+        ValueError: another kind of model, or a row without ids, labels, an answer token, or a place in the model.
+    """
+    tokens = token_rows(model, rows, "the set")
+    with undisturbed(model):
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        if not trainable:
+            # `undisturbed` takes this back.
+            trainable = [p.requires_grad_() for p in model.parameters() if p.is_floating_point()]
+        gradients = row_gradients(model, tokens, trainable, "Gradient norms")
+        return np.array([float(length) for length in map(norm, gradients)])
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Gradients on and dropout off inside; mode of every module and `requires_grad` of every weight restored after."""
+    modes = {module: module.training for module in model.modules()}
+    trainable = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval()
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for parameter, requires_grad in trainable.items():
+            parameter.requires_grad_(requires_grad)
+
+
+def row_gradients(
+    model: Any, rows: Sequence[EncodedRow], parameters: Sequence[nn.Parameter], description: str
+) -> Iterator[list[Tensor]]:
+    """The gradient of each row's nll with respect to `parameters`, in turn, without touching any `.grad`.
+
+    Go over them with `map`: the variable of a loop would hold one gradient while the next is computed.
+    """
+    for ids, labels in tqdm(rows, desc=description, leave=False, disable=None):
+        inputs = torch.tensor([ids], device=model.device)
+        output = model(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(inputs),
+            labels=torch.tensor([labels], device=model.device),
+            use_cache=False,
+        )
+        yield list(torch.autograd.grad(output.loss, parameters, materialize_grads=True))
+
+
+def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list[EncodedRow]:
+    """Ids and labels of tokenised rows, checked against the model.
+
+    Raises:
+        ValueError: not a causal language model, no rows, or a row that it cannot be scored on.
+    """
+    if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
+        raise input_error(
+            expected="a causal language model of transformers, or a PeftModel around one",
+            got=type(model).__name__,
+            why="gradients are those of its own loss",
+            fix="pass AutoModelForCausalLM.from_pretrained(...); unwrap what DDP, DeepSpeed or FSDP has wrapped",
+        )
+    config = model.config.get_text_config()
+    found = [given_tokens(row, "", config.vocab_size, f"row {i} of {name}") for i, row in enumerate(rows)]
+    positions = getattr(config, "max_position_embeddings", None)
+    problems = {i: _problem(row, positions) for i, row in enumerate(found)}
+    first = next((i for i, problem in problems.items() if problem), None)
+    if not found or first is not None:
+        raise input_error(
+            expected=f"rows with an answer token and of at most {positions} tokens, the model's positions",
+            got=f"no row in {name}" if first is None else f"row {first} of {name}, {problems[first]}",
+            why="a gradient is that of the mean over a row's answer tokens",
+            fix="drop such rows, or set max_length where they are tokenised",
+        )
+    return found
+
+
+def answer_tokens(row: EncodedRow) -> int:
+    """Answer tokens of a row that its loss is the mean over; the first position is never predicted."""
+    return sum(label != IGNORED_LABEL for label in row[1][1:])
+
+
+def _problem(row: EncodedRow, positions: int | None) -> str | None:
+    if answer_tokens(row) == 0:
+        return "which has no answer token"
+    too_long = positions is not None and len(row[0]) > positions
+    return f"of {len(row[0])} tokens" if too_long else None

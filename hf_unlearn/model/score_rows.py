@@ -1,0 +1,170 @@
+"""Log-probs of whole sets of rows under a model as it is, for references, bounds and baselines. Not an evaluation."""
+
+import contextlib
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..data.batch import Batch, LaidOut
+from ..data.collator import DataCollatorForUnlearning
+from ..data.pairing import read_rows
+from ..data.roles import Role
+from .chunked_logits import Reading
+from .output_head import output_head
+from .scoring import RowScores, score, sum_rows
+from .sharding import is_sharded, split_again
+
+
+@dataclass(frozen=True)
+class RowLogps:
+    """Log-probs of the answer tokens of N rows, row after row.
+
+    Attributes:
+        logps: [T], nats, fp32.
+        lengths: answer tokens of each row, [N].
+    """
+
+    logps: Tensor
+    lengths: Tensor
+
+    def nll_per_token(self) -> Tensor:
+        """NLL per token of each row, [N], nats."""
+        return -sum_rows(self.logps, self.lengths) / self.lengths
+
+    def mean_nll(self) -> float:
+        """NLL per token over all tokens of the set, the number that training logs for a role."""
+        return float(-self.logps.mean())
+
+    def to(self, device: torch.device) -> "RowLogps":
+        """The same on another device."""
+        return RowLogps(self.logps.to(device), self.lengths.to(device))
+
+
+@dataclass(frozen=True)
+class RowTopK:
+    """The k likeliest tokens at every answer token of N rows, row after row.
+
+    Attributes:
+        ids: [T, k], int32.
+        logps: [T, k], nats, fp32.
+        lengths: answer tokens of each row, [N].
+    """
+
+    ids: Tensor
+    logps: Tensor
+    lengths: Tensor
+
+    def tail_mass(self) -> float:
+        """The share of the mass that lies on other tokens, mean over positions."""
+        return float(1 - self.logps.double().exp().sum(-1).mean())
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; every module's own training mode is restored afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:  # not model.train(): part of a model may have been in evaluation mode all along
+            module.training = True
+
+
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Random generators of Python, NumPy and torch, those of devices too, go on afterwards as if nothing had been."""
+    python, legacy = random.getstate(), np.random.get_state()
+    device = torch.accelerator.current_accelerator()
+    kind = "cpu" if device is None else device.type
+    try:
+        with torch.random.fork_rng(range(torch.accelerator.device_count()), device_type=kind):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+@dataclass(frozen=True)
+class RowScorer:
+    """How rows are scored outside the training loop, the work shared by all processes."""
+
+    collator: DataCollatorForUnlearning
+    accelerator: Accelerator
+    batch_size: int
+
+    def __call__(self, model: nn.Module, rows: Any, description: str) -> RowLogps:
+        """Log-probs of every row, in the order of `rows`; each rank scores its share and all get the whole."""
+        found: list[tuple[int, Tensor]] = []
+        for indices, scores in self.batches(model, rows, range(len(rows)), description):
+            found += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
+        return _in_order(gather_object(found))
+
+    def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
+        """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
+        found: list[tuple[int, Tensor]] = []
+        reading = Reading("top_k", Role.FORGET, partial(_likeliest, k), width=2 * k)
+        for indices, scores in self.batches(model, rows, range(len(rows)), description, [reading]):
+            found += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
+        parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
+        logps, ids = torch.cat(parts).split(k, dim=1)
+        return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
+
+    def batches(
+        self, model: nn.Module, rows: Any, wanted: Iterable[int], description: str, readings: Sequence[Reading] = ()
+    ) -> Iterator[tuple[list[int], RowScores]]:
+        """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
+
+        Args:
+            model: wrapped or not.
+            rows: tokenised.
+            wanted: indices of the rows to score, the same on all ranks.
+            description: of the progress bar.
+            readings: what is read of the distributions at answer tokens.
+        """
+        head = output_head(self.accelerator.unwrap_model(model))
+        # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
+        order = sorted(wanted, key=lambda i: -len(rows[i]["input_ids"]))
+        shares = [self._share(order, rank) for rank in range(self.accelerator.num_processes)]
+        mine = shares[self.accelerator.process_index]
+        # A forward of a model that is split over ranks waits for theirs: a rank that has none left makes one for them.
+        fillers = max(map(len, shares)) - len(mine) if is_sharded(model) else 0
+        calls = [*mine, *([order[-1:]] * fillers)]
+        bar = tqdm(calls, desc=description, disable=not self.accelerator.is_local_main_process or None, leave=False)
+        collate = LaidOut(self.collator)
+        for number, indices in enumerate(bar):
+            batch = self._to_device(collate(read_rows(rows, indices)))
+            with evaluation_mode(model), self.accelerator.autocast():
+                scores, _ = score(model, head, batch, readings=readings)
+            if number < len(mine):
+                yield indices, scores.rows(Role.FORGET)  # rows without a pairing are collated as forget rows
+        split_again(model)
+
+    def _share(self, order: list[int], rank: int) -> list[list[int]]:
+        """A rank's share of the rows, batch by batch."""
+        own = order[rank :: self.accelerator.num_processes]
+        return [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)]
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return {key: value.to(self.accelerator.device) for key, value in batch.items()}
+
+
+def _likeliest(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    """Log-probs and ids of the k likeliest tokens: [t, V] -> [t, 2 k]. Ids below 2^24 are whole numbers in fp32."""
+    logps, ids = logits.log_softmax(-1).topk(k)
+    return torch.cat([logps, ids.to(logps.dtype)], dim=1)
+
+
+def _in_order(found: list[tuple[int, Tensor]]) -> RowLogps:
+    parts = [part for _, part in sorted(found, key=lambda pair: pair[0])]
+    return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))

@@ -1,0 +1,106 @@
+"""The outcome of an evaluation as JSON: metrics with n and intervals, what they rest on, and no text of any row."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import input_error
+from ..metrics import MetricResult
+from .files import write_whole
+
+_FORMAT = 1  # raised when the file's keys change
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What a suite found on a model.
+
+    Attributes:
+        suite: name of the suite.
+        metrics: by name, each with n and, where it has one, a 95% interval.
+        row_scores: numbers of single rows (truth ratios, NLL per token), for comparison with another model.
+        rows: by set, how many rows it has and the SHA-256 of their token ids; never their text.
+        settings: of the suite.
+        warnings: what a reader of the metrics must know.
+        headline: metrics that a table shows, in order; () for all.
+        tokenizer: SHA-256 of the tokenizer's vocabulary.
+        seed: of sampled answers.
+        processes: ranks that shared the work.
+        cost: seconds, forwards of this rank, rows asked for and rows scored.
+        run: dtype, batch sizes and whether there was a fluency model.
+        versions: of the libraries.
+    """
+
+    suite: str
+    metrics: dict[str, MetricResult]
+    row_scores: dict[str, list[float]] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    headline: tuple[str, ...] = ()
+    tokenizer: str = ""
+    seed: int = 0
+    processes: int = 1
+    cost: dict[str, float] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> MetricResult:
+        return self.metrics[name]
+
+    def values(self) -> dict[str, float]:
+        """The metrics as plain numbers, as a Trainer logs them."""
+        return {name: result.value for name, result in self.metrics.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; numbers that are not finite are words."""
+        plain = asdict(self) | {"metrics": {name: each.to_dict() for name, each in self.metrics.items()}}
+        plain["row_scores"] = {name: [_written(each) for each in row] for name, row in self.row_scores.items()}
+        return {"format": _FORMAT} | plain
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result so that a reader sees a whole file or none."""
+        write_whole(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+
+
+def load_result(path: str | os.PathLike[str]) -> EvaluationResult:
+    """The result that `EvaluationResult.save` wrote.
+
+    Raises:
+        ValueError: there is no such file, or it is no result.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _no_result(path, f"what cannot be read ({type(error).__name__})") from None
+    if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT:
+        raise _no_result(path, "a JSON file of another kind")
+    try:
+        return restored(stored)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _no_result(path, "a JSON file with other content") from None
+
+
+def restored(stored: Mapping[str, Any]) -> EvaluationResult:
+    """What `EvaluationResult.to_dict` wrote."""
+    fields = {name: value for name, value in stored.items() if name != "format"}
+    fields["metrics"] = {name: MetricResult.from_dict(each) for name, each in fields["metrics"].items()}
+    fields["row_scores"] = {name: [float(each) for each in row] for name, row in fields["row_scores"].items()}
+    fields["headline"] = tuple(fields["headline"])
+    return EvaluationResult(**fields)
+
+
+def _no_result(path: Any, got: str) -> ValueError:
+    return input_error(
+        expected=f"a result written by EvaluationResult.save at {Path(path).name}",
+        got=got,
+        why="an evaluation compares itself with the numbers in it",
+        fix="pass the file that an evaluation of that model wrote, or the EvaluationResult itself",
+    )
+
+
+def _written(number: float) -> float | str:
+    return number if abs(number) < float("inf") else str(number)

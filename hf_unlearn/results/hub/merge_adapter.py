@@ -1,0 +1,71 @@
+"""An adapter merged into its base model, as a folder that can be pushed. It trains nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+from ...errors import input_error
+from ..record import PLOTS, load_record
+from .push import ADAPTER_CONFIG, write_own_card
+
+
+def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float32") -> Path:
+    """Merge a run's adapter into its base model: a folder with whole weights, tokenizer, record, card and plots.
+
+    Merged and saved in fp32 by default: in 16 bits most of what an adapter adds is lost to rounding.
+
+    Args:
+        folder: output_dir of a run.
+        output: folder to write to.
+        dtype: of the merged weights.
+
+    Raises:
+        ValueError: the folder holds no adapter, or there is no such dtype.
+    """
+    require_dtype(dtype)
+    folder, output = Path(folder), Path(output)
+    record = load_record(folder)
+    require_adapter(folder)
+    model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
+    model.save_pretrained(output)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(output)
+    if (folder / PLOTS).is_dir():
+        shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
+    record.model.merged = True
+    record.save(output)
+    write_own_card(output, record)
+    return output
+
+
+def require_dtype(dtype: str) -> None:
+    """Raise for what is no dtype of torch."""
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise input_error(
+            expected="a dtype of torch for the merged weights",
+            got=repr(dtype),
+            why="the weights are saved in it",
+            fix="use float32, bfloat16 or float16",
+        )
+
+
+def require_adapter(folder: str | Path) -> None:
+    """Raise for a folder without an adapter, or with one whose base model has no name to load it by."""
+    file = Path(folder) / ADAPTER_CONFIG
+    if not file.is_file():
+        raise input_error(
+            expected="a folder with an adapter",
+            got=f"{Path(folder).name}, without {ADAPTER_CONFIG}",
+            why="there is nothing to merge",
+            fix="leave --merge out: the whole model is pushed as it is",
+        )
+    if not json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path"):
+        raise input_error(
+            expected="an adapter that names its base model",
+            got=f"{file.name} without base_model_name_or_path: the model was made in memory",
+            why="the adapter is merged into the weights that it was trained on",
+            fix="merge it where the model is: trainer.model.merge_and_unload().save_pretrained(folder)",
+        )

@@ -1,0 +1,173 @@
+"""A card put together: metadata, facts that the template's sentences turn on, sections. Their texts lie beside."""
+
+import importlib.resources
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import jinja2
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ...errors import input_error
+from ..record import RECORD_FILE, RunRecord
+from ..record_parts import PartRecord, reference_words
+from ..redaction import is_redacted, redacted
+from ..verdict import verdict
+from .metadata import card_data
+from .results import attack_table, attack_words, claim, headline, result_tables, warnings
+from .snippets import citations, loading_code, training_code
+from .text import (
+    adapter_kind,
+    arguments_yaml,
+    bound_words,
+    code,
+    fenced,
+    formula,
+    hash_words,
+    hub_id,
+    log_table,
+    model_words,
+    objective_table,
+    plain,
+    rows_words,
+    sets_table,
+    training_facts,
+)
+
+_TEMPLATE = "model_card.md.jinja"
+
+
+def render_card(
+    record: RunRecord,
+    *,
+    repo_id: str | None = None,
+    plots: Mapping[str, str] | None = None,
+    merged: bool | None = None,
+) -> str:
+    """README.md of a run: YAML metadata and text, from the record alone. The same record gives the same bytes.
+
+    No row is in a record, so none is in a card; paths and tokens that got into a record's texts are taken out.
+
+    Args:
+        record: of the run.
+        repo_id: where the card goes to on the Hub, for the code that loads the model; None for that of the record's
+            metadata, or else a placeholder.
+        plots: files beside the card by what they show, e.g. {"Losses over the steps": "plots/losses.png"}.
+        merged: whether the weights beside the card have the adapter merged into them; None as the record has it.
+
+    Raises:
+        ValueError: `repo_id` is no name of a repository, or a plot does not lie beside the card.
+    """
+    repo_id = record.metadata.repo_id if repo_id is None else repo_id
+    _require_repository(repo_id)
+    images = {plain(title): _image(file) for title, file in (plots or {}).items()}
+    record = redacted(record)
+    adapter = record.model.adapter is not None and not (record.model.merged if merged is None else merged)
+    title = _title(record)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = (importlib.resources.files("hf_unlearn.results") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
+    values = _facts(record, repo_id, adapter) | _sections(record) | {"title": title, "images": images}
+    body = environment.from_string(text).render(values)
+    return f"---\n{card_data(record, title=title, adapter=adapter).to_yaml(line_break=chr(10))}\n---\n\n{body}"
+
+
+def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, Any]:
+    """What the sentences of the template turn on."""
+    version = record.versions.get("hf_unlearn")
+    return {
+        "record_file": RECORD_FILE,
+        "adapter": adapter,
+        "was_adapter": record.model.adapter is not None,
+        "kind": adapter_kind(record.model),
+        "base": model_words(record.model),
+        "public_base": hub_id(record.model) is not None,
+        "purpose": _purpose(record),
+        "merged_later": record.model.adapter is not None and not adapter and not record.model.merged,
+        "lab_base": adapter and record.model.origin == "lab",
+        "loading": loading_code(record, repo_id, adapter),
+        "push": f"hf-unlearn push path/to/this/folder {repo_id or 'owner/name'} --merge",
+        "template": code(json.dumps(record.arguments["template"], ensure_ascii=False))
+        if record.arguments.get("template")
+        else "",
+        "recipe": plain(record.recipe or ""),
+        "install": f"pip install hf-unlearn=={version}" if version else "pip install hf-unlearn",
+        "seed": record.seed,
+    }
+
+
+def _sections(record: RunRecord) -> dict[str, Any]:
+    """What the sections show; an empty one is left out whole."""
+    objective, found = record.objective, verdict(record)
+    return {
+        "claim": claim(record, found),
+        "verdict": f"**Verdict: {found.level}.** {plain(found.sentence)}",
+        "evaluated": "after" in record.evaluations,
+        "headline": headline(record),
+        "results": result_tables(record),
+        "warnings": warnings(record),
+        "attacks": attack_table(record),
+        "attack_words": attack_words(record),
+        "sets": sets_table(record.sets),
+        "hashes": hash_words(record.sets),
+        "holdout": "holdout" in record.sets,
+        "objective": objective_table(objective) if objective.terms else "",
+        "formula": fenced(formula(objective), "text"),
+        "bound": bound_words(objective.bound),
+        "weighting": _weighting(objective.weighting),
+        "optimizer": code(objective.optimizer) if objective.optimizer else "",
+        "reference": reference_words(record.reference),
+        "facts": training_facts(record),
+        "log": log_table(record.log),
+        "arguments": arguments_yaml(record.arguments) if record.arguments else "",
+        "versions": ", ".join(f"{plain(name)} {plain(version)}" for name, version in record.versions.items()),
+        "reproduction": training_code(record),
+        "citations": citations(record),
+    }
+
+
+def _weighting(part: PartRecord) -> str:
+    """What moves the weight of the retain side; "" where nothing does."""
+    return code(part.own or part.name) if part.own or part.name != "fixed" else ""
+
+
+def _title(record: RunRecord) -> str:
+    unlearned = f"Unlearned {hub_id(record.model) or 'model'}"
+    names = (plain(name) for name in (record.metadata.model_name, record.name) if name)
+    return next((name for name in names if name and not is_redacted(name)), unlearned)
+
+
+def _purpose(record: RunRecord) -> str:
+    """What the model was to forget and to keep, as the end of a sentence."""
+    forget, retain = record.sets.get("forget"), record.sets.get("retain")
+    kept = f" and keep {rows_words(retain)}" if retain else ""
+    return f"forget {rows_words(forget) if forget else 'a set of rows'}{kept}"
+
+
+def _require_repository(repo_id: str | None) -> None:
+    if repo_id is None:
+        return
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise input_error(
+            expected="repo_id as the Hub names repositories, owner/name",
+            got=repr(repo_id),
+            why="the card's code loads the model from there",
+            fix="pass repo_id='owner/name', or leave it out for a placeholder",
+        ) from None
+
+
+def _image(file: str) -> str:
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or "\\" in file or ":" in file:
+        raise input_error(
+            expected="plots as files beside the card, e.g. 'plots/losses.png'",
+            got="a path that leads elsewhere",
+            why="the Hub shows what lies in the repository, and a path of this machine would be published",
+            fix="write the plots into the run's folder and pass their names relative to it",
+        )
+    return file.replace(" ", "%20")

@@ -1,0 +1,194 @@
+"""What a card says of the figures: the claim, tables before and after, attacks. It measures and judges nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..evaluation_result import EvaluationResult
+from ..record import RunRecord
+from ..table import TableRow, label_of, table_rows
+from ..verdict import PAIRS, Verdict, membership, oracle_words, settings_words, side_by_side
+from .text import NO_FIGURE, code, finite, listed, number, plain, table
+
+_ORDER = ("before", "after", "oracle")
+_COSTS = ("seconds", "peak_memory_mb")
+# Figures of Trainer's own bookkeeping, which say nothing of the model.
+_BOOKKEEPING = ("_runtime", "_per_second", "_preparation_time", "epoch", "total_flos", "_tokens_seen")
+_MEASURED = {
+    "not forgotten": "not forgotten as it should be",
+    "not measured": "whether it has forgotten is not known",
+    "broken": "the model is broken, which is no forgetting",
+}
+_ATTACKS = (("relearning", ("relearn",)), ("quantisation", ("quanti",)))
+_WORDING = ("wording", "paraphras", "prompt", "jailbreak")
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table of figures with what a reader must know to read it."""
+
+    table: str
+    caption: str
+
+
+def ordered(evaluations: Mapping[str, EvaluationResult]) -> dict[str, EvaluationResult]:
+    """Before, after, oracle, then the others."""
+    names = [name for name in _ORDER if name in evaluations]
+    return {name: evaluations[name] for name in dict.fromkeys([*names, *evaluations])}
+
+
+def trainer_figures(record: RunRecord) -> dict[str, float]:
+    """Finite figures of the last `trainer.evaluate()`; a loss that is another name for an NLL is left out."""
+    metrics = record.trainer_metrics
+    named = {
+        name: finite(value)
+        for name, value in metrics.items()
+        if not name.endswith(_BOOKKEEPING) and f"{name.removesuffix('_loss')}_nll" not in metrics
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def result_tables(record: RunRecord) -> list[ResultTable]:
+    """A table for each suite, models side by side; Trainer's own figures where no suite was run."""
+    suites: dict[str, dict[str, EvaluationResult]] = {}
+    for name, result in ordered(record.evaluations).items():
+        suites.setdefault(result.suite, {})[name] = result
+    tables = [_suite_table(record, results) for results in suites.values()]
+    figures = trainer_figures(record)
+    if not suites and figures:
+        rows = [[_trainer_label(name), number(value)] for name, value in figures.items()]
+        caption = "Figures of the run's last `trainer.evaluate()`. There is no figure from before unlearning."
+        tables.append(ResultTable(table(["", "at the last evaluation"], rows), caption))
+    return [each for each in tables if each.table]
+
+
+def _trainer_label(name: str) -> str:
+    return plain(label_of(name.removeprefix("eval_")))
+
+
+def _costs(record: RunRecord, results: Mapping[str, EvaluationResult]) -> dict[str, dict[str, float]]:
+    cost = {name: record.cost[name] for name in _COSTS if finite(record.cost.get(name)) is not None}
+    return {"after": cost} if "after" in results and cost else {}
+
+
+def _suite_table(record: RunRecord, results: dict[str, EvaluationResult]) -> ResultTable:
+    rows = [replace(row, label=_label(row, record)) for row in table_rows(results, _costs(record, results))]
+    lines = [[plain(row.label), *map(_cell, row.values, row.intervals)] for row in rows]
+    return ResultTable(table(["", *map(plain, results)], lines) if lines else "", _caption(record, results, rows))
+
+
+def _label(row: TableRow, record: RunRecord) -> str:
+    """What a figure is called; that of the cost says of what it is."""
+    if row.metric == "seconds" and record.resumed_from:
+        return f"{row.label} (since step {record.resumed_from:,})"
+    return "peak memory of the process (MB)" if row.metric == "peak_memory_mb" else row.label
+
+
+def _cell(value: str | None, interval: str | None) -> str:
+    if value is None:
+        return NO_FIGURE
+    if "nan" in value or "inf" in value:
+        return "undefined" if "nan" in value else "infinite"
+    whole = interval is not None and "nan" not in interval and "inf" not in interval
+    return f"{value} [{interval}]" if whole else value
+
+
+def _caption(record: RunRecord, results: Mapping[str, EvaluationResult], rows: list[TableRow]) -> str:
+    main = results.get("after", next(iter(results.values())))
+    sentences = [f"Suite {code(main.suite)}{_on_rows(main)}."]
+    if any(each for row in rows for each in row.intervals):
+        sentences.append("95% intervals in brackets.")
+    others = ((each.rows.get(name), rows) for each in results.values() for name, rows in main.rows.items())
+    if any(found not in (None, rows) for found, rows in others):
+        sentences.append("The columns do not rest on the same rows.")
+    sentences.append(plain(settings_words(main.settings)))
+    if "oracle" in results:
+        sentences.append(f"**oracle**: {plain(oracle_words(record))}.")
+    return " ".join(filter(None, sentences))
+
+
+def row_counts(result: EvaluationResult, only: str | None = None) -> list[str]:
+    """ "forget 120", a set each, or of one of them."""
+    counts = {name: each.get("count") for name, each in result.rows.items() if only in (None, name)}
+    return [f"{plain(name).replace('_', ' ')} {count:,}" for name, count in counts.items() if isinstance(count, int)]
+
+
+def _on_rows(result: EvaluationResult) -> str:
+    counts = row_counts(result)
+    return f"; rows of its sets: {', '.join(counts)}" if counts else ""
+
+
+def headline(record: RunRecord) -> str:
+    """The figure of what was forgotten, before -> after (oracle); "" where there is none after unlearning."""
+    after = record.evaluations.get("after")
+    if after is None:
+        return ""
+    same = side_by_side(record.evaluations)
+    first = PAIRS.get(after.suite, ("",))[0]
+    for row in sorted(table_rows(same, everything=True), key=lambda row: row.metric != first):
+        if row.metric != first and after.headline and row.metric not in after.headline:
+            continue
+        cells = {name: _cell(value, None) for name, value in zip(same, row.values, strict=True) if value is not None}
+        if "after" in cells:
+            start = f"{cells['before']} -> {cells['after']}" if "before" in cells else f"{cells['after']} afterwards"
+            oracle = f" (oracle {cells['oracle']})" if "oracle" in cells else ""
+            return f"**{plain(row.label)}: {start}{oracle}**"
+    return ""
+
+
+def claim(record: RunRecord, found: Verdict) -> str:
+    """What is claimed, and what is not: suppression only where the verdict has found it."""
+    after = record.evaluations.get("after")
+    if after is None and not trainer_figures(record):
+        return "No suppression is claimed, for nothing was measured after unlearning; not certified deletion."
+    by = "Trainer's evaluation alone"
+    if after is not None:
+        rows = after.rows.get("forget", {}).get("count")
+        by = f"the {code(after.suite)} suite{f' on {rows:,} forget rows' if isinstance(rows, int) else ''}"
+    if found.level in _MEASURED:
+        return f"Measured by {by}: {_MEASURED[found.level]}; nothing is certified."
+    unlike = ", but not like the oracle" if found.level.startswith("suppressed") else ""
+    return f"Suppression measured by {by}{unlike}, as far as the figures below show it; not certified deletion."
+
+
+def warnings(record: RunRecord) -> list[str]:
+    """What the evaluation after unlearning warns of."""
+    after = record.evaluations.get("after")
+    return [] if after is None else [plain(each) for each in after.warnings]
+
+
+def attack_table(record: RunRecord) -> str:
+    """What was tried and how it ended; "" where nothing was."""
+    held = {True: "yes", False: "no", None: NO_FIGURE}
+    rows = [
+        [plain(each.name), plain(each.settings) or NO_FIGURE, plain(each.outcome) or NO_FIGURE, held[each.held]]
+        for each in record.attacks
+    ]
+    return table(["attack", "settings", "outcome", "held"], rows) if rows else ""
+
+
+def attack_words(record: RunRecord) -> str:
+    """What was not tried, and what the evaluation has of it."""
+    after = record.evaluations.get("after")
+    metrics = {} if after is None else after.metrics
+    names = " ".join(each.name.lower() for each in record.attacks)
+    other_wordings = any(name.startswith("in_scope_") for name in metrics)
+    missing = [name for name, stems in _ATTACKS if not any(stem in names for stem in stems)]
+    if not other_wordings and not any(stem in names for stem in _WORDING):
+        missing.append("other wordings of the prompts")
+    sentences = []
+    if missing:
+        sentences.append(f"Not tried: {listed(missing)}, which may bring back what seems gone here.")
+    if other_wordings:
+        sentences.append("Other wordings of the forget prompts were measured by the suite.")
+    attack = membership(side_by_side(record.evaluations))
+    if attack is not None:
+        sentences.insert(0, plain(f"{attack.words[0].upper()}{attack.words[1:]}."))
+    aucs = {name: finite(each.value) for name, each in metrics.items() if name.endswith("_auc")}
+    figures = [f"{_attack_label(name)} {number(value)}" for name, value in aucs.items() if value is not None]
+    if len(figures) > 1:
+        sentences.insert(1, f"AUC of each of the suite's attacks: {', '.join(figures)}.")
+    return " ".join(sentences)
+
+
+def _attack_label(metric: str) -> str:
+    return plain(metric.removesuffix("_auc").replace("_", "-"))

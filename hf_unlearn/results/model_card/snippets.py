@@ -1,0 +1,152 @@
+"""Code and BibTeX that a card shows: how to load the model, how to make it again, what to cite. Nothing is run."""
+
+import importlib.resources
+import json
+import re
+from typing import Any
+
+from ..record import PartRecord, RunRecord, TermRecord
+from .text import fenced, hub_id, specification
+
+_HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
+_ENTRY = re.compile(r"^@\w+\{([\w-]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
+_EPRINT = re.compile(r"eprint\s*=\s*[{\"](\d{4}\.\d{4,5})")
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})", re.IGNORECASE)
+_PACKAGE = "hf_unlearn"
+_MACHINE = ("use_cpu", "dataloader_pin_memory")  # arguments that belong to a machine, not to the run
+# An optimizer is no part of the objective, but this one has a paper that says how to unlearn with it.
+_OPTIMIZER_PAPERS = {"sophia": "Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239"}
+
+
+def loading_code(record: RunRecord, repo_id: str | None, adapter: bool) -> str:
+    """Python that loads the model and lets it answer."""
+    place, base = json.dumps(repo_id or _HERE), hub_id(record.model)
+    revision = f", revision={json.dumps(record.model.revision)}" if base and record.model.revision else ""
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    load = [f"model = AutoModelForCausalLM.from_pretrained({place})"]
+    if adapter:
+        imports.insert(0, "from peft import PeftModel")
+        load = [
+            f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base or _BASE)}{revision})",
+            f"model = PeftModel.from_pretrained(base, {place})",
+        ]
+    if adapter and record.model.origin == "lab":
+        imports = ["from hf_unlearn.lab import load_lab", "from peft import PeftModel", imports[-1]]
+        load[0] = f"base = load_lab({_world(record)}).load_model()"
+    answer = [
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+        "",
+        'inputs = tokenizer("a prompt", return_tensors="pt")',
+        "answer = model.generate(**inputs, max_new_tokens=64)",
+        "print(tokenizer.decode(answer[0], skip_special_tokens=True))",
+    ]
+    return fenced("\n".join([*sorted(imports), "", *load, *answer]), "python")
+
+
+def _world(record: RunRecord) -> str:
+    origins = [(each.id, each.origin) for each in record.sets.values()] + [(record.model.id, record.model.origin)]
+    worlds = [name for name, origin in origins if origin == "lab" and name]
+    return f"world={json.dumps(worlds[0])}" if worlds else ""
+
+
+def training_code(record: RunRecord) -> str:
+    """Python that makes the run again, but for the rows themselves; "" where there is no objective on record."""
+    if not record.objective.terms:
+        return ""
+    lines = [f"        {name}={_written(value)}," for name, value in _arguments(record).items()]
+    roles = ", ".join(f'"{role}": {role}' for role in record.sets if role.isidentifier()) or '"forget": forget'
+    imports, adapter = ["from hf_unlearn import UnlearningConfig, UnlearningTrainer"], record.model.adapter
+    base = json.dumps(hub_id(record.model) or _BASE)
+    more = [f"    {argument}={_written(terms)}," for argument, terms in _objects(record).items()]
+    if adapter is not None and adapter.get("kind") == "LORA":
+        imports.append("from peft import LoraConfig")
+        given = "".join(f"{name}={value!r}, " for name, value in adapter.items() if name != "kind")
+        more.append(f'    peft_config=LoraConfig({given}task_type="CAUSAL_LM"),')
+    elif adapter is not None:
+        more.append(f"    peft_config=...,  # {adapter.get('kind', 'PEFT')}, as the adapter_config.json beside has it")
+    if record.model.origin == "lab":
+        imports.append("from hf_unlearn.lab import load_lab")
+        lab = f"load_lab({_world(record)})"
+        base, more = f"{lab}.load_model()", [f"    processing_class={lab}.load_tokenizer(),", *more]
+    own = _own_classes(record)
+    text = [
+        *sorted(imports),
+        *(["", own] if own else []),
+        "",
+        "trainer = UnlearningTrainer(",
+        f"    model={base},",
+        "    args=UnlearningConfig(",
+        '        output_dir="unlearned",',
+        *lines,
+        "    ),",
+        f"    train_dataset={{{roles}}},  # rows as above",
+        *more,
+        ")",
+        "trainer.train()",
+    ]
+    return fenced("\n".join(text), "python")
+
+
+def _arguments(record: RunRecord) -> dict[str, Any]:
+    """Arguments of UnlearningConfig, the parts of the objective among them."""
+    objective = record.objective
+    arguments: dict[str, Any] = {}
+    for side in ("forget", "retain"):
+        terms = [specification(each) for each in objective.terms if each.side == side]
+        if f"{side}_loss" not in _objects(record):
+            arguments[f"{side}_loss"] = terms[0] if len(terms) == 1 else terms or "none"
+    if objective.step_wrappers:
+        arguments["step_wrappers"] = list(objective.step_wrappers)
+    if objective.weighting.own or objective.weighting.name != "fixed":
+        arguments["weighting"] = objective.weighting
+    if objective.bound.get("setting", "") is None:
+        arguments["forget_nll_bound"] = None
+    revision = {"revision": record.model.revision} if hub_id(record.model) and record.model.revision else {}
+    if revision and "model_init_kwargs" not in record.arguments:
+        arguments["model_init_kwargs"] = revision
+    given = {name: value for name, value in record.arguments.items() if name not in _MACHINE}
+    return arguments | {"seed": record.seed} | given
+
+
+def _objects(record: RunRecord) -> dict[str, list[TermRecord]]:
+    """By argument of the trainer, the losses of a side where one is of the user's own, which no name stands for."""
+    terms = {side: [each for each in record.objective.terms if each.side == side] for side in ("forget", "retain")}
+    return {f"{side}_loss": found for side, found in terms.items() if any(each.own for each in found)}
+
+
+def _written(value: Any) -> str:
+    """As Python: a part as its specification, or as an object where its class is the user's own."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if not isinstance(value, PartRecord):
+        return repr(value)
+    if value.own is None:
+        return repr(specification(value))
+    weight = {"weight": value.weight} if isinstance(value, TermRecord) and value.weight != 1 else {}
+    given = (value.arguments | weight).items()
+    return f"{value.own}({', '.join(f'{name}={each!r}' for name, each in given)})"
+
+
+def _own_classes(record: RunRecord) -> str:
+    """A comment that names the classes of the user's own; "" where there are none."""
+    names = dict.fromkeys(each.own for each in record.parts if each.own)
+    return f"# of the user's own, not in hf_unlearn: {', '.join(names)}" if names else ""
+
+
+def citations(record: RunRecord) -> str:
+    """BibTeX of the package and of every paper on arXiv that the run's parts name."""
+    templates = importlib.resources.files("hf_unlearn.results") / "templates"
+    text = (templates / "citations.bib").read_text(encoding="utf-8")
+    entries = {found[1]: found[0] for found in _ENTRY.finditer(text)}
+    by_paper = {paper: entry for entry in entries.values() for paper in _EPRINT.findall(entry)}
+    papers = [part.paper for part in record.parts]
+    papers.append(_OPTIMIZER_PAPERS.get(record.objective.optimizer, ""))
+    ids = dict.fromkeys(paper for each in papers for paper in _ARXIV.findall(each))
+    found = [by_paper.get(paper) or _entry(paper) for paper in ids]
+    return fenced("\n\n".join([entries[_PACKAGE], *dict.fromkeys(found)]), "bibtex")
+
+
+def _entry(paper: str) -> str:
+    """Of a paper that a loss of the user's own names: what its id tells."""
+    key = f"arxiv_{paper.replace('.', '_')}"
+    return f"@misc{{{key},\n  title = {{arXiv:{paper}}},\n  eprint = {{{paper}}},\n  archiveprefix = {{arXiv}},\n}}"

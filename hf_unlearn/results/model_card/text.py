@@ -1,0 +1,279 @@
+"""Pieces of a model card in Markdown: tables, numbers, the parts of a record in words. No section as a whole."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from huggingface_hub.utils import yaml_dump
+
+from ..hub.names import is_repository
+from ..record import ModelRecord, ObjectiveRecord, PartRecord, RunRecord, SetRecord, TermRecord
+
+ROLES = ("forget", "retain", "holdout")
+NO_FIGURE = "-"
+_LOGGED_STEPS = 8
+_LOG_FIRST = ("forget/", "retain/", "forget_nll", "retain_nll", "bound_share")
+_LOG_WITHOUT = ("loss", "epoch", "step", "grad_norm", "learning_rate", "num_input_tokens_seen")
+_NOT_FINITE = ("nan", "inf", "-inf")
+_HASH_DIGITS = 16
+_FEW_ROWS = 10  # below which the rows of a set may be guessed
+_REVISION_DIGITS = 12
+_SHARDED = ("ZeRO", "FSDP")  # what one process may use too
+_KINDS = {"LORA": "LoRA"}
+_BOUNDS = {
+    "log_vocab": "log V, the level of a uniform guess",
+    "holdout": "the mean that the model before unlearning gives to the holdout rows",
+    "holdout_quantiles": "each row has its own, the quantile of the holdout rows at its rank",
+}
+
+
+def plain(text: Any) -> str:
+    """Text on one line that starts no HTML tag."""
+    return " ".join(str(text).split()).replace("<", "&lt;")
+
+
+def code(text: Any) -> str:
+    """A code span on one line, with longer fences where the text has backticks itself."""
+    line = " ".join(str(text).split())
+    if "`" not in line:
+        return f"`{line}`"
+    fence = "`" * (max(map(len, re.findall("`+", line))) + 1)
+    return f"{fence} {line} {fence}"
+
+
+def fenced(text: str, language: str) -> str:
+    """A code block, with a longer fence where the text has one itself."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a `|` in a cell would end it, so it is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def listed(words: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def finite(value: Any) -> float | None:
+    """A number that is one; None for all else, and for NaN and infinities, which a record may hold as words."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def number(value: Any) -> str:
+    """Three significant digits, thousands in full."""
+    found = finite(value)
+    if found is None:
+        return NO_FIGURE if value is None else "not finite"
+    whole = abs(found) >= 100 or found == int(found)
+    return f"{found:,.0f}" if whole else f"{found:.3g}"
+
+
+def hub_id(record: ModelRecord | SetRecord) -> str | None:
+    """Of a repository on the Hub; None for a folder here, whatever the record calls it."""
+    return record.id if record.origin == "hub" and is_repository(record.id) else None
+
+
+def adapter_kind(model: ModelRecord) -> str:
+    """ "LoRA", or what PEFT calls another adapter; "" where there is none."""
+    kind = "" if model.adapter is None else str(model.adapter.get("kind") or "PEFT")
+    return plain(_KINDS.get(kind, kind))
+
+
+def link(repository: str, revision: str | None, kind: str = "") -> str:
+    """A link to a repository of the Hub, with the revision."""
+    at = f" @ {code(revision[:_REVISION_DIGITS])}" if revision else ""
+    return f"[{repository}](https://huggingface.co/{kind}{repository}){at}"
+
+
+def model_words(model: ModelRecord) -> str:
+    """Which model it was before unlearning."""
+    name, architecture = hub_id(model), f" ({code(model.architecture)})" if model.architecture else ""
+    if model.fitted_from:
+        return f"a model{architecture} that the run made first, by fitting {plain(model.fitted_from)} to the rows"
+    if name:
+        return link(name, model.revision)
+    if model.origin == "lab":
+        return f"a small model{architecture} of hf_unlearn's lab, trained on made-up text alone"
+    return f"a model{architecture} that is not on the Hub"
+
+
+def rows_words(rows: SetRecord) -> str:
+    """How many rows from where, as part of a sentence."""
+    count = "a stream of rows" if rows.rows is None else "1 row" if rows.rows == 1 else f"{rows.rows:,} rows"
+    name = hub_id(rows)
+    if name:
+        return f"{count} of {link(name, rows.revision, 'datasets/')}"
+    if rows.origin == "lab":
+        return f"{count} of the lab's made-up world{f' {plain(rows.id)}' if rows.id else ''}"
+    return f"{count} of the user's own"
+
+
+def sets_table(sets: Mapping[str, SetRecord]) -> str:
+    """Role, rows, source and hash of each set; "" where there are none."""
+    hashed = any(each.sha256 for each in sets.values())
+    rows = []
+    for role in sorted(sets, key=lambda name: (*ROLES, name).index(name)):
+        each = sets[role]
+        name = hub_id(each)
+        source = link(name, each.revision, "datasets/") if name else "rows of the user's own"
+        if each.origin == "lab":
+            source = f"the lab's world{f' {plain(each.id)}' if each.id else ''}, made up"
+        count = "a stream" if each.rows is None else f"{each.rows:,}"
+        digest = code(each.sha256[:_HASH_DIGITS]) if each.sha256 else NO_FIGURE
+        rows.append([plain(role), count, source, *([digest] if hashed else [])])
+    header = ["role", "rows", "source", *(["SHA-256 of the tokens"] if hashed else [])]
+    return table(header, rows) if rows else ""
+
+
+def hash_words(sets: Mapping[str, SetRecord]) -> str:
+    """The end of the sentence that no row is shown: where the hashes stand, and what those of few rows tell."""
+    hashed = {role: each for role, each in sets.items() if each.sha256}
+    if not hashed:
+        return "."
+    whole = "the hashes" if len(hashed) == len(sets) else "the hashes that are known"
+    few = [plain(role) for role in hashed if (hashed[role].rows or _FEW_ROWS) < _FEW_ROWS]
+    guess = (
+        f" The hashes have no salt: whoever guesses all the rows of a set as small as {listed(few)} can confirm the "
+        "guess by its hash."
+    )
+    return f", which has {whole} in full.{guess if few else ''}"
+
+
+def formula(objective: ObjectiveRecord) -> str:
+    """L = w_f (...) + w_r (...), with the numbers of the run; terms by the names that they have in the log."""
+    sides = []
+    for side, weight in (("forget", objective.forget_weight), ("retain", objective.retain_weight)):
+        terms = [f"{each.weight:g} * {side}/{each.name}" for each in objective.terms if each.side == side]
+        if terms:
+            sides.append(f"{weight:g} * ({' + '.join(terms)})")
+    return f"L = {' + '.join(sides)}"
+
+
+def objective_table(objective: ObjectiveRecord) -> str:
+    """What each part of the objective computes, with its arguments and its paper."""
+    parts: list[tuple[str, PartRecord]] = [(f"{each.side}/{each.name}", each) for each in objective.terms]
+    parts += [(f"step/{each.name}", each) for each in objective.step_wrappers]
+    if objective.weighting.own or objective.weighting.name != "fixed":
+        parts.append((f"weighting/{objective.weighting.name}", objective.weighting))
+    rows = []
+    for name, part in parts:
+        arguments = ", ".join(f"{key}={value}" for key, value in part.arguments.items() if key != "weight")
+        kind = {"forget": "loss", "retain": "loss", "step": "step wrapper"}.get(name.partition("/")[0], "weighting")
+        computed = [f"{code(part.own)}, a {kind} of the user's own"] if part.own else []
+        computed += [code(part.formula)] if part.formula else []
+        cells = [code(arguments) if arguments else NO_FIGURE, plain(part.paper) or NO_FIGURE]
+        rows.append([code(name), ": ".join(computed) or "not described", *cells])
+    return table(["part", "computes", "arguments", "paper"], rows)
+
+
+def bound_words(bound: Mapping[str, Any]) -> str:
+    """Where a forget row stopped pushing; "" where that is not known."""
+    if "setting" not in bound:
+        return ""
+    setting = bound["setting"]
+    if setting is None:
+        return "none; forget rows push to the end of the run."
+    level = f"{number(bound['nats'])} nats per token" if finite(bound.get("nats")) is not None else ""
+    if finite(bound.get("low")) is not None and finite(bound.get("high")) is not None:
+        level = f"{number(bound['low'])} to {number(bound['high'])} nats per token"
+    named = f"{code(setting)}: {_BOUNDS[setting]}" if setting in _BOUNDS else "a number that was set"
+    if not level:
+        return f"a forget row gives no gradient while its NLL is at the bound or above ({named})."
+    return f"a forget row gives no gradient while its NLL is at {level} or above ({named})."
+
+
+def log_table(log: Sequence[Mapping[str, Any]]) -> str:
+    """The components of the loss at a few evenly spaced steps; "" where none were logged."""
+    logged = [entry for entry in log if "loss" in entry and "step" in entry]
+    spaces = min(len(logged), _LOGGED_STEPS) - 1
+    chosen = [logged[round(i * (len(logged) - 1) / max(spaces, 1))] for i in range(spaces + 1)]
+    present = dict.fromkeys(name for entry in chosen for name, value in entry.items() if _is_component(name, value))
+    names = sorted(present, key=_place)
+    rows = [[str(each["step"]), *(number(each.get(name)) for name in ("loss", *names))] for each in chosen]
+    return table(["step", "loss", *map(code, names)], rows) if rows else ""
+
+
+def _is_component(name: str, value: Any) -> bool:
+    # Saved records hold NaN and infinities as words; a component that diverged is shown.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return name not in _LOG_WITHOUT and (is_number or value in _NOT_FINITE)
+
+
+def _place(name: str) -> int:
+    """Where a column stands: sides first, as in the formula, what else was logged last."""
+    return next((i for i, start in enumerate(_LOG_FIRST) if name.startswith(start)), len(_LOG_FIRST))
+
+
+def training_facts(record: RunRecord) -> list[str]:
+    """What the run was and took, a line each; what is not known has no line."""
+    model, cost, facts = record.model, record.cost, []
+    if model.parameters:
+        share = f"{100 * model.trained / model.parameters:.3g}%"
+        precision = f"; base weights in {plain(model.dtype)}" if model.dtype else ""
+        facts.append(f"Trained: {model.trained:,} of {model.parameters:,} parameters ({share}){precision}.")
+    if model.adapter is not None:
+        given = ", ".join(f"{key}={value}" for key, value in model.adapter.items() if key != "kind")
+        facts.append(f"Adapter: {adapter_kind(model)}{f', {code(given)}' if given else ''}.")
+    facts += _steps(record)
+    if record.steps or record.arguments or record.seed:
+        facts.append(f"Seed: {record.seed}.")
+    if record.hardware.get("device"):
+        facts.append(f"Hardware: {_hardware(record.hardware)}.")
+    amounts = (("seconds", "s of training"), ("peak_memory_mb", "MB peak memory of the process"), ("tokens", "tokens"))
+    if record.resumed_from:
+        amounts = (("seconds", f"s of training (since step {record.resumed_from:,})"), *amounts[1:])
+    spent = [f"{number(cost[name])} {unit}" for name, unit in amounts if finite(cost.get(name)) is not None]
+    if finite(cost.get("flops")) is not None:
+        spent.append(f"{cost['flops']:.2e} FLOPs by Trainer's estimate")
+    if (emitted := finite(record.emissions_kg)) is not None:
+        spent.append(f"{number(1000 * emitted)} g CO2 equivalents, estimated by codecarbon")
+    return [*facts, *([f"Cost: {', '.join(spent)}."] if spent else [])]
+
+
+def _steps(record: RunRecord) -> list[str]:
+    if not record.steps and not record.planned_steps:
+        return []
+    planned = f" of {record.planned_steps:,} planned" if record.planned_steps else ""
+    unit = "epoch" if record.epochs == 1 else "epochs"
+    epochs = f", {number(record.epochs)} {unit} of the forget set" if record.epochs else ""
+    lines = [f"Optimizer steps: {record.steps:,}{planned}{epochs}."]
+    if record.stop_reason:
+        lines.append(f"Stopped early: {plain(record.stop_reason)}.")
+    elif record.planned_steps and record.steps >= record.planned_steps:
+        lines.append("All planned steps were taken.")
+    elif record.planned_steps:
+        lines.append("The run ended before all planned steps were taken; no reason is on record.")
+    if record.resumed_from:
+        lines.append(f"Resumed from step {record.resumed_from:,}; the cost is that of the steps since then.")
+    return lines
+
+
+def _hardware(hardware: Mapping[str, Any]) -> str:
+    cores = f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
+    words = [plain(hardware["device"]) + cores]
+    processes, strategy = hardware.get("processes"), str(hardware.get("strategy") or "")
+    if processes == 1:
+        words.append(f"{plain(strategy)}, 1 process" if strategy.startswith(_SHARDED) else "1 process")
+    elif processes:
+        words.append(f"{processes} processes ({plain(strategy or 'DDP')})")
+    if hardware.get("precision"):
+        words.append(f"precision: {plain(hardware['precision'])}")
+    return "; ".join([*words, *([plain(hardware["platform"])] if hardware.get("platform") else [])])
+
+
+def arguments_yaml(arguments: Mapping[str, Any]) -> str:
+    """Arguments as a configuration file has them."""
+    return fenced(yaml_dump(dict(arguments), sort_keys=True), "yaml")
+
+
+def specification(part: PartRecord) -> Any:
+    """A part as `UnlearningConfig` takes it: its name, or a mapping with its arguments."""
+    weight = {"weight": part.weight} if isinstance(part, TermRecord) and part.weight != 1 else {}
+    return {"name": part.name, **part.arguments, **weight} if part.arguments or weight else part.name

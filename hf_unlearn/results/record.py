@@ -1,0 +1,185 @@
+"""The record of a run: what was to be forgotten, how, and what came of it. JSON without any row's text.
+
+The card, the report and the push are made from it alone, so that they can be made again at any time.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import input_error
+from .evaluation_result import EvaluationResult, restored
+from .files import write_whole
+from .record_parts import AttackRecord, CardMetadata, ModelRecord, ObjectiveRecord, PartRecord, SetRecord, TermRecord
+from .redaction import redacted
+
+RECORD_FILE = "results.json"
+PLOTS = "plots"  # folder beside the record
+PLOTS_OF = "of.txt"  # in it: the hash of the figures that the plots show
+_FORMAT = 2  # raised when the file's keys change
+
+
+@dataclass
+class RunRecord:
+    """All that a card, a report and a push say of a run.
+
+    Attributes:
+        name: of the run: its output folder's.
+        task: of `hf-unlearn train`, or None for a script of one's own.
+        recipe: name of the packaged recipe, where there was one.
+        model: before unlearning, and what was trained.
+        sets: training sets by role (forget, retain, holdout).
+        objective: what was minimised.
+        reference: how the model before unlearning was known to the losses: keys of REFERENCE_WORDS, joined by " + ".
+        stop_reason: why the run ended early, or None.
+        steps: optimizer steps taken.
+        planned_steps: optimizer steps that were to be taken.
+        epochs: of the forget set.
+        resumed_from: step of the checkpoint that the run went on from; cost covers the steps since then.
+        holdout_nll: of unseen rows before unlearning, nats per token.
+        cost: `seconds` of the training, `peak_memory_mb` of the process (on a GPU, of what it allocated there), and
+            `tokens` seen, where Trainer counts them.
+        emissions_kg: CO2 equivalents of the training, where codecarbon measured them.
+        hardware: `device`, `processes`, `strategy`, `precision`, `platform`.
+        seed: of the run.
+        arguments: of UnlearningConfig, those that are not the default's; no path and no token.
+        versions: of the libraries.
+        evaluations: results of a suite by model: "before", "after", "oracle". Scores of single rows are not kept here.
+        oracle: what the model of the evaluation "oracle" is, as the end of a sentence: "the same model trained without
+            the forget rows"; None where it is not known.
+        trainer_metrics: figures of the last `trainer.evaluate()`.
+        attacks: what was tried on the model after unlearning; empty where it was not attacked.
+        metadata: what only the user knows.
+        log: Trainer's log history: the components of the loss over the steps.
+    """
+
+    name: str = ""
+    task: str | None = None
+    recipe: str | None = None
+    model: ModelRecord = field(default_factory=ModelRecord)
+    sets: dict[str, SetRecord] = field(default_factory=dict)
+    objective: ObjectiveRecord = field(default_factory=ObjectiveRecord)
+    reference: str = "none"
+    stop_reason: str | None = None
+    steps: int = 0
+    planned_steps: int = 0
+    epochs: float = 0.0
+    resumed_from: int = 0
+    holdout_nll: float | None = None
+    cost: dict[str, float] = field(default_factory=dict)
+    emissions_kg: float | None = None
+    hardware: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    evaluations: dict[str, EvaluationResult] = field(default_factory=dict)
+    oracle: str | None = None
+    trainer_metrics: dict[str, float] = field(default_factory=dict)
+    attacks: list[AttackRecord] = field(default_factory=list)
+    metadata: CardMetadata = field(default_factory=CardMetadata)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the forget losses, in order; the class of one that is the user's own."""
+        return [term.own or term.name for term in self.objective.terms if term.side == "forget"]
+
+    @property
+    def parts(self) -> list[PartRecord]:
+        """Everything that has a paper: losses, step wrappers, weighting."""
+        return [*self.objective.terms, *self.objective.step_wrappers, self.objective.weighting]
+
+    @property
+    def public(self) -> bool:
+        """Whether model and sets are known to come, unchanged, from where others may read them: Hub or lab."""
+        sets = self.sets.values()
+        return bool(sets) and self.model.public and all(s.untouched and s.origin in ("hub", "lab") for s in sets)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        shallow = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "evaluations"}
+        plain = {name: _plain(value) for name, value in shallow.items()}
+        plain["evaluations"] = {name: _without_rows(result) for name, result in self.evaluations.items()}
+        return {"format": _FORMAT} | plain
+
+    def as_text(self) -> str:
+        """The content of results.json. What a user put into the record may have held a path or a token."""
+        return json.dumps(redacted(self).to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def figures_hash(self) -> str:
+        """SHA-256 of what plots are drawn from: the log, the evaluations and the bound."""
+        known = self.to_dict()
+        drawn = [known["log"], known["evaluations"], known["objective"]["bound"]]
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write results.json into a folder, so that a reader sees a whole file or none."""
+        return write_whole(Path(folder) / RECORD_FILE, self.as_text())
+
+
+def load_record(path: str | os.PathLike[str]) -> RunRecord:
+    """The record of a run's folder (or of its results.json).
+
+    Raises:
+        ValueError: there is no record, or it is of another kind or format.
+    """
+    file = Path(path) / RECORD_FILE if Path(path).is_dir() else Path(path)
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _no_record(file, f"what cannot be read ({type(error).__name__})") from None
+    if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT or "objective" not in stored:
+        raise _no_record(file, "a JSON file of another kind, or of another version of hf_unlearn")
+    try:
+        return _restored(stored)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _no_record(file, "a JSON file with other content") from None
+
+
+def _restored(stored: Mapping[str, Any]) -> RunRecord:
+    values = {name: value for name, value in stored.items() if name != "format"}
+    objective = dict(values["objective"])
+    objective["terms"] = [TermRecord(**each) for each in objective["terms"]]
+    objective["step_wrappers"] = [PartRecord(**each) for each in objective["step_wrappers"]]
+    objective["weighting"] = PartRecord(**objective["weighting"])
+    values["objective"] = ObjectiveRecord(**objective)
+    values["model"] = ModelRecord(**values["model"])
+    values["sets"] = {name: SetRecord(**each) for name, each in values["sets"].items()}
+    values["attacks"] = [AttackRecord(**each) for each in values["attacks"]]
+    values["metadata"] = CardMetadata(**values["metadata"])
+    values["evaluations"] = {name: restored(each) for name, each in values["evaluations"].items()}
+    return RunRecord(**values)
+
+
+def _without_rows(result: EvaluationResult) -> dict[str, Any]:
+    return result.to_dict() | {"row_scores": {}}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON takes it: dataclasses as mappings, numbers that are not finite as words."""
+    if hasattr(value, "__dataclass_fields__"):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _no_record(file: Path, got: str) -> ValueError:
+    begun = sorted(file.parent.glob("checkpoint-*"))
+    again = "pass the output_dir of a run; a run of an older version is to be trained again"
+    if begun:
+        again = "the run has not ended: go on with --resume_from_checkpoint true, or pass one of its checkpoints"
+    return input_error(
+        expected=f"a run's folder with a {RECORD_FILE}, as trainer.save_model and hf-unlearn train write it",
+        got=f"{file.name}: {got}",
+        why="cards, reports and pushes are made from it",
+        fix=again,
+    )

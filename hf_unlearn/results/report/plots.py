@@ -1,0 +1,220 @@
+"""Which plots a run has: losses over steps, the plane of forgetting and utility, the rows' likelihoods.
+
+They are made of the record and of the scores of rows; how lines and points are drawn is not decided here.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..evaluation_result import EvaluationResult
+from ..record import PLOTS, PLOTS_OF, RunRecord
+from ..table import label_of
+from ..verdict import MODELS, PAIRS, oracle_words, side_by_side
+from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
+from .figures import Panel, Plot, save_plot
+from .read import Run
+
+_NLL = {"forget_nll": "forget", "retain_nll": "retain"}
+_BOUNDS = {"log_vocab": "bound: uniform guess", "holdout": "bound: unseen rows", "holdout_quantiles": "bounds of rows"}
+_ROW_SETS = {
+    "forget_nll": ("Forget rows", "nats per token"),
+    "holdout_nll": ("Unseen rows (holdout)", "nats per token"),
+    "retain_nll": ("Retain rows", "nats per token"),
+    "forget_truth_ratios": ("Forget rows: truth ratio", "truth ratio"),
+}
+
+
+def write_plots(run: Run, folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Each plot of a run as PNG and SVG, on white, in `folder`/plots.
+
+    Returns:
+        the PNG by the plot's title, relative to `folder`: {"Loss over the steps": "plots/losses.png"}.
+    """
+    target = Path(folder)
+    saved = {plot.title: save_plot(plot, target / PLOTS) for plot in run_plots(run)}
+    for old in (target / PLOTS).glob("*.[ps][nv]g"):
+        if old.stem not in {path.stem for path in saved.values()}:
+            old.unlink()  # of an earlier run in this folder, which had more to show
+    if saved:
+        (target / PLOTS / PLOTS_OF).write_text(run.record.figures_hash(), encoding="utf-8")
+    return {title: path.relative_to(target).as_posix() for title, path in saved.items()}
+
+
+def run_plots(run: Run) -> list[Plot]:
+    """The plots that the run has data for."""
+    return [plot for plot in (losses(run.record), plane({"": run}), distributions(run)) if plot is not None]
+
+
+def losses(record: RunRecord) -> Plot | None:
+    """The components of the loss over the steps, with the bound of the forget rows; None without a log."""
+    entries = [entry for entry in record.log if "loss" in entry and "step" in entry]
+    names = list(dict.fromkeys(name for entry in entries for name in entry))
+    lines = {name: _points(entries, name) for name in names}
+    lines = {name: points for name, points in lines.items() if points}
+    groups: dict[str, list[Line]] = {
+        "NLL (nats per token)": [Line(name[:6], kind, lines[name]) for name, kind in _NLL.items() if name in lines],
+        "Loss minimised": [Line("total", "after", lines["loss"])] if "loss" in lines else [],
+    }
+    for name in lines:
+        side, _, term = name.partition("/")
+        if term and side in ("forget", "retain"):
+            groups[f"{side.capitalize()} term: {term}"] = [Line(term, side, lines[name])]
+    if "retain_weight" in lines:
+        groups["Weight of the retain side"] = [Line("weight", "retain", lines["retain_weight"])]
+    panels = []
+    for title, group in groups.items():
+        if group:
+            levels = _levels(record) if title.startswith("NLL") else []
+            shown = group if levels or len(group) > 1 else [Line("_", each.kind, each.points) for each in group]
+            panels.append(Panel(partial(draw_lines, title=title, lines=shown, levels=levels), _course(title, group)))
+    if "bound_share" in lines:
+        line, title = Line("_", "forget", lines["bound_share"]), "Forget rows at the bound"
+        panels.append(Panel(partial(draw_lines, title=title, lines=[line], share=True), _course(title, [line])))
+    if not panels:
+        return None
+    return Plot("losses", "Loss over the steps", _losses_caption(entries, record), panels)
+
+
+def plane(runs: Mapping[str, Run]) -> Plot | None:
+    """The forget metric against the utility, for runs of one suite by the label of their points; None without both."""
+    results = {label: side_by_side(run.evaluations) for label, run in runs.items()}
+    suite = next((found["after"].suite for found in results.values() if "after" in found), "")
+    if suite not in PAIRS:
+        return None
+    points: list[Point] = []
+    for label, found in results.items():
+        points += _points_of(found, PAIRS[suite], label)
+    if not any(point.kind == "after" for point in points):
+        return None
+    names = PAIRS[suite]
+    labels = (label_of(names[0]), label_of(names[1]))
+    caption = plane_caption(runs, any(point.kind == "oracle" for point in points), labels)
+    summary = "; ".join(
+        f"{point.kind}{' ' + point.label if point.label else ''}: {labels[0]} {point.x.value:.3g}, {labels[1]} "
+        f"{point.y.value:.3g}"
+        for point in points
+    )
+    draw = partial(draw_plane, points=_once(points), names=names, labels=labels)
+    return Plot("plane", "Forgetting against utility", caption, [Panel(draw, summary, scale=1.2)])
+
+
+def plane_caption(runs: Mapping[str, Run], with_oracle: bool, labels: tuple[str, str] | None = None) -> str:
+    """How a plane is read, or several of them whose metrics differ."""
+    forget, utility = ("", "") if labels is None else (f" ({label})" for label in labels)
+    caption = (
+        f"Each point is a model: further left, less is left of what was to be forgotten{forget}; further up, more is "
+        f"kept{utility}. Bars are 95% intervals."
+    )
+    if with_oracle:
+        caption += f" The aim is the oracle: {_oracle(runs)}."
+    if any(runs):
+        caption += " The numbers are those of the runs in the table; points that lie together share a label."
+    return caption
+
+
+def _oracle(runs: Mapping[str, Run]) -> str:
+    """What it is; of runs whose oracles are not of one kind, what is known of all."""
+    words = {oracle_words(run.record) for run in runs.values() if "oracle" in run.evaluations}
+    return words.pop() if len(words) == 1 else oracle_words(RunRecord())
+
+
+def distributions(run: Run) -> Plot | None:
+    """How the likelihood of single rows is spread, before, after and in the oracle; None without scores of rows."""
+    results = {name: each for name, each in side_by_side(run.evaluations).items() if name in MODELS}
+    panels, left_out = [], 0
+    found = {name: _rows(results, name) for name in _ROW_SETS}
+    finite = {name: {m: list(filter(math.isfinite, each)) for m, each in rows.items()} for name, rows in found.items()}
+    # One scale for the sets that are compared with each other; retain rows are too likely to be seen on it.
+    unseen = [max(values) for name in ("forget_nll", "holdout_nll") for values in finite[name].values() if values]
+    for name, (title, unit) in _ROW_SETS.items():
+        rows = {model: values for model, values in finite[name].items() if values}
+        left_out += sum(map(len, found[name].values())) - sum(map(len, rows.values()))
+        if rows:
+            most = max(unseen) if name in ("forget_nll", "holdout_nll") else max(map(max, rows.values()))
+            middles = ", ".join(f"{model} {median(values):.3g}" for model, values in rows.items())
+            draw = partial(draw_shares, title=title, unit=unit, rows=rows, most=most or 1.0)
+            panels.append(Panel(draw, f"{title}, cumulated over rows; median {unit}: {middles}"))
+    if not panels:
+        return None
+    caption = (
+        "A curve gives the share of rows whose NLL is at most the value below it: the further right, the less likely "
+        "the model finds the rows. Forgetting that looks like never having seen the rows brings the curve of the "
+        "forget rows to the oracle's, and near that of unseen rows; to the right of both it overshoots, which shows "
+        "as well. Curves of retain rows should stay together; mind that they have a scale of their own."
+    )
+    if finite["forget_truth_ratios"]:
+        caption += " The truth ratio is to be compared with the oracle's, whichever side it lies on."
+    if left_out:
+        caption += f" {left_out} values that are not finite are left out."
+    return Plot("distributions", "Likelihood of single rows", caption, panels)
+
+
+def _rows(results: Mapping[str, EvaluationResult], name: str) -> dict[str, list[float]]:
+    return {model: result.row_scores[name] for model, result in results.items() if result.row_scores.get(name)}
+
+
+def _points(entries: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """(step, value) of a component; numbers that are not finite, which JSON has as words, are left out."""
+    found = []
+    for entry in entries:
+        value = entry.get(name)
+        number = float(value) if isinstance(value, int | float) else math.nan
+        if math.isfinite(number):
+            found.append((float(entry["step"]), number))
+    return found
+
+
+def _levels(record: RunRecord) -> list[Level]:
+    bound, found = record.objective.bound, []
+    label = _BOUNDS.get(str(bound.get("setting")), "bound")
+    low, high = bound.get("nats", bound.get("low")), bound.get("nats", bound.get("high"))
+    if isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(low + high):
+        found.append(Level(label, float(low), float(high)))
+    if record.holdout_nll is not None and bound.get("setting") != "holdout" and math.isfinite(record.holdout_nll):
+        found.append(Level("unseen rows before", record.holdout_nll, record.holdout_nll))
+    return found
+
+
+def _course(title: str, lines: Sequence[Line]) -> str:
+    ways = [f"{'' if line.label == '_' else line.label + ' '}from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}"
+            for line in lines]  # fmt: skip
+    return f"{title} over the optimizer steps: {', '.join(ways)}"
+
+
+def _losses_caption(entries: Sequence[Mapping[str, Any]], record: RunRecord) -> str:
+    caption = (
+        "As Trainer logged them, each value a mean over the steps since the last. A rising NLL of the forget rows is "
+        "the forgetting; that of the retain rows should stay where it was."
+    )
+    if record.objective.bound:
+        caption += " A forget row that has reached the bound stops pushing."
+    words = sum(str(value) in ("nan", "inf", "-inf") for entry in entries for value in entry.values())
+    if words:
+        caption += f" {words} values that are not finite are left out: the loss was not finite at those steps."
+    return caption
+
+
+def _points_of(results: Mapping[str, EvaluationResult], names: tuple[str, str], label: str) -> list[Point]:
+    points = []
+    for model in MODELS:
+        pair = [results[model].metrics.get(name) if model in results else None for name in names]
+        x, y = pair
+        if x is not None and y is not None and math.isfinite(x.value) and math.isfinite(y.value):
+            points.append(Point(model, label if model == "after" else "", x, y))
+    return points
+
+
+def _once(points: Sequence[Point]) -> list[Point]:
+    """Runs from one model share their points before and oracle."""
+    seen, kept = set(), []
+    for point in points:
+        key = (point.kind, point.label, round(point.x.value, 9), round(point.y.value, 9))
+        if key not in seen:
+            seen.add(key)
+            kept.append(point)
+    return kept

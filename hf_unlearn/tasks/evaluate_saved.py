@@ -1,0 +1,122 @@
+"""A saved model measured by a task's suite, beside what its run measured already. It trains nothing."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..errors import input_error
+from ..evaluation import EvaluationResult, evaluate, load_result
+from ..results.hub.push import ADAPTER_CONFIG, has_own_card, write_own_card
+from ..results.record import RECORD_FILE, load_record
+from ..results.report import read_run, write_plots
+from ..training.model_setup import load_model, placed
+from .arguments import Parsed
+from .task import NAMED_ORACLE, Task, require_model
+
+_COMPARED = ("before", "oracle")
+
+
+def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> EvaluationResult:
+    """Measure a model and keep its result in the run's folder, in its record, card and plots.
+
+    Args:
+        task: whose suite measures.
+        parsed: its arguments; `output_dir` is the run's folder.
+        name: what the result is called: "before", "after", "oracle" or another word.
+        model: folder or Hub id; None takes the task's model for "before", its oracle for "oracle", the run's folder
+            for others.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    args, folder = parsed.args, Path(parsed.args.output_dir)
+    _require_name(name, model, folder)
+    chosen = model or {"before": task.model, "oracle": task.oracle}.get(name, str(folder))
+    if chosen is None:
+        raise input_error(
+            expected="--oracle, or --model with the oracle",
+            got="neither",
+            why="there is no model to measure",
+            fix="name a model that has never seen the forget rows",
+        )
+    require_model(chosen)
+    if chosen == str(folder):
+        _require_weights(folder)
+    others = {
+        each: load_result(folder / f"evaluation_{each}.json")
+        for each in _COMPARED
+        if each != name and (folder / f"evaluation_{each}.json").is_file()
+    }
+    accelerator = Accelerator(cpu=args.use_cpu)
+    fluent = placed(load_model(task.model, args), accelerator.device)
+    result = evaluate(
+        placed(_loaded(chosen, parsed), accelerator.device),
+        AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision),
+        task.suite(before=others.get("before") if name != "oracle" else None, oracle=others.get("oracle")),
+        batch_size=args.per_device_eval_batch_size,
+        accelerator=accelerator,
+        fluency_model=fluent,
+        seed=args.seed,
+        partial=None if parsed.script.partial_dir is None else Path(parsed.script.partial_dir) / name,
+    )
+    if accelerator.is_main_process:
+        result.save(folder / f"evaluation_{name}.json")
+        _keep(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
+    return result
+
+
+def _loaded(name: str, parsed: Parsed) -> Any:
+    """A model or an adapter with its base, as the run loads its own."""
+    loading = {"dtype": "float32", **parsed.args.init_kwargs}
+    if name != parsed.model.model_name_or_path:
+        loading["revision"] = None
+    if (Path(name) / ADAPTER_CONFIG).is_file():
+        loading.pop("revision")  # PEFT would take the adapter's for the base's
+        return AutoPeftModelForCausalLM.from_pretrained(name, **loading)
+    return AutoModelForCausalLM.from_pretrained(name, **loading)
+
+
+def _keep(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> None:
+    """Put a result into the record of the run in a folder, where there is one."""
+    if not (folder / RECORD_FILE).is_file():
+        return
+    record, rendered = load_record(folder), has_own_card(folder)
+    record.evaluations[name] = result
+    if name == "oracle":
+        record.oracle = oracle_is
+    record.save(folder)
+    write_plots(read_run(folder), folder)
+    if rendered:
+        write_own_card(folder, record)
+
+
+def _require_name(name: str, model: str | None, folder: Path) -> None:
+    """Raise for a name that is no word, and for the name of the run's own model given to another one."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise input_error(
+            expected="--name as a word of small letters, digits, - and _",
+            got=repr(name),
+            why="the result is kept under it, as evaluation_<name>.json",
+            fix="use after, before, oracle, or for example after-relearning",
+        )
+    if name == "after" and model is not None and Path(model).resolve() != folder.resolve():
+        raise input_error(
+            expected="--name with another word than after, for another model than the run's own",
+            got=f"--model {model}",
+            why="its figures would stand on the card as those of the weights beside it",
+            fix="pass --name, for example --name other",
+        )
+
+
+def _require_weights(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in (ADAPTER_CONFIG, "config.json")):
+        raise input_error(
+            expected="a run's folder with a model, as --output_dir or --model",
+            got=f"{folder.name}, where there is none",
+            why="there is nothing to measure",
+            fix="pass the output_dir of the run, or --model with a folder or an id of the Hub",
+        )

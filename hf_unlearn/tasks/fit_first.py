@@ -1,0 +1,155 @@
+"""A model that first learns what it is then to forget: trained with LoRA, merged, kept in a folder."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+from ..data.prepare import RowOptions
+from ..results.hub.names import is_repository
+from ..training.config import UnlearningConfig
+from ..training.model_setup import load_model
+from ..training.objective import build_objective
+from ..training.train_sets import tokenize_for
+from .arguments import RunArguments
+from .task import require_model
+
+RECORD = "fit.json"  # written last: a folder that has it is whole
+
+
+@dataclass
+class FitArguments(RunArguments):
+    """Arguments of the fit."""
+
+    fit: bool = field(
+        default=True,
+        metadata={"help": "Fit the model to what is to be forgotten first; task privacy: only where it is asked for."},
+    )
+    fit_on_retain: bool = field(
+        default=False, metadata={"help": "Fit on the rows to keep as well, so that the fit does not lose them."}
+    )
+    fit_epochs: float = field(default=3.0, metadata={"help": "Epochs of the fit."})
+    fit_learning_rate: float = field(default=2e-4, metadata={"help": "Learning rate of the fit."})
+    fit_warmup: float = field(default=0.0, metadata={"help": "Share of the fit's steps in which the rate rises."})
+    fit_batch_size: int = field(default=2, metadata={"help": "Rows of a batch of the fit, on each device."})
+    fit_lora_r: int = field(default=16, metadata={"help": "Rank of the fit's LoRA."})
+    fit_lora_alpha: int = field(default=32, metadata={"help": "Alpha of the fit's LoRA."})
+    fit_lora_dropout: float = field(default=0.05, metadata={"help": "Dropout of the fit's LoRA."})
+
+
+def fit(
+    name: str,
+    script: FitArguments,
+    args: UnlearningConfig,
+    model: str,
+    sets: Sequence[Dataset],
+    revision: str | None,
+) -> str:
+    """The folder of a model that knows the rows of some sets. A finished fit of the same is kept.
+
+    Args:
+        name: of the folder, in the run's output folder.
+        script: of the fit.
+        args: of the run, for its precision, device and template.
+        model: to start from.
+        sets: rows with `prompt` and `completion`.
+        revision: of the model.
+    """
+    folder = Path(args.output_dir) / name
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    rows = [_as_text(row, args.template, tokenizer) for each in sets for row in each]
+    made_from = _made_from(script, args, model, revision, rows)
+    if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text()) == made_from:
+        return str(folder)
+    if args.process_index == 0:
+        (folder / RECORD).unlink(missing_ok=True)  # of another fit, whose weights are about to be replaced
+    trainer = SFTTrainer(
+        model=load_model(model, _whole(args)),
+        args=_training_arguments(script, args, folder),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=script.fit_lora_r,
+            lora_alpha=script.fit_lora_alpha,
+            lora_dropout=script.fit_lora_dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    trainer.train()
+    if trainer.is_world_process_zero():
+        trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / RECORD).write_text(json.dumps(made_from))
+    trainer.accelerator.wait_for_everyone()
+    return str(folder)
+
+
+def described(model: str) -> tuple[str, str]:
+    """What was fitted and its origin, for a record: an id, or a local model, whose path is nobody's business."""
+    return (model, "hub") if is_repository(model) else ("a local model", "local")
+
+
+def require_trainable(model: str, revision: str | None, args: UnlearningConfig, sets: Mapping[str, Dataset]) -> None:
+    """Raise for what the trainer would refuse, before a fit that may take hours."""
+    require_model(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    options = RowOptions(tokenizer, args.max_length, args.template, None)
+    tokenize_for(build_objective(args, None, None), dict(sets), None, options, args)
+
+
+def _as_text(row: Mapping[str, Any], template: str | None, tokenizer: Any) -> dict[str, Any]:
+    """A row as SFTTrainer takes it, so that the model learns what the unlearning run will read."""
+    if template is None and tokenizer.chat_template is not None:
+        turns = (("user", row["prompt"]), ("assistant", row["completion"]))
+        return {"messages": [{"role": role, "content": text} for role, text in turns]}
+    text = (template or "{prompt}{completion}").replace("{prompt}", row["prompt"])
+    return {"text": text.replace("{completion}", row["completion"])}
+
+
+def _made_from(
+    script: FitArguments, args: UnlearningConfig, model: str, revision: str | None, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """All that a fit depends on."""
+    made_from = {name: value for name, value in asdict(script).items() if name.startswith("fit")}
+    made_from |= {"model": model, "revision": revision, "max_length": args.max_length, "bf16": args.bf16}
+    content = json.dumps(rows).encode()
+    return made_from | {
+        "processes": args.world_size,
+        "seed": args.seed,
+        "text": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _whole(args: UnlearningConfig) -> UnlearningConfig:
+    """The arguments without quantisation: what is learnt must be merged into whole weights."""
+    whole = copy.copy(args)
+    whole.model_init_kwargs = {n: value for n, value in args.init_kwargs.items() if n != "quantization_config"}
+    return whole
+
+
+def _training_arguments(script: FitArguments, args: UnlearningConfig, folder: Path) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=script.fit_epochs,
+        learning_rate=script.fit_learning_rate,
+        per_device_train_batch_size=script.fit_batch_size,
+        lr_scheduler_type="linear",
+        warmup_steps=script.fit_warmup,
+        max_length=args.max_length,
+        bf16=args.bf16,
+        use_cpu=args.use_cpu,
+        activation_checkpointing=args.activation_checkpointing,
+        dataloader_pin_memory=args.dataloader_pin_memory,
+        seed=args.seed,
+        save_strategy="no",
+        report_to="none",
+    )

@@ -1,0 +1,62 @@
+"""Recipes: YAML files with the arguments of whole runs, packaged ones by name. It runs none."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import input_error, nearest
+
+PACKAGED = Path(str(resources.files("hf_unlearn.tasks"))).resolve() / "recipes"
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the packaged recipes: "harmful_lab", "methods/npo", ..."""
+    return sorted(path.relative_to(PACKAGED).with_suffix("").as_posix() for path in PACKAGED.rglob("*.yaml"))
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by its path, or a packaged one by its name.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.resolve()
+    packaged = PACKAGED / f"{name.removesuffix('.yaml')}.yaml"
+    if packaged.is_file() and packaged.resolve().is_relative_to(PACKAGED.resolve()):
+        return packaged
+    raise input_error(
+        expected="--config with a YAML file, or the name of a packaged recipe",
+        got=f"{name!r}, which is neither",
+        why="the run's arguments are read from it",
+        fix=nearest(name, packaged_recipes()),
+    )
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe.
+
+    Raises:
+        ValueError: the file is no YAML mapping, or its environment is none.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _no_recipe(path, f"text that is no YAML ({type(error).__name__})") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise _no_recipe(path, "YAML of another shape")
+    if not isinstance(found.get("env", {}), dict):
+        raise _no_recipe(path, "env without names and values, which are environment variables")
+    return found
+
+
+def _no_recipe(path: Path, got: str) -> ValueError:
+    return input_error(
+        expected=f"{path.name} to hold the arguments of a run, a line `name: value` each",
+        got=got,
+        why="the run's arguments are read from it",
+        fix="compare it with a packaged recipe (hf-unlearn train --list_recipes)",
+    )

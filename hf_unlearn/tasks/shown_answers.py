@@ -1,0 +1,78 @@
+"""Answers to prompts that the user says may be shown, side by side in the report. No row of a set is among them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..data.prepare import RowOptions
+from ..data.sources import load_rows
+from ..data.tokenization import prompt_ids
+from ..errors import input_error
+from ..evaluation import generate_answers
+from ..results.report import SHOWABLE_FILE
+from ..training.trainer import UnlearningTrainer
+
+
+def read_prompts(path: str | None) -> list[str]:
+    """The prompts of a file: lines of a .txt, or the column `prompt` of what else `load_rows` reads; none without one.
+
+    Raises:
+        ValueError: there is no such file, or no prompts are in it.
+    """
+    if path is None:
+        return []
+    rows = load_rows(path)
+    columns = [name for name in ("prompt", "text") if name in rows.column_names]
+    if not columns or not len(rows):
+        raise input_error(
+            expected="--show_prompts with a text file, a prompt a line, or a file with a column `prompt`",
+            got=f"columns {', '.join(rows.column_names)}" if len(rows) else "no rows",
+            why="the answers to these prompts, and no others, are shown in the report",
+            fix="check the file, or leave it out to show no text at all",
+        )
+    return list(rows[columns[0]])
+
+
+class ShownAnswers:
+    """Greedy answers of each model to the prompts that may be shown.
+
+    Args:
+        prompts: as the user wrote them; none by default.
+        trainer: for its tokenizer, arguments and accelerator.
+        max_new_tokens: longest answer.
+    """
+
+    def __init__(self, prompts: list[str], trainer: UnlearningTrainer, max_new_tokens: int) -> None:
+        self._prompts, self._trainer, self._longest = prompts, trainer, max_new_tokens
+        self._answers: dict[str, list[str]] = {}
+
+    def ask(self, name: str, model: Any) -> None:
+        """Let a model answer."""
+        if not self._prompts:
+            return
+        args, accelerator = self._trainer.args, self._trainer.accelerator
+        tokenizer = self._trainer.processing_class
+        # Read as a row's prompt is, so that the model sees what it would be asked in a set.
+        options = RowOptions(tokenizer, args.max_length, args.template, None)
+        rows = options.tokenize([{"prompt": each, "completion": " ."} for each in self._prompts], "eval")
+        answers = generate_answers(
+            accelerator.unwrap_model(model),
+            tokenizer,
+            [prompt_ids(row) for row in rows],
+            accelerator,
+            max_new_tokens=self._longest,
+            batch_size=args.per_device_eval_batch_size,
+            description="answers to show",
+        )
+        self._answers[name] = [tokenizer.decode(each, skip_special_tokens=True).strip() for each in answers]
+
+    def save(self, folder: Path) -> None:
+        """Write showable.json; without answers, one of an earlier run goes, whose text is not this run's."""
+        if not self._answers:
+            (folder / SHOWABLE_FILE).unlink(missing_ok=True)
+            return
+        shown = [
+            {"prompt": prompt, "answers": {name: answers[i] for name, answers in self._answers.items()}}
+            for i, prompt in enumerate(self._prompts)
+        ]
+        (folder / SHOWABLE_FILE).write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

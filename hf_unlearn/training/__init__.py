@@ -1,0 +1,1 @@
+"""UnlearningTrainer and what it holds: configuration, objective, step, reference, hooks and launch."""

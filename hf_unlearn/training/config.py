@@ -1,0 +1,283 @@
+"""The arguments of a run. What belongs to one loss lives on that loss, not here."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..data.pairing import check_retain_ratio
+from ..errors import input_error, nearest
+from ..losses import Loss
+from ..optimizers.named import OPTIMIZERS, named_optimizer
+from ..steps import StepWrapper
+from ..steps.weighting import Weighting
+from .launch.verify import require_launched
+from .method_specs import forget_losses, parse_text, retain_losses, spec_to_data, step_wrappers, weighting_of
+
+# Kernels of Liger that no run of this package can use.
+CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
+BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
+REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
+
+
+@dataclass
+class UnlearningConfig(TrainingArguments):
+    """`TrainingArguments`, and how to unlearn.
+
+    Every argument of `TrainingArguments` works or is refused with a reason. `optim` takes "sophia" too, its arguments
+    in `optim_args` ("rho=0.04,beta2=0.95").
+
+    Args:
+        forget_loss: a name ("npo"), a mapping ({"name": "npo", "beta": 0.1}), a Loss object, or a list of these, each
+            with a `weight`. JSON on a command line.
+        retain_loss: likewise; "none" trains on forget rows alone.
+        forget_weight: weight of the forget side.
+        retain_weight: weight of the retain side.
+        weighting: how `retain_weight` is set over the run: "fixed", or "primal_dual" (a name, a mapping or an object),
+            which starts from it.
+        step_wrappers: what wraps a gradient step: names, mappings or objects ("sam", {"name": "sam", "rho": 0.05}), or
+            a list of them. JSON on a command line.
+        retain_ratio: retain rows per forget row; the retain set is walked without replacement before it repeats.
+        max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
+        template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
+            the tokenizer's chat template, or prompt and completion joined where it has none.
+        forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
+            guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
+            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
+        reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
+            "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
+            tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
+        reference_load_in_8bit: load the frozen copy through bitsandbytes in 8 bits; the model must be given by name.
+        reference_top_k: tokens of each distribution that "topk" keeps.
+        reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
+        stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
+            before unlearning).
+        stop_retain_nll_increase: stop when the retain NLL has risen by more than so many nats per token.
+        stop_on_nonfinite: stop before a step whose loss is not finite, so that it never reaches the weights.
+        disable_dropout: set the dropouts of the model's modules to zero, so that policy and reference differ by what
+            was learnt alone.
+        model_init_kwargs: for `from_pretrained`, when `model` is a name or a path.
+        pad_to_multiple_of: round the padded length up.
+        padding_free: rows of a training batch follow each other without padding, kept apart by their positions. With
+            flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
+            anything; the others mask out a square of all tokens of the batch.
+        dataset_num_proc: processes that tokenise.
+
+    Raises:
+        ValueError: unknown losses, arguments or choices (with the nearest names), and `TrainingArguments` that
+            unlearning cannot honour.
+    """
+
+    # HfArgumentParser takes the second type of a union with None for the command line: text, decoded in __post_init__.
+    forget_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="npo", metadata={"help": "Forget loss: a name, or JSON for arguments and lists."}
+    )
+    retain_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="nll", metadata={"help": "Retain loss: a name ('none' for no retain side), or JSON."}
+    )
+    forget_weight: float = field(default=1.0, metadata={"help": "Weight of the forget side."})
+    retain_weight: float = field(default=1.0, metadata={"help": "Weight of the retain side."})
+    weighting: dict[str, Any] | str | Weighting | None = field(
+        default="fixed", metadata={"help": "How the retain weight is set: fixed, or primal_dual (a name, or JSON)."}
+    )
+    step_wrappers: dict[str, Any] | str | StepWrapper | list[Any] | None = field(
+        default=None, metadata={"help": "What wraps a step: sam, surgery, ... (a name, or JSON for several)."}
+    )
+    retain_ratio: float = field(default=1.0, metadata={"help": "Retain rows per forget row."})
+    max_length: int | None = field(default=1024, metadata={"help": "Tokens at which rows are cut, from the right."})
+    template: str | None = field(
+        default=None,
+        metadata={"help": "Text of a row, with {prompt} and {completion}; default: chat template, or plain."},
+    )
+    forget_nll_bound: float | str | None = field(
+        default="log_vocab",
+        metadata={
+            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, a number, or none."
+        },
+    )
+    reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
+    reference_load_in_8bit: bool = field(
+        default=False, metadata={"help": "Load the frozen copy in 8 bits (bitsandbytes)."}
+    )
+    reference_top_k: int = field(default=64, metadata={"help": "Tokens of a distribution that reference=topk keeps."})
+    reference_cache_dir: str | None = field(default=None, metadata={"help": "Folder of cached reference log-probs."})
+    stop_forget_nll: float | str | None = field(
+        default=None, metadata={"help": "Stop when the forget NLL reaches a number, or the holdout's ('holdout')."}
+    )
+    stop_retain_nll_increase: float | None = field(
+        default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
+    )
+    stop_on_nonfinite: bool = field(default=True, metadata={"help": "Stop before a step whose loss is not finite."})
+    disable_dropout: bool = field(default=True, metadata={"help": "Set the dropouts of the model's modules to zero."})
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of from_pretrained, as JSON, when the model is a name."}
+    )
+    pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
+    padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+
+    # Defaults of TrainingArguments that would hide or break unlearning.
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay false: paired rows have more columns."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "False shows divergence in the logs."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between logs."})
+    # A plain string, because the command line would offer the members of Trainer's enumeration alone.
+    optim: str = field(
+        default=TrainingArguments.optim, metadata={"help": "The optimizer: one of Trainer's names, or sophia."}
+    )
+    greater_is_better: bool | None = field(
+        default=None,
+        metadata={"help": "Of metric_for_best_model; by default a low NLL is good, but a forget set's is bad."},
+    )
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+
+    def __post_init__(self) -> None:
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = _better_when_greater(self.metric_for_best_model)
+        requested = self.optim
+        if requested in OPTIMIZERS:
+            self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
+        super().__post_init__()
+        require_launched(self)
+        _complete_training_arguments(self)
+        if requested in OPTIMIZERS:
+            self.optim = requested
+        named_optimizer(self)
+        # From pinned memory a batch is on its way while the host goes on.
+        self.accelerator_config.non_blocking = self.accelerator_config.non_blocking or self.dataloader_pin_memory
+        # A stream's batches would be cut into ranks by row, which parts forget rows from their retain rows.
+        self.accelerator_config.dispatch_batches = bool(self.accelerator_config.dispatch_batches)
+        self.forget_loss, self.retain_loss = parse_text(self.forget_loss), parse_text(self.retain_loss)
+        forget_losses(self.forget_loss)
+        retain_losses(self.retain_loss)
+        self.weighting, self.step_wrappers = parse_text(self.weighting), parse_text(self.step_wrappers)
+        weighting_of(self.weighting)
+        step_wrappers(self.step_wrappers)
+        check_retain_ratio(self.retain_ratio)
+        self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
+        self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
+        if self.reference not in REFERENCES:
+            raise _bad_choice("reference", self.reference, REFERENCES)
+        if self.reference_top_k < 1:
+            raise input_error(
+                expected="reference_top_k of at least 1",
+                got=repr(self.reference_top_k),
+                why="nothing would be known of the reference",
+                fix="64 keeps nearly all of the mass of most distributions",
+            )
+        for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
+            _require_not_negative(name, getattr(self, name))
+        _refuse_training_arguments(self)
+
+    @property
+    def init_kwargs(self) -> dict[str, Any]:
+        """`model_init_kwargs` as a mapping."""
+        assert not isinstance(self.model_init_kwargs, str)  # TrainingArguments has decoded the JSON of a command line
+        return dict(self.model_init_kwargs or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `TrainingArguments.to_dict`, with losses and the like as mappings."""
+        values = super().to_dict()
+        for name in ("forget_loss", "retain_loss", "weighting", "step_wrappers"):
+            values[name] = spec_to_data(getattr(self, name))
+        return values
+
+
+def _better_when_greater(metric: str) -> bool | None:
+    """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
+    kind = metric.rpartition("_")[2]
+    if kind not in ("nll", "loss", "probability"):
+        return None
+    return (kind == "probability") != ("forget" in metric)
+
+
+def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | float | None:
+    """A number, one of the names, or None ("none" on a command line)."""
+    if value is None or value in names:
+        return value
+    if isinstance(value, str) and value.lower() in ("none", "null"):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise _bad_choice(argument, value, (*names, "a number", "none")) from None
+    if isinstance(value, bool) or not 0 < number < math.inf:
+        raise input_error(
+            expected=f"{argument} in nats per token, above 0",
+            got=repr(value),
+            why="a row's NLL is never below 0",
+            fix=f"pass a positive number, {', '.join(map(repr, names))} or None",
+        )
+    return number
+
+
+def _bad_choice(argument: str, value: Any, choices: tuple[str, ...]) -> ValueError:
+    return input_error(
+        expected=f"{argument} to be one of {', '.join(choices)}",
+        got=repr(value),
+        why="it decides what is computed",
+        fix=nearest(str(value), choices),
+    )
+
+
+def _require_not_negative(argument: str, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 <= value < math.inf):
+        raise input_error(
+            expected=f"{argument} to be a finite number, 0 or above",
+            got=repr(value),
+            why="a negative weight would turn forgetting into learning, or learning into forgetting",
+            fix=f"pass {argument}=1.0, or leave it out",
+        )
+
+
+def _complete_training_arguments(args: TrainingArguments) -> None:
+    """Set what would otherwise be left to the defaults of other libraries, where those do not serve."""
+    if args.activation_checkpointing_kwargs:
+        # torch's own default where it is left out is the reentrant kind, which transformers' is not.
+        args.activation_checkpointing_kwargs = {"use_reentrant": False} | args.activation_checkpointing_kwargs
+    if args.use_liger_kernel:
+        args.liger_kernel_config = _liger_kernels(args.liger_kernel_config or {})
+
+
+def _liger_kernels(given: dict[str, bool]) -> dict[str, bool]:
+    """Liger's kernels without its cross entropies: the losses read log-probs, and the model is never given labels."""
+    without = dict.fromkeys(CROSS_ENTROPIES, False)
+    asked = [name for name in without if given.get(name)]
+    if asked:
+        raise input_error(
+            expected="liger_kernel_config without a cross entropy",
+            got=f"{asked[0]}=True",
+            why="the loss is made of the log-probs of answers, for which the output head has a way of its own",
+            fix=f"leave {asked[0]} out; rms_norm, rope and swiglu are on by themselves",
+        )
+    return without | given
+
+
+def _refuse_training_arguments(args: TrainingArguments) -> None:
+    """Raise for arguments that a paired batch cannot honour, and that would be dropped in silence."""
+
+    def refuse(name: str, value: Any, instead: str, why: str) -> None:
+        raise input_error(
+            expected=f"{name}={instead} for unlearning",
+            got=repr(value),
+            why=why,
+            fix=f"leave {name} out, or set it to {instead}",
+        )
+
+    if args.label_smoothing_factor != 0:
+        why = "smoothed labels are not defined for the forget losses"
+        refuse("label_smoothing_factor", args.label_smoothing_factor, "0.0", why)
+    if args.remove_unused_columns:
+        refuse("remove_unused_columns", True, "False", "it would drop the retain rows of every pair")
+    if args.label_names not in (None, ["labels"]):
+        refuse("label_names", args.label_names, "None", "paired batches carry their targets in `labels`")
+    if not args.average_tokens_across_devices:
+        why = "without it the gradient depends on how rows fall to the ranks"
+        refuse("average_tokens_across_devices", False, "True", why)
+    if args.accelerator_config.dispatch_batches:
+        why = "it cuts one batch into ranks by row, and so parts forget rows from their retain rows"
+        refuse("accelerator_config.dispatch_batches", True, "None", why)

@@ -1,0 +1,1 @@
+"""What runs around the steps of training: measuring before it, evaluation, stop rules, record and publishing."""

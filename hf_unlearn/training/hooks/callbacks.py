@@ -1,0 +1,221 @@
+"""Callbacks of a run: when to stop and why, what opens and closes with it, and checks of the model that trains."""
+
+from collections.abc import Callable
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from ..launch.verify import require_wrapped
+
+
+class StopRules(TrainerCallback, ExportableState):
+    """Stops a run that has forgotten enough, or that costs too much of what is to be kept.
+
+    Watches `eval_forget_nll` and `eval_retain_nll` where there is an evaluation set of that name, else the training
+    log's `forget_nll` and `retain_nll`. The reason is kept in `stop_reason`, and with it in `trainer_state.json` under
+    `stateful_callbacks.StopRules.attributes`.
+
+    Args:
+        forget_target: forget NLL (nats per token) that is enough.
+        retain_limit: retain NLL (nats per token) above which the run stops.
+        evaluated: names of the evaluation sets.
+    """
+
+    def __init__(
+        self,
+        forget_target: float | None = None,
+        retain_limit: float | None = None,
+        evaluated: list[str] | None = None,
+    ) -> None:
+        self.forget_target, self.retain_limit = forget_target, retain_limit
+        self.evaluated = evaluated or []
+        self.stop_reason: str | None = None
+        self._training = False
+
+    def watch(self, forget_target: float | None, retain_limit: float | None) -> None:
+        """Set the levels, once they are measured."""
+        self.forget_target, self.retain_limit = forget_target, retain_limit
+
+    def state(self) -> dict[str, Any]:
+        """What is written to `trainer_state.json`."""
+        arguments = {
+            "forget_target": self.forget_target,
+            "retain_limit": self.retain_limit,
+            "evaluated": self.evaluated,
+        }
+        return {"args": arguments, "attributes": {"stop_reason": self.stop_reason}}
+
+    def stop(self, reason: str, state: TrainerState, control: TrainerControl) -> None:
+        """Stop after this step, for a reason; the first reason stands."""
+        control.should_training_stop = True
+        if self.stop_reason is None:
+            self.stop_reason = f"{reason} at step {state.global_step}"
+        state.stateful_callbacks[type(self).__name__] = self.state()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A new run has no reason yet."""
+        self.stop_reason, self._training = None, True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """An evaluation of the finished run stops nothing, whatever it finds."""
+        self._training = False
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Look at the training rows of the last logging window."""
+        for name in ("forget", "retain"):
+            if name not in self.evaluated:
+                self._check(name, (logs or {}).get(f"{name}_nll"), "training", state, control)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Look at an evaluation set."""
+        for name in ("forget", "retain"):
+            self._check(name, (metrics or {}).get(f"eval_{name}_nll"), "evaluation", state, control)
+
+    def _check(
+        self, name: str, nll_per_token: float | None, rows: str, state: TrainerState, control: TrainerControl
+    ) -> None:
+        if nll_per_token is None or not self._training:
+            return
+        if name == "forget" and self.forget_target is not None and nll_per_token >= self.forget_target:
+            self.stop(
+                f"forget NLL {nll_per_token:.4g} ({rows} rows) reached the target {self.forget_target:.4g}",
+                state,
+                control,
+            )
+        if name == "retain" and self.retain_limit is not None and nll_per_token > self.retain_limit:
+            self.stop(
+                f"retain NLL {nll_per_token:.4g} ({rows} rows) rose above the limit {self.retain_limit:.4g}",
+                state,
+                control,
+            )
+
+
+class LogWindow(TrainerCallback):
+    """Starts the log of a run's components with the run, so that a second or resumed one counts its own steps alone.
+
+    Args:
+        start: drops what was summed up before.
+    """
+
+    def __init__(self, start: Callable[[], None]) -> None:
+        self.start = start
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Drop the sums of whatever was computed before."""
+        self.start()
+
+
+class StepEnds(TrainerCallback):
+    """Tells the step wrappers when a run begins, when the optimizer has stepped and when the run has ended.
+
+    It stands before all other callbacks, which then see the weights as the wrappers leave them.
+
+    Args:
+        restart: called when a run begins that is not resumed.
+        after_step: called after every optimizer step, before anything is logged, saved or evaluated.
+        finish: called at the end of the run.
+    """
+
+    def __init__(
+        self, restart: Callable[[], None], after_step: Callable[[], None], finish: Callable[[], None]
+    ) -> None:
+        self.restart, self.after_step, self.finish = restart, after_step, finish
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A run begins; one that is resumed goes on from what its checkpoint held."""
+        if state.global_step == 0:
+            self.restart()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The optimizer has stepped."""
+        self.after_step()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The run has ended."""
+        self.finish()
+
+
+class NonFiniteGuard(TrainerCallback):
+    """Stops before a step whose loss was NaN or infinite on any rank.
+
+    The step's gradients are dropped, so that they never reach the weights. Under DeepSpeed the engine steps inside
+    backward, so there the run stops right after that step.
+
+    Args:
+        loss_is_finite: whether every loss since the last call was finite, the same answer on all ranks.
+        stop: records a reason and stops the run.
+    """
+
+    def __init__(self, loss_is_finite: Callable[[], bool], stop: Callable[[str], None]) -> None:
+        self.loss_is_finite, self.stop = loss_is_finite, stop
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Look at the losses of this optimizer step."""
+        if not self.loss_is_finite():
+            model.zero_grad()
+            self.stop("the loss was not finite")
+
+
+class SpareFrozenPrefix(TrainerCallback):
+    """Leaves out of backward what lies below the first trainable weight, under activation checkpointing too.
+
+    transformers makes embeddings require a gradient whenever checkpointing is switched on. Reentrant checkpointing
+    needs that: an adapter in a block whose inputs need no gradient would not train. The other kind does not, and there
+    it would have every frozen block recomputed and differentiated for a gradient that nobody reads.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:
+        """Trainer's, after it has switched checkpointing on."""
+        if args.activation_checkpointing and not (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            model.disable_input_require_grads()
+
+
+class DistributedCheckCallback(TrainerCallback):
+    """Looks at the wrapped model once, before the first step.
+
+    Args:
+        wrapped: gives the model as the trainer calls it, and the accelerator.
+    """
+
+    def __init__(self, wrapped: Callable[[], tuple[nn.Module, Accelerator]]) -> None:
+        self._wrapped = wrapped
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Trainer's, after the model was prepared."""
+        require_wrapped(*self._wrapped())

@@ -1,0 +1,222 @@
+"""What a run is made of, as its record says it: model, sets, objective, hardware, arguments, versions."""
+
+import dataclasses
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import Tensor
+
+from ...data.pairing import is_stream
+from ...data.prepare import TrainSets
+from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ...model.fingerprints import hash_rows
+from ...results.hub.names import is_repository
+from ...results.record import ModelRecord, ObjectiveRecord, PartRecord, SetRecord, TermRecord
+from ...steps import STEP_WRAPPERS
+from ...steps.weighting import WEIGHTINGS
+from ...version import __version__
+from ..baseline import Baseline
+from ..config import UnlearningConfig
+from ..method_specs import step_wrappers, weighting_of
+from ..objective import Objective
+
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "deepspeed")
+# Arguments that say where things lie or who runs them, not what is done.
+_PRIVATE = ("hub_model_id", "run_name", "logging_dir", "resume_from_checkpoint", "trackio_space_id", "project")
+# Derived by TrainingArguments itself, or shown elsewhere in the record.
+_DERIVED = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "seed", "local_rank", "accelerator_config")
+_OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
+_PACKAGED = frozenset(
+    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.values()
+)
+_ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
+
+
+def describe_model(model: Any, name: str | None, revision: str | None, known: ModelRecord) -> ModelRecord:
+    """The model as the trainer has it.
+
+    Args:
+        model: unwrapped.
+        name: what it was loaded by, None for a model in memory.
+        revision: what it was loaded at.
+        known: what the record says already: an id or an origin that was filled in by hand stays.
+    """
+    adapter = model.active_peft_config if isinstance(model, PeftModel) else None
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    # A model that was loaded by the user knows its own name; one made in memory has an empty one.
+    name = name or getattr(base.config, "_name_or_path", None) or None
+    repository = name is not None and is_repository(name)
+    if known.origin != "local":
+        name, repository = known.id, known.origin == "hub"
+    frozen = [weight for weight in base.parameters() if not weight.requires_grad] or list(base.parameters())
+    return ModelRecord(
+        id=name if repository or known.origin == "lab" else None,
+        origin="hub" if repository else known.origin,
+        revision=revision if repository else None,
+        architecture=type(base).__name__,
+        parameters=_count(model.parameters()),
+        trained=_count(weight for weight in model.parameters() if weight.requires_grad),
+        dtype=str(frozen[0].dtype).removeprefix("torch."),
+        adapter=None if adapter is None else _adapter(adapter),
+        fitted_from=known.fitted_from,
+        fitted_origin=known.fitted_origin,
+    )
+
+
+def _count(weights: Any) -> int:
+    # Under ZeRO-3 a weight's own storage is empty, and its size stands beside it.
+    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in weights)
+
+
+def _adapter(config: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": str(getattr(config.peft_type, "value", config.peft_type))}
+    for fact in _ADAPTER_FACTS:
+        value = getattr(config, fact, None)
+        if value:
+            # "all-linear" comes back as every module by its whole name.
+            leaves = {each.rpartition(".")[2] for each in value} if isinstance(value, set | list) else value
+            found[fact] = sorted(leaves) if isinstance(leaves, set) else leaves
+    return found
+
+
+def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
+    """Fill in how many rows each training set has, and the hash of their tokens; drop sets that no loss read."""
+    for role in list(records):
+        rows = getattr(tokenized, role)
+        if rows is None:
+            del records[role]
+        elif records[role].sha256 is None and not is_stream(rows):
+            records[role].rows, records[role].sha256 = len(rows), hash_rows(rows)
+
+
+def describe_objective(objective: Objective, args: UnlearningConfig, baseline: Baseline | None) -> ObjectiveRecord:
+    """Terms with their numbers, how they are weighted, what wraps a step, and where rows stop pushing."""
+    sides = {"forget": objective.forget, "retain": objective.retain}
+    return ObjectiveRecord(
+        terms=[_term(side, term) for side, terms in sides.items() for term in terms],
+        forget_weight=objective.forget_weight,
+        retain_weight=objective.retain_weight,
+        weighting=_part(weighting_of(args.weighting)),
+        step_wrappers=[_part(wrapper) for wrapper in step_wrappers(args.step_wrappers)],
+        optimizer=str(getattr(args.optim, "value", args.optim)),
+        bound=_bound(args, baseline),
+    )
+
+
+def _part(part: Any) -> PartRecord:
+    arguments = {name: value for name, value in dataclasses.asdict(part).items() if name != "weight"}
+    if type(part) in _PACKAGED:
+        return PartRecord(part.name, arguments, part.formula, part.paper)
+    # A class of the user's own may have inherited a name, a formula and a paper that are not its.
+    own = {name: vars(type(part)).get(name, "") for name in ("formula", "paper")}
+    return PartRecord(part.name, arguments, **own, own=type(part).__name__)
+
+
+def _term(side: str, term: Loss) -> TermRecord:
+    return TermRecord(**dataclasses.asdict(_part(term)), side=side, weight=term.weight)
+
+
+def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
+    if args.forget_nll_bound is None:
+        return {"setting": None}
+    found: dict[str, Any] = {"setting": args.forget_nll_bound}
+    level = None if baseline is None else baseline.bound
+    if isinstance(level, Tensor):
+        found |= {"low": float(level.min()), "high": float(level.max())}
+    elif level is not None:
+        found["nats"] = float(level)
+    return found
+
+
+def describe_hardware(args: UnlearningConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """What the run computes on, and how the work is shared."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None:
+        strategy = f"ZeRO-{plugin.zero_stage}"
+    elif getattr(accelerator.state, "fsdp_plugin", None) is not None:
+        strategy = f"FSDP{accelerator.state.fsdp_plugin.fsdp_version}"
+    else:
+        strategy = "DDP" if accelerator.num_processes > 1 else "one process"
+    on_gpu = accelerator.device.type == "cuda"
+    device = torch.cuda.get_device_name(accelerator.device) if on_gpu else f"{platform.machine()} CPU"
+    return {
+        "device": device if accelerator.device.type in ("cuda", "cpu") else accelerator.device.type,
+        "cores": os.cpu_count(),
+        "processes": accelerator.num_processes,
+        "strategy": strategy,
+        "precision": "bf16 mixed" if args.bf16 else "fp16 mixed" if args.fp16 else "as loaded",
+        "platform": platform.system(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Peak memory of this process: allocated on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource  # not on Windows
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def changed_arguments(args: UnlearningConfig) -> dict[str, Any]:
+    """The arguments that differ from the defaults, without those that name a path, a token or an account."""
+    values = args.to_dict()
+    changed = {}
+    for each in dataclasses.fields(args):
+        value = values.get(each.name)
+        if each.name in (*_DERIVED, *_OLD_NAMES, *_PRIVATE) or each.name.endswith("_dir") or "token" in each.name:
+            continue
+        if isinstance(value, Mapping):  # the Hub's own word for "none was asked for"
+            value = {name: inner for name, inner in value.items() if (name, inner) != ("revision", "main")}
+        if _same(value, _default(each)) or _private(value):
+            continue
+        changed[each.name] = value
+    return changed
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _same(value: Any, default: Any) -> bool:
+    default = getattr(default, "value", default)
+    nothing: tuple[Any, ...] = (None, False, "", "none", [], {})  # TrainingArguments turns one into another
+    return value == default or str(value) == str(default) or (value in nothing and default in nothing)
+
+
+def _private(value: Any) -> bool:
+    """Whether a value, or one inside of it, names a path of this machine or holds a token."""
+    if isinstance(value, Mapping):
+        return any("token" in str(name) or _private(each) for name, each in value.items())
+    if isinstance(value, list | tuple | set):
+        return any(_private(each) for each in value)
+    return isinstance(value, str) and is_path(value)
+
+
+def is_path(text: str) -> bool:
+    """Whether a text reads like a path, or is one here."""
+    if "\n" in text or len(text) > 255:
+        return False
+    return text.startswith(("/", "~", "./", "../")) or "\\" in text or Path(text).exists()
+
+
+def versions() -> dict[str, str]:
+    """Of this package, Python and the libraries that are installed."""
+    found = {"hf_unlearn": __version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:  # deepspeed is optional
+            continue
+    return found

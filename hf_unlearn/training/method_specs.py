@@ -1,0 +1,144 @@
+"""Losses, step wrappers and weightings from names, mappings, JSON, objects and lists of them. None is defined here."""
+
+import dataclasses
+import json
+from typing import Any
+
+from ..component import Component
+from ..errors import input_error, nearest
+from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ..steps import STEP_WRAPPERS, StepWrapper
+from ..steps.weighting import WEIGHTINGS, Fixed, Weighting
+
+LossSpec = str | dict[str, Any] | Loss | list[Any] | None
+WrapperSpec = str | dict[str, Any] | StepWrapper | list[Any] | None
+WeightingSpec = str | dict[str, Any] | Weighting | None
+
+
+def forget_losses(spec: LossSpec) -> list[Loss]:
+    """The terms of the forget side, e.g. of "npo", {"name": "npo", "beta": 0.1}, NPO(beta=0.1), or a list of such."""
+    terms = _terms(spec, FORGET_LOSSES, "forget_loss")
+    if not terms:
+        raise input_error(
+            expected="at least one forget loss",
+            got=repr(spec),
+            why="without one nothing is forgotten and the run is plain fine-tuning",
+            fix=f"pass forget_loss as one of {', '.join(FORGET_LOSSES)}",
+        )
+    return terms
+
+
+def retain_losses(spec: LossSpec) -> list[Loss]:
+    """The terms of the retain side; "none" and None mean no term."""
+    if spec is None or spec == "none":
+        return []
+    return _terms(spec, RETAIN_LOSSES, "retain_loss")
+
+
+def step_wrappers(spec: WrapperSpec) -> list[StepWrapper]:
+    """The wrappers of "sam", {"name": "sam", "rho": 0.05}, SAM(), or a list of such; "none" and None mean none."""
+    if spec is None or spec == "none":
+        return []
+    return _members(spec, STEP_WRAPPERS, StepWrapper, "step_wrappers")
+
+
+def weighting_of(spec: WeightingSpec) -> Weighting:
+    """The weighting of e.g. "primal_dual", {"name": "primal_dual", "eta": 0.5} or PrimalDual(); None is fixed."""
+    spec = parse_text(spec)
+    return Fixed() if spec is None else _member(spec, WEIGHTINGS, Weighting, "weighting")
+
+
+def part_to_dict(part: Component) -> dict[str, Any]:
+    """A loss, wrapper or weighting as the mapping that builds it again: its name and every argument."""
+    return {"name": part.name, **dataclasses.asdict(part)}
+
+
+def spec_to_data(spec: Any) -> Any:
+    """A spec with its objects turned into mappings, fit for JSON and YAML."""
+    if isinstance(spec, Component):
+        return part_to_dict(spec)
+    if isinstance(spec, list | tuple):
+        return [spec_to_data(term) for term in spec]
+    return spec
+
+
+def parse_text(spec: Any) -> Any:
+    """A spec given as JSON text on a command line, decoded; anything else as it is."""
+    if isinstance(spec, str) and spec.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(spec)
+        except json.JSONDecodeError as error:
+            raise input_error(
+                expected='a name, or JSON such as \'{"name": "npo", "beta": 0.1}\'',
+                got=f"text that is not JSON ({error})",
+                why="the name and the arguments are read from it",
+                fix="check quotes and brackets; on a shell, put the whole value in single quotes",
+            ) from error
+    return spec
+
+
+def _terms(spec: LossSpec, table: dict[str, type[Loss]], argument: str) -> list[Loss]:
+    terms = _members(spec, table, Loss, argument)
+    for term in terms:
+        _require_side(term, table, argument)
+    return terms
+
+
+def _members(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> list[Any]:
+    spec = parse_text(spec)
+    given = list(spec) if isinstance(spec, list | tuple) else [spec]
+    members = [_member(each, table, kind, argument) for each in given]
+    names = [member.name for member in members]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise input_error(
+            expected=f"each name at most once in {argument}",
+            got=f"{', '.join(repeated)} more than once",
+            why="they are logged and kept by name, and two of one name could not be told apart",
+            fix="merge them into one",
+        )
+    return members
+
+
+def _member(member: Any, table: dict[str, Any], kind: Any, argument: str) -> Any:
+    if isinstance(member, kind):
+        return member
+    if isinstance(member, str):
+        member = {"name": member}
+    if not isinstance(member, dict) or not isinstance(member.get("name"), str):
+        raise input_error(
+            expected=f"{argument} to be a name, a mapping with a `name`, an object, or a list of these",
+            got=f"{type(member).__name__} {member!r}",
+            why="the formula is found by its name",
+            fix=f"for example {argument}={{'name': {next(iter(table))!r}}}, or an object of your own class",
+        )
+    arguments = dict(member)
+    name = arguments.pop("name")
+    if name not in table:
+        raise input_error(
+            expected=f"{argument} to name one of {', '.join(table)}",
+            got=repr(name),
+            why="there is no formula of that name",
+            fix=nearest(name, table),
+        )
+    known = [each.name for each in dataclasses.fields(table[name])]
+    for key in arguments:
+        if key not in known:
+            raise input_error(
+                expected=f"arguments of {name}",
+                got=f"{key!r}",
+                why="an argument that no formula reads would be ignored in silence",
+                fix=nearest(key, known),
+            )
+    return table[name](**arguments)
+
+
+def _require_side(loss: Loss, table: dict[str, type[Loss]], argument: str) -> None:
+    other = RETAIN_LOSSES if table is FORGET_LOSSES else FORGET_LOSSES
+    if type(loss) in other.values():
+        raise input_error(
+            expected=f"{argument} to be one of {', '.join(table)} (or a Loss class of your own)",
+            got=f"{type(loss).__name__}, which belongs to the other side",
+            why="the forget side would be kept, or the retain side forgotten",
+            fix="swap the two arguments",
+        )

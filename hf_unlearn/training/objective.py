@@ -1,0 +1,236 @@
+"""Stage 4c, the objective: weighted terms, the row bound, the exact mean over a step. It sees scores, not models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainingArguments
+
+from ..data.roles import Role
+from ..errors import input_error
+from ..losses.base import DistributionLoss, Loss, Needs, Unit
+from ..model.chunked_logits import Reading
+from ..model.scoring import RowScores, Scores
+from .config import UnlearningConfig
+from .method_specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
+
+_UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """L = w_f * sum_i w_i L_forget_i + w_r * sum_j w_j L_retain_j (the survey's equation 1, with named terms).
+
+    Every L is the mean over all answer tokens or all rows of its role in the optimizer step. One micro-batch of one
+    rank contributes the sum of its items over the count of the whole step; the contributions of a step add up to L
+    exactly, however it was split.
+
+    Args:
+        forget: terms of the forget side.
+        retain: terms of the retain side, none of them for `retain_loss="none"`.
+        forget_weight: w_f.
+        retain_weight: w_r.
+    """
+
+    forget: Sequence[Loss]
+    retain: Sequence[Loss]
+    forget_weight: float = 1.0
+    retain_weight: float = 1.0
+
+    @property
+    def terms(self) -> list[Loss]:
+        """The terms of both sides."""
+        return [*self.forget, *self.retain]
+
+    @property
+    def layers(self) -> frozenset[float]:
+        """Layers whose hidden states a term reads."""
+        return frozenset().union(*(term.layers for term in self.terms))
+
+    @property
+    def reference_layers(self) -> frozenset[float]:
+        """Layers whose hidden states under the reference a term reads."""
+        return frozenset().union(*(term.layers for term in self.terms if term.needs.reference_hidden))
+
+    @property
+    def needs(self) -> Needs:
+        """What all terms together must be supplied with."""
+        return reduce(or_, (term.needs for term in self.terms))
+
+    def readings(self, references: Mapping[Role, RowScores]) -> list[Reading]:
+        """What the terms read of the distributions at answer tokens.
+
+        Args:
+            references: scores of the batch under the reference, with logits where a term needs them.
+        """
+        found = {}  # by key: a term that is there twice is read once
+        for term in self.terms:
+            if isinstance(term, DistributionLoss):
+                rows = references.get(term.on) if term.on in term.needs.reference_logits else None
+                logits = None if rows is None else rows.logits
+                found[term] = Reading(term, term.on, term.at_positions, term.slope, logits)
+        return list(found.values())
+
+    @property
+    def mismatches(self) -> int:
+        """Random retain answers that each forget row must bring along."""
+        return max(term.mismatches for term in self.forget)
+
+    @property
+    def component_names(self) -> list[str]:
+        """Names of everything that a call returns beside the total, the same for every micro-batch."""
+        terms = [f"forget/{term.name}" for term in self.forget] + [f"retain/{term.name}" for term in self.retain]
+        retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
+        return [*terms, "forget_nll", *retain, "bound_share"]
+
+    def with_retain_weight(self, retain_weight: float) -> "Objective":
+        """The same objective with another w_r."""
+        return self if retain_weight == self.retain_weight else replace(self, retain_weight=retain_weight)
+
+    def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The contribution of one micro-batch.
+
+        Args:
+            scores: of the micro-batch, or of the rows of one side of it.
+            counts: answer tokens and rows of each role in the whole optimizer step, [roles, 2].
+            active: forget rows of the micro-batch that are below the bound, bool [R]; read where it has forget rows.
+
+        Returns:
+            the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
+            component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget and retain rows, and of
+            the share of forget rows at the bound, beside the micro-batch's share of the step's items.
+        """
+        components = {}
+        if scores.forget is not None:
+            components["bound_share"] = _mean_part((~active).float(), counts[Role.FORGET, 1])
+        for name, role in (("forget_nll", Role.FORGET), ("retain_nll", Role.RETAIN)):
+            rows = scores.of(role)
+            if rows is not None and len(rows.logps):  # none where the forward ended below the head
+                components[name] = _mean_part(-rows.logps, counts[role, 0])
+        total = counts.new_zeros((), dtype=torch.float32)
+        for side, weight, terms in (
+            ("forget", self.forget_weight, self.forget),
+            ("retain", self.retain_weight, self.retain),
+        ):
+            for term in terms:
+                # No retain row when retain_ratio is below 1, or rows of the other side when a step takes them apart.
+                if scores.of(term.on) is None:
+                    continue
+                items = term(scores)
+                if side == "forget":
+                    items = hold_bounded(items, scores, term, active)
+                part = _mean_part(items, counts[term.on, _UNIT_COLUMN[term.unit]])
+                components[f"{side}/{term.name}"] = part
+                total = total + weight * term.weight * part[0]
+        return total, {name: part.detach() for name, part in components.items()}
+
+
+def _mean_part(items: Tensor, count: Tensor) -> Tensor:
+    """One micro-batch's part of the mean over a step's items, and its share of them: [items] -> [2]."""
+    return torch.stack([items.sum(), items.new_full((), len(items))]) / count.clamp(min=1)
+
+
+def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: LossSpec) -> Objective:
+    """The objective of a run: the trainer's own arguments where they are given, else the config's.
+
+    Raises:
+        ValueError: unknown losses or arguments, or a forget loss over retain rows, to which no row bound applies.
+    """
+    objective = Objective(
+        forget_losses(args.forget_loss if forget_loss is None else forget_loss),
+        retain_losses(args.retain_loss if retain_loss is None else retain_loss),
+        args.forget_weight,
+        args.retain_weight,
+    )
+    weighting = weighting_of(args.weighting)
+    if not objective.retain and weighting.moves:
+        raise input_error(
+            expected=f"a retain loss, for weighting={weighting.name!r}, which follows it",
+            got="retain_loss='none'",
+            why="there is no retain loss to set a weight by",
+            fix="pass a retain_loss, or weighting='fixed'",
+        )
+    for wrapper in step_wrappers(args.step_wrappers):
+        if wrapper.reads_retain and not objective.retain:
+            raise input_error(
+                expected=f"a retain loss, for {wrapper.name}",
+                got="retain_loss='none'",
+                why="without a retain gradient it changes nothing",
+                fix="pass a retain_loss, or leave it out",
+            )
+    for term in objective.forget:
+        if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
+            raise input_error(
+                expected="forget losses over forget, alternate or mismatch rows",
+                got=f"{term.name}, over retain rows",
+                why="a retain row belongs to no forget row, so the row bound could not hold it",
+                fix="pass it as retain_loss",
+            )
+    return objective
+
+
+# What a trial of a hyperparameter search may set: all else is read when the data and the model are prepared.
+_TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
+
+
+def retuned(
+    objective: Objective, args: UnlearningConfig, given: tuple[LossSpec, LossSpec], at_start: dict[str, Any]
+) -> Objective:
+    """The objective with the arguments and weights that a trial has set on `args`.
+
+    Args:
+        objective: built when the trainer was.
+        args: as the trial has left them.
+        given: the trainer's own `forget_loss` and `retain_loss`, which come before the config's.
+        at_start: the config when the trainer was built.
+
+    Raises:
+        ValueError: the trial changes which losses are used, or an argument that can no longer have an effect.
+    """
+    new = build_objective(args, *given)
+    now = args.to_dict()
+    ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
+    fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
+    same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
+    measured = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.measures]
+    if fixed or measured or same[0] != same[1]:
+        raise input_error(
+            expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",
+            got=[*fixed, *(f"{name}, which is measured before" for name in measured), "other losses or layers"][0],
+            why="the rows and the reference were prepared for what the trainer was built with",
+            fix="search over it with one trainer per value",
+        )
+    return new
+
+
+def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor:
+    """Which forget rows of a batch still push: NLL per token below the bound, bool [R].
+
+    Args:
+        forget: scores of the batch's forget rows, None where it has none.
+        bound: nats per token; one for all rows, one for each row of the forget set [N], or None for no bound.
+    """
+    if forget is None:
+        return torch.ones(0, dtype=torch.bool)
+    if bound is None:
+        return torch.ones_like(forget.lengths, dtype=torch.bool)
+    nll_per_token = forget.nll_per_token().detach()
+    return nll_per_token < (bound[forget.row] if isinstance(bound, Tensor) else bound)
+
+
+def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> Tensor:
+    """The same values, those of rows at the bound detached: they stay in the mean and give no gradient.
+
+    A row's alternate and its mismatches are held with it. Keeping the count fixed leaves the other rows' pull as it
+    was.
+    """
+    rows = scores.of(term.on)
+    assert rows is not None
+    pushes = active[rows.source]
+    if term.unit == "token":
+        pushes = pushes[rows.row_of_token()]
+    return torch.where(pushes, values, values.detach())

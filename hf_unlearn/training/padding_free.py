@@ -1,0 +1,92 @@
+"""Training batches without padding: which models and runs can have them. The batches are made by the collator."""
+
+import inspect
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+from transformers.utils import logging
+
+from ..data.batch import LaidOut
+from ..data.pairing import is_stream, read_rows
+from ..data.roles import Role
+from ..errors import input_error
+from ..model.output_head import output_head
+from ..model.score_rows import RowScorer, evaluation_mode
+from ..model.scoring import score
+from ..model.sharding import split_again
+from .config import UnlearningConfig
+from .method_specs import step_wrappers
+
+logger = logging.get_logger(__name__)
+
+# Nats per token: what rounding may do, and how often more than to the first row, before which nothing stands.
+_TOLERANCE, _TIMES = 1e-3, 4
+
+
+def require_own_collator(args: UnlearningConfig, data_collator: Any) -> None:
+    """Raise where batches without padding are asked for, and what makes or reads the batches cannot do without."""
+    if not args.padding_free:
+        return
+    attacks = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.attack_layer is not None]
+    if data_collator is not None or attacks:
+        other = "a data_collator of your own" if data_collator is not None else attacks[0]
+        raise input_error(
+            expected=f"padding_free without {other}",
+            got="both",
+            why="it pads rows" if data_collator is not None else "it perturbs hidden states row by row",
+            fix="leave one of them out",
+        )
+
+
+def require_padding_free(model: Any, args: UnlearningConfig) -> None:
+    """Raise for a model whose attention cannot keep rows of one line apart; warn where that costs a square."""
+    owner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "position_ids" not in inspect.signature(owner.forward).parameters or owner._is_stateful:
+        raise input_error(
+            expected="a model that knows rows apart by position_ids, for padding_free",
+            got=type(owner).__name__,
+            why="a row would see the one before it",
+            fix="set padding_free=False; train_sampling_strategy='group_by_length' keeps padding short",
+        )
+    attention = model.config.get_text_config()._attn_implementation or ""
+    if "flash" not in attention and attention != "flex_attention":
+        logger.warning(
+            f"padding_free with attention of kind {attention!r}: it computes a square of all tokens of a batch. With "
+            "model_init_kwargs={'attn_implementation': 'flash_attention_2'} (or 'flex_attention') only rows cost."
+        )
+
+
+def require_rows_apart(model: nn.Module, rows: Any, scorer: RowScorer) -> None:
+    """Raise unless the model gives two rows the same log-probs in one line as padded.
+
+    Args:
+        model: wrapped as it may be; every rank calls it.
+        rows: tokenised.
+        scorer: of the run.
+    """
+    found_rows = list(islice(rows, 2)) if is_stream(rows) else read_rows(rows, range(min(2, len(rows))))
+    two = (found_rows * 2)[:2]  # a set of one row meets itself
+    head = output_head(scorer.accelerator.unwrap_model(model))
+    found = []
+    for padding_free in (False, True):
+        batch = LaidOut(replace(scorer.collator, padding_free=padding_free))(two)
+        batch = {key: value.to(scorer.accelerator.device) for key, value in batch.items()}
+        with evaluation_mode(model), scorer.accelerator.autocast():
+            scores, _ = score(model, head, batch)
+        rows_of_it = scores.rows(Role.FORGET)
+        found.append(rows_of_it.logps)
+    split_again(model)
+    first = int(rows_of_it.lengths[0])
+    difference = (found[0] - found[1]).abs()
+    allowed = max(_TOLERANCE, _TIMES * float(difference[:first].mean()))
+    later = float(difference[first:].mean()) if len(difference) > first else 0.0
+    if not later <= allowed:
+        raise input_error(
+            expected="the same log-probs of rows with and without padding",
+            got=f"a mean difference of {later:.3g} nats per token in a row with another before it",
+            why="the model does not keep the rows of one line apart",
+            fix="set padding_free=False, or another attn_implementation",
+        )

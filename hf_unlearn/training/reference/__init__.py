@@ -1,0 +1,1 @@
+"""What the model was before unlearning: how its log-probs and distributions are obtained and cached."""

@@ -1,0 +1,144 @@
+"""What is computed of the reference before training, log-probs and likeliest tokens, kept on disk under a key."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from huggingface_hub import constants
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ...data.prepare import TrainSets
+from ...data.roles import Role
+from ...model.fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
+from ...model.score_rows import RowLogps, RowScorer, RowTopK
+from ...model.sharding import is_sharded
+from .plan import ReferenceMode
+from .reference import Reference
+
+logger = logging.get_logger(__name__)
+
+# Part of every key: a change of what is stored, or of how it is computed, must never read an old file.
+_FORMAT = "1"
+
+
+def default_cache_dir() -> Path:
+    """Where they are kept unless the user says otherwise: inside the Hugging Face cache."""
+    return Path(constants.HF_HOME) / "hf_unlearn" / "reference"
+
+
+def reference_key(
+    model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, accelerator: Accelerator, kind: str = "logps"
+) -> str:
+    """The key of what is kept of a set: data, weights, tokenizer, model configuration, precision, and what it is."""
+    content = {"format": _FORMAT, "rows": hash_rows(rows), "tokenizer": hash_tokenizer(tokenizer)}
+    content |= {} if kind == "logps" else {"kind": kind}
+    return hash_parts(content | model_identity(model, accelerator))
+
+
+Stored = TypeVar("Stored", RowLogps, RowTopK)
+
+
+@dataclass(frozen=True)
+class ReferenceCache:
+    """What is kept on disk of sets of rows under a model.
+
+    Args:
+        scorer: computes what is not there.
+        tokenizer: that made the rows.
+        folder: None for `default_cache_dir()`.
+    """
+
+    scorer: RowScorer
+    tokenizer: PreTrainedTokenizerBase | None
+    folder: str | Path | None
+
+    def logps(self, model: Any, rows: Any, description: str) -> RowLogps:
+        """Log-probs of the answer tokens of `rows`."""
+        return self._cached(RowLogps, model, rows, "logps", lambda: self.scorer(model, rows, description))
+
+    def top_k(self, model: Any, rows: Any, k: int, description: str) -> RowTopK:
+        """The k likeliest tokens at every answer token of `rows`."""
+        return self._cached(RowTopK, model, rows, f"top {k}", lambda: self.scorer.top_k(model, rows, k, description))
+
+    def _cached(self, kind: type[Stored], model: Any, rows: Any, name: str, compute: Callable[[], Stored]) -> Stored:
+        """From the cache where the key agrees, else computed by all ranks and kept.
+
+        Rank 0 alone reads and writes; the others get what it found. They hash with it where the model is split over
+        them.
+        """
+        accelerator: Accelerator = self.scorer.accelerator
+        folder = default_cache_dir() if self.folder is None else Path(self.folder)
+        found: list[Stored | None] = [None]
+        path: Path | None = None
+        main = accelerator.is_main_process
+        key = reference_key(model, rows, self.tokenizer, accelerator, name) if main or is_sharded(model) else None
+        if main:
+            path = folder / f"{key}.safetensors"
+            found = [read_stored(kind, path, len(rows))]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        if found[0] is not None:
+            return found[0]
+        computed = compute()
+        if path is not None:
+            write_stored(path, computed)
+        return computed
+
+
+def precompute(reference: Reference, model: nn.Module, sets: TrainSets, cache: ReferenceCache, k: int) -> None:
+    """Give the reference what its losses look up of every row, if that is the plan."""
+    source, device = reference.source(model), cache.scorer.accelerator.device
+    if reference.plan.logps is ReferenceMode.PRECOMPUTED:
+        for role in sorted(reference.needs.reference_logps):
+            description = f"reference log-probs of {role.name.lower()} rows"
+            reference.store(role, cache.logps(source, _rows_of(role, sets), description), device)
+    if reference.plan.live is ReferenceMode.TOP_K:
+        for role in sorted(reference.needs.reference_logits):
+            description = f"the reference's likeliest tokens at {role.name.lower()} rows"
+            stored = cache.top_k(source, _rows_of(role, sets), k, description)
+            logger.info(f"{description}: {k} tokens leave {stored.tail_mass():.2%} of the mass to others.")
+            reference.store_top_k(role, stored)
+    reference.release()
+
+
+def _rows_of(role: Role, sets: TrainSets) -> Any:
+    """The rows of a role as a set of its own: alternates come out of the forget set."""
+    if role is Role.FORGET:
+        return sets.forget
+    if role is Role.RETAIN:
+        return sets.retain
+    assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
+    kept = sets.forget.select_columns(["alternate_input_ids", "alternate_labels"])
+    return kept.rename_columns({"alternate_input_ids": "input_ids", "alternate_labels": "labels"})
+
+
+def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
+    """What is stored at `path`, or None where there is no whole file of so many rows."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = kind(**{each.name: file.get_tensor(each.name) for each in fields(kind)})
+    except (SafetensorError, OSError) as error:
+        logger.warning(f"The reference cache {path} cannot be read ({error}); it is computed again.")
+        return None
+    if len(stored.lengths) != rows or int(stored.lengths.sum()) != len(stored.logps):
+        logger.warning(f"The reference cache {path} does not hold {rows} rows; it is computed again.")
+        return None
+    return stored
+
+
+def write_stored(path: Path, stored: RowLogps | RowTopK) -> None:
+    """Store so that a reader sees a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({each.name: getattr(stored, each.name).contiguous() for each in fields(stored)}, unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,139 @@
+"""Which way of knowing the reference serves a run, and which ways are not to be had. It loads and computes nothing."""
+
+import enum
+from dataclasses import dataclass
+
+from ...data.roles import Role
+from ...errors import input_error
+from ...losses.base import Needs
+
+
+class ReferenceMode(enum.StrEnum):
+    """How the reference is had."""
+
+    NONE = "none"  # no loss needs it
+    PRECOMPUTED = "precomputed"  # log-probs of fixed rows, computed once and cached on disk
+    ADAPTER_DISABLED = "adapter"  # the same weights with the adapter as it was: off, or its initial values
+    FROZEN_COPY = "copy"  # a second model
+    TOP_K = "topk"  # the likeliest tokens of the distributions of fixed rows, computed once and cached; approximate
+
+
+@dataclass(frozen=True)
+class ReferencePlan:
+    """Which mode serves the log-probs that the losses need, and which the distributions and hidden states."""
+
+    logps: ReferenceMode
+    live: ReferenceMode
+
+    @property
+    def modes(self) -> set[ReferenceMode]:
+        """The modes in use."""
+        return {self.logps, self.live} - {ReferenceMode.NONE}
+
+    def __str__(self) -> str:
+        return " + ".join(sorted(self.modes)) or ReferenceMode.NONE
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The facts that decide which modes are to be had."""
+
+    peft: bool  # the model is a PeftModel
+    trained_adapter: bool  # whose adapter already changes the output
+    given: bool  # the user passed a ref_model
+    stream: bool  # a needed set has no length
+    sharded: bool  # parameters are split over ranks (ZeRO-3, FSDP)
+    sparse: bool  # a micro-batch may hold no retain row (retain_ratio below 1)
+
+
+def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferencePlan:
+    """The cheapest exact modes for what the losses need.
+
+    Log-probs of fixed rows are computed once; distributions and hidden states come from the adapter switched off, or a
+    frozen copy.
+
+    Raises:
+        ValueError: a reference that was asked for and cannot be had, or a ref_model that nothing would read.
+    """
+    if not needs.reference:
+        if setting.given:
+            raise unavailable(
+                "a loss that compares with the reference", "ref_model, but no loss reads it", "drop ref_model"
+            )
+        return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
+    _require_available(needs, requested, setting)
+    live = _live_mode(requested, setting)
+    can_precompute = requested in ("auto", "precomputed", "topk") and not setting.stream
+    logps = ReferenceMode.PRECOMPUTED if can_precompute else live
+    plan = ReferencePlan(
+        logps=logps if needs.reference_logps else ReferenceMode.NONE,
+        live=live if needs.reference_live else ReferenceMode.NONE,
+    )
+    if setting.sharded:
+        _require_shardable(plan, needs, setting)
+    return plan
+
+
+def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> None:
+    """Raise for references that every rank would have to hold, or to compute, on its own."""
+    if ReferenceMode.ADAPTER_DISABLED in plan.modes and setting.trained_adapter:
+        raise unavailable(
+            "the adapter's initial weights within reach of every rank",
+            "a trained adapter under ZeRO-3 or FSDP",
+            "merge it first (model = model.merge_and_unload()) and pass a fresh peft_config, or pass ref_model",
+        )
+    looked_up = plan.logps is ReferenceMode.PRECOMPUTED
+    if plan.live is ReferenceMode.TOP_K:
+        return  # nothing is called
+    called = needs.reference_live if looked_up else needs.reference_live | needs.reference_logps
+    if setting.sparse and Role.RETAIN in called:
+        raise unavailable(
+            "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
+            "a retain_ratio below 1",
+            "set retain_ratio=1: a rank without retain rows would not call the reference, and the others would wait",
+        )
+
+
+def _live_mode(requested: str, setting: Setting) -> ReferenceMode:
+    if requested == "topk":
+        return ReferenceMode.TOP_K
+    if requested == "copy" or setting.given or not setting.peft:
+        return ReferenceMode.FROZEN_COPY
+    return ReferenceMode.ADAPTER_DISABLED
+
+
+def _require_available(needs: Needs, requested: str, setting: Setting) -> None:
+    if requested == "adapter" and not setting.peft:
+        raise unavailable(
+            "a PEFT model, for reference='adapter'",
+            "full parameters",
+            "pass peft_config=LoraConfig(...), or reference='copy'",
+        )
+    if requested == "adapter" and setting.given:
+        raise unavailable("one reference", "both reference='adapter' and ref_model", "keep one of them")
+    if requested == "topk" and (needs.reference_hidden or not needs.reference_logits):
+        raise unavailable(
+            "a loss that compares distributions, for reference='topk'",
+            "one of hidden states" if needs.reference_hidden else "none that does",
+            "use reference='auto'",
+        )
+    if requested == "topk" and setting.stream:
+        raise unavailable("sets with a length, for reference='topk'", "a stream", "use reference='adapter' or 'copy'")
+    if requested != "precomputed":
+        return
+    if needs.reference_live:
+        raise unavailable(
+            "losses that need reference log-probs only, for reference='precomputed'",
+            "a loss that needs more of the reference: whole distributions (kl) or hidden states",
+            "use reference='auto', which caches what can be cached",
+        )
+    if setting.stream:
+        raise unavailable(
+            "sets with a length, for reference='precomputed'", "a stream", "use reference='adapter' or 'copy'"
+        )
+
+
+def unavailable(expected: str, got: str, fix: str) -> ValueError:
+    """The error of a reference that cannot be had."""
+    why = "the loss would be computed against something else than the model before unlearning"
+    return input_error(expected=expected, got=got, why=why, fix=fix)

@@ -1,0 +1,293 @@
+"""Stage 3, what the model was before unlearning, known the cheapest exact way. Never the model being changed."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import is_compiled_module
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from trl.models import prepare_deepspeed, prepare_fsdp
+
+from ...data.batch import Batch, Layout, layout_of, select_roles
+from ...data.roles import Role
+from ...errors import input_error
+from ...losses.base import Needs
+from ...model.hidden_states import Taps, decoder_blocks
+from ...model.output_head import Keep, OutputHead, output_head
+from ...model.reference_logits import TopKLogits
+from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
+from ...model.scoring import Likelihoods, RowScores, score
+from ..config import UnlearningConfig
+from ..objective import Objective
+from .plan import ReferenceMode, ReferencePlan, Setting, plan_reference, unavailable
+
+
+def has_trained_adapter(model: nn.Module) -> bool:
+    """Whether a PeftModel's adapters already change its output: a LoRA B not zero, or another kind of adapter."""
+    if not isinstance(model, PeftModel):
+        return False
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if any("lora_" not in name for name, _ in trainable):
+        return True
+    # A frozen adapter that is active counts too: switching adapters off would take it away with the one that unlearns.
+    active = set(model.active_adapters)
+    matrices = [
+        p
+        for name, p in model.named_parameters()
+        if ("lora_B" in name or "lora_embedding_B" in name) and active.intersection(name.split("."))
+    ]
+    # Some initialisations (PiSSA, OLoRA) start from B != 0 and take its product off the base weights.
+    return not matrices or any(bool(p.detach().any()) for p in matrices)
+
+
+@dataclass
+class Reference:
+    """The reference of a run, bound to the model as it was before the first step.
+
+    Args:
+        plan: which modes are in use.
+        needs: what the losses ask of the reference.
+        layers: where they read its hidden states.
+        copy_model: makes the frozen copy when the plan has one: a given ref_model, a reload, or a deep copy.
+        given: the user passed the model, so that precomputed log-probs are taken from it and not from the policy.
+        sharded: parameters are split over ranks.
+    """
+
+    plan: ReferencePlan
+    needs: Needs
+    layers: frozenset[float] = frozenset()
+    copy_model: Callable[[nn.Module], nn.Module] = copy.deepcopy
+    given: bool = False
+    sharded: bool = False
+    _frozen: nn.Module | None = None
+    _frozen_head: OutputHead | None = None
+    _adapted: PeftModel | None = None
+    _taps: Taps | None = None
+    _initial: dict[str, Tensor] = field(default_factory=dict)
+    _stored: dict[Role, RowLogps] = field(default_factory=dict)
+    _starts: dict[Role, Tensor] = field(default_factory=dict)
+    _lengths: dict[Role, list[int]] = field(default_factory=dict)
+    _top_k: dict[Role, tuple[RowTopK, list[int]]] = field(default_factory=dict)
+
+    def bind(self, model: nn.Module) -> None:
+        """Remember `model` as it is now, before anything wraps, moves or changes it."""
+        self._stored, self._starts, self._lengths, self._top_k, self._initial = {}, {}, {}, {}, {}
+        self._frozen = self._frozen_head = None
+        self._adapted = model if isinstance(model, PeftModel) else None
+        if ReferenceMode.FROZEN_COPY in self.plan.modes or self.given:
+            frozen: Any = self.copy_model(model).requires_grad_(False).eval()
+            self._frozen, self._frozen_head = frozen, output_head(frozen)
+        if self.needs.reference_hidden:
+            self._taps = Taps(decoder_blocks(model if self._frozen is None else self._frozen), self.layers)
+        if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
+            self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Put the frozen copy on its device(s): sharded as the policy is under ZeRO-3 and FSDP."""
+        if self._frozen is None:
+            return
+        if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
+            self._frozen = prepare_deepspeed(self._frozen, accelerator)
+        elif getattr(accelerator.state, "fsdp_plugin", None) is not None:
+            self._frozen = prepare_fsdp(self._frozen, accelerator)
+        else:
+            self._frozen = accelerator.prepare_model(self._frozen, evaluation_mode=True)
+
+    def source(self, model: nn.Module) -> nn.Module:
+        """The model that precomputed log-probs are taken from, before the first step."""
+        return model if self._frozen is None else self._frozen
+
+    def release(self) -> None:
+        """Let go of a given model once all that it was for is stored."""
+        if ReferenceMode.FROZEN_COPY not in self.plan.modes:
+            self._frozen = self._frozen_head = None
+
+    def store(self, role: Role, logps: RowLogps, device: torch.device) -> None:
+        """Keep the precomputed log-probs of a role's whole set on the device."""
+        self._lengths[role] = logps.lengths.tolist()
+        self._stored[role] = logps.to(device)
+        self._starts[role] = self._stored[role].lengths.cumsum(0) - self._stored[role].lengths
+
+    def store_top_k(self, role: Role, likeliest: RowTopK) -> None:
+        """Keep the likeliest tokens of a role's whole set, on the host."""
+        self._lengths[role] = likeliest.lengths.tolist()
+        self._top_k[role] = likeliest, [0, *accumulate(self._lengths[role])]
+
+    def read(self, accelerator: Accelerator, model: nn.Module, batch: Batch) -> dict[Role, RowScores]:
+        """What the losses need of the reference for a batch: looked up, or from at most one forward.
+
+        Args:
+            accelerator: of the run.
+            model: that unlearns, wrapped.
+            batch: as the collator made it.
+        """
+        layout = layout_of(batch)
+        precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
+        present = frozenset(role for role in Role if layout.rows[role])
+        live = ((self.needs.reference_logps - precomputed) | self.needs.reference_live) & present
+        references = {role: self._look_up(role, batch) for role in precomputed & present}
+        if self.plan.live is ReferenceMode.TOP_K:
+            live = frozenset()
+            for role in self.needs.reference_logits & present:
+                known = references.get(role, _without_scores(role, batch))
+                references[role] = replace(known, logits=self._look_up_top_k(role, batch))
+        if live:
+            logits = self.needs.reference_logits & present
+            with self._as_reference(model) as (reference, head), evaluation_mode(reference), accelerator.autocast():
+                forward, _ = score(
+                    reference,
+                    head,
+                    select_roles(batch, live),
+                    keep=dict.fromkeys(logits, self._keep),
+                    taps=self._taps,
+                    likelihoods=self._likelihoods(precomputed),
+                )
+            for role, rows in forward.items():
+                found = references.get(role)
+                references[role] = rows if found is None else replace(rows, logps=found.logps)
+        return references
+
+    @property
+    def _keep(self) -> Keep:
+        """How its logits are had again: with its head, unless that is not there in the policy's forward."""
+        return Keep.LOGITS if self._initial or (self.sharded and self._frozen is not None) else Keep.HIDDEN
+
+    def _likelihoods(self, precomputed: frozenset[Role]) -> Likelihoods:
+        """Log-probs are computed only where they are read of it."""
+        return Likelihoods.READ if self.needs.reference_logps - precomputed else Likelihoods.NONE
+
+    @contextlib.contextmanager
+    def _as_reference(self, model: nn.Module) -> Iterator[tuple[nn.Module, OutputHead]]:
+        """The reference and its output head, while it is needed."""
+        if self._frozen is not None:
+            assert self._frozen_head is not None
+            yield self._frozen, self._frozen_head
+            return
+        adapted = self._adapted
+        assert adapted is not None
+        # DDP broadcasts buffers at every forward, and a rank without rows to compare makes none: the others would
+        # wait.
+        plain = isinstance(model, DistributedDataParallel) or is_compiled_module(model)
+        with self._initial_adapter(adapted) if self._initial else adapted.disable_adapter():
+            yield adapted if plain else model, output_head(adapted)
+
+    @contextlib.contextmanager
+    def _initial_adapter(self, adapted: PeftModel) -> Iterator[None]:
+        parameters = {n: p for n, p in adapted.named_parameters() if n in self._initial}
+        trained = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                self._initial[name] = self._initial[name].to(parameter.device)
+                parameter.data = self._initial[name]
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = trained[name]
+
+    def _look_up(self, role: Role, batch: Batch) -> RowScores:
+        layout, stored = layout_of(batch), self._stored[role]
+        rows, tokens = layout.row_slice(role), layout.token_slice(role)
+        row, lengths = batch["row"][rows], layout.lengths[rows]
+        self._require_same(role, layout, self._lengths[role])
+        first = self._starts[role][row] - (lengths.cumsum(0) - lengths)
+        total = layout.tokens[role]
+        shift = torch.repeat_interleave(first, lengths, output_size=total)
+        logps = stored.logps[torch.arange(total, device=shift.device) + shift]
+        return RowScores(logps, layout.targets[tokens], lengths, batch["source"][rows], row)
+
+    def _look_up_top_k(self, role: Role, batch: Batch) -> TopKLogits:
+        """From the host, where a whole set's are kept, to the device."""
+        layout, (stored, starts) = layout_of(batch), self._top_k[role]
+        self._require_same(role, layout, self._lengths[role])
+        places = [slice(starts[i], starts[i + 1]) for i in layout.index[layout.row_slice(role)]]
+        device = layout.targets.device
+        ids, logps = (
+            torch.cat([each[place] for place in places]).to(device, non_blocking=True)
+            for each in (stored.ids, stored.logps)
+        )
+        return TopKLogits(ids.long(), logps)
+
+    @staticmethod
+    def _require_same(role: Role, layout: Layout, lengths: list[int]) -> None:
+        rows = layout.row_slice(role)
+        if [lengths[i] for i in layout.index[rows]] != list(layout.answers[rows]):
+            raise input_error(
+                expected=f"the {role.name.lower()} rows whose reference was computed before training",
+                got="rows of other lengths",
+                why="what belongs to other tokens would be taken for the reference's",
+                fix="use the package's collator and leave the data as the trainer got it, or set reference='copy'",
+            )
+
+
+def _without_scores(role: Role, batch: Batch) -> RowScores:
+    """The rows of a role, nothing known of them."""
+    layout = layout_of(batch)
+    rows, tokens = layout.row_slice(role), layout.token_slice(role)
+    nothing = torch.empty(0, device=layout.targets.device)
+    return RowScores(nothing, layout.targets[tokens], layout.lengths[rows], batch["source"][rows], batch["row"][rows])
+
+
+def build_reference(
+    objective: Objective,
+    args: UnlearningConfig,
+    model: nn.Module,
+    *,
+    stream: bool,
+    sharded: bool,
+    ref_model: nn.Module | None,
+    reload: Callable[[], nn.Module] | None,
+) -> Reference:
+    """The reference of a run, not yet bound to its model.
+
+    Args:
+        objective: what the losses ask of it.
+        args: of the run.
+        model: before unlearning.
+        stream: a needed set has no length.
+        sharded: parameters are split over ranks.
+        ref_model: given by the user.
+        reload: loads the model again, where a deep copy is not possible because its parameters are split over ranks,
+            or is not wanted because the copy is to be in 8 bits.
+    """
+    needs, layers = objective.needs, objective.reference_layers
+    setting = Setting(
+        peft=isinstance(model, PeftModel),
+        trained_adapter=has_trained_adapter(model),
+        given=ref_model is not None,
+        stream=stream,
+        sharded=sharded,
+        sparse=args.retain_ratio < 1,
+    )
+    plan = plan_reference(needs, args.reference, setting)
+    if args.reference_load_in_8bit:
+        _require_8bit(plan, setting, reload)
+        return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]
+    if ref_model is not None:
+        return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True, sharded=sharded)
+    if not sharded:
+        return Reference(plan, needs, layers)
+    if ReferenceMode.FROZEN_COPY in plan.modes and reload is None:
+        raise unavailable(
+            "a model given by name or path, or ref_model, under ZeRO-3 and FSDP",
+            "a loaded model, whose parameters are split over ranks and cannot be copied",
+            "pass model='org/name', or load ref_model the same way",
+        )
+    return Reference(plan, needs, layers, copy_model=lambda _: reload(), sharded=True)  # type: ignore[misc]
+
+
+def _require_8bit(plan: ReferencePlan, setting: Setting, reload: Any) -> None:
+    """Raise unless there is a frozen copy to load in 8 bits."""
+    if ReferenceMode.FROZEN_COPY not in plan.modes or setting.given or setting.sharded or reload is None:
+        raise unavailable(
+            "a frozen copy of a model given by name, whole on every GPU, for reference_load_in_8bit",
+            f"reference: {plan}" + ", ref_model" * setting.given + ", a model split over ranks" * setting.sharded,
+            "leave it out, or set reference='copy' and pass the model by name; a ref_model can be loaded in 8 bits by "
+            "from_pretrained(..., quantization_config=...)",
+        )

@@ -1,0 +1,172 @@
+"""The forward of the model that unlearns: what it puts out for an objective, and under which perturbation."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.parallel import DistributedDataParallel
+
+from ...data.batch import Batch, layout_of
+from ...data.roles import Role
+from ...errors import input_error
+from ...model.hidden_states import Taps, block_number, decoder_blocks, hidden_of
+from ...model.output_head import OutputHead, output_head
+from ...model.scoring import Likelihoods, RowScores, Scores, score
+from ...steps import StepWrapper
+from ..config import UnlearningConfig
+from ..objective import Objective
+
+
+def likelihoods_for(objective: Objective, args: UnlearningConfig) -> Likelihoods:
+    """What the log-probs of a training forward are for: losses, else levels that are watched, else nothing."""
+    if objective.needs.logps:
+        return Likelihoods.TRAINED
+    watched = (args.forget_nll_bound, args.stop_forget_nll, args.stop_retain_nll_increase)
+    return Likelihoods.NONE if all(level is None for level in watched) else Likelihoods.READ
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The forward of one model for one objective.
+
+    Args:
+        model: unwrapped.
+        objective: says what is read.
+        wrappers: those with an `attack_layer` perturb the hidden states of forget rows.
+        likelihoods: what the log-probs are for.
+    """
+
+    model: Any
+    objective: Objective
+    wrappers: Sequence[StepWrapper]
+    likelihoods: Likelihoods
+
+    def check_layers(self) -> None:
+        """Raise for layers that the model does not have, or below which nothing is trained, before training."""
+        layers = {*self.objective.layers, *(w.attack_layer for w in self.wrappers if w.attack_layer is not None)}
+        if not layers:
+            return
+        blocks = decoder_blocks(self.model)
+        numbers = {layer: block_number(layer, len(blocks)) for layer in layers}
+        if self.objective.needs.logps:
+            return
+        deepest = max(numbers[layer] for layer in self.objective.layers)
+        for wrapper in self.wrappers:
+            if wrapper.attack_layer is not None and numbers[wrapper.attack_layer] > deepest:
+                raise input_error(
+                    expected=f"{wrapper.name} at or below layer {deepest}, the deepest that a loss reads",
+                    got=f"layer {wrapper.attack_layer:g}",
+                    why="no loss would see the perturbation",
+                    fix=f"set its layer to {deepest} or lower",
+                )
+        above = {id(weight) for module in (*blocks[deepest:], self._head.module) for weight in module.parameters()}
+        above -= {id(weight) for weight in self.model.get_input_embeddings().parameters()}  # the head's own, when tied
+        if all(id(weight) in above for weight in self.model.parameters() if weight.requires_grad):
+            raise input_error(
+                expected=f"trainable weights below layer {deepest}, from whose hidden states the losses are computed",
+                got="trainable weights above it alone",
+                why="no weight would get a gradient",
+                fix="raise `layer`, or put adapters on lower blocks (layers_to_transform of LoraConfig)",
+            )
+
+    def __call__(self, model: nn.Module, batch: Batch, references: Mapping[Role, RowScores]) -> tuple[Scores, Any]:
+        """Scores of a batch, each role with its reference, and the output of one forward.
+
+        Args:
+            model: wrapped as it may be.
+            batch: as the collator made it.
+            references: the same rows under the reference.
+        """
+        with contextlib.ExitStack() as stack:
+            for wrapper in self.wrappers:
+                if wrapper.attack_layer is not None:
+                    stack.enter_context(self._attacked(wrapper, wrapper.attack_layer, batch))
+            layers = self.objective.layers
+            if (
+                isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
+                and self.likelihoods is not Likelihoods.TRAINED
+            ):
+                stack.enter_context(self._put_out(layers))
+            scores, output = score(
+                model,
+                self._head,
+                batch,
+                readings=self.objective.readings(references),
+                taps=Taps(decoder_blocks(self.model), layers) if layers else None,
+                likelihoods=self.likelihoods,
+            )
+        return scores.with_reference(references), output
+
+    @property
+    def _head(self) -> OutputHead:
+        return output_head(self.model)
+
+    @contextlib.contextmanager
+    def _put_out(self, layers: Collection[float]) -> Iterator[None]:
+        """A forward inside puts out the layers' hidden states too: DDP looks in the output for what gets gradients."""
+        blocks = decoder_blocks(self.model)
+        hidden: list[Tensor] = []
+
+        def keep(_: nn.Module, __: Any, output: Any) -> None:
+            hidden.append(hidden_of(output))
+
+        def put_out(_: nn.Module, __: Any, output: Any) -> None:
+            output["hidden_states"] = tuple(hidden)
+
+        numbers = {block_number(layer, len(blocks)) for layer in layers}
+        handles = [blocks[number - 1].register_forward_hook(keep) for number in numbers]
+        handles.append(self.model.register_forward_hook(put_out))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextlib.contextmanager
+    def _attacked(self, wrapper: StepWrapper, layer: float, batch: Batch) -> Iterator[None]:
+        """A forward inside sees the wrapper's perturbation at the layer, on the rows to forget alone."""
+        rows = layout_of(batch).rows[Role.FORGET]
+        if not rows:
+            yield
+            return
+        self._head.examine(self.model, batch)  # a forward of two tokens, to which no perturbation fits
+        # The forget rows come first; their padding stays, so that positions are those of the batch.
+        forget = {key: value[:rows] for key, value in batch.items() if isinstance(value, Tensor)}
+        blocks = decoder_blocks(self.model)
+        block = blocks[block_number(layer, len(blocks)) - 1]
+        seen = forget["attention_mask"].unsqueeze(-1)
+
+        def nll_sum(delta: Tensor) -> Tensor:
+            # Not through DDP: its reducer counts every forward, and no weight gets a gradient here.
+            with _added(block, delta * seen):
+                scores, _ = score(self.model, self._head, forget)
+            # The sum: a mean over many tokens leaves gradients that fp16 cannot hold, and their length is not read.
+            return -scores.rows(Role.FORGET).logps.sum()
+
+        size = self.model.get_input_embeddings().weight.new_zeros(()).dtype
+        start = torch.zeros(
+            (*forget["input_ids"].shape, self.model.config.get_text_config().hidden_size),
+            dtype=torch.promote_types(size, torch.float32),
+            device=forget["input_ids"].device,
+        )
+        delta = wrapper.attack(nll_sum, start) * seen
+        with _added(block, pad(delta, (0, 0, 0, 0, 0, len(batch["role"]) - rows))):
+            yield
+
+
+@contextlib.contextmanager
+def _added(block: nn.Module, delta: Tensor) -> Iterator[None]:
+    def add(_: nn.Module, __: Any, output: Any) -> Any:
+        hidden = hidden_of(output)
+        moved = hidden + delta.to(hidden.dtype)
+        return moved if isinstance(output, Tensor) else (moved, *output[1:])
+
+    handle = block.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()

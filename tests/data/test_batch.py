@@ -1,0 +1,137 @@
+"""The layout that a batch carries: through loaders, copies and changes of the batch, and what is cut out of it."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fixtures.models import make_trainer, step_logs, tiny_model
+from hf_unlearn import UnlearningTrainer
+from hf_unlearn.data import DataCollatorForUnlearning, Role
+from hf_unlearn.data.batch import LaidOut, count_answers, layout_of, read_layout, select_roles
+from hf_unlearn.model.output_head import output_head
+from hf_unlearn.model.scoring import score
+from model.test_output_head import batch_of, plain
+
+
+def row(*ids: int, prompt: int = 1, **more: Any) -> dict[str, Any]:
+    return {"input_ids": list(ids), "labels": [-100] * prompt + list(ids[prompt:]), **more}
+
+
+ITEMS = [
+    row(5, 6, 7, 8, row=4, alternate=row(5, 9), retain=[row(10, 11, 12, 13, 14, 15, prompt=3, row=7)], mismatch=[]),
+    row(20, 21, row=0, alternate=row(20, 22, 23), retain=[row(30, 31, row=2)], mismatch=[row(20, 40, 41, prompt=2)]),
+]
+
+
+def collated(side: str = "right", padding_free: bool = False) -> dict[str, Any]:
+    return LaidOut(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))(ITEMS)
+
+
+def test_the_layout_of_a_batch_by_hand():
+    layout = collated()["layout"]
+    # Rows: forget 0, 1; retain 2, 3; alternates 4, 5; one mismatch 6. Six columns; t predicts t + 1.
+    assert layout.positions.tolist() == [0, 1, 2, 6, 12 + 2, 12 + 3, 12 + 4, 18, 24, 30, 31, 36 + 1]
+    assert layout.targets.tolist() == [6, 7, 8, 21, 13, 14, 15, 31, 9, 22, 23, 41]
+    assert layout.answers == (3, 1, 3, 1, 1, 2, 1) and layout.lengths.tolist() == list(layout.answers)
+    assert layout.rows[:4] == (2, 2, 2, 1) and layout.tokens[:4] == (4, 4, 3, 1) and sum(layout.rows) == 7
+    assert layout.columns[:4] == ((0, 4), (0, 6), (0, 3), (0, 3)) and set(layout.columns[4:]) == {(0, 0)}
+    assert layout.index == (4, 0, 7, 2, -1, -1, -1) and layout.longest == 6 and layout.shape == (7, 6)
+    assert collated("left")["layout"].columns[:4] == ((2, 6), (0, 6), (3, 6), (3, 6))
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_every_choice_of_roles_has_the_layout_of_its_rows(side, padding_free):
+    batch = collated(side, padding_free)
+    present = [Role.FORGET, Role.RETAIN, Role.ALTERNATE, Role.MISMATCH]
+    for chosen in range(1, 16):
+        roles = {role for i, role in enumerate(present) if chosen >> i & 1}
+        part = select_roles(batch, roles)
+        found = part["layout"]
+        fresh = read_layout({key: value for key, value in part.items() if key != "layout"})
+        for name in ("positions", "targets", "lengths"):
+            assert torch.equal(getattr(found, name), getattr(fresh, name)), (roles, name)
+        for name in ("rows", "tokens", "columns", "index", "answers", "packed", "shape"):
+            assert getattr(found, name) == getattr(fresh, name), (roles, name)
+        assert found.longest >= fresh.longest
+        again = select_roles(part, {min(roles)})  # a part of a part
+        assert torch.equal(again["layout"].positions, read_layout(again).positions)
+        # What a role's rows hold is what they held.
+        for role in roles:
+            tokens = found.targets[found.token_slice(role)]
+            assert tokens.tolist() == batch["layout"].targets[batch["layout"].token_slice(role)].tolist()
+            counts = count_answers(part)[role]
+            assert counts.tolist() == count_answers(batch)[role].tolist() == [len(tokens), found.rows[role]]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch))])
+def test_a_copy_of_a_batch_has_its_layout(copied):
+    batch, collate = collated(), LaidOut(DataCollatorForUnlearning(0))
+    found, made = copied(batch)["layout"], copied(collate)(ITEMS)["layout"]
+    for layout in (found, made):
+        assert torch.equal(layout.positions, batch["layout"].positions) and layout.rows == batch["layout"].rows
+
+
+def changed(batch: dict[str, Any], change: str) -> dict[str, Any]:
+    def each(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if change == "rows":
+            return value[:3]
+        return value if value.ndim == 1 else pad(value, (2, 0)) if change == "left" else pad(value, (0, 3))
+
+    new = {key: each(value) for key, value in batch.items()}
+    if change != "rows":
+        new["labels"] = torch.where(new["attention_mask"].bool(), new["labels"], -100)
+    return new
+
+
+@pytest.mark.parametrize("change", ["rows", "left", "right"])
+def test_a_layout_that_came_before_a_change_of_the_batch_is_not_used(change):
+    model, batch = plain(), batch_of()
+    batch["layout"] = read_layout(batch)
+    new = changed(batch, change)
+    stale, fresh = layout_of(batch), {key: value for key, value in new.items() if key != "layout"}
+    assert not torch.equal(layout_of(new).positions, stale.positions)
+    found, expected = (score(model, output_head(model), each)[0] for each in (new, fresh))
+    torch.testing.assert_close(found.forget.logps, expected.forget.logps, rtol=0, atol=0)
+    torch.testing.assert_close(found.retain.logps, expected.retain.logps, rtol=0, atol=0)
+
+
+class Widening(UnlearningTrainer):
+    """A user's own, which pads every batch to a multiple of 32 columns."""
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        length = inputs["labels"].shape[1]
+        by = -length % 32
+        wide = {k: pad(v, (0, by)) if isinstance(v, Tensor) and v.ndim == 2 else v for k, v in inputs.items()}
+        wide["labels"][:, length:] = -100
+        return super().training_step(model, wide, num_items_in_batch)
+
+
+def test_a_trainer_that_pads_its_batches_trains_the_same(tmp_path):
+    logs = []
+    for kind in (UnlearningTrainer, Widening):
+        trainer = make_trainer(tmp_path, tiny_model(), trainer_class=kind, retain_loss="kl", max_steps=3)
+        trainer.train()
+        logs.append(step_logs(trainer))
+    for one, other in zip(*logs, strict=True):
+        for name in ("loss", "grad_norm", "retain/kl", "forget_nll"):
+            assert other[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), name
+    assert logs[0][-1]["retain/kl"] > 1e-3
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_a_row_without_answers_is_no_row_of_a_mean(padding_free):
+    silent = row(50, 51, 52, prompt=3, retain=[row(60, 61)], mismatch=[])
+    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=padding_free))([ITEMS[0], silent])
+    assert batch["layout"].answers[:2] == (3, 0)
+    assert count_answers(batch)[Role.FORGET].tolist() == [3, 1] and count_answers(batch)[Role.RETAIN].tolist() == [
+        4,
+        2,
+    ]

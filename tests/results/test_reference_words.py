@@ -1,0 +1,34 @@
+"""Every way of knowing the reference has words, the same on the card and in the report."""
+
+import itertools
+
+import pytest
+
+from hf_unlearn.results.model_card import render_card
+from hf_unlearn.results.record import ObjectiveRecord, RunRecord, TermRecord
+from hf_unlearn.results.record_parts import REFERENCE_WORDS, reference_words
+from hf_unlearn.results.report.facts import facts_of
+from hf_unlearn.training.config import REFERENCES
+from hf_unlearn.training.reference.plan import ReferenceMode, ReferencePlan
+
+
+def test_the_table_is_whole():
+    assert set(REFERENCE_WORDS) == {mode.value for mode in ReferenceMode}
+    # "auto" is what may be asked for, and never what a run records.
+    assert set(REFERENCES) - {"auto"} <= set(REFERENCE_WORDS)
+
+
+@pytest.mark.parametrize(("logps", "live"), list(itertools.product(ReferenceMode, repeat=2)))
+def test_card_and_report_say_every_plan_that_a_record_can_hold(logps, live):
+    plan = ReferencePlan(logps, live)
+    record = RunRecord(objective=ObjectiveRecord([TermRecord("npo")]), reference=str(plan))
+    words = reference_words(record.reference)
+    for mode in plan.modes or {ReferenceMode.NONE}:
+        assert REFERENCE_WORDS[mode] in words
+    assert dict(facts_of(record).objective)["reference"] == words
+    assert " ".join(f"Reference: {words}.".split()) in " ".join(render_card(record).split())
+
+
+def test_a_mode_of_a_later_version_is_shown_as_it_is():
+    assert reference_words("telepathy") == ""
+    assert dict(facts_of(RunRecord(reference="telepathy")).objective)["reference"] == "telepathy"

@@ -1,0 +1,184 @@
+"""Batches without padding: the same numbers as padded ones, in every loss's step, and what cannot have them."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+
+from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
+from hf_unlearn.data import DataCollatorForUnlearning, Role
+from hf_unlearn.data.batch import LaidOut, read_layout, select_roles
+from hf_unlearn.model.scoring import model_inputs
+
+ITEMS = [
+    {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "row": 4, "retain": [{"input_ids": [8, 9], "labels": [8, 9]}]},
+    {"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4], "row": 2, "retain": []},
+]
+
+
+def test_rows_follow_each_other():
+    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
+    layout = batch.pop("layout")
+    expected = {
+        "input_ids": [[5, 6, 7, 1, 2, 3, 4, 8, 9]],
+        # The label of a row's first token is never a target: the row before it would predict it.
+        "labels": [[-100, 6, 7, -100, -100, 3, 4, -100, 9]],
+        "position_ids": [[0, 1, 2, 0, 1, 2, 3, 0, 1]],
+        "row_lengths": [3, 4, 2],
+        "role": [0, 0, 1],
+        "source": [0, 1, -1],
+        "row": [4, 2, -1],
+    }
+    assert {key: value.tolist() for key, value in batch.items()} == expected
+    assert layout.positions.tolist() == [0, 1, 4, 5, 7] and layout.targets.tolist() == [6, 7, 3, 4, 9]
+    assert layout.lengths.tolist() == [2, 2, 1] and layout.longest == 4 and layout.packed
+    assert layout.rows[:2] == (2, 1) and layout.tokens[:2] == (4, 1) and layout.columns[:2] == ((0, 7), (7, 9))
+    assert layout.index == (4, 2, -1) and layout.answers == (2, 2, 1)
+
+
+def test_attention_over_rows_of_any_length_is_told_where_they_begin_and_end():
+    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
+    inputs = model_inputs(batch, batch["layout"])
+    assert inputs["cu_seq_lens_q"].tolist() == inputs["cu_seq_lens_k"].tolist() == [0, 3, 7, 9]
+    assert inputs["cu_seq_lens_q"].dtype == torch.int32
+    assert inputs["max_length_q"] == inputs["max_length_k"] == 4 and "attention_mask" not in inputs
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("roles", [{Role.FORGET}, {Role.RETAIN}, {Role.FORGET, Role.ALTERNATE}, {Role.ALTERNATE}])
+def test_some_roles_of_a_batch_are_the_batch_of_those_rows(padding_free, side, roles):
+    others = [{"input_ids": [3] * n, "labels": [-100] + [3] * (n - 1)} for n in (2, 6)]
+    items = [item | {"alternate": other} for item, other in zip(ITEMS, others, strict=True)]
+    collate = LaidOut(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))
+    part = select_roles(collate(items), roles)
+    found = part["layout"]
+    fresh = LaidOut(lambda batch: {key: value for key, value in batch.items() if key != "layout"})(part)["layout"]
+    for name in ("positions", "targets", "lengths"):
+        assert torch.equal(getattr(found, name), getattr(fresh, name)), name
+    for name in ("rows", "tokens", "columns", "index", "answers", "packed"):
+        assert getattr(found, name) == getattr(fresh, name), name
+    assert set(part["role"].tolist()) == {int(role) for role in roles} and len(found.targets)
+    if not padding_free:
+        assert part["attention_mask"].any(0).all(), "columns without a token are cut off"
+
+
+def test_padding_predicts_nothing():
+    # A row whose every token is an answer token, after padding on its left.
+    batch = DataCollatorForUnlearning(0, padding_side="left")(ITEMS)
+    layout = read_layout(batch)
+    right = read_layout(DataCollatorForUnlearning(0)(ITEMS))
+    assert layout.targets.tolist() == right.targets.tolist() and layout.answers == right.answers == (2, 2, 1)
+
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "grad_ascent + nll": dict(forget_loss="grad_ascent", retain_loss="nll"),
+    "npo + kl, lora": dict(
+        forget_loss="npo", retain_loss="kl", peft_config=LoraConfig(r=4, target_modules=r".*(q_proj|c_attn)")
+    ),
+    "dpo + answer_preservation": dict(forget_loss="dpo", retain_loss="answer_preservation"),
+    "rmu + hidden": dict(forget_loss={"name": "rmu", "layer": 1}, retain_loss={"name": "hidden", "layer": 1}),
+    "undial + jsd, holdout bound": dict(forget_loss="undial", retain_loss="jsd", forget_nll_bound="holdout"),
+    "surgery": dict(forget_loss="npo", retain_loss="nll", step_wrappers="surgery"),
+}
+
+
+def model_of(kind: str) -> Any:
+    if kind == "llama":
+        return tiny_model()
+    torch.manual_seed(0)
+    sizes = dict(n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.15)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=261, **sizes, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_run_without_padding_is_the_padded_run(tmp_path, name, kind):
+    logs, ends = [], []
+    for padding_free in (False, True):
+        trainer = make_trainer(
+            tmp_path, model_of(kind), padding_free=padding_free, max_steps=3, retain_ratio=2, **OBJECTIVES[name]
+        )
+        seen: list[torch.Size] = []
+        trainer.model.register_forward_pre_hook(
+            lambda _, args, kwargs, seen=seen: seen.append(kwargs["input_ids"].shape), with_kwargs=True
+        )
+        trainer.train()
+        assert (seen[-1][0] == 1) == padding_free
+        logs.append(step_logs(trainer))
+        ends.append(weights(trainer.model))
+    for one, other in zip(*logs, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert other[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
+    for weight, value in ends[0].items():
+        torch.testing.assert_close(ends[1][weight], value, rtol=1e-4, atol=1e-5)
+    assert logs[0][0]["loss"] != logs[0][-1]["loss"]
+
+
+def test_eager_attention_too(tmp_path):
+    logs = []
+    for padding_free in (False, True):
+        model = tiny_model()
+        model.set_attn_implementation("eager")
+        trainer = make_trainer(tmp_path, model, padding_free=padding_free, max_steps=2)
+        trainer.train()
+        logs.append([log["loss"] for log in step_logs(trainer)])
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+def test_evaluation_is_padded_and_gives_logits_by_row(tmp_path):
+    rows = [{"prompt": "a b", "completion": " c" * n} for n in (2, 5, 3)]
+    shapes = []
+    trainer = make_trainer(
+        tmp_path,
+        tiny_model(),
+        padding_free=True,
+        eval_dataset={"forget": rows},
+    )
+    trainer.compute_metrics = lambda prediction: shapes.append(prediction.predictions.shape) or {}
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert shapes[0][0] == 3 and metrics["eval_forget_nll"] > 0
+
+
+class Blind(LlamaForCausalLM):
+    """Takes position ids, and leaves them to the attention of one row."""
+
+    def forward(self, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs)
+
+
+class WithoutPositions(LlamaForCausalLM):
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, **kwargs: Any) -> Any:
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+
+def test_a_model_that_cannot_keep_rows_apart_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="knows rows apart by position_ids"):
+        make_trainer(tmp_path, WithoutPositions(tiny_model().config), padding_free=True)
+
+
+# OPT hands its position ids to flash attention, and not to the mask of other kinds.
+@pytest.mark.parametrize("model", [lambda: perturbed(Blind(tiny_model().config)), lambda: tiny_model("opt")])
+def test_one_that_looks_able_is_tried_before_the_first_step(tmp_path, model):
+    trainer = make_trainer(tmp_path, model(), padding_free=True)
+    with pytest.raises(ValueError, match="does not keep the rows of one line apart"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_forget_set_of_one_row_is_enough_to_try(tmp_path):
+    sets = train_sets()
+    sets["forget"] = sets["forget"].select([3])
+    trainer = make_trainer(tmp_path, perturbed(Blind(tiny_model().config)), sets=sets, padding_free=True)
+    with pytest.raises(ValueError, match="does not keep the rows of one line apart"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("options", [dict(data_collator=lambda rows: rows), dict(step_wrappers="latent_adversarial")])
+def test_what_needs_padded_rows_is_refused(tmp_path, options):
+    with pytest.raises(ValueError, match="padding_free without"):
+        make_trainer(tmp_path, tiny_model(), padding_free=True, **options)
