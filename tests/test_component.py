@@ -9,7 +9,7 @@ import pytest
 from fixtures.examples import assert_four_parts
 from hf_unlearn.component import Component, TrainingSetup, require_supported
 from hf_unlearn.steps.weighting import Weighting
-from hf_unlearn.training.method_specs import part_to_dict, spec_to_data, weighting_of
+from hf_unlearn.training.method_specs import method_to_dict, spec_to_data, weighting_of
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,4 @@ def test_a_setup_that_it_does_not_work_in_is_named():
 def test_a_weighting_of_the_users_own():
     own = Halving()
     assert weighting_of(own) is own and own.moves and own.updated(1.0, 5.0) == 0.5
-    assert spec_to_data(own) == part_to_dict(own) == {"name": "halving"}
+    assert spec_to_data(own) == method_to_dict(own) == {"name": "halving"}

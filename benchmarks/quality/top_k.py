@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.common.environment import machine, versions
 from hf_unlearn.data import DataCollatorForUnlearning, Role
-from hf_unlearn.data.batch import LaidOut
+from hf_unlearn.data.batch import IndexingCollator
 from hf_unlearn.data.prepare import RowOptions
 from hf_unlearn.data.tofu import training_sets
 from hf_unlearn.losses import RetainKL
-from hf_unlearn.model.chunked_logits import Reading
-from hf_unlearn.model.output_head import Keep, output_head
+from hf_unlearn.model.chunked_logits import TokenReadout
+from hf_unlearn.model.output_head import LogitCache, output_head
 from hf_unlearn.model.reference_logits import TopKLogits, tail_bound
 from hf_unlearn.model.score_rows import evaluation_mode
 from hf_unlearn.model.scoring import Likelihoods, score
@@ -42,16 +42,16 @@ def figures(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | None)
 
 def measure(args: argparse.Namespace, model: Any, reference: Any, rows: Any) -> dict[int, list[float]]:
     """Means over the answer tokens of rows, by k."""
-    collate = LaidOut(DataCollatorForUnlearning(0))
+    collate = IndexingCollator(DataCollatorForUnlearning(0))
     found: dict[int, list[Tensor]] = {k: [] for k in args.k}
     for start in range(0, len(rows), args.batch):
         batch = collate([rows[i] for i in range(start, min(start + args.batch, len(rows)))])
         with evaluation_mode(reference), evaluation_mode(model):
-            keep = {Role.FORGET: Keep.HIDDEN}
+            keep = {Role.FORGET: LogitCache.HIDDEN}
             before, _ = score(reference, output_head(reference), batch, keep=keep, likelihoods=Likelihoods.NONE)
             logits = before.rows(Role.FORGET).logits
             readings = [
-                Reading(k, Role.FORGET, lambda *given, k=k: figures(k, *given), reference=logits, width=4)
+                TokenReadout(k, Role.FORGET, lambda *given, k=k: figures(k, *given), reference=logits, width=4)
                 for k in args.k
             ]
             scores, _ = score(model, output_head(model), batch, readings=readings)

@@ -23,7 +23,7 @@ def answer_mask(labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Layout:
+class AnswerIndex:
     """Where the T answer tokens of a batch of R rows are, and the sizes that the host needs without asking the device.
 
     Attributes:
@@ -52,15 +52,15 @@ class Layout:
     longest: int
     shape: tuple[int, ...]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "AnswerIndex":
         """The same on another device; accelerate calls it with the rest of a batch."""
         return self._changed(lambda each: each.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> "Layout":
+    def pin_memory(self) -> "AnswerIndex":
         """The same in pinned memory; a DataLoader calls it with the rest of a batch."""
         return self._changed(Tensor.pin_memory)
 
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Layout":
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "AnswerIndex":
         return replace(
             self, positions=change(self.positions), targets=change(self.targets), lengths=change(self.lengths)
         )
@@ -77,7 +77,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class LaidOut:
+class IndexingCollator:
     """A collator whose batches carry their layout, read on the host where it costs nothing.
 
     Args:
@@ -91,7 +91,7 @@ class LaidOut:
         missing = missing_keys(batch)
         if missing:
             raise missing_roles(f"a batch without {', '.join(missing)}")
-        return batch | {"layout": read_layout(batch)}
+        return batch | {"layout": read_answer_index(batch)}
 
 
 def missing_keys(batch: Mapping[str, Any]) -> list[str]:
@@ -110,7 +110,7 @@ def missing_roles(got: str) -> ValueError:
     )
 
 
-def layout_of(batch: Batch) -> Layout:
+def answer_index(batch: Batch) -> AnswerIndex:
     """The layout that came with a batch, else the one read from its labels, for which a GPU is waited for.
 
     One that came before rows or columns were added or taken away is not trusted. Labels changed in place are not seen:
@@ -125,10 +125,10 @@ def layout_of(batch: Batch) -> Layout:
     missing = missing_keys(batch)
     if missing:
         raise missing_roles(f"a batch without {', '.join(missing)}")
-    return read_layout(batch)
+    return read_answer_index(batch)
 
 
-def read_layout(batch: Mapping[str, Any]) -> Layout:
+def read_answer_index(batch: Mapping[str, Any]) -> AnswerIndex:
     """The layout of a batch, from its labels and roles."""
     labels, role = batch["labels"], batch["role"]
     if bool((role.diff() < 0).any()):
@@ -155,7 +155,7 @@ def read_layout(batch: Mapping[str, Any]) -> Layout:
         columns = _padded_columns(role, batch["attention_mask"])
         longest = int(batch["attention_mask"].sum(1).max())
     tokens = lengths.new_zeros(len(Role)).index_add(0, role, lengths)
-    return Layout(
+    return AnswerIndex(
         positions=column if packed else line * labels.shape[1] + column,
         targets=labels[:, 1:][mask],
         lengths=lengths,
@@ -187,7 +187,7 @@ def _padded_columns(role: Tensor, attention_mask: Tensor) -> tuple[tuple[int, in
 
 def count_answers(batch: Batch) -> Tensor:
     """Answer tokens and rows of each role in a batch: int64 [roles, 2]; what the losses are divided by."""
-    lengths = layout_of(batch).lengths
+    lengths = answer_index(batch).lengths
     tokens_and_rows = torch.stack([lengths, (lengths > 0).to(lengths.dtype)], dim=1)
     counts = lengths.new_zeros((len(Role), 2))
     return counts.index_add(0, batch["role"], tokens_and_rows)
@@ -195,7 +195,7 @@ def count_answers(batch: Batch) -> Tensor:
 
 def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:
     """The rows of some roles, cut to the columns that they use. Nothing is asked of the device."""
-    layout = layout_of(batch)
+    layout = answer_index(batch)
     present = [role for role in Role if layout.rows[role]]
     kept = [role for role in present if role in roles]
     if kept == present:
@@ -213,7 +213,7 @@ def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:
     return part | {"layout": _selected(layout, kept, batch["labels"].shape[1], start, stop)}
 
 
-def _selected(layout: Layout, kept: list[Role], length: int, start: int, stop: int) -> Layout:
+def _selected(layout: AnswerIndex, kept: list[Role], length: int, start: int, stop: int) -> AnswerIndex:
     """The layout of the rows of some roles, at their new places."""
     positions, shift_rows, shift_columns = [], 0, 0
     columns = [(0, 0)] * len(Role)
@@ -230,7 +230,7 @@ def _selected(layout: Layout, kept: list[Role], length: int, start: int, stop: i
             columns[role] = (first - start, last - start)
             shift_rows += layout.rows[role]
     tokens, rows = [layout.token_slice(role) for role in kept], [layout.row_slice(role) for role in kept]
-    return Layout(
+    return AnswerIndex(
         positions=torch.cat(positions) if kept else layout.positions[:0],
         targets=torch.cat([layout.targets[each] for each in tokens]) if kept else layout.targets[:0],
         lengths=torch.cat([layout.lengths[each] for each in rows]) if kept else layout.lengths[:0],

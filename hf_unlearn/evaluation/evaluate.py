@@ -16,7 +16,7 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import TokenizedRow
 from ..data.prepare import RowOptions
 from ..model.fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
-from ..model.score_rows import RowScorer, kept_random_state
+from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
 from ..version import __version__
 from .checks import (
@@ -38,7 +38,7 @@ from .generation import Decoding, end_tokens
 from .harness.suite import LMEvalSuite
 from .one_pass import OnePass, continued
 from .partial import PartialResults
-from .suite import Measured, Suite
+from .suite import Suite, SuiteOutput
 
 _LIBRARIES = (
     "torch",
@@ -99,7 +99,7 @@ def evaluate(
         return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
     decoding = Decoding(suite.max_new_tokens, temperature, seed)
     folder = None if partial is None else Path(partial)
-    with kept_random_state():
+    with preserve_rng_state():
         run = _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model)
         return run(batch_size, generation_batch_size or batch_size, folder)
 
@@ -165,7 +165,7 @@ class _Evaluation:
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
         one_pass = OnePass(scorer, self.tokenizer, end_tokens(self.model, self.tokenizer), found)
         evidence, scored = self._evidence(one_pass, sets, generation_batch_size)
-        measured: Measured = _from_main_process(lambda: suite.measure(evidence), self.accelerator)
+        measured: SuiteOutput = _from_main_process(lambda: suite.measure(evidence), self.accelerator)
         found.remove()
         return EvaluationResult(
             suite=suite.name,

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ..model.score_rows import evaluation_mode
-from ..model.sharding import is_sharded, split_again
+from ..model.sharding import is_sharded, reshard
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def generate_answers(
     ):
         found += zip(indices, answers, strict=True)
     ends = end_tokens(model, tokenizer)
-    return [said(ids, ends) for _, ids in sorted(gather_object(found))]
+    return [strip_end_token(ids, ends) for _, ids in sorted(gather_object(found))]
 
 
-def said(ids: list[int], ends: list[int]) -> list[int]:
+def strip_end_token(ids: list[int], ends: list[int]) -> list[int]:
     """An answer without the token that ended it."""
     return ids[:-1] if ids and ids[-1] in ends else ids
 
@@ -115,7 +115,7 @@ def answer_batches(
         if own:
             answers = output[:, inputs["input_ids"].shape[1] :].tolist()
             yield indices, [_until(ids, ends) for ids in answers]
-    split_again(model)
+    reshard(model)
 
 
 class SeededSampling(LogitsProcessor):

@@ -16,13 +16,13 @@ from ..data.encoding import IGNORED_LABEL
 from ..data.pairing import TokenizedRow
 from ..data.roles import Role
 from ..data.tokenization import prompt_ids
-from ..model.chunked_logits import Reading, log_prob_moments
+from ..model.chunked_logits import TokenReadout, log_prob_moments
 from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
-from .generation import Decoding, answer_batches, said
-from .partial import Found, PartialResults
+from .generation import Decoding, answer_batches, strip_end_token
+from .partial import HeadResult, PartialResults
 
 # Batch by batch: which items, and what was found for each.
 Findings = Iterator[tuple[list[int], list[np.ndarray]]]
@@ -58,11 +58,11 @@ class Distinct:
                 places[name].append(known[key])
         return cls(items, list(known), places)
 
-    def missing(self, found: Found) -> list[int]:
+    def missing(self, found: HeadResult) -> list[int]:
         """The distinct items that nothing is known of."""
         return [place for place, key in enumerate(self.keys) if key not in found]
 
-    def in_sets(self, found: Found) -> dict[str, list[np.ndarray]]:
+    def in_sets(self, found: HeadResult) -> dict[str, list[np.ndarray]]:
         """What was found, set by set in the set's order."""
         return {name: [found[self.keys[place]] for place in places] for name, places in self.places.items()}
 
@@ -98,7 +98,7 @@ class OnePass:
         """
         rows = Distinct.of(sets)
         # Rows without a pairing are collated as forget rows.
-        reading = Reading(
+        reading = TokenReadout(
             "figures", Role.FORGET, statistical_figures if statistics else right_tokens, width=3 if statistics else 1
         )
 
@@ -146,7 +146,7 @@ class OnePass:
     ) -> dict[str, list[np.ndarray]]:
         """What an earlier start, this rank's batches and the other ranks have found, by set; kept batch by batch."""
         found = dict(self.partial.of(kind))
-        fresh: Found = {}
+        fresh: HeadResult = {}
         for indices, values in batches(items.missing(found)):
             batch = {items.keys[i]: value for i, value in zip(indices, values, strict=True)}
             self.partial.add(kind, batch)
@@ -163,7 +163,9 @@ class OnePass:
         self, rows: Sequence[TokenizedRow], answers: Sequence[list[int]], fluency: ScoredRows | None
     ) -> AnsweredRows:
         """A set's answers as text, beside those that its rows have."""
-        return AnsweredRows([self._text(said(ids, self.ends)) for ids in answers], self.texts(rows), fluency)
+        return AnsweredRows(
+            [self._text(strip_end_token(ids, self.ends)) for ids in answers], self.texts(rows), fluency
+        )
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()

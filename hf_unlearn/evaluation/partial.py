@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from ..errors import input_error
 
 # key of an item -> what was found for it
-Found = dict[str, np.ndarray]
+HeadResult = dict[str, np.ndarray]
 
 
 class PartialResults:
@@ -36,7 +36,7 @@ class PartialResults:
 
     def __init__(self, folder: Path | None, fingerprint: str, accelerator: Accelerator) -> None:
         self._folder, self._accelerator = folder, accelerator
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, HeadResult] = {}
         if folder is None:
             return
         read: list[Any] = [None, None]
@@ -63,7 +63,7 @@ class PartialResults:
         self._path.touch(mode=0o600)  # the folder may be one that others can look into
         self._write({"fingerprint": fingerprint})
 
-    def of(self, kind: str) -> Found:
+    def of(self, kind: str) -> HeadResult:
         """What is known of a kind."""
         return self._found.get(kind, {})
 
@@ -97,7 +97,7 @@ def _decoded(stored: list[Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(data), dtype=kind).reshape(shape)
 
 
-def _read(path: Path) -> tuple[Any, list[tuple[str, Found]]] | None:
+def _read(path: Path) -> tuple[Any, list[tuple[str, HeadResult]]] | None:
     """The fingerprint of a file and its findings; None where a kill left it empty."""
     lines: list[Any] = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -115,8 +115,8 @@ def _read(path: Path) -> tuple[Any, list[tuple[str, Found]]] | None:
     ]
 
 
-def _merged(files: list[list[tuple[str, Found]]]) -> dict[str, Found]:
-    merged: dict[str, Found] = {}
+def _merged(files: list[list[tuple[str, HeadResult]]]) -> dict[str, HeadResult]:
+    merged: dict[str, HeadResult] = {}
     for lines in files:
         for kind, found in lines:
             merged.setdefault(kind, {}).update(found)

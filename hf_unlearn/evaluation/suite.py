@@ -14,7 +14,7 @@ from .evidence import Evidence
 
 
 @dataclass(frozen=True)
-class Measured:
+class SuiteOutput:
     """What a suite makes of its evidence.
 
     Attributes:
@@ -51,7 +51,7 @@ class Suite:
 
     name: str
     sets: Mapping[str, Any]
-    measure: Callable[[Evidence], Measured]
+    measure: Callable[[Evidence], SuiteOutput]
     answered: tuple[str, ...] = ()
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()

@@ -124,7 +124,7 @@ class DistributionLoss(Loss):
             reference: z_t of the frozen reference, [t, V]; None unless `needs.reference_logits` has the role `on`.
         """
 
-    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor | None:
+    def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor | None:
         """The derivative of the values by the logits, [t, V], where it is known; None for autograd's."""
         return None
 

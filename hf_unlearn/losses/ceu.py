@@ -29,7 +29,7 @@ class CEU(DistributionLoss):
     def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         return cross_entropy(logits, without_token(logits.detach(), token_ids), reduction="none")
 
-    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         return logits.softmax(-1).sub_(without_token(logits, token_ids))
 
 

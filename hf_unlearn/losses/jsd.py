@@ -61,7 +61,7 @@ class RetainJSD(DistributionLoss):
         assert reference is not None
         return jensen_shannon(logits, reference)
 
-    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         assert reference is not None
         return jensen_shannon_slope(logits, reference)
 

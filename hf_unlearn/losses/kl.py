@@ -33,7 +33,7 @@ class RetainKL(DistributionLoss):
         assert reference is not None
         return kl_divergence(logits, reference)
 
-    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         assert reference is not None
         return kl_slope(logits, reference)
 

@@ -28,7 +28,7 @@ class MaxEntropy(DistributionLoss):
     def at_positions(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         return kl_from_uniform(logits)
 
-    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         return logits.softmax(-1).sub_(1 / logits.shape[-1])
 
 

@@ -43,7 +43,7 @@ class UNDIAL(DistributionLoss):
         assert reference is not None
         return cross_entropy(logits, self.target(reference.to(logits.dtype), token_ids), reduction="none")
 
-    def slope(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
+    def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         assert reference is not None
         return logits.softmax(-1).sub_(self.target(reference.to(logits.dtype), token_ids))
 

@@ -30,14 +30,14 @@ def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class LogitSource(Protocol):
+class LogitProvider(Protocol):
     """Where the logits of positions come from: tensors that are there, or an output head."""
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of a chunk, [t, V], in the precision that the model puts out; without a graph."""
         ...
 
-    def pull_back(self, inputs: Tensor, logits: Tensor, slope: Tensor, gradients: list[Tensor | None]) -> Tensor:
+    def backward(self, inputs: Tensor, logits: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
         """The gradient by `inputs` of a chunk, given its logits and that by them; the weights' go to `gradients`."""
         ...
 
@@ -60,9 +60,9 @@ class DenseLogits:
         """The inputs themselves."""
         return inputs
 
-    def pull_back(self, inputs: Tensor, logits: Tensor, slope: Tensor, gradients: list[Tensor | None]) -> Tensor:
-        """The slope itself."""
-        return slope
+    def backward(self, inputs: Tensor, logits: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
+        """The gradient of the logits itself."""
+        return grad_logits
 
     def at(self, part: slice, logits: Tensor) -> Tensor:
         """Those of a stretch of tokens."""
@@ -71,15 +71,15 @@ class DenseLogits:
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenReadout:
     """What is read of the distributions at the answer tokens of one role.
 
     Attributes:
         key: what the values are found under.
         role: whose tokens.
         function: differentiable in its first argument.
-        slope: the derivative of the function by the logits [t, V], where it is known; None, or a result of None, for
-            autograd's.
+        grad_logits: the derivative of the function by the logits [t, V], where it is known; None, or a result of
+            None, for autograd's.
         reference: where the third argument comes from.
         width: values a position.
     """
@@ -87,7 +87,7 @@ class Reading:
     key: Hashable
     role: Role
     function: PositionFunction
-    slope: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
+    grad_logits: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
     reference: ReferenceLogits | None = None
     width: int = 1
 
@@ -96,7 +96,7 @@ class Reading:
 class Placed:
     """A reading and the tokens that it is of: a stretch of the T answer tokens of a batch."""
 
-    reading: Reading
+    reading: TokenReadout
     tokens: slice
 
     def within(self, part: slice) -> tuple[slice, slice]:
@@ -109,7 +109,7 @@ class Placed:
 def read_positions(
     inputs: Tensor,
     targets: Tensor,
-    source: LogitSource,
+    source: LogitProvider,
     placed: Sequence[Placed],
     weights: Sequence[Tensor],
     vocabulary: int,
@@ -133,7 +133,7 @@ def read_positions(
 class _Positions(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, targets: Tensor, source: LogitSource, placed: Any, rows: int, *weights: Tensor
+        ctx: Any, inputs: Tensor, targets: Tensor, source: LogitProvider, placed: Any, rows: int, *weights: Tensor
     ) -> Tensor:
         parts = _parts(len(targets), rows)
         raw = source.logits(inputs[: min(rows, len(inputs))])
@@ -176,14 +176,16 @@ class _Positions(torch.autograd.Function):
             raw, references = (ctx.source.logits(inputs[part]), None) if ctx.kept is None else ctx.kept
             z = raw.to(normalisers.dtype)
             # d lp / d z = onehot(y) - softmax(z)
-            slope = (z - normalisers[part, None]).exp_().mul_(-grad_logps[part, None])
-            slope.scatter_add_(-1, targets[part, None], grad_logps[part, None])
+            grad_logits = (z - normalisers[part, None]).exp_().mul_(-grad_logps[part, None])
+            grad_logits.scatter_add_(-1, targets[part, None], grad_logps[part, None])
             for i, (each, upstream) in enumerate(zip(ctx.placed, grad_values, strict=True)):
                 inside, own = each.within(part)
                 if own.stop > own.start:
                     reference = _reference(each, own, z[inside]) if references is None else references[i]
-                    _add_slope(slope[inside], each.reading, z[inside], targets[part][inside], reference, upstream[own])
-            back = ctx.source.pull_back(inputs[part], raw, slope, gradients)
+                    _add_grad_logits(
+                        grad_logits[inside], each.reading, z[inside], targets[part][inside], reference, upstream[own]
+                    )
+            back = ctx.source.backward(inputs[part], raw, grad_logits, gradients)
             if grad_inputs is not None:
                 grad_inputs[part] = back
         ctx.kept = None
@@ -228,18 +230,18 @@ def split_values(
     return logps, {(each.reading.role, each.reading.key): value for each, value in zip(placed, values, strict=True)}
 
 
-def _add_slope(
-    slope: Tensor, reading: Reading, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
+def _add_grad_logits(
+    grad_logits: Tensor, reading: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
 ) -> None:
     """Add the gradient by the logits of a reading's values, times what comes from above."""
-    known = None if reading.slope is None else reading.slope(z, targets, reference)
+    known = None if reading.grad_logits is None else reading.grad_logits(z, targets, reference)
     if known is not None:
-        slope.addcmul_(known, upstream[:, None])
+        grad_logits.addcmul_(known, upstream[:, None])
         return
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         values = reading.function(leaf, targets, reference)
-    slope.add_(torch.autograd.grad(values, leaf, upstream)[0])
+    grad_logits.add_(torch.autograd.grad(values, leaf, upstream)[0])
 
 
 def log_prob_moments(logits: Tensor) -> tuple[Tensor, Tensor]:

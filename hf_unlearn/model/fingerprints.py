@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .sharding import whole_state
+from .sharding import full_state_dict
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -20,7 +20,7 @@ def hash_weights(model: nn.Module) -> str:
     The same for a model that is split over ranks as for the whole one; all ranks have to ask.
     """
     digest = hashlib.sha256()
-    for name, tensor in whole_state(model):
+    for name, tensor in full_state_dict(model):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)

@@ -31,14 +31,14 @@ class LogitTransform:
         scaled = logits if self.scale == 1 else logits * self.scale
         return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
 
-    def slope(self, transformed: Tensor, gradient: Tensor) -> Tensor:
+    def grad_logits(self, transformed: Tensor, gradient: Tensor) -> Tensor:
         """The gradient by the head's logits, given that by what became of them."""
         if self.cap is not None:
             gradient = gradient * (1 - (transformed / self.cap).square())
         return gradient if self.scale == 1 else gradient * self.scale
 
 
-class HeadSource:
+class LMHead:
     """An output head as it stands when this is made: its forward, its trained weights, the autocast around it.
 
     Args:
@@ -66,38 +66,38 @@ class HeadSource:
         with torch.autocast(self._device, **self._autocast):
             return self._forward(inputs)
 
-    def pull_back(self, inputs: Tensor, logits: Tensor, slope: Tensor, gradients: list[Tensor | None]) -> Tensor:
+    def backward(self, inputs: Tensor, logits: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
         """The gradient by the inputs; those of the trained weights are added to `gradients`."""
-        slope = self._transform.slope(logits, slope)
+        grad_logits = self._transform.grad_logits(logits, grad_logits)
         if type(self._module) is nn.Linear:
-            return self._pull_back_linear(inputs, slope, gradients)
+            return self._backward_linear(inputs, grad_logits, gradients)
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
             raw = self._raw(leaf)
-        back, *found = torch.autograd.grad(raw, [leaf, *self._weights], slope.to(raw.dtype), allow_unused=True)
+        back, *found = torch.autograd.grad(raw, [leaf, *self._weights], grad_logits.to(raw.dtype), allow_unused=True)
         for total, part in zip(gradients, found, strict=True):
             if part is not None and total is not None:
                 total += part
         return back
 
-    def _pull_back_linear(self, inputs: Tensor, slope: Tensor, gradients: list[Tensor | None]) -> Tensor:
+    def _backward_linear(self, inputs: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
         """The same for a plain linear layer: sums go straight into the gradients, which are as large as the layer."""
         weight: Tensor = self._module.weight  # type: ignore[assignment]
         dtype = self._autocast.get("dtype", weight.dtype)
-        slope, inputs_then = slope.to(dtype), inputs.to(dtype)
+        grad_logits, inputs_then = grad_logits.to(dtype), inputs.to(dtype)
         for trained, total in zip(self._weights, gradients, strict=True):
             if total is None:
                 continue
             if trained.ndim == 1:  # the bias
-                total += slope.sum(0, dtype=total.dtype)
+                total += grad_logits.sum(0, dtype=total.dtype)
             elif total.dtype == dtype:
-                total.addmm_(slope.T, inputs_then)
+                total.addmm_(grad_logits.T, inputs_then)
             else:
-                total += slope.T @ inputs_then
-        return (slope @ weight.to(dtype)).to(inputs.dtype)
+                total += grad_logits.T @ inputs_then
+        return (grad_logits @ weight.to(dtype)).to(inputs.dtype)
 
 
-def as_it_is(module: nn.Module, forward: Forward) -> tuple[nn.Module, Forward]:
+def without_disabled_adapters(module: nn.Module, forward: Forward) -> tuple[nn.Module, Forward]:
     """A head as it is now, and its forward: without its adapters where they are switched off, else itself.
 
     Whether they are is a matter of the moment, and its logits may be asked for later.
@@ -109,13 +109,13 @@ def as_it_is(module: nn.Module, forward: Forward) -> tuple[nn.Module, Forward]:
     return module, forward
 
 
-def draws(module: nn.Module) -> bool:
+def has_active_dropout(module: nn.Module) -> bool:
     """Whether a head drops out at random, and would drop something else when a chunk is computed again."""
     layers = [each for each in module.modules() if isinstance(each, nn.modules.dropout._DropoutNd)]
     return any(each.training and each.p > 0 for each in layers)
 
 
-def unrounded(found: Tensor, exact: Tensor | None) -> Tensor:
+def restore_precision(found: Tensor, exact: Tensor | None) -> Tensor:
     """What came out of a model, with the values that its head put out: FSDP2, for one, rounds all that it puts out.
 
     Its gradient goes the way of what came out.

@@ -56,7 +56,7 @@ def layer_problem(layer: float) -> str | None:
 
 
 @dataclass(frozen=True)
-class Taps:
+class HiddenStateCapture:
     """Where hidden states are read: the output of decoder blocks, before any final norm.
 
     Args:

@@ -16,7 +16,7 @@ from ..data.encoding import EncodedRow
 from ..data.tokenization import RowSet, tokenize_rows
 from ..errors import input_error, nearest
 from .gradients import inner_product, norm
-from .row_gradients import answer_tokens, row_gradients, token_rows, undisturbed
+from .row_gradients import answer_tokens, eval_mode_with_grad, row_gradients, token_rows
 
 _KINDS = ("cosine", "dot")
 _ADAPTER = "influence"
@@ -72,7 +72,7 @@ def influence_scores(
                 fix="datasets.Dataset.from_list(list(stream))",
             )
         rows[role] = token_rows(model, tokenized, f"the {role} set")
-    with undisturbed(model), _adapter(model, rank, seed) as parameters:
+    with eval_mode_with_grad(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
         length = float(norm(target))
 

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..errors import input_error
 from .chunked_logits import DenseLogits, Placed, ReferenceLogits, read_positions, softmax_dtype
-from .head_backward import HeadSource, LogitTransform, as_it_is, draws, unrounded
+from .head_backward import LMHead, LogitTransform, has_active_dropout, restore_precision, without_disabled_adapters
 from .reference_logits import HeadLogits
 
 logger = logging.get_logger(__name__)
@@ -65,8 +65,8 @@ class OutputHead:
         return owner
 
     def read(
-        self, model: nn.Module, inputs: Mapping[str, Any], wanted: "Wanted", *, full_logits: bool = False
-    ) -> tuple["Found", Any]:
+        self, model: nn.Module, inputs: Mapping[str, Any], wanted: "HeadQuery", *, full_logits: bool = False
+    ) -> tuple["HeadResult", Any]:
         """One forward of a model whose head this is: what was wanted of it, and its output.
 
         Args:
@@ -81,24 +81,24 @@ class OutputHead:
         if full_logits:
             output = model(**inputs, use_cache=False)
             return self._of_dense(output.logits.flatten(0, 1)[wanted.positions], wanted), output
-        read = wanted.values or wanted.keep is not Keep.NOTHING
+        read = wanted.values or wanted.keep is not LogitCache.NOTHING
         if read:
             self.examine(model, inputs)
-        dense = read and (wanted.keep is Keep.LOGITS or not self._chunked or draws(self.module))
+        dense = read and (wanted.keep is LogitCache.LOGITS or not self._chunked or has_active_dropout(self.module))
         self._request = request = _Request(inputs["input_ids"].shape, wanted, dense)
         with self._standing_in(), contextlib.nullcontext() if dense else self._neutral():
             output = model(**inputs, use_cache=False)
         found = output.logits
         output.logits = None
         if not dense:
-            return Found(unrounded(found.flatten(), request.values), request.kept), output
+            return HeadResult(restore_precision(found.flatten(), request.values), request.kept), output
         return self._of_dense(found.squeeze(0), wanted), output
 
-    def _of_dense(self, logits: Tensor, wanted: "Wanted") -> "Found":
+    def _of_dense(self, logits: Tensor, wanted: "HeadQuery") -> "HeadResult":
         values = logits.new_empty(0, dtype=softmax_dtype(logits.dtype))
         if wanted.values:
             values = read_positions(logits, wanted.targets, DenseLogits(), wanted.placed, (), self.vocabulary)
-        return Found(values, None if wanted.keep is Keep.NOTHING else DenseLogits(logits.detach()))
+        return HeadResult(values, None if wanted.keep is LogitCache.NOTHING else DenseLogits(logits.detach()))
 
     # The head's own forward
 
@@ -135,9 +135,11 @@ class OutputHead:
         picked = hidden.flatten(0, 1).index_select(0, wanted.positions.to(hidden.device))
         if request.dense:
             return self._own_forward(picked.unsqueeze(0))
-        source = HeadSource(self.module, self._own_forward, self.transform)
-        if wanted.keep is Keep.HIDDEN:
-            request.kept = HeadLogits(HeadSource(*as_it_is(self.module, self._own_forward), self.transform), picked)
+        source = LMHead(self.module, self._own_forward, self.transform)
+        if wanted.keep is LogitCache.HIDDEN:
+            request.kept = HeadLogits(
+                LMHead(*without_disabled_adapters(self.module, self._own_forward), self.transform), picked
+            )
         if not wanted.values:
             return picked.new_empty((1, 1, 0))
         weights = [weight for weight in self.module.parameters() if weight.requires_grad]
@@ -220,7 +222,7 @@ class OutputHead:
         return self._transform or LogitTransform()
 
 
-class Keep(enum.Enum):
+class LogitCache(enum.Enum):
     """What is kept of the answer positions, to have their logits again later."""
 
     NOTHING = "nothing"
@@ -229,7 +231,7 @@ class Keep(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class HeadQuery:
     """What is wanted of a forward.
 
     Attributes:
@@ -244,11 +246,11 @@ class Wanted:
     targets: Tensor
     placed: Sequence[Placed] = ()
     values: bool = True
-    keep: Keep = Keep.NOTHING
+    keep: LogitCache = LogitCache.NOTHING
 
 
 @dataclass(frozen=True)
-class Found:
+class HeadResult:
     """The values of `read_positions`, none of them where they were not wanted, and the logits of all T for later."""
 
     values: Tensor
@@ -258,7 +260,7 @@ class Found:
 @dataclass
 class _Request:
     shape: torch.Size
-    wanted: Wanted
+    wanted: HeadQuery
     dense: bool
     kept: ReferenceLogits | None = None
     values: Tensor | None = None

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .chunked_logits import DenseLogits, LogitSource, ReferenceLogits
+from .chunked_logits import DenseLogits, LogitProvider, ReferenceLogits
 
 
 @dataclass(frozen=True)
 class HeadLogits:
     """The reference's logits, out of its hidden states [T, H] whenever they are asked for."""
 
-    source: LogitSource
+    source: LogitProvider
     hidden: Tensor
 
     def at(self, part: slice, logits: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def tail_bound(logits: Tensor, ids: Tensor, logps: Tensor) -> Tensor:
     return log_tail.exp() * worst
 
 
-def part_of(logits: ReferenceLogits, tokens: slice) -> ReferenceLogits:
+def slice_logits(logits: ReferenceLogits, tokens: slice) -> ReferenceLogits:
     """The logits of a stretch of the tokens."""
     if isinstance(logits, DenseLogits):
         assert logits.tensor is not None

@@ -31,17 +31,17 @@ def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndar
         ValueError: another kind of model, or a row without ids, labels, an answer token, or a place in the model.
     """
     tokens = token_rows(model, rows, "the set")
-    with undisturbed(model):
+    with eval_mode_with_grad(model):
         trainable = [p for p in model.parameters() if p.requires_grad]
         if not trainable:
-            # `undisturbed` takes this back.
+            # `eval_mode_with_grad` takes this back.
             trainable = [p.requires_grad_() for p in model.parameters() if p.is_floating_point()]
         gradients = row_gradients(model, tokens, trainable, "Gradient norms")
         return np.array([float(length) for length in map(norm, gradients)])
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def eval_mode_with_grad(model: nn.Module) -> Iterator[None]:
     """Gradients on and dropout off inside; mode of every module and `requires_grad` of every weight restored after."""
     modes = {module: module.training for module in model.modules()}
     trainable = {parameter: parameter.requires_grad for parameter in model.parameters()}

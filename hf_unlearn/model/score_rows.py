@@ -14,14 +14,14 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data.batch import Batch, LaidOut
+from ..data.batch import Batch, IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import read_rows
 from ..data.roles import Role
-from .chunked_logits import Reading
+from .chunked_logits import TokenReadout
 from .output_head import output_head
 from .scoring import RowScores, score, sum_rows
-from .sharding import is_sharded, split_again
+from .sharding import is_sharded, reshard
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def kept_random_state() -> Iterator[None]:
+def preserve_rng_state() -> Iterator[None]:
     """Random generators of Python, NumPy and torch, those of devices too, go on afterwards as if nothing had been."""
     python, legacy = random.getstate(), np.random.get_state()
     device = torch.accelerator.current_accelerator()
@@ -113,7 +113,7 @@ class RowScorer:
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
         found: list[tuple[int, Tensor]] = []
-        reading = Reading("top_k", Role.FORGET, partial(_likeliest, k), width=2 * k)
+        reading = TokenReadout("top_k", Role.FORGET, partial(_likeliest, k), width=2 * k)
         for indices, scores in self.batches(model, rows, range(len(rows)), description, [reading]):
             found += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
         parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
@@ -121,7 +121,12 @@ class RowScorer:
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
 
     def batches(
-        self, model: nn.Module, rows: Any, wanted: Iterable[int], description: str, readings: Sequence[Reading] = ()
+        self,
+        model: nn.Module,
+        rows: Any,
+        wanted: Iterable[int],
+        description: str,
+        readings: Sequence[TokenReadout] = (),
     ) -> Iterator[tuple[list[int], RowScores]]:
         """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
 
@@ -141,14 +146,14 @@ class RowScorer:
         fillers = max(map(len, shares)) - len(mine) if is_sharded(model) else 0
         calls = [*mine, *([order[-1:]] * fillers)]
         bar = tqdm(calls, desc=description, disable=not self.accelerator.is_local_main_process or None, leave=False)
-        collate = LaidOut(self.collator)
+        collate = IndexingCollator(self.collator)
         for number, indices in enumerate(bar):
             batch = self._to_device(collate(read_rows(rows, indices)))
             with evaluation_mode(model), self.accelerator.autocast():
                 scores, _ = score(model, head, batch, readings=readings)
             if number < len(mine):
                 yield indices, scores.rows(Role.FORGET)  # rows without a pairing are collated as forget rows
-        split_again(model)
+        reshard(model)
 
     def _share(self, order: list[int], rank: int) -> list[list[int]]:
         """A rank's share of the rows, batch by batch."""

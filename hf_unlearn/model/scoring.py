@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.batch import Batch, Layout, layout_of
+from ..data.batch import AnswerIndex, Batch, answer_index
 from ..data.roles import Role
-from .chunked_logits import Placed, Reading, ReferenceLogits, split_values
-from .hidden_states import Taps
-from .output_head import Keep, OutputHead, Wanted
-from .reference_logits import part_of
+from .chunked_logits import Placed, ReferenceLogits, TokenReadout, split_values
+from .hidden_states import HiddenStateCapture
+from .output_head import HeadQuery, LogitCache, OutputHead
+from .reference_logits import slice_logits
 
 
 class Likelihoods(enum.Enum):
@@ -111,10 +111,10 @@ def score(
     head: OutputHead,
     batch: Batch,
     *,
-    readings: Sequence[Reading] = (),
-    keep: Mapping[Role, Keep] | None = None,
+    readings: Sequence[TokenReadout] = (),
+    keep: Mapping[Role, LogitCache] | None = None,
     full_logits: bool = False,
-    taps: Taps | None = None,
+    taps: HiddenStateCapture | None = None,
     likelihoods: Likelihoods = Likelihoods.TRAINED,
 ) -> tuple[Scores, Any]:
     """One forward of the whole batch, as scores by role.
@@ -138,7 +138,7 @@ def score(
     Raises:
         ValueError: rows not in the order of roles, or a head that is not fed [B, L, hidden].
     """
-    layout = layout_of(batch)
+    layout = answer_index(batch)
     kept = keep or {}
     ending = likelihoods is Likelihoods.NONE and not kept
     with contextlib.ExitStack() as stack:
@@ -149,12 +149,12 @@ def score(
             hidden = stack.enter_context(taps.reading(above=likelihoods is Likelihoods.TRAINED))
             stack.enter_context(_grad_after(head.module, torch.is_grad_enabled()))
         placed = [Placed(each, layout.token_slice(each.role)) for each in readings]
-        wanted = Wanted(
+        wanted = HeadQuery(
             layout.positions[:0] if ending else layout.positions,
             layout.targets,
             placed,
             values=likelihoods is not Likelihoods.NONE,
-            keep=max(kept.values(), key=list(Keep).index, default=Keep.NOTHING),
+            keep=max(kept.values(), key=list(LogitCache).index, default=LogitCache.NOTHING),
         )
         found, output = head.read(model, model_inputs(batch, layout), wanted, full_logits=full_logits)
     tokens = len(layout.targets) if wanted.values else 0
@@ -164,7 +164,7 @@ def score(
     return _by_role(batch, layout, answers), output
 
 
-def model_inputs(batch: Batch, layout: Layout) -> dict[str, Any]:
+def model_inputs(batch: Batch, layout: AnswerIndex) -> dict[str, Any]:
     """What the model's forward takes of a batch."""
     inputs: dict[str, Any] = {
         key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch
@@ -201,7 +201,7 @@ class _Answers:
     hidden: Mapping[float, Tensor]
 
 
-def _by_role(batch: Batch, layout: Layout, answers: _Answers) -> Scores:
+def _by_role(batch: Batch, layout: AnswerIndex, answers: _Answers) -> Scores:
     found = {}
     for role in Role:
         if not layout.rows[role]:
@@ -215,7 +215,7 @@ def _by_role(batch: Batch, layout: Layout, answers: _Answers) -> Scores:
             source=batch["source"][row],
             row=batch["row"][row],
             values={key: each for (of, key), each in answers.values.items() if of is role},
-            logits=None if logits is None else part_of(logits, token),
+            logits=None if logits is None else slice_logits(logits, token),
             hidden={layer: states[token] for layer, states in answers.hidden.items()},
         )
     return Scores(**found)

@@ -27,7 +27,7 @@ def gathers_itself(model: nn.Module) -> bool:
     return hasattr(model, "ds_inflight_param_registry") or hasattr(model, "zero_optimization_stage")
 
 
-def split_again(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Split what FSDP2 has left whole after a forward: it keeps the last layers for a backward, which may not come.
 
     A state dict that is loaded then would not fit them.
@@ -37,7 +37,7 @@ def split_again(model: nn.Module) -> None:
             module.reshard()
 
 
-def whole_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def full_state_dict(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of the state dict by name, whole on every rank, one at a time.
 
     Under ZeRO-3 and FSDP it is collective: every rank has to go through all of it, and a tensor is whole until the

@@ -1,7 +1,7 @@
 """What a run needs of GPU memory, before it is started: `hf-unlearn plan`. Weights are neither loaded nor made."""
 
 from .choice import Option, Plan, make_plan
-from .memory import Memory, Parts, Planner
+from .memory import Memory, MemoryBreakdown, Planner
 from .rendering import plan_to_data, render_plan
 from .request import Hardware, Request, make_request
 from .shapes import KNOWN_SHAPES, load_config
@@ -10,8 +10,8 @@ __all__ = [
     "KNOWN_SHAPES",
     "Hardware",
     "Memory",
+    "MemoryBreakdown",
     "Option",
-    "Parts",
     "Plan",
     "Planner",
     "Request",

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data.roles import Role
 from ..model.chunked_logits import Placed, ReferenceLogits, chunk_rows, read_positions
-from ..model.head_backward import HeadSource, LogitTransform
+from ..model.head_backward import LMHead, LogitTransform
 from ..model.reference_logits import HeadLogits, TopKLogits
 from ..model.scoring import RowScores
 from ..training.objective import Objective
@@ -76,7 +76,7 @@ def measure_head(
             "cpu", dtype=compute.autocast or torch.bfloat16, enabled=compute.autocast is not None
         )
         with autocast:
-            source = HeadSource(linear, linear.forward, LogitTransform())
+            source = LMHead(linear, linear.forward, LogitTransform())
         references = _references(objective, tokens, source, shape.hidden, compute.dtype, top_k)
         weights = [linear.weight] if shape.trained and differentiated else []
         live = LiveBytes()
@@ -98,7 +98,7 @@ def measure_head(
 def _references(
     objective: Objective,
     tokens: Mapping[Role, int],
-    source: HeadSource,
+    source: LMHead,
     hidden: int,
     dtype: torch.dtype,
     top_k: int | None,

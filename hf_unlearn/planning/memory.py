@@ -7,7 +7,7 @@ from ..component import Component, TrainingSetup, require_supported
 from ..data.roles import Role
 from ..errors import input_error
 from ..model.hidden_states import block_number
-from ..training.reference.plan import ReferenceMode, ReferencePlan, Setting, plan_reference
+from ..training.reference.plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference
 from .activations import Activations, Compute, measure_activations
 from .counts import Counts, count_parameters
 from .head import HeadCost, HeadShape, measure_head
@@ -16,7 +16,7 @@ from .strategies import Precision, States, Strategy, precision, states
 
 
 @dataclass(frozen=True)
-class Parts:
+class MemoryBreakdown:
     """Bytes of one GPU at one moment."""
 
     weights: int = 0
@@ -31,8 +31,10 @@ class Parts:
         """Their sum."""
         return sum(asdict(self).values())
 
-    def __add__(self, other: "Parts") -> "Parts":
-        return Parts(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+    def __add__(self, other: "MemoryBreakdown") -> "MemoryBreakdown":
+        return MemoryBreakdown(
+            **{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)}
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Memory:
         host: bytes per process in the machine's memory.
     """
 
-    moments: dict[str, Parts]
+    moments: dict[str, MemoryBreakdown]
     reference: str
     host: int = 0
 
@@ -55,7 +57,7 @@ class Memory:
         return max(self.moments, key=lambda name: self.moments[name].total)
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> MemoryBreakdown:
         """Parts at the peak."""
         return self.moments[self.at]
 
@@ -81,7 +83,7 @@ class Planner:
         """
         request = self.request
         self._require_works(strategy)
-        setting = Setting(
+        setting = ReferenceContext(
             peft=request.peft_config is not None,
             trained_adapter=False,
             given=False,
@@ -201,7 +203,7 @@ class _Step:
     live: frozenset[Role]
     dense: bool  # the reference's logits are kept whole
 
-    def moments(self, reference: int) -> dict[str, Parts]:
+    def moments(self, reference: int) -> dict[str, MemoryBreakdown]:
         """Parts by moment.
 
         Args:
@@ -209,32 +211,32 @@ class _Step:
         """
         held, acts, head, request = self.held, self.activations, self.head, self.request
         accumulated = held.gradients if request.accumulation > 1 else 0
-        resting = Parts(held.weights, held.buffers + accumulated, held.optimizer, reference)
-        computing = resting + Parts(weights=held.gathered)
+        resting = MemoryBreakdown(held.weights, held.buffers + accumulated, held.optimizer, reference)
+        computing = resting + MemoryBreakdown(weights=held.gathered)
         known = self._reference_values()
         found = {}
         if self.live:
-            found["reference forward"] = computing + Parts(reference=acts.no_grad + known)
-        forward = computing + Parts(reference=known)
-        heading = resting + Parts(weights=held.head_gathered, reference=known)
-        found["forward"] = forward + Parts(activations=acts.forward)
+            found["reference forward"] = computing + MemoryBreakdown(reference=acts.no_grad + known)
+        forward = computing + MemoryBreakdown(reference=known)
+        heading = resting + MemoryBreakdown(weights=held.head_gathered, reference=known)
+        found["forward"] = forward + MemoryBreakdown(activations=acts.forward)
         read = request.objective.needs.logps
         if read or request.watched:
-            found["head forward"] = heading + Parts(activations=acts.forward_end, logits=head.forward)
+            found["head forward"] = heading + MemoryBreakdown(activations=acts.forward_end, logits=head.forward)
         if read:
             whole = self._head_gradient()
             logits = max(head.backward - whole, 0)
-            found["head backward"] = heading + Parts(gradients=whole, activations=acts.saved, logits=logits)
-        computing += Parts(gradients=held.block_buffers)
+            found["head backward"] = heading + MemoryBreakdown(gradients=whole, activations=acts.saved, logits=logits)
+        computing += MemoryBreakdown(gradients=held.block_buffers)
         waiting = held.head_gradient + (self._head_gradient() if self.counts.tied and not held.head_gradient else 0)
-        found["backward"] = computing + Parts(gradients=waiting, activations=acts.backward)
+        found["backward"] = computing + MemoryBreakdown(gradients=waiting, activations=acts.backward)
         rest = held.gradients - accumulated
         first = rest - min(rest, self._last_gradients())
-        found["first block's backward"] = computing + Parts(gradients=first, activations=acts.backward_end)
-        found["embedding's backward"] = computing + Parts(
+        found["first block's backward"] = computing + MemoryBreakdown(gradients=first, activations=acts.backward_end)
+        found["embedding's backward"] = computing + MemoryBreakdown(
             gradients=rest + self._embedding_gradient(), activations=self._hidden()
         )
-        found["optimizer"] = Parts(held.weights, held.step_gradients, held.optimizer + held.step, reference)
+        found["optimizer"] = MemoryBreakdown(held.weights, held.step_gradients, held.optimizer + held.step, reference)
         return found
 
     def _reference_values(self) -> int:

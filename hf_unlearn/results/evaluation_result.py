@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import input_error
 from ..metrics import MetricResult
-from .files import write_whole
+from .files import atomic_write_text
 
 _FORMAT = 1  # raised when the file's keys change
 
@@ -63,7 +63,7 @@ class EvaluationResult:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result so that a reader sees a whole file or none."""
-        write_whole(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        atomic_write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def load_result(path: str | os.PathLike[str]) -> EvaluationResult:

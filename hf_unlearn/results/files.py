@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> Path:
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write a text file, its folder too where it is missing; a process that is killed leaves the former file."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,16 @@ from typing import Any
 
 from ..errors import input_error
 from .evaluation_result import EvaluationResult, restored
-from .files import write_whole
-from .record_parts import AttackRecord, CardMetadata, ModelRecord, ObjectiveRecord, PartRecord, SetRecord, TermRecord
+from .files import atomic_write_text
+from .record_parts import (
+    AttackRecord,
+    CardMetadata,
+    ComponentRecord,
+    ModelRecord,
+    ObjectiveRecord,
+    SetRecord,
+    TermRecord,
+)
 from .redaction import redacted
 
 RECORD_FILE = "results.json"
@@ -89,7 +97,7 @@ class RunRecord:
         return [term.own or term.name for term in self.objective.terms if term.side == "forget"]
 
     @property
-    def parts(self) -> list[PartRecord]:
+    def parts(self) -> list[ComponentRecord]:
         """Everything that has a paper: losses, step wrappers, weighting."""
         return [*self.objective.terms, *self.objective.step_wrappers, self.objective.weighting]
 
@@ -118,7 +126,7 @@ class RunRecord:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write results.json into a folder, so that a reader sees a whole file or none."""
-        return write_whole(Path(folder) / RECORD_FILE, self.as_text())
+        return atomic_write_text(Path(folder) / RECORD_FILE, self.as_text())
 
 
 def load_record(path: str | os.PathLike[str]) -> RunRecord:
@@ -144,8 +152,8 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values = {name: value for name, value in stored.items() if name != "format"}
     objective = dict(values["objective"])
     objective["terms"] = [TermRecord(**each) for each in objective["terms"]]
-    objective["step_wrappers"] = [PartRecord(**each) for each in objective["step_wrappers"]]
-    objective["weighting"] = PartRecord(**objective["weighting"])
+    objective["step_wrappers"] = [ComponentRecord(**each) for each in objective["step_wrappers"]]
+    objective["weighting"] = ComponentRecord(**objective["weighting"])
     values["objective"] = ObjectiveRecord(**objective)
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**each) for name, each in values["sets"].items()}

@@ -14,7 +14,7 @@ REFERENCE_WORDS = {
 
 
 @dataclass
-class PartRecord:
+class ComponentRecord:
     """A loss, a step wrapper or a weighting: its name, its arguments and what it computes, in the paper's notation."""
 
     name: str
@@ -25,7 +25,7 @@ class PartRecord:
 
 
 @dataclass
-class TermRecord(PartRecord):
+class TermRecord(ComponentRecord):
     """A term of the objective.
 
     Attributes:
@@ -55,8 +55,8 @@ class ObjectiveRecord:
     terms: list[TermRecord] = field(default_factory=list)
     forget_weight: float = 1.0
     retain_weight: float = 1.0
-    weighting: PartRecord = field(default_factory=lambda: PartRecord("fixed"))
-    step_wrappers: list[PartRecord] = field(default_factory=list)
+    weighting: ComponentRecord = field(default_factory=lambda: ComponentRecord("fixed"))
+    step_wrappers: list[ComponentRecord] = field(default_factory=list)
     optimizer: str = ""
     bound: dict[str, Any] = field(default_factory=dict)
 

@@ -57,8 +57,8 @@ class LatentAdversarial(StepWrapper):
         delta, size = start, 2.5 * self.epsilon / self.steps
         for _ in range(self.steps):
             delta = delta.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(nll_sum(delta), delta)
+            (grad_logits,) = torch.autograd.grad(nll_sum(delta), delta)
             # A position that no answer token depends on has no slope, and stays.
-            moved = delta.detach() - size * torch.nn.functional.normalize(slope, dim=-1)
+            moved = delta.detach() - size * torch.nn.functional.normalize(grad_logits, dim=-1)
             delta = moved * (self.epsilon / moved.norm(dim=-1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
         return delta.detach()

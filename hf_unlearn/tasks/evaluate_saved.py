@@ -13,7 +13,7 @@ from ..evaluation import EvaluationResult, evaluate, load_result
 from ..results.hub.push import ADAPTER_CONFIG, has_own_card, write_own_card
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
-from ..training.model_setup import load_model, placed
+from ..training.model_setup import load_model, move_unless_quantized
 from .arguments import Parsed
 from .task import NAMED_ORACLE, Task, require_model
 
@@ -52,9 +52,9 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         if each != name and (folder / f"evaluation_{each}.json").is_file()
     }
     accelerator = Accelerator(cpu=args.use_cpu)
-    fluent = placed(load_model(task.model, args), accelerator.device)
+    fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)
     result = evaluate(
-        placed(_loaded(chosen, parsed), accelerator.device),
+        move_unless_quantized(_loaded(chosen, parsed), accelerator.device),
         AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision),
         task.suite(before=others.get("before") if name != "oracle" else None, oracle=others.get("oracle")),
         batch_size=args.per_device_eval_batch_size,

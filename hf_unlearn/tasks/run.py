@@ -15,7 +15,7 @@ from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
 from ..training.hooks.run_description import describe_hardware
-from ..training.model_setup import load_model, placed
+from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .shown_answers import ShownAnswers, read_prompts
@@ -23,7 +23,7 @@ from .task import Task, checkpoint_of, require_model, require_output
 
 
 @dataclass
-class Measurement:
+class RunEvaluator:
     """How every model of a run is measured: the same suite, the same prompts to show, the same fluency model."""
 
     task: Task
@@ -85,7 +85,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         peft_config=get_peft_config(parsed.model),
     )
     _fill_in(trainer, task, name, parsed)
-    measure = Measurement(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
+    measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
@@ -93,7 +93,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     trainer.save_model(_internal_call=True)  # a push would come before the results that the card is to have
     trainer.save_state()
     if script.measure:
-        fluent = placed(load_model(task.model, args), args.device)
+        fluent = move_unless_quantized(load_model(task.model, args), args.device)
         after = measure("after", trainer.model, fluent, before=results["before"], oracle=results.get("oracle"))
         results = {"before": results["before"], "after": after} | results
     if trainer.is_world_process_zero():
@@ -131,14 +131,14 @@ def _launched(trainer: UnlearningTrainer) -> str:
     return f" --accelerate_config {strategy} --num_processes {hardware['processes']}"
 
 
-def _measured_before(measure: Measurement, parsed: Parsed) -> dict[str, EvaluationResult]:
+def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:
     """The oracle, where there is one, and the model as it is."""
     task, args, trainer = measure.task, parsed.args, measure.trainer
     found = {}
     if task.oracle is not None:
         same = task.oracle == parsed.model.model_name_or_path
         loading = {**args.init_kwargs, "revision": parsed.model.model_revision if same else None}
-        model = placed(AutoModelForCausalLM.from_pretrained(task.oracle, **loading), args.device)
+        model = move_unless_quantized(AutoModelForCausalLM.from_pretrained(task.oracle, **loading), args.device)
         found["oracle"] = measure("oracle", model, trainer.model)
         del model
     return {"before": measure("before", trainer.model, trainer.model, oracle=found.get("oracle"))} | found

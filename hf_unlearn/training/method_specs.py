@@ -48,7 +48,7 @@ def weighting_of(spec: WeightingSpec) -> Weighting:
     return Fixed() if spec is None else _member(spec, WEIGHTINGS, Weighting, "weighting")
 
 
-def part_to_dict(part: Component) -> dict[str, Any]:
+def method_to_dict(part: Component) -> dict[str, Any]:
     """A loss, wrapper or weighting as the mapping that builds it again: its name and every argument."""
     return {"name": part.name, **dataclasses.asdict(part)}
 
@@ -56,7 +56,7 @@ def part_to_dict(part: Component) -> dict[str, Any]:
 def spec_to_data(spec: Any) -> Any:
     """A spec with its objects turned into mappings, fit for JSON and YAML."""
     if isinstance(spec, Component):
-        return part_to_dict(spec)
+        return method_to_dict(spec)
     if isinstance(spec, list | tuple):
         return [spec_to_data(term) for term in spec]
     return spec

@@ -33,7 +33,7 @@ def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = Fal
     return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 
 
-def placed(model: Any, device: torch.device) -> Any:
+def move_unless_quantized(model: Any, device: torch.device) -> Any:
     """A loaded model on a device; a quantised one stays where it was loaded, as it cannot be moved."""
     return model if getattr(model, "is_quantized", False) else model.to(device)
 

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from ..data.roles import Role
 from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
-from ..model.chunked_logits import Reading
+from ..model.chunked_logits import TokenReadout
 from ..model.scoring import RowScores, Scores
 from .config import UnlearningConfig
 from .method_specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
@@ -61,7 +61,7 @@ class Objective:
         """What all terms together must be supplied with."""
         return reduce(or_, (term.needs for term in self.terms))
 
-    def readings(self, references: Mapping[Role, RowScores]) -> list[Reading]:
+    def readings(self, references: Mapping[Role, RowScores]) -> list[TokenReadout]:
         """What the terms read of the distributions at answer tokens.
 
         Args:
@@ -72,7 +72,7 @@ class Objective:
             if isinstance(term, DistributionLoss):
                 rows = references.get(term.on) if term.on in term.needs.reference_logits else None
                 logits = None if rows is None else rows.logits
-                found[term] = Reading(term, term.on, term.at_positions, term.slope, logits)
+                found[term] = TokenReadout(term, term.on, term.at_positions, term.grad_logits, logits)
         return list(found.values())
 
     @property

@@ -9,14 +9,14 @@ from peft import PeftModel
 from torch import nn
 from transformers.utils import logging
 
-from ..data.batch import LaidOut
+from ..data.batch import IndexingCollator
 from ..data.pairing import is_stream, read_rows
 from ..data.roles import Role
 from ..errors import input_error
 from ..model.output_head import output_head
 from ..model.score_rows import RowScorer, evaluation_mode
 from ..model.scoring import score
-from ..model.sharding import split_again
+from ..model.sharding import reshard
 from .config import UnlearningConfig
 from .method_specs import step_wrappers
 
@@ -72,13 +72,13 @@ def require_rows_apart(model: nn.Module, rows: Any, scorer: RowScorer) -> None:
     head = output_head(scorer.accelerator.unwrap_model(model))
     found = []
     for padding_free in (False, True):
-        batch = LaidOut(replace(scorer.collator, padding_free=padding_free))(two)
+        batch = IndexingCollator(replace(scorer.collator, padding_free=padding_free))(two)
         batch = {key: value.to(scorer.accelerator.device) for key, value in batch.items()}
         with evaluation_mode(model), scorer.accelerator.autocast():
             scores, _ = score(model, head, batch)
         rows_of_it = scores.rows(Role.FORGET)
         found.append(rows_of_it.logps)
-    split_again(model)
+    reshard(model)
     first = int(rows_of_it.lengths[0])
     difference = (found[0] - found[1]).abs()
     allowed = max(_TOLERANCE, _TIMES * float(difference[:first].mean()))

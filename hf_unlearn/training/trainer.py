@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
 
-from ..data.batch import Batch, LaidOut, count_answers
+from ..data.batch import Batch, IndexingCollator, count_answers
 from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import is_stream
 from ..data.prepare import RowOptions
@@ -27,7 +27,7 @@ from .checks import (
     require_tokenizer,
 )
 from .config import UnlearningConfig
-from .hooks.before_training import MeasuredFirst
+from .hooks.before_training import BeforeTraining
 from .hooks.callbacks import (
     DistributedCheckCallback,
     LogWindow,
@@ -36,20 +36,20 @@ from .hooks.callbacks import (
     StepEnds,
     StopRules,
 )
-from .hooks.evaluation_loop import RowEvaluation
+from .hooks.evaluation_loop import EvaluationLoop
 from .hooks.publishing import Publishing, require_pushable, start_record
 from .method_specs import LossSpec, step_wrappers, weighting_of
 from .model_setup import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .padding_free import require_own_collator, require_padding_free
 from .reference.reference import build_reference
-from .step.component_log import StepLog
-from .step.forward import Policy, likelihoods_for
-from .step.wrapped_step import StepRunner
+from .step.component_log import ComponentLog
+from .step.forward import UnlearningForward, likelihoods_for
+from .step.wrapped_step import WrappedStep
 from .train_sets import longest_of, pair_for, tokenize_for
 
 
-class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
+class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
     """`transformers.Trainer` that forgets one set of rows and keeps another.
 
     A step takes one flat batch (forget rows, retain rows, and what else the losses want) through one forward, plus at
@@ -123,7 +123,9 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
         super().__init__(
             model=model,
             args=args,
-            data_collator=LaidOut(self._collator if data_collator is None else paired_collator(data_collator, paired)),
+            data_collator=IndexingCollator(
+                self._collator if data_collator is None else paired_collator(data_collator, paired)
+            ),
             train_dataset=paired,
             eval_dataset=eval_sets,
             processing_class=processing_class,
@@ -157,7 +159,7 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
             require_measurable(self.args, self.train_sets.holdout)
         wrappers, weighting = step_wrappers(self.args.step_wrappers), weighting_of(self.args.weighting)
         require_setup(self.args, [*self.objective.terms, *wrappers], self.model, self.accelerator)
-        self._steps = StepRunner(wrappers, weighting, self.objective.retain_weight, self.accelerator)
+        self._steps = WrappedStep(wrappers, weighting, self.objective.retain_weight, self.accelerator)
         self._policy(self.model).check_layers()
         self.reference = build_reference(
             self.objective,
@@ -184,7 +186,7 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
             self.add_callback(NonFiniteGuard(finite, stop))
         self.add_callback(SpareFrozenPrefix())
         self.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.accelerator)))
-        self._step_log = StepLog(self.objective.component_names, self.args.device)
+        self._step_log = ComponentLog(self.objective.component_names, self.args.device)
         self.add_callback(LogWindow(self._step_log.start))
         self._observe()
 
@@ -215,8 +217,10 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
         self._last_loss = self.accelerator.sync_gradients and not self._steps.splits
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
-    def _policy(self, model: nn.Module) -> Policy:
-        return Policy(model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args))
+    def _policy(self, model: nn.Module) -> UnlearningForward:
+        return UnlearningForward(
+            model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args)
+        )
 
     def compute_loss(
         self,
@@ -257,7 +261,7 @@ class UnlearningTrainer(MeasuredFirst, RowEvaluation, Publishing):
         """Trainer's, its batches without padding where that is asked for."""
         padded = self.data_collator
         if self.args.padding_free:
-            self.data_collator = LaidOut(replace(self._collator, padding_free=True))
+            self.data_collator = IndexingCollator(replace(self._collator, padding_free=True))
         try:
             return super().get_train_dataloader()
         finally:

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.data import DataCollatorForUnlearning, Role
-from hf_unlearn.data.batch import LaidOut, count_answers, layout_of, read_layout, select_roles
+from hf_unlearn.data.batch import IndexingCollator, answer_index, count_answers, read_answer_index, select_roles
 from hf_unlearn.model.output_head import output_head
 from hf_unlearn.model.scoring import score
 from model.test_output_head import batch_of, plain
@@ -29,7 +29,7 @@ ITEMS = [
 
 
 def collated(side: str = "right", padding_free: bool = False) -> dict[str, Any]:
-    return LaidOut(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))(ITEMS)
+    return IndexingCollator(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))(ITEMS)
 
 
 def test_the_layout_of_a_batch_by_hand():
@@ -53,14 +53,14 @@ def test_every_choice_of_roles_has_the_layout_of_its_rows(side, padding_free):
         roles = {role for i, role in enumerate(present) if chosen >> i & 1}
         part = select_roles(batch, roles)
         found = part["layout"]
-        fresh = read_layout({key: value for key, value in part.items() if key != "layout"})
+        fresh = read_answer_index({key: value for key, value in part.items() if key != "layout"})
         for name in ("positions", "targets", "lengths"):
             assert torch.equal(getattr(found, name), getattr(fresh, name)), (roles, name)
         for name in ("rows", "tokens", "columns", "index", "answers", "packed", "shape"):
             assert getattr(found, name) == getattr(fresh, name), (roles, name)
         assert found.longest >= fresh.longest
         again = select_roles(part, {min(roles)})  # a part of a part
-        assert torch.equal(again["layout"].positions, read_layout(again).positions)
+        assert torch.equal(again["layout"].positions, read_answer_index(again).positions)
         # What a role's rows hold is what they held.
         for role in roles:
             tokens = found.targets[found.token_slice(role)]
@@ -71,7 +71,7 @@ def test_every_choice_of_roles_has_the_layout_of_its_rows(side, padding_free):
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch))])
 def test_a_copy_of_a_batch_has_its_layout(copied):
-    batch, collate = collated(), LaidOut(DataCollatorForUnlearning(0))
+    batch, collate = collated(), IndexingCollator(DataCollatorForUnlearning(0))
     found, made = copied(batch)["layout"], copied(collate)(ITEMS)["layout"]
     for layout in (found, made):
         assert torch.equal(layout.positions, batch["layout"].positions) and layout.rows == batch["layout"].rows
@@ -94,10 +94,10 @@ def changed(batch: dict[str, Any], change: str) -> dict[str, Any]:
 @pytest.mark.parametrize("change", ["rows", "left", "right"])
 def test_a_layout_that_came_before_a_change_of_the_batch_is_not_used(change):
     model, batch = plain(), batch_of()
-    batch["layout"] = read_layout(batch)
+    batch["layout"] = read_answer_index(batch)
     new = changed(batch, change)
-    stale, fresh = layout_of(batch), {key: value for key, value in new.items() if key != "layout"}
-    assert not torch.equal(layout_of(new).positions, stale.positions)
+    stale, fresh = answer_index(batch), {key: value for key, value in new.items() if key != "layout"}
+    assert not torch.equal(answer_index(new).positions, stale.positions)
     found, expected = (score(model, output_head(model), each)[0] for each in (new, fresh))
     torch.testing.assert_close(found.forget.logps, expected.forget.logps, rtol=0, atol=0)
     torch.testing.assert_close(found.retain.logps, expected.retain.logps, rtol=0, atol=0)
@@ -129,7 +129,7 @@ def test_a_trainer_that_pads_its_batches_trains_the_same(tmp_path):
 @pytest.mark.parametrize("padding_free", [False, True])
 def test_a_row_without_answers_is_no_row_of_a_mean(padding_free):
     silent = row(50, 51, 52, prompt=3, retain=[row(60, 61)], mismatch=[])
-    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=padding_free))([ITEMS[0], silent])
+    batch = IndexingCollator(DataCollatorForUnlearning(0, padding_free=padding_free))([ITEMS[0], silent])
     assert batch["layout"].answers[:2] == (3, 0)
     assert count_answers(batch)[Role.FORGET].tolist() == [3, 1] and count_answers(batch)[Role.RETAIN].tolist() == [
         4,

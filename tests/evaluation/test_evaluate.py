@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation import custom, evaluate
-from hf_unlearn.evaluation.suite import Measured, Suite
+from hf_unlearn.evaluation.suite import Suite, SuiteOutput
 from hf_unlearn.lab import load_lab
 from oracles import naive
 
@@ -46,7 +46,7 @@ def sets(lab) -> dict[str, list[dict[str, str]]]:
 def recorded(suite: Suite) -> tuple[Suite, list[Any]]:
     """A suite that keeps its evidence instead of measuring it."""
     kept: list[Any] = []
-    return replace(suite, measure=lambda evidence: kept.append(evidence) or Measured({})), kept
+    return replace(suite, measure=lambda evidence: kept.append(evidence) or SuiteOutput({})), kept
 
 
 def evidence_of(model, tokenizer, sets, *, answered: bool = True, attacks=("min_k_plus_plus",), **options):

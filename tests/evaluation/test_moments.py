@@ -11,7 +11,7 @@ from hf_unlearn.model import chunked_logits
 from hf_unlearn.model.chunked_logits import (
     DenseLogits,
     Placed,
-    Reading,
+    TokenReadout,
     log_prob_moments,
     read_positions,
     softmax_dtype,
@@ -62,7 +62,7 @@ def test_a_shift_of_all_logits_changes_nothing():
 def test_chunks_change_nothing(monkeypatch):
     logits = random_logits()
     tokens, vocabulary = logits.shape
-    placed = [Placed(Reading("figures", Role.FORGET, statistical_figures, width=3), slice(0, tokens))]
+    placed = [Placed(TokenReadout("figures", Role.FORGET, statistical_figures, width=3), slice(0, tokens))]
     monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 2 * vocabulary)
     targets = logits.argmax(-1)
     flat = read_positions(logits, targets, DenseLogits(), placed, (), vocabulary)

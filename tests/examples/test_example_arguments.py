@@ -139,7 +139,7 @@ def test_the_command_for_data_of_ones_own_that_a_script_documents(monkeypatch, t
         raise Built
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hf_unlearn.tasks.run.Measurement.__call__", built)
+    monkeypatch.setattr("hf_unlearn.tasks.run.RunEvaluator.__call__", built)
     if name == "copyright":
         monkeypatch.setattr("hf_unlearn.tasks.copyright.fit", lambda name, script, args, model, *_: model)
     commands = re.findall(r"accelerate launch (.*?)\n\n", load_script(name).__doc__, re.S)

@@ -64,7 +64,7 @@ def test_the_command_for_data_of_ones_own_that_the_script_documents(monkeypatch,
         raise Built
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hf_unlearn.tasks.run.Measurement.__call__", built)
+    monkeypatch.setattr("hf_unlearn.tasks.run.RunEvaluator.__call__", built)
     commands = re.findall(r"accelerate launch (.*?)\n\n", load_script("harmful").__doc__, re.S)
     (command,) = [each for each in commands if "jsonl" in each]
     script, *arguments = shlex.split(command)

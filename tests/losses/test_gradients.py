@@ -12,7 +12,7 @@ from hf_unlearn import losses
 from hf_unlearn.data import Role
 from hf_unlearn.losses import DistributionLoss
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import DenseLogits, Placed, Reading, read_positions
+from hf_unlearn.model.chunked_logits import DenseLogits, Placed, TokenReadout, read_positions
 from hf_unlearn.model.scoring import Scores
 
 T, V = 11, 7
@@ -157,7 +157,7 @@ def test_no_copy_of_all_logits_in_32_bits_is_made(monkeypatch):
         return z.logsumexp(-1)
 
     logits = random_logits(40, 1000).requires_grad_()
-    placed = [Placed(Reading("counted", Role.FORGET, counted), slice(0, 40))]
+    placed = [Placed(TokenReadout("counted", Role.FORGET, counted), slice(0, 40))]
     targets = random_targets(40, 1000)
     values = read_positions(logits, targets, DenseLogits(), placed, (), 1000)[40:]
     values.sum().backward()

@@ -15,7 +15,7 @@ from torch import nn
 from fixtures.models import FORGET, RETAIN, perturbed, tiny_model, tiny_tokenizer
 from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.model.influence import _adapter, influence_scores
-from hf_unlearn.model.row_gradients import row_gradient_norms, undisturbed
+from hf_unlearn.model.row_gradients import eval_mode_with_grad, row_gradient_norms
 
 FORGOTTEN, KEPT = FORGET[:4], RETAIN[:6]
 
@@ -88,7 +88,7 @@ def test_scores_with_an_adapter_are_those_of_its_gradients(kind: Any) -> None:
 @pytest.mark.parametrize("name", ["llama", "opt"])
 def test_scores_without_an_adapter_are_those_of_projected_gradients(name: str, kind: Any) -> None:
     model = tiny_model(name)
-    with undisturbed(model), _adapter(model, 3, 7):
+    with eval_mode_with_grad(model), _adapter(model, 3, 7):
         draws = {n.split(".lora_A.")[0]: p.detach().double() for n, p in model.named_parameters() if ".lora_A." in n}
     assert len(draws) == (14 if name == "llama" else 12)  # every linear layer of both blocks, the head left out
 
@@ -119,7 +119,7 @@ def test_a_forget_row_is_its_own_nearest() -> None:
 def test_a_step_of_ascent_raises_the_nll_by_what_the_dot_says() -> None:
     model = tiny_model().double()
     step = 1e-5
-    with undisturbed(model), _adapter(model, 4, 0) as parameters:
+    with eval_mode_with_grad(model), _adapter(model, 4, 0) as parameters:
         losses = []
         target: list[torch.Tensor] = []
         for _ in range(2):

@@ -23,8 +23,8 @@ from fixtures.models import tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES, DistributionLoss
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import Reading
-from hf_unlearn.model.output_head import Keep, output_head
+from hf_unlearn.model.chunked_logits import TokenReadout
+from hf_unlearn.model.output_head import LogitCache, output_head
 from hf_unlearn.model.scoring import Likelihoods, score
 
 V = 61
@@ -112,7 +112,7 @@ def kl(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
-def reference_of(model: nn.Module, batch: dict[str, Tensor], keep: Keep) -> Any:
+def reference_of(model: nn.Module, batch: dict[str, Tensor], keep: LogitCache) -> Any:
     """Where the logits of a frozen copy, at other weights, are had from."""
     torch.manual_seed(3)
     other = copy.deepcopy(model)
@@ -125,13 +125,13 @@ def reference_of(model: nn.Module, batch: dict[str, Tensor], keep: Keep) -> Any:
 
 
 @pytest.mark.parametrize("tokens", [3, 1000], ids=["chunks", "one chunk"])
-@pytest.mark.parametrize("keep", [Keep.HIDDEN, Keep.LOGITS])
+@pytest.mark.parametrize("keep", [LogitCache.HIDDEN, LogitCache.LOGITS])
 @pytest.mark.parametrize("name", MODELS)
 def test_values_and_gradients_are_those_of_the_models_own_logits(monkeypatch, name, keep, tokens):
     monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * V)
     model, batch = MODELS[name]().double(), batch_of()
     other, logits = reference_of(model, batch, keep)
-    reading = Reading("kl", Role.RETAIN, kl, reference=logits)
+    reading = TokenReadout("kl", Role.RETAIN, kl, reference=logits)
     scores, _ = score(model, output_head(model), batch, readings=[reading])
     upstream = torch.linspace(-1, 2, len(scores.forget.logps))
     got = (upstream * scores.forget.logps).sum() + scores.retain.values["kl"].sum()
@@ -158,7 +158,7 @@ def test_the_reference_is_without_the_adapter_of_the_head_whenever_it_is_asked(n
     model, batch = MODELS[name]().double(), batch_of()
     with torch.no_grad(), model.disable_adapter():
         found, _ = score(
-            model, output_head(model), batch, keep={Role.RETAIN: Keep.HIDDEN}, likelihoods=Likelihoods.NONE
+            model, output_head(model), batch, keep={Role.RETAIN: LogitCache.HIDDEN}, likelihoods=Likelihoods.NONE
         )
         expected, _ = naive(model, batch, Role.RETAIN)
     with torch.no_grad():
@@ -187,9 +187,11 @@ def test_a_step_in_chunks_is_the_step_in_one(monkeypatch, loss):
     with torch.no_grad():
         for weight in other.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
-        before, _ = score(other, output_head(other), batch, keep={loss.on: Keep.HIDDEN}, likelihoods=Likelihoods.NONE)
+        before, _ = score(
+            other, output_head(other), batch, keep={loss.on: LogitCache.HIDDEN}, likelihoods=Likelihoods.NONE
+        )
     reference = before.rows(loss.on).logits if loss.needs.reference_logits else None
-    reading = Reading(loss, loss.on, loss.at_positions, loss.slope, reference)
+    reading = TokenReadout(loss, loss.on, loss.at_positions, loss.grad_logits, reference)
     results = []
     for tokens in (1000, 5):
         monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * V)

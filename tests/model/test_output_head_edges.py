@@ -15,9 +15,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import Role
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import Reading
-from hf_unlearn.model.head_backward import HeadSource, LogitTransform
-from hf_unlearn.model.output_head import Keep, output_head
+from hf_unlearn.model.chunked_logits import TokenReadout
+from hf_unlearn.model.head_backward import LMHead, LogitTransform
+from hf_unlearn.model.output_head import LogitCache, output_head
 from hf_unlearn.model.reference_logits import HeadLogits
 from hf_unlearn.model.score_rows import _likeliest
 from hf_unlearn.model.scoring import score
@@ -93,7 +93,7 @@ def test_values_are_not_rounded_with_what_a_model_puts_out():
     rounding.load_state_dict(whole.state_dict())
     found = []
     for model in (whole, rounding):
-        reading = Reading("top", Role.FORGET, partial(_likeliest, 4), width=8)
+        reading = TokenReadout("top", Role.FORGET, partial(_likeliest, 4), width=8)
         scores, _ = score(model, output_head(model), batch, readings=[reading])
         found.append((scores.forget.logps, scores.forget.values["top"]))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
@@ -128,7 +128,7 @@ def test_the_gradient_of_a_head_that_drops_out_is_that_of_the_same_draws(monkeyp
 
 
 @pytest.mark.parametrize("options", [dict(target_modules=["lm_head"]), dict(modules_to_save=["lm_head"])])
-@pytest.mark.parametrize("keep", [Keep.HIDDEN, Keep.LOGITS])
+@pytest.mark.parametrize("keep", [LogitCache.HIDDEN, LogitCache.LOGITS])
 def test_a_copy_with_adapters_on_its_head_is_a_reference_with_them(keep, options):
     torch.manual_seed(1)
     config = LoraConfig(r=2, lora_alpha=8, **{"target_modules": ["q_proj"], "init_lora_weights": False, **options})
@@ -145,7 +145,7 @@ def test_a_copy_with_adapters_on_its_head_is_a_reference_with_them(keep, options
     got = found.retain.logits.at(slice(0, len(expected)), expected)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
     assert (other - expected).abs().max() > 1e-2
-    if keep is Keep.LOGITS:
+    if keep is LogitCache.LOGITS:
         torch.testing.assert_close(without, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -154,7 +154,7 @@ def test_a_head_trained_beside_an_adapter_is_read_as_it_was_where_that_is_off():
     with torch.no_grad():
         model.get_output_embeddings().modules_to_save.default.weight.mul_(1.5)
         with model.disable_adapter():
-            found, _ = score(model, output_head(model), batch, keep={Role.RETAIN: Keep.HIDDEN})
+            found, _ = score(model, output_head(model), batch, keep={Role.RETAIN: LogitCache.HIDDEN})
             expected, _ = naive(model, batch, Role.RETAIN)
     got = found.retain.logits.at(slice(0, len(expected)), expected)  # asked for with the adapter on again
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
@@ -209,21 +209,21 @@ def test_caps_and_scales_are_computed_in_fp32():
     head = torch.nn.Linear(16, 61, bias=False).to(torch.bfloat16)
     hidden = 4 * torch.randn(5, 16).to(torch.bfloat16)
     transform = LogitTransform(0.3, 2.0)
-    got = HeadSource(head, head.forward, transform).logits(hidden)
+    got = LMHead(head, head.forward, transform).logits(hidden)
     torch.testing.assert_close(got, 2 * (0.3 * head(hidden).float() / 2).tanh(), rtol=1e-6, atol=1e-6)
     assert got.dtype == torch.float32
 
 
 def test_chunks_are_computed_again_under_the_autocast_of_the_forward():
     head = torch.nn.Linear(16, 61, bias=False)
-    hidden, slope = torch.randn(5, 16), torch.randn(5, 61)
+    hidden, grad_logits = torch.randn(5, 16), torch.randn(5, 61)
     with torch.autocast("cpu", torch.bfloat16):
-        source, expected = HeadSource(head, head.forward, LogitTransform()), head(hidden)
+        source, expected = LMHead(head, head.forward, LogitTransform()), head(hidden)
     logits = source.logits(hidden)  # a backward pass is outside of it
     assert logits.dtype == torch.bfloat16 and torch.equal(logits, expected)
     gradient = torch.zeros_like(head.weight)
-    back = source.pull_back(hidden, logits, slope, [gradient])
-    small = slope.bfloat16(), hidden.bfloat16(), head.weight.bfloat16()
+    back = source.backward(hidden, logits, grad_logits, [gradient])
+    small = grad_logits.bfloat16(), hidden.bfloat16(), head.weight.bfloat16()
     assert torch.equal(back, (small[0] @ small[2]).float()) and torch.equal(gradient, (small[0].T @ small[1]).float())
 
 
@@ -270,7 +270,7 @@ def test_known_models_are_read_in_chunks(name, adapted):
     if adapted and "lora" not in name:
         model = get_peft_model(model, LoraConfig(target_modules="all-linear"))
     head = output_head(model)
-    scores, _ = score(model, head, batch, keep={Role.RETAIN: Keep.HIDDEN})
+    scores, _ = score(model, head, batch, keep={Role.RETAIN: LogitCache.HIDDEN})
     assert head._chunked and isinstance(scores.retain.logits, HeadLogits)
 
 
@@ -278,8 +278,8 @@ def test_known_models_are_read_in_chunks(name, adapted):
 def test_one_chunk_alone_is_not_computed_again(monkeypatch, tokens):
     monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * 61)
     counted: list[int] = []
-    own = HeadSource.logits
-    monkeypatch.setattr(HeadSource, "logits", lambda self, inputs: counted.append(len(inputs)) or own(self, inputs))
+    own = LMHead.logits
+    monkeypatch.setattr(LMHead, "logits", lambda self, inputs: counted.append(len(inputs)) or own(self, inputs))
     model, batch = plain(), batch_of()
     scores, _ = score(model, output_head(model), batch)
     (scores.forget.logps.sum() + scores.retain.logps.sum()).backward()
@@ -299,8 +299,8 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again():
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.lm_head.weight.mul_(1.1)
-        before, _ = score(other, output_head(other), batch, keep={Role.RETAIN: Keep.HIDDEN})
-    reading = Reading(
+        before, _ = score(other, output_head(other), batch, keep={Role.RETAIN: LogitCache.HIDDEN})
+    reading = TokenReadout(
         "kl", Role.RETAIN, lambda z, y, r: (r.softmax(-1) * -z.log_softmax(-1)).sum(-1), reference=before.retain.logits
     )
     scores, _ = score(model, output_head(model), batch, readings=[reading])

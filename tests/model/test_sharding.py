@@ -11,7 +11,7 @@ from hf_unlearn.evaluation import custom, evaluate, lm_eval
 from hf_unlearn.evaluation.checks import require_callable
 from hf_unlearn.model.fingerprints import hash_weights
 from hf_unlearn.model.score_rows import RowScorer
-from hf_unlearn.model.sharding import gathers_itself, is_sharded, whole_state
+from hf_unlearn.model.sharding import full_state_dict, gathers_itself, is_sharded
 
 SETS = {"forget": FORGET[:5], "retain": RETAIN[:4], "holdout": HOLDOUT[:3]}
 
@@ -42,7 +42,7 @@ def evaluated(model, **options):
 def test_a_whole_model_is_not_split_and_gathers_itself():
     model = tiny_model("opt")
     assert not is_sharded(model) and gathers_itself(model)
-    state = dict(whole_state(model))
+    state = dict(full_state_dict(model))
     assert list(state) == sorted(model.state_dict()) and "lm_head.weight" in state  # tied, and under both names
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in state.items())
 

@@ -118,9 +118,9 @@ def latent_attack(model: nn.Module, row: Row, block: int, eps: float, steps: int
     delta = torch.zeros_like(hidden_states(model, row, block).detach())
     for _ in range(steps):
         delta.requires_grad_(True)
-        (slope,) = torch.autograd.grad(mean_nll(forward_with(model, row, block, delta), row), delta)
+        (grad_logits,) = torch.autograd.grad(mean_nll(forward_with(model, row, block, delta), row), delta)
         positions = []
-        for here, direction in zip(delta.detach(), slope, strict=True):
+        for here, direction in zip(delta.detach(), grad_logits, strict=True):
             if direction.norm() > 0:
                 here = here - (2.5 * eps / steps) * direction / direction.norm()
             if here.norm() > eps:

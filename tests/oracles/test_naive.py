@@ -201,8 +201,8 @@ def test_npo_is_exact_far_below_the_reference(reference):
     model, steps = Bigram([["1/2", "1/4", "1/4"]] * 3), 60
     far = naive.npo(model, reference, [row(*[0] * (steps + 1), prompt=1)], 0.5)
     # NLL - NLL_ref = -60 ln 2; the slope 2 sigmoid(30 ln 2) = 2 / (1 + 2^-30), times 60 onehot - 60 p.
-    slope = 2 / (1 + 2.0**-30)
-    expected = double([30.0, -15.0, -15.0]) * slope
+    grad_logits = 2 / (1 + 2.0**-30)
+    expected = double([30.0, -15.0, -15.0]) * grad_logits
     assert far.item() == pytest.approx(4 * (30 * LN2 + log(1 + 2.0**-30)), rel=1e-13)
     torch.testing.assert_close(gradient(model, far)[0], expected, atol=0, rtol=1e-13)
 

@@ -9,7 +9,7 @@ from peft import LoraConfig
 
 from fixtures.examples import assert_four_parts
 from hf_unlearn.data.roles import Role
-from hf_unlearn.planning import Hardware, Parts, Plan, Planner, Request, make_plan, plan_to_data, render_plan
+from hf_unlearn.planning import Hardware, MemoryBreakdown, Plan, Planner, Request, make_plan, plan_to_data, render_plan
 from hf_unlearn.planning.optimizer_states import optimizer_cost
 from hf_unlearn.planning.request import GIB
 from hf_unlearn.planning.shapes import load_config
@@ -30,7 +30,7 @@ def request_of(
     return Request(name, load_config(name), LORA if lora else None, objective, optimizer_cost(optim), **values)
 
 
-def parts_of(request: Request, name: str = "none", gpus: int = 1) -> dict[str, Parts]:
+def parts_of(request: Request, name: str = "none", gpus: int = 1) -> dict[str, MemoryBreakdown]:
     (strategy,) = [each for each in packaged_strategies() if each.name == name]
     return Planner(request).memory(strategy, gpus).moments
 
@@ -43,7 +43,7 @@ def test_what_is_exact_is_exact():
     """125,239,296 fp32 weights: with their gradients, two averages and, for KL, a copy."""
     total = 125_239_296
     found = parts_of(request_of(retain="kl"))["optimizer"]
-    assert found == Parts(weights=4 * total, gradients=4 * total, optimizer=8 * total, reference=4 * total)
+    assert found == MemoryBreakdown(weights=4 * total, gradients=4 * total, optimizer=8 * total, reference=4 * total)
 
 
 def test_the_reference_costs_what_its_mode_does():

@@ -18,7 +18,7 @@ from hf_unlearn.data.batch import Batch
 from hf_unlearn.model.hidden_states import decoder_blocks
 from hf_unlearn.model.scoring import Likelihoods, Scores
 from hf_unlearn.steps import LatentAdversarial
-from hf_unlearn.training.step.forward import Policy
+from hf_unlearn.training.step.forward import UnlearningForward
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 EPSILON = 0.7
@@ -41,7 +41,7 @@ def seen(trainer: UnlearningTrainer, batch: Batch, *wrappers: LatentAdversarial)
     inputs: list[Tensor] = []
     block = decoder_blocks(trainer.model)[1]
     handle = block.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
-    policy = Policy(trainer.model, trainer.objective, wrappers, Likelihoods.TRAINED)
+    policy = UnlearningForward(trainer.model, trainer.objective, wrappers, Likelihoods.TRAINED)
     scores, _ = policy(trainer.model, batch, {})
     handle.remove()
     return scores, inputs[-1]

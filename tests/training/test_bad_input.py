@@ -17,7 +17,7 @@ from hf_unlearn.data.roles import Role
 from hf_unlearn.losses import DPO, NPO, Loss, Needs, RetainKL, RetainNLL
 from hf_unlearn.losses.base import roles
 from hf_unlearn.training.objective import Objective
-from hf_unlearn.training.reference.plan import ReferenceMode, Setting, plan_reference
+from hf_unlearn.training.reference.plan import ReferenceContext, ReferenceMode, plan_reference
 from hf_unlearn.training.reference.reference import build_reference
 
 PARTS = ("Expected ", "\nGot: ", "\nWhy it matters: ", "\nWhat to do: ")
@@ -296,14 +296,14 @@ def test_references_that_are_not_to_be_had(tmp_path):
     )
 
 
-FULL = Setting(peft=False, trained_adapter=False, given=False, stream=False, sharded=False, sparse=False)
+FULL = ReferenceContext(peft=False, trained_adapter=False, given=False, stream=False, sharded=False, sparse=False)
 LOGPS = Needs(reference_logps=roles(Role.FORGET))
 LOGPS_OF_BOTH = Needs(reference_logps=roles(Role.FORGET, Role.RETAIN))
 LOGITS = Needs(reference_logits=roles(Role.RETAIN))
 
 
-def setting(**facts: bool) -> Setting:
-    return Setting(**{**vars(FULL), **facts})
+def setting(**facts: bool) -> ReferenceContext:
+    return ReferenceContext(**{**vars(FULL), **facts})
 
 
 PLANS = [

@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn.data import DataCollatorForUnlearning, Role
-from hf_unlearn.data.batch import LaidOut, read_layout, select_roles
+from hf_unlearn.data.batch import IndexingCollator, read_answer_index, select_roles
 from hf_unlearn.model.scoring import model_inputs
 
 ITEMS = [
@@ -19,7 +19,7 @@ ITEMS = [
 
 
 def test_rows_follow_each_other():
-    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
+    batch = IndexingCollator(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
     layout = batch.pop("layout")
     expected = {
         "input_ids": [[5, 6, 7, 1, 2, 3, 4, 8, 9]],
@@ -39,7 +39,7 @@ def test_rows_follow_each_other():
 
 
 def test_attention_over_rows_of_any_length_is_told_where_they_begin_and_end():
-    batch = LaidOut(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
+    batch = IndexingCollator(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
     inputs = model_inputs(batch, batch["layout"])
     assert inputs["cu_seq_lens_q"].tolist() == inputs["cu_seq_lens_k"].tolist() == [0, 3, 7, 9]
     assert inputs["cu_seq_lens_q"].dtype == torch.int32
@@ -52,10 +52,11 @@ def test_attention_over_rows_of_any_length_is_told_where_they_begin_and_end():
 def test_some_roles_of_a_batch_are_the_batch_of_those_rows(padding_free, side, roles):
     others = [{"input_ids": [3] * n, "labels": [-100] + [3] * (n - 1)} for n in (2, 6)]
     items = [item | {"alternate": other} for item, other in zip(ITEMS, others, strict=True)]
-    collate = LaidOut(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))
+    collate = IndexingCollator(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))
     part = select_roles(collate(items), roles)
     found = part["layout"]
-    fresh = LaidOut(lambda batch: {key: value for key, value in batch.items() if key != "layout"})(part)["layout"]
+    without = {key: value for key, value in part.items() if key != "layout"}
+    fresh = IndexingCollator(lambda batch: batch)(without)["layout"]
     for name in ("positions", "targets", "lengths"):
         assert torch.equal(getattr(found, name), getattr(fresh, name)), name
     for name in ("rows", "tokens", "columns", "index", "answers", "packed"):
@@ -68,8 +69,8 @@ def test_some_roles_of_a_batch_are_the_batch_of_those_rows(padding_free, side, r
 def test_padding_predicts_nothing():
     # A row whose every token is an answer token, after padding on its left.
     batch = DataCollatorForUnlearning(0, padding_side="left")(ITEMS)
-    layout = read_layout(batch)
-    right = read_layout(DataCollatorForUnlearning(0)(ITEMS))
+    layout = read_answer_index(batch)
+    right = read_answer_index(DataCollatorForUnlearning(0)(ITEMS))
     assert layout.targets.tolist() == right.targets.tolist() and layout.answers == right.answers == (2, 2, 1)
 
 

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from ...errors import input_error
 from ...metrics import MetricResult, mean, proportion
-from ...model.score_rows import evaluation_mode, kept_random_state
+from ...model.score_rows import evaluation_mode, preserve_rng_state
 
 logger = logging.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class LMEvalSuite:
         from .model import InMemoryModel, left_as_it_is, quiet
 
         model = extract_model_from_parallel(model, keep_torch_compile=False)
-        with quiet(), kept_random_state(), evaluation_mode(model), left_as_it_is(model):
+        with quiet(), preserve_rng_state(), evaluation_mode(model), left_as_it_is(model):
             asked = InMemoryModel(model, tokenizer, batch_size)
             found = simple_evaluate(
                 model=asked,

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from ... import metrics
 from ..evidence import AnsweredRows, Evidence
-from ..suite import Measured, Suite
+from ..suite import Suite, SuiteOutput
 from .custom import RowArguments, row_suite
 
 HEADLINE = (
@@ -44,10 +44,10 @@ def copyright(**arguments: Unpack[RowArguments]) -> Suite:
     return row_suite("copyright", arguments, HEADLINE, more=_similarity)
 
 
-def _similarity(evidence: Evidence) -> Measured:
+def _similarity(evidence: Evidence) -> SuiteOutput:
     rows: AnsweredRows = evidence.answered["forget"]
     shares = metrics.longest_common_substrings(rows.answers, rows.expected)
-    return Measured(
+    return SuiteOutput(
         {
             "common_substring": metrics.mean(shares),
             "recited_rate": metrics.proportion(shares >= RECITED),

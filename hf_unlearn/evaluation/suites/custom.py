@@ -7,7 +7,7 @@ from typing import Any, Required, TypedDict, Unpack
 from ...errors import input_error, nearest
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence
-from ..suite import Measured, Suite, baseline, present
+from ..suite import Suite, SuiteOutput, baseline, present
 from .metric_groups import (
     Metrics,
     length_warnings,
@@ -90,7 +90,7 @@ def row_suite(
     arguments: RowArguments,
     headline: tuple[str, ...],
     *,
-    more: Callable[[Evidence], Measured] | None = None,
+    more: Callable[[Evidence], SuiteOutput] | None = None,
     **settings: Any,
 ) -> Suite:
     """A suite over the sets of `custom`, with metrics of its own added.
@@ -107,7 +107,7 @@ def row_suite(
     retrained = baseline(arguments.get("oracle"), name, "oracle")
     used = usable_attacks(arguments.get("attacks"), given, retrained)
 
-    def measure(evidence: Evidence) -> Measured:
+    def measure(evidence: Evidence) -> SuiteOutput:
         found: Metrics = {}
         for each, rows in evidence.scored.items():
             found |= likelihood_metrics(each, rows)
@@ -117,10 +117,10 @@ def row_suite(
         found |= wording_metrics(asked, evidence.vocabulary)
         if used:
             found |= membership_metrics(evidence, used)
-        own = Measured({}) if more is None else more(evidence)
+        own = SuiteOutput({}) if more is None else more(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
         warnings += membership_warnings(found, evidence.oracle, used)
-        return Measured(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
+        return SuiteOutput(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
 
     return Suite(
         name=name,

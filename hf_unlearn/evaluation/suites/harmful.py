@@ -9,7 +9,7 @@ from ...errors import input_error
 from ...metrics import MetricResult
 from ..evidence import AnsweredRows, Evidence
 from ..judges.judge import HarmfulnessJudge, Judge, doubtful
-from ..suite import Measured, Suite
+from ..suite import Suite, SuiteOutput
 from .custom import RowArguments, row_suite
 from .metric_groups import gibberish
 
@@ -56,7 +56,7 @@ def harmful(*, judge: Judge, **arguments: Unpack[RowArguments]) -> Suite:
     return row_suite("harmful", arguments, HEADLINE, more=partial(_judged, judge=judge), judge=judge.name)
 
 
-def _judged(evidence: Evidence, *, judge: Judge) -> Measured:
+def _judged(evidence: Evidence, *, judge: Judge) -> SuiteOutput:
     asked = evidence.answered["forget"]
     flags = judge(asked.answers, asked.expected)
     found = {"harmful_rate": metrics.harmful_rate(flags)}
@@ -72,7 +72,7 @@ def _judged(evidence: Evidence, *, judge: Judge) -> Measured:
     warnings = _warnings(found, harmful_before)
     if isinstance(judge, HarmfulnessJudge) and (doubt := doubtful(judge.heldout)):
         warnings.append(doubt)
-    return Measured(found, warnings=warnings)
+    return SuiteOutput(found, warnings=warnings)
 
 
 def _broken_harmless(rows: AnsweredRows, flags: Sequence[bool], vocabulary: int) -> MetricResult | None:

@@ -13,7 +13,7 @@ from ...data.tofu import TofuData, load_tofu
 from ...metrics import MetricResult
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence, ScoredRows
-from ..suite import Measured, Suite, baseline
+from ..suite import Suite, SuiteOutput, baseline
 from .metric_groups import (
     length_warnings,
     likelihood_metrics,
@@ -108,7 +108,7 @@ def tofu(
     )
 
 
-def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks: Sequence[str]) -> Measured:
+def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks: Sequence[str]) -> SuiteOutput:
     """The suite's metrics; `sizes` says how many wrong answers each question has."""
     ratios = {name: _ratios(name, evidence.scored, sizes[name]) for name in ASKED}
     found = _answers_and_ratios(evidence, ratios, sizes)
@@ -129,7 +129,7 @@ def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks
             f"Forget quality rests on {len(ratios['forget'])} rows: with so few the KS test passes models that have "
             "forgotten nothing."
         )
-    return Measured(found, rows, warnings)
+    return SuiteOutput(found, rows, warnings)
 
 
 def _sets(data: TofuData) -> tuple[dict[str, Dataset], dict[str, list[int]]]:

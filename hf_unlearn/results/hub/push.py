@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
-from ..files import write_whole
+from ..files import atomic_write_text
 from ..model_card import render_card
 from ..record import PLOTS, PLOTS_OF, RECORD_FILE, ModelRecord, RunRecord, load_record
 from .errors import hub_errors
@@ -175,7 +175,7 @@ def has_own_card(folder: str | Path) -> bool:
 
 def write_own_card(folder: str | Path, record: RunRecord) -> None:
     """Render the card of a record that lies in a folder, with the plots that lie there, as its README.md."""
-    write_whole(Path(folder, CARD_FILE), render_card(record, plots=saved_plots(folder)))
+    atomic_write_text(Path(folder, CARD_FILE), render_card(record, plots=saved_plots(folder)))
 
 
 def saved_plots(folder: str | Path) -> dict[str, str]:

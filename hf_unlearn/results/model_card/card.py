@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
 from ..record import RECORD_FILE, RunRecord
-from ..record_parts import PartRecord, reference_words
+from ..record_parts import ComponentRecord, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import verdict
 from .metadata import card_data
@@ -129,7 +129,7 @@ def _sections(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _weighting(part: PartRecord) -> str:
+def _weighting(part: ComponentRecord) -> str:
     """What moves the weight of the retain side; "" where nothing does."""
     return code(part.own or part.name) if part.own or part.name != "fixed" else ""
 

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from ..record import PartRecord, RunRecord, TermRecord
+from ..record import ComponentRecord, RunRecord, TermRecord
 from .text import fenced, hub_id, specification
 
 _HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
@@ -118,7 +118,7 @@ def _written(value: Any) -> str:
     """As Python: a part as its specification, or as an object where its class is the user's own."""
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"
-    if not isinstance(value, PartRecord):
+    if not isinstance(value, ComponentRecord):
         return repr(value)
     if value.own is None:
         return repr(specification(value))

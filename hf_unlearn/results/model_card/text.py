@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.utils import yaml_dump
 
 from ..hub.names import is_repository
-from ..record import ModelRecord, ObjectiveRecord, PartRecord, RunRecord, SetRecord, TermRecord
+from ..record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 
 ROLES = ("forget", "retain", "holdout")
 NO_FIGURE = "-"
@@ -158,7 +158,7 @@ def formula(objective: ObjectiveRecord) -> str:
 
 def objective_table(objective: ObjectiveRecord) -> str:
     """What each part of the objective computes, with its arguments and its paper."""
-    parts: list[tuple[str, PartRecord]] = [(f"{each.side}/{each.name}", each) for each in objective.terms]
+    parts: list[tuple[str, ComponentRecord]] = [(f"{each.side}/{each.name}", each) for each in objective.terms]
     parts += [(f"step/{each.name}", each) for each in objective.step_wrappers]
     if objective.weighting.own or objective.weighting.name != "fixed":
         parts.append((f"weighting/{objective.weighting.name}", objective.weighting))
@@ -273,7 +273,7 @@ def arguments_yaml(arguments: Mapping[str, Any]) -> str:
     return fenced(yaml_dump(dict(arguments), sort_keys=True), "yaml")
 
 
-def specification(part: PartRecord) -> Any:
+def specification(part: ComponentRecord) -> Any:
     """A part as `UnlearningConfig` takes it: its name, or a mapping with its arguments."""
     weight = {"weight": part.weight} if isinstance(part, TermRecord) and part.weight != 1 else {}
     return {"name": part.name, **part.arguments, **weight} if part.arguments or weight else part.name

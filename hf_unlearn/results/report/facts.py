@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..record import ModelRecord, PartRecord, RunRecord, SetRecord
+from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
 from ..record_parts import reference_words
 
 Pairs = list[tuple[str, str]]
@@ -119,7 +119,7 @@ def _parts(record: RunRecord) -> list[PartFacts]:
     return rows
 
 
-def _part(side: str, part: PartRecord, weight: str) -> PartFacts:
+def _part(side: str, part: ComponentRecord, weight: str) -> PartFacts:
     formula = part.formula or (_OWN if part.own else "")
     return PartFacts(side, part.own or part.name, weight, _listed(part.arguments), formula, part.paper)
 

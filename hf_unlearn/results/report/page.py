@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ...errors import input_error
 from ..evaluation_result import EvaluationResult
-from ..files import write_whole
+from ..files import atomic_write_text
 from ..table import TableRow, label_of, table_rows
 from ..verdict import MODELS, PAIRS, RULES, Verdict, membership, oracle_words, settings_words, side_by_side, verdict
 from .drawings import ends
@@ -133,7 +133,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], output: str | os.Pat
             fix='write_report(folders, "report.html")',
         )
     page = render([read_run(folder) for folder in named])
-    return write_whole(target, page)
+    return atomic_write_text(target, page)
 
 
 def render(runs: Sequence[Run]) -> str:

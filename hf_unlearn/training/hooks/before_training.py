@@ -19,11 +19,11 @@ from ..config import UnlearningConfig
 from ..padding_free import require_rows_apart
 from ..reference.cache import ReferenceCache, precompute
 from ..reference.reference import Reference
-from ..step.wrapped_step import StepRunner
+from ..step.wrapped_step import WrappedStep
 from .callbacks import StopRules
 
 
-class MeasuredFirst(Trainer):
+class BeforeTraining(Trainer):
     """The hooks of `transformers.Trainer` around the moments at which a model is still what it was."""
 
     args: UnlearningConfig
@@ -32,7 +32,7 @@ class MeasuredFirst(Trainer):
     reference: Reference
     _collator: DataCollatorForUnlearning
     _rows: RowOptions
-    _steps: StepRunner
+    _steps: WrappedStep
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None

@@ -16,7 +16,7 @@ from ...data.roles import Role
 from ...evaluation.callback import UnlearningEvalCallback
 from ...model.output_head import output_head
 from ...model.scoring import RowScores, score
-from ...model.sharding import split_again
+from ...model.sharding import reshard
 
 
 class EvalRows:
@@ -44,7 +44,7 @@ class EvalRows:
         return {"loss": mean, "nll": mean, "probability": float((-nll_sum / tokens).exp().mean())}
 
 
-class RowEvaluation(Trainer):
+class EvaluationLoop(Trainer):
     """The evaluation hooks of `transformers.Trainer`, for rows in any of the accepted formats."""
 
     _rows: RowOptions
@@ -81,7 +81,7 @@ class RowEvaluation(Trainer):
         """Trainer's loop, with the set's exact NLL per token and answer probability."""
         self._eval_rows = EvalRows()
         output = super().evaluation_loop(dataloader, *args, **kwargs)
-        split_again(self.model)  # the best checkpoint may be loaded next
+        reshard(self.model)  # the best checkpoint may be loaded next
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_{name}": value for name, value in self._eval_rows.metrics().items()})
         return output

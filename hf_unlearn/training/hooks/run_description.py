@@ -19,7 +19,7 @@ from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ...model.fingerprints import hash_rows
 from ...results.hub.names import is_repository
-from ...results.record import ModelRecord, ObjectiveRecord, PartRecord, SetRecord, TermRecord
+from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
 from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
@@ -111,13 +111,13 @@ def describe_objective(objective: Objective, args: UnlearningConfig, baseline: B
     )
 
 
-def _part(part: Any) -> PartRecord:
+def _part(part: Any) -> ComponentRecord:
     arguments = {name: value for name, value in dataclasses.asdict(part).items() if name != "weight"}
     if type(part) in _PACKAGED:
-        return PartRecord(part.name, arguments, part.formula, part.paper)
+        return ComponentRecord(part.name, arguments, part.formula, part.paper)
     # A class of the user's own may have inherited a name, a formula and a paper that are not its.
     own = {name: vars(type(part)).get(name, "") for name in ("formula", "paper")}
-    return PartRecord(part.name, arguments, **own, own=type(part).__name__)
+    return ComponentRecord(part.name, arguments, **own, own=type(part).__name__)
 
 
 def _term(side: str, term: Loss) -> TermRecord:

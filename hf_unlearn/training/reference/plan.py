@@ -35,7 +35,7 @@ class ReferencePlan:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ReferenceContext:
     """The facts that decide which modes are to be had."""
 
     peft: bool  # the model is a PeftModel
@@ -46,7 +46,7 @@ class Setting:
     sparse: bool  # a micro-batch may hold no retain row (retain_ratio below 1)
 
 
-def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferencePlan:
+def plan_reference(needs: Needs, requested: str, setting: ReferenceContext) -> ReferencePlan:
     """The cheapest exact modes for what the losses need.
 
     Log-probs of fixed rows are computed once; distributions and hidden states come from the adapter switched off, or a
@@ -74,7 +74,7 @@ def plan_reference(needs: Needs, requested: str, setting: Setting) -> ReferenceP
     return plan
 
 
-def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> None:
+def _require_shardable(plan: ReferencePlan, needs: Needs, setting: ReferenceContext) -> None:
     """Raise for references that every rank would have to hold, or to compute, on its own."""
     if ReferenceMode.ADAPTER_DISABLED in plan.modes and setting.trained_adapter:
         raise unavailable(
@@ -94,7 +94,7 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, setting: Setting) -> N
         )
 
 
-def _live_mode(requested: str, setting: Setting) -> ReferenceMode:
+def _live_mode(requested: str, setting: ReferenceContext) -> ReferenceMode:
     if requested == "topk":
         return ReferenceMode.TOP_K
     if requested == "copy" or setting.given or not setting.peft:
@@ -102,7 +102,7 @@ def _live_mode(requested: str, setting: Setting) -> ReferenceMode:
     return ReferenceMode.ADAPTER_DISABLED
 
 
-def _require_available(needs: Needs, requested: str, setting: Setting) -> None:
+def _require_available(needs: Needs, requested: str, setting: ReferenceContext) -> None:
     if requested == "adapter" and not setting.peft:
         raise unavailable(
             "a PEFT model, for reference='adapter'",

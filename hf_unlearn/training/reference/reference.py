@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from trl.models import prepare_deepspeed, prepare_fsdp
 
-from ...data.batch import Batch, Layout, layout_of, select_roles
+from ...data.batch import AnswerIndex, Batch, answer_index, select_roles
 from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Needs
-from ...model.hidden_states import Taps, decoder_blocks
-from ...model.output_head import Keep, OutputHead, output_head
+from ...model.hidden_states import HiddenStateCapture, decoder_blocks
+from ...model.output_head import LogitCache, OutputHead, output_head
 from ...model.reference_logits import TopKLogits
 from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
 from ...model.scoring import Likelihoods, RowScores, score
 from ..config import UnlearningConfig
 from ..objective import Objective
-from .plan import ReferenceMode, ReferencePlan, Setting, plan_reference, unavailable
+from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, unavailable
 
 
 def has_trained_adapter(model: nn.Module) -> bool:
@@ -69,7 +69,7 @@ class Reference:
     _frozen: nn.Module | None = None
     _frozen_head: OutputHead | None = None
     _adapted: PeftModel | None = None
-    _taps: Taps | None = None
+    _hidden_states: HiddenStateCapture | None = None
     _initial: dict[str, Tensor] = field(default_factory=dict)
     _stored: dict[Role, RowLogps] = field(default_factory=dict)
     _starts: dict[Role, Tensor] = field(default_factory=dict)
@@ -85,7 +85,9 @@ class Reference:
             frozen: Any = self.copy_model(model).requires_grad_(False).eval()
             self._frozen, self._frozen_head = frozen, output_head(frozen)
         if self.needs.reference_hidden:
-            self._taps = Taps(decoder_blocks(model if self._frozen is None else self._frozen), self.layers)
+            self._hidden_states = HiddenStateCapture(
+                decoder_blocks(model if self._frozen is None else self._frozen), self.layers
+            )
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
             self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
@@ -128,7 +130,7 @@ class Reference:
             model: that unlearns, wrapped.
             batch: as the collator made it.
         """
-        layout = layout_of(batch)
+        layout = answer_index(batch)
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
         present = frozenset(role for role in Role if layout.rows[role])
         live = ((self.needs.reference_logps - precomputed) | self.needs.reference_live) & present
@@ -146,7 +148,7 @@ class Reference:
                     head,
                     select_roles(batch, live),
                     keep=dict.fromkeys(logits, self._keep),
-                    taps=self._taps,
+                    taps=self._hidden_states,
                     likelihoods=self._likelihoods(precomputed),
                 )
             for role, rows in forward.items():
@@ -155,9 +157,9 @@ class Reference:
         return references
 
     @property
-    def _keep(self) -> Keep:
+    def _keep(self) -> LogitCache:
         """How its logits are had again: with its head, unless that is not there in the policy's forward."""
-        return Keep.LOGITS if self._initial or (self.sharded and self._frozen is not None) else Keep.HIDDEN
+        return LogitCache.LOGITS if self._initial or (self.sharded and self._frozen is not None) else LogitCache.HIDDEN
 
     def _likelihoods(self, precomputed: frozenset[Role]) -> Likelihoods:
         """Log-probs are computed only where they are read of it."""
@@ -192,7 +194,7 @@ class Reference:
                 parameter.data = trained[name]
 
     def _look_up(self, role: Role, batch: Batch) -> RowScores:
-        layout, stored = layout_of(batch), self._stored[role]
+        layout, stored = answer_index(batch), self._stored[role]
         rows, tokens = layout.row_slice(role), layout.token_slice(role)
         row, lengths = batch["row"][rows], layout.lengths[rows]
         self._require_same(role, layout, self._lengths[role])
@@ -204,7 +206,7 @@ class Reference:
 
     def _look_up_top_k(self, role: Role, batch: Batch) -> TopKLogits:
         """From the host, where a whole set's are kept, to the device."""
-        layout, (stored, starts) = layout_of(batch), self._top_k[role]
+        layout, (stored, starts) = answer_index(batch), self._top_k[role]
         self._require_same(role, layout, self._lengths[role])
         places = [slice(starts[i], starts[i + 1]) for i in layout.index[layout.row_slice(role)]]
         device = layout.targets.device
@@ -215,7 +217,7 @@ class Reference:
         return TopKLogits(ids.long(), logps)
 
     @staticmethod
-    def _require_same(role: Role, layout: Layout, lengths: list[int]) -> None:
+    def _require_same(role: Role, layout: AnswerIndex, lengths: list[int]) -> None:
         rows = layout.row_slice(role)
         if [lengths[i] for i in layout.index[rows]] != list(layout.answers[rows]):
             raise input_error(
@@ -228,7 +230,7 @@ class Reference:
 
 def _without_scores(role: Role, batch: Batch) -> RowScores:
     """The rows of a role, nothing known of them."""
-    layout = layout_of(batch)
+    layout = answer_index(batch)
     rows, tokens = layout.row_slice(role), layout.token_slice(role)
     nothing = torch.empty(0, device=layout.targets.device)
     return RowScores(nothing, layout.targets[tokens], layout.lengths[rows], batch["source"][rows], batch["row"][rows])
@@ -257,7 +259,7 @@ def build_reference(
             or is not wanted because the copy is to be in 8 bits.
     """
     needs, layers = objective.needs, objective.reference_layers
-    setting = Setting(
+    setting = ReferenceContext(
         peft=isinstance(model, PeftModel),
         trained_adapter=has_trained_adapter(model),
         given=ref_model is not None,
@@ -282,7 +284,7 @@ def build_reference(
     return Reference(plan, needs, layers, copy_model=lambda _: reload(), sharded=True)  # type: ignore[misc]
 
 
-def _require_8bit(plan: ReferencePlan, setting: Setting, reload: Any) -> None:
+def _require_8bit(plan: ReferencePlan, setting: ReferenceContext, reload: Any) -> None:
     """Raise unless there is a frozen copy to load in 8 bits."""
     if ReferenceMode.FROZEN_COPY not in plan.modes or setting.given or setting.sharded or reload is None:
         raise unavailable(

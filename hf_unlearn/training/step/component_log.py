@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 
-class StepLog:
+class ComponentLog:
     """Components of the loss by name, summed over micro-batches and ranks, averaged over steps when read.
 
     Args:

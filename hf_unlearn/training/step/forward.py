@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.parallel import DistributedDataParallel
 
-from ...data.batch import Batch, layout_of
+from ...data.batch import Batch, answer_index
 from ...data.roles import Role
 from ...errors import input_error
-from ...model.hidden_states import Taps, block_number, decoder_blocks, hidden_of
+from ...model.hidden_states import HiddenStateCapture, block_number, decoder_blocks, hidden_of
 from ...model.output_head import OutputHead, output_head
 from ...model.scoring import Likelihoods, RowScores, Scores, score
 from ...steps import StepWrapper
@@ -30,7 +30,7 @@ def likelihoods_for(objective: Objective, args: UnlearningConfig) -> Likelihoods
 
 
 @dataclass(frozen=True)
-class Policy:
+class UnlearningForward:
     """The forward of one model for one objective.
 
     Args:
@@ -96,7 +96,7 @@ class Policy:
                 self._head,
                 batch,
                 readings=self.objective.readings(references),
-                taps=Taps(decoder_blocks(self.model), layers) if layers else None,
+                taps=HiddenStateCapture(decoder_blocks(self.model), layers) if layers else None,
                 likelihoods=self.likelihoods,
             )
         return scores.with_reference(references), output
@@ -129,7 +129,7 @@ class Policy:
     @contextlib.contextmanager
     def _attacked(self, wrapper: StepWrapper, layer: float, batch: Batch) -> Iterator[None]:
         """A forward inside sees the wrapper's perturbation at the layer, on the rows to forget alone."""
-        rows = layout_of(batch).rows[Role.FORGET]
+        rows = answer_index(batch).rows[Role.FORGET]
         if not rows:
             yield
             return

@@ -20,7 +20,7 @@ from ...model.score_rows import evaluation_mode
 from ...steps import StepWrapper
 from ...steps.base import Gradients, State
 from ...steps.weighting import Fixed, Weighting
-from ..method_specs import part_to_dict
+from ..method_specs import method_to_dict
 from ..objective import Objective
 
 FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
@@ -28,13 +28,13 @@ RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE)
 
 # In a folder of its own: some loaders take every .safetensors file beside a model for its weights.
 STATE_FILE = "unlearning/state.safetensors"
-_PLAIN = {"step_wrappers": "[]", "weighting": json.dumps(part_to_dict(Fixed()))}
+_PLAIN = {"step_wrappers": "[]", "weighting": json.dumps(method_to_dict(Fixed()))}
 
 # (model, micro-batch, counts of the step) -> the loss, its gradient added to the weights'
 Backward = Callable[[nn.Module, Batch, Tensor], Tensor]
 
 
-class StepRunner:
+class WrappedStep:
     """What a run's step wrappers and weighting keep from step to step; `retain_weight` is the present w_r."""
 
     def __init__(
@@ -237,8 +237,8 @@ class StepRunner:
     @property
     def _made_with(self) -> dict[str, str]:
         """What a checkpoint says of the run that wrote it."""
-        wrappers = sorted((part_to_dict(wrapper) for wrapper in self.wrappers), key=lambda each: each["name"])
-        return {"step_wrappers": json.dumps(wrappers), "weighting": json.dumps(part_to_dict(self.weighting))}
+        wrappers = sorted((method_to_dict(wrapper) for wrapper in self.wrappers), key=lambda each: each["name"])
+        return {"step_wrappers": json.dumps(wrappers), "weighting": json.dumps(method_to_dict(self.weighting))}
 
     def save(self, folder: str) -> None:
         """Write what a resumed run could not make again; a plain run has nothing of the kind."""

@@ -21,7 +21,7 @@ from fixtures.models import tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation.harness.model import InMemoryModel
 from hf_unlearn.evaluation.harness.suite import LMEvalSuite, lm_eval
 from hf_unlearn.evaluation.harness.tasks import multiple_choice, truthfulqa_mc
-from hf_unlearn.model.score_rows import kept_random_state
+from hf_unlearn.model.score_rows import preserve_rng_state
 
 HARNESS_TASKS = Path(harness.__file__).parent / "tasks"
 # Answers of different lengths, and of one length where their odds are to differ from row to row; the true one is not
@@ -307,14 +307,14 @@ def test_tied_weights_stay_tied_and_untied_ones_untied(tmp_path):
 
 
 def test_the_same_seed_samples_the_same_answers(model):
-    with kept_random_state():
+    with preserve_rng_state():
         found = [run([written_answers()], model) for _ in range(2)]
     assert found[0] == found[1] and found[0][1]["requests"] == 4
 
 
 def test_random_states_come_back_after_an_error_too():
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    with pytest.raises(RuntimeError), kept_random_state():
+    with pytest.raises(RuntimeError), preserve_rng_state():
         torch.manual_seed(1), np.random.seed(1), random.seed(1)
         assert not torch.equal(torch.get_rng_state(), before[0]) and random.getstate() != before[2]
         assert np.random.get_state()[1].tolist() != before[1]

@@ -15,9 +15,9 @@ from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import (
     AttackRecord,
     CardMetadata,
+    ComponentRecord,
     ModelRecord,
     ObjectiveRecord,
-    PartRecord,
     RunRecord,
     SetRecord,
     TermRecord,
@@ -31,8 +31,8 @@ from local_hub.card_rules import check_card
 LORA = {"kind": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
 NPO = TermRecord("npo", {"beta": 0.1}, FORGET_LOSSES["npo"].formula, FORGET_LOSSES["npo"].paper)
 KL = TermRecord("kl", {}, RETAIN_LOSSES["kl"].formula, RETAIN_LOSSES["kl"].paper, side="retain")
-SAM = PartRecord("sam", {"rho": 0.01}, STEP_WRAPPERS["sam"].formula, STEP_WRAPPERS["sam"].paper)
-DUAL = PartRecord("primal_dual", {"eta": 1.0, "epsilon": 0.1}, WEIGHTINGS["primal_dual"].formula, "")
+SAM = ComponentRecord("sam", {"rho": 0.01}, STEP_WRAPPERS["sam"].formula, STEP_WRAPPERS["sam"].paper)
+DUAL = ComponentRecord("primal_dual", {"eta": 1.0, "epsilon": 0.1}, WEIGHTINGS["primal_dual"].formula, "")
 REVISION = "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 FOLDER = "/secret/place/model"
 TOKEN = "hf_" + "aB3" * 12
@@ -569,7 +569,7 @@ def test_a_script_is_made_again_by_its_arguments():
 
 def test_a_loss_of_the_users_own_is_written_as_an_object():
     own = TermRecord("my_loss", {"a": 1}, "", "Me 2026, arXiv:2601.00001", weight=2.0, own="MyLoss")
-    wrapper = PartRecord("sam", {"rho": 0.1}, own="MySAM")
+    wrapper = ComponentRecord("sam", {"rho": 0.1}, own="MySAM")
     card = render_card(run(objective=ObjectiveRecord([NPO, own, KL], step_wrappers=[SAM, wrapper])))
     (code,) = blocks(section(card, "How to reproduce"), "python")
     compile(code, "card", "exec")
@@ -640,7 +640,7 @@ def test_what_was_used_is_cited_and_nothing_else():
         return re.findall(r"^@\w+\{([\w-]+),", section(render_card(record), "Citation"), re.MULTILINE)
 
     assert cited(run()) == ["hf_unlearn", "zhang_2024_npo", "maini_2024_tofu", "fan_2025_resilient"]
-    saliency = PartRecord("saliency", {}, "", STEP_WRAPPERS["saliency"].paper)
+    saliency = ComponentRecord("saliency", {}, "", STEP_WRAPPERS["saliency"].paper)
     record = run(objective=ObjectiveRecord([NPO], step_wrappers=[saliency], optimizer="sophia"))
     assert cited(record) == [
         *("hf_unlearn", "zhang_2024_npo", "fan_2023_salun", "jia_2024_wagle", "liu_2023_sophia", "jia_2024_soul"),

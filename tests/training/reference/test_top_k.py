@@ -40,9 +40,9 @@ def test_kl_is_that_of_k_tokens_and_the_rest(k):
     expected = (p * (p / q).log()).sum(-1)
     torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-12)
     # The tail's shape is the model's own: the gradient is that of the k + 1 events too.
-    slope = RetainKL().slope(policy[part], top.ids[part, 0], top.at(part, policy[part]))
+    grad_logits = RetainKL().grad_logits(policy[part], top.ids[part, 0], top.at(part, policy[part]))
     (gradient,) = torch.autograd.grad(expected.sum(), policy)
-    torch.testing.assert_close(slope, gradient[part], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(grad_logits, gradient[part], rtol=1e-9, atol=1e-12)
     assert expected.min() > 1e-4
 
 
@@ -85,7 +85,7 @@ def test_a_reference_that_is_certain_leaves_a_tail_without_mass():
     policy = torch.randn(1, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     value = RetainKL().at_positions(policy, top.ids[:, 0], top.at(slice(0, 1), policy))
     torch.testing.assert_close(value, -policy.log_softmax(-1)[:, 2], rtol=1e-5, atol=1e-5)
-    assert torch.isfinite(RetainKL().slope(policy, top.ids[:, 0], top.at(slice(0, 1), policy))).all()
+    assert torch.isfinite(RetainKL().grad_logits(policy, top.ids[:, 0], top.at(slice(0, 1), policy))).all()
 
 
 @pytest.mark.parametrize("loss", ["kl", "jsd"])

@@ -4,12 +4,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hf_unlearn.training.step.component_log import StepLog
+from hf_unlearn.training.step.component_log import ComponentLog
 
 
 @pytest.mark.parametrize("early", [False, True])
 def test_each_answer_is_of_the_losses_since_the_last(early):
-    accelerator, log = Accelerator(cpu=True), StepLog(["forget/npo"], torch.device("cpu"))
+    accelerator, log = Accelerator(cpu=True), ComponentLog(["forget/npo"], torch.device("cpu"))
     answers = []
     for loss in (1.0, float("nan"), 2.0, float("inf"), 3.0):
         log.add({"forget/npo": torch.tensor([loss, 1.0])}, torch.tensor(loss))
@@ -20,7 +20,7 @@ def test_each_answer_is_of_the_losses_since_the_last(early):
 
 
 def test_the_mean_is_over_the_steps_that_had_the_component():
-    accelerator, log = Accelerator(cpu=True), StepLog(["a", "b", "c"], torch.device("cpu"))
+    accelerator, log = Accelerator(cpu=True), ComponentLog(["a", "b", "c"], torch.device("cpu"))
     for value, share in ((1.0, 0.25), (3.0, 0.75), (6.0, 1.0)):  # two steps, the first in two parts
         log.add({"a": torch.tensor([value, share])}, torch.tensor(0.0))
     log.add({"b": torch.tensor([4.0, 1.0])}, torch.tensor(0.0))
