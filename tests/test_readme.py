@@ -1,6 +1,8 @@
-"""The README's code runs as it stands, and its tables and tree say what is there."""
+"""The code in README and docs runs as it stands, made pages are what their script writes, links lead somewhere."""
 
+import importlib.util
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,26 +12,48 @@ from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.lab import load_lab
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.steps import STEP_WRAPPERS
+from hf_unlearn.tasks import parse_task
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+LOSSES = PAGES["docs/reference/losses.md"]
 
 
 def blocks(language: str, page: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["five lines", "composition", "wrappers", "measuring"])
-def test_python_blocks_run(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+PYTHON = {
+    f"{name}-{number}": code for name, page in PAGES.items() for number, code in enumerate(blocks("python", page), 1)
+}
 
 
-@pytest.mark.parametrize("code", blocks("python", EVALUATION), ids=["evaluate", "callback", "metric", "scope"])
-def test_python_blocks_of_the_evaluation_page_run(code, tmp_path, monkeypatch):
+def make_reference():
+    """The script that makes pages, as a module."""
+    path = ROOT / "docs" / "make_reference.py"
+    spec = importlib.util.spec_from_file_location("make_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_python_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "evaluation.md", "exec"), {"__name__": "evaluation"})
+    exec(compile(PYTHON[name], name, "exec"), {"__name__": "page"})
+
+
+def test_the_pages_have_the_python_blocks_that_they_should():
+    assert set(PYTHON) == {
+        "README.md-1",
+        *(f"docs/start.md-{number}" for number in (1, 2)),
+        *(f"docs/evaluation.md-{number}" for number in (1, 2, 3, 4)),
+        "docs/publishing.md-1",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +99,62 @@ def test_the_drop_in_diff_changes_three_things():
     ]
 
 
+def test_the_recipe_is_parsed_into_what_it_says(tmp_path):
+    (recipe,) = blocks("yaml", PAGES["docs/start.md"])
+    (tmp_path / "my_run.yaml").write_text(recipe, encoding="utf-8")
+    parsed = parse_task("custom", ["--config", str(tmp_path / "my_run.yaml"), "--use_cpu"])
+    assert parsed.args.forget_loss == {"name": "npo", "beta": 0.05}
+    assert (parsed.args.retain_loss, parsed.args.output_dir) == ("kl", "unlearned/my-run")
+    assert (parsed.model.use_peft, parsed.model.lora_r) == (True, 16)
+    assert (parsed.script.forget_dataset, parsed.script.retain_dataset) == ("forget.jsonl", "retain.jsonl")
+
+
+def test_the_readme_is_short_and_counts_right():
+    assert len(README.encode()) < 9000
+    assert "Sixteen published [losses for forgetting]" in README and len(FORGET_LOSSES) == 16
+
+
+def test_the_made_pages_are_what_the_script_writes(tmp_path, capsys):
+    script = make_reference()
+    for path, text in script.pages().items():
+        assert path.read_text(encoding="utf-8") == text, "run python docs/make_reference.py"
+    assert script.main(["--check"]) == 0
+    stale = tmp_path / "stale.md"
+    stale.write_text("as it was\n", encoding="utf-8")
+    script.ROOT, script.pages = tmp_path, lambda: {stale: "as it is\n"}
+    assert script.main(["--check"]) == 1 and stale.read_text(encoding="utf-8") == "as it was\n"
+    assert script.main([]) == 0 and stale.read_text(encoding="utf-8") == "as it is\n"
+    assert "stale.md: out of date" in capsys.readouterr().out
+
+
 def test_the_tables_have_every_loss_and_wrapper_with_its_defaults():
     for part in (*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *STEP_WRAPPERS.values()):
         arguments = ", ".join(f"{field}={value!r}" for field, value in vars(part()).items() if field != "weight")
         row = rf"^\| `{part.name}`[^|]*\| `{part.__name__}\({re.escape(arguments)}\)` \|"
-        assert re.search(row, README, re.MULTILINE), part.__name__
+        assert re.search(row, LOSSES, re.MULTILINE), part.__name__
         formula = part.formula.replace("|", r"\|")
-        assert f"| {formula} |" in README, part.__name__
+        assert f"| {formula} |" in LOSSES, part.__name__
 
 
-def test_the_tree_names_every_module():
-    tree = README.split("## The package")[1]
-    package = ROOT / "hf_unlearn"
-    folders = (package / name for name in ("data", "evaluation", "metrics", "optimizers", "steps"))
-    for path in [*package.glob("*.py"), *(path for folder in folders for path in folder.glob("*.py"))]:
-        assert path.name == "__init__.py" or path.name in tree, path.name
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout: nothing says which folders are ours")
+def test_the_layout_names_every_folder():
+    page = PAGES["docs/layout.md"]
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+    files = [Path(name) for name in listing if (ROOT / name).is_file()]
+    folders = {path.parent for path in files if path.parts[0] == "hf_unlearn"}
+    folders |= {Path(path.parts[0]) for path in files if len(path.parts) > 1 and not path.parts[0].startswith(".")}
+    assert Path("hf_unlearn/losses") in folders and Path("docs") in folders
+    assert [str(folder) for folder in sorted(folders) if f"[`{folder.as_posix()}/`]" not in page] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files_and_headings(name):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[name]):
+        file, _, heading = target.partition("#")
+        path = (ROOT / name).parent / file if file else ROOT / name
+        assert path.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings]
+            assert heading in anchors, target
