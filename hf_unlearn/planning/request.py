@@ -14,7 +14,7 @@ from ..data.pairing import check_retain_ratio
 from ..data.roles import Role
 from ..errors import input_error
 from ..steps import StepWrapper
-from ..training.method_specs import forget_losses, parse_text, retain_losses, step_wrappers
+from ..training.methods import Methods
 from ..training.objective import Objective
 from .optimizer_states import OptimizerCost, optimizer_cost
 from .shapes import KNOWN_SHAPES, load_config
@@ -154,12 +154,8 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
             fix=f"name a known shape ({', '.join(KNOWN_SHAPES)}), a config.json or a repository",
         )
     check_retain_ratio(values["retain_ratio"])
-    objective = Objective(
-        forget_losses(parse_text(values["forget_loss"])),
-        retain_losses(parse_text(values["retain_loss"])),
-        values["forget_weight"],
-        values["retain_weight"],
-    )
+    methods = Methods.parse(values["forget_loss"], values["retain_loss"], values["step_wrappers"], values["weighting"])
+    objective = Objective(methods.forget, methods.retain, values["forget_weight"], values["retain_weight"])
     levels = ("forget_nll_bound", "stop_forget_nll", "stop_retain_nll_increase")
     config = load_config(model.model_name_or_path, model.model_revision)
     length = values["max_length"]
@@ -168,7 +164,7 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
         config=config,
         peft_config=get_peft_config(model),
         objective=objective,
-        wrappers=tuple(step_wrappers(parse_text(values["step_wrappers"]))),
+        wrappers=methods.wrappers,
         optimizer=optimizer_cost(str(values["optim"])),
         optimizer_name=str(values["optim"]),
         reference=values["reference"],

@@ -10,6 +10,7 @@ from fixtures.examples import EXAMPLES, assert_four_parts, load_script, refused,
 from hf_unlearn.lab import load_lab
 from hf_unlearn.tasks import parse_task
 from hf_unlearn.tasks.arguments import Parsed
+from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import build_objective
 
 
@@ -95,7 +96,7 @@ def test_the_papers_recipe_has_the_papers_numbers():
     found = parsed("--config", str(EXAMPLES / "configs/harmful_opt1.3b.yaml"))
     own, args, model = found.script, found.args, found.model
     assert (model.model_name_or_path, model.use_peft) == ("facebook/opt-1.3b", False)
-    objective = build_objective(args, None, None)
+    objective = build_objective(Methods.resolve(args), args)
     ascent, mismatch = objective.forget
     (kl,) = objective.retain
     assert [loss.name for loss in (ascent, mismatch, kl)] == ["grad_ascent", "random_mismatch", "kl"]
