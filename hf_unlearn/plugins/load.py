@@ -94,6 +94,11 @@ def source_of(declared: object) -> PluginSource | None:
     return None
 
 
+def source_of_suite(name: str) -> PluginSource | None:
+    """The package that the suite of a name comes from; None for this package's own and for a script's."""
+    return next((loaded.source for loaded in _loaded.values() if name in loaded.plugin.suites), None)
+
+
 def watch(join: Callable[[], None]) -> None:
     """Call `join` whenever named plugins have been loaded."""
     _tables.append(join)

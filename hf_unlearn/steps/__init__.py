@@ -1,5 +1,6 @@
 """Stage 4b, what wraps a gradient step: one file each, composing with any loss. None sees a model or the data."""
 
+from ..plugins import PluginTable, components
 from .base import StepWrapper
 from .latent_adversarial import LatentAdversarial
 from .random_smoothing import RandomSmoothing
@@ -8,10 +9,14 @@ from .sam import SAM
 from .surgery import GradientSurgery
 from .weight_averaging import WeightAveraging
 
-STEP_WRAPPERS: dict[str, type[StepWrapper]] = {
-    wrapper.name: wrapper
-    for wrapper in (SAM, RandomSmoothing, WeightAveraging, LatentAdversarial, SaliencyMask, GradientSurgery)
-}
+STEP_WRAPPERS = PluginTable[type[StepWrapper]](
+    "step wrapper",
+    {
+        wrapper.name: wrapper
+        for wrapper in (SAM, RandomSmoothing, WeightAveraging, LatentAdversarial, SaliencyMask, GradientSurgery)
+    },
+    lambda plugin: components(plugin.step_wrappers, StepWrapper),
+)
 
 __all__ = [
     "SAM",
