@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from ..component import Component, TrainingSetup, require_supported
+from ..component import TrainingSetup, require_supported
 from ..data.batch import missing_keys, missing_roles
 from ..data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
 from ..data.pairing import is_stream
@@ -22,7 +22,7 @@ from ..steps import StepWrapper, WeightAveraging
 from .baseline import needs_holdout
 from .config import UnlearningConfig
 from .launch.verify import require_engaged
-from .method_specs import step_wrappers
+from .methods import Methods
 
 
 def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> UnlearningConfig:
@@ -123,12 +123,12 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
-def require_setup(args: UnlearningConfig, parts: Sequence[Component], model: Any, accelerator: Accelerator) -> None:
+def require_setup(args: UnlearningConfig, methods: Methods, model: Any, accelerator: Accelerator) -> None:
     """Raise for losses and step wrappers that do not work in the setup of the run, and for what wrappers cannot share.
 
     Args:
         args: of the run.
-        parts: its losses and step wrappers.
+        methods: its losses, step wrappers and weighting.
         model: unwrapped.
         accelerator: of the trainer, which knows how parameters and gradients are distributed.
     """
@@ -145,8 +145,8 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Component], model: Any
         TrainingSetup.SIXTEEN_BITS: any(p.requires_grad and p.dtype in _SIXTEEN_BITS for p in model.parameters()),
         TrainingSetup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
     }
-    require_supported(parts, [setup for setup, holds in setups.items() if holds])
-    wrappers = [part for part in parts if isinstance(part, StepWrapper)]
+    require_supported(methods.components, [setup for setup, holds in setups.items() if holds])
+    wrappers = methods.wrappers
     optimizer = str(getattr(args.optim, "value", args.optim))
     if wrappers and (optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")):
         raise input_error(
@@ -178,14 +178,6 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
             raise input_error(expected=f"the {name} set with a length", got="a stream", why=why, fix=fix)
     if not sets.stream:
         return
-    for wrapper in step_wrappers(args.step_wrappers):
-        if wrapper.measures:
-            raise input_error(
-                expected=f"sets with a length, for {wrapper.name}",
-                got="a stream",
-                why="it is measured on the whole training set before the first step",
-                fix="pass the sets as datasets.Dataset",
-            )
     by_length = args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
     for name, broken, instead, why in (
         ("dataloader_num_workers", args.dataloader_num_workers > 1, "0 or 1", "each worker would read all rows"),
@@ -198,6 +190,18 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
                 got=repr(getattr(args, name)),
                 why=why,
                 fix=f"change {name}, or pass the sets as datasets.Dataset",
+            )
+
+
+def require_measurable_sets(wrappers: Sequence[StepWrapper], sets: TrainSets | None) -> None:
+    """Raise when a step wrapper measures the whole training set, and the set is a stream."""
+    for wrapper in wrappers:
+        if wrapper.measures and sets is not None and sets.stream:
+            raise input_error(
+                expected=f"sets with a length, for {wrapper.name}",
+                got="a stream",
+                why="it is measured on the whole training set before the first step",
+                fix="pass the sets as datasets.Dataset",
             )
 
 

@@ -16,7 +16,7 @@ from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..model.chunked_logits import TokenReadout
 from ..model.scoring import RowScores, Scores
 from .config import UnlearningConfig
-from .method_specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
+from .methods import Methods
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -134,27 +134,22 @@ def _mean_part(items: Tensor, count: Tensor) -> Tensor:
     return torch.stack([items.sum(), items.new_full((), len(items))]) / count.clamp(min=1)
 
 
-def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: LossSpec) -> Objective:
-    """The objective of a run: the trainer's own arguments where they are given, else the config's.
+def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
+    """The objective of a run.
 
     Raises:
-        ValueError: unknown losses or arguments, or a forget loss over retain rows, to which no row bound applies.
+        ValueError: a weighting or a step wrapper that reads the retain side of a run without one, or a forget loss
+            over retain rows, to which no row bound applies.
     """
-    objective = Objective(
-        forget_losses(args.forget_loss if forget_loss is None else forget_loss),
-        retain_losses(args.retain_loss if retain_loss is None else retain_loss),
-        args.forget_weight,
-        args.retain_weight,
-    )
-    weighting = weighting_of(args.weighting)
-    if not objective.retain and weighting.moves:
+    objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight)
+    if not objective.retain and methods.weighting.moves:
         raise input_error(
-            expected=f"a retain loss, for weighting={weighting.name!r}, which follows it",
+            expected=f"a retain loss, for weighting={methods.weighting.name!r}, which follows it",
             got="retain_loss='none'",
             why="there is no retain loss to set a weight by",
             fix="pass a retain_loss, or weighting='fixed'",
         )
-    for wrapper in step_wrappers(args.step_wrappers):
+    for wrapper in methods.wrappers:
         if wrapper.reads_retain and not objective.retain:
             raise input_error(
                 expected=f"a retain loss, for {wrapper.name}",
@@ -177,26 +172,24 @@ def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: 
 _TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
 
 
-def retuned(
-    objective: Objective, args: UnlearningConfig, given: tuple[LossSpec, LossSpec], at_start: dict[str, Any]
-) -> Objective:
+def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_start: dict[str, Any]) -> Objective:
     """The objective with the arguments and weights that a trial has set on `args`.
 
     Args:
         objective: built when the trainer was.
+        methods: of the trial.
         args: as the trial has left them.
-        given: the trainer's own `forget_loss` and `retain_loss`, which come before the config's.
         at_start: the config when the trainer was built.
 
     Raises:
         ValueError: the trial changes which losses are used, or an argument that can no longer have an effect.
     """
-    new = build_objective(args, *given)
+    new = build_objective(methods, args)
     now = args.to_dict()
     ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
     same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
-    measured = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.measures]
+    measured = [wrapper.name for wrapper in methods.wrappers if wrapper.measures]
     if fixed or measured or same[0] != same[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",

@@ -1,6 +1,7 @@
 """Training batches without padding: which models and runs can have them. The batches are made by the collator."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -17,8 +18,8 @@ from ..model.output_head import output_head
 from ..model.score_rows import RowScorer, evaluation_mode
 from ..model.scoring import score
 from ..model.sharding import reshard
+from ..steps import StepWrapper
 from .config import UnlearningConfig
-from .method_specs import step_wrappers
 
 logger = logging.get_logger(__name__)
 
@@ -26,11 +27,11 @@ logger = logging.get_logger(__name__)
 _TOLERANCE, _TIMES = 1e-3, 4
 
 
-def require_own_collator(args: UnlearningConfig, data_collator: Any) -> None:
+def require_own_collator(args: UnlearningConfig, wrappers: Sequence[StepWrapper], data_collator: Any) -> None:
     """Raise where batches without padding are asked for, and what makes or reads the batches cannot do without."""
     if not args.padding_free:
         return
-    attacks = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.attack_layer is not None]
+    attacks = [wrapper.name for wrapper in wrappers if wrapper.attack_layer is not None]
     if data_collator is not None or attacks:
         other = "a data_collator of your own" if data_collator is not None else attacks[0]
         raise input_error(

@@ -25,7 +25,7 @@ from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
 from ..baseline import Baseline
 from ..config import UnlearningConfig
-from ..method_specs import step_wrappers, weighting_of
+from ..methods import Methods
 from ..objective import Objective
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "deepspeed")
@@ -97,15 +97,17 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
             records[role].rows, records[role].sha256 = len(rows), set_digest(rows)
 
 
-def describe_objective(objective: Objective, args: UnlearningConfig, baseline: Baseline | None) -> ObjectiveRecord:
+def describe_objective(
+    objective: Objective, methods: Methods, args: UnlearningConfig, baseline: Baseline | None
+) -> ObjectiveRecord:
     """Terms with their numbers, how they are weighted, what wraps a step, and where rows stop pushing."""
     sides = {"forget": objective.forget, "retain": objective.retain}
     return ObjectiveRecord(
         terms=[_term(side, term) for side, terms in sides.items() for term in terms],
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
-        weighting=_part(weighting_of(args.weighting)),
-        step_wrappers=[_part(wrapper) for wrapper in step_wrappers(args.step_wrappers)],
+        weighting=_part(methods.weighting),
+        step_wrappers=[_part(wrapper) for wrapper in methods.wrappers],
         optimizer=str(getattr(args.optim, "value", args.optim)),
         bound=_bound(args, baseline),
     )

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from ...errors import input_error
 from ...model.score_rows import evaluation_mode
 from ...steps import StepWrapper
 from ...steps.base import Gradients, State
-from ...steps.weighting import Fixed, Weighting
+from ...steps.weighting import Fixed
 from ..method_specs import method_to_dict
+from ..methods import Methods
 from ..objective import Objective
 
 FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
@@ -37,11 +38,9 @@ Backward = Callable[[nn.Module, Batch, Tensor], Tensor]
 class WrappedStep:
     """What a run's step wrappers and weighting keep from step to step; `retain_weight` is the present w_r."""
 
-    def __init__(
-        self, wrappers: Sequence[StepWrapper], weighting: Weighting, retain_weight: float, accelerator: Accelerator
-    ) -> None:
-        self.wrappers, self.weighting, self.accelerator = wrappers, weighting, accelerator
-        self.splits = any(wrapper.splits for wrapper in wrappers)  # each side of a step has forwards of its own
+    def __init__(self, methods: Methods, retain_weight: float, accelerator: Accelerator) -> None:
+        self.wrappers, self.weighting, self.accelerator = methods.wrappers, methods.weighting, accelerator
+        self.splits = any(wrapper.splits for wrapper in self.wrappers)  # each side of a step has forwards of its own
         self.recording = True
         self._model: nn.Module | None = None
         self._reached = torch.zeros(())  # how often each weight got a gradient in a step
