@@ -13,10 +13,10 @@ from transformers.integrations import get_available_reporting_integrations
 from ..component import TrainingSetup, require_supported
 from ..data.batch import missing_keys, missing_roles
 from ..data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
-from ..data.encoding import IGNORED_LABEL
 from ..data.pairing import is_stream
 from ..data.prepare import TrainSets
 from ..data.tokenization import check_tokenizer
+from ..data.tokenized_row import trained_ids
 from ..errors import input_error
 from ..steps import MeasuresTrainingSet, SetsFinalWeights, StepWrapper
 from .baseline import needs_holdout
@@ -226,8 +226,8 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     name = type(collator).__name__
     if batch is None or missing_keys(batch):
         raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
-    kept = [_answer(labels) for labels in batch["labels"].tolist()]
-    if kept != [_answer(row["labels"]) for _, _, row in in_role_order([item])]:
+    kept = [trained_ids(labels) for labels in batch["labels"].tolist()]
+    if kept != [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]:
         raise input_error(
             expected="a data_collator that keeps the labels of the rows it pads",
             got=f"{name}, which changes them",
@@ -243,10 +243,6 @@ def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, A
         return collator([item])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def _answer(labels: Sequence[int]) -> list[int]:
-    return [label for label in labels if label != IGNORED_LABEL]
 
 
 def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
