@@ -15,11 +15,11 @@ from trl import SFTConfig, SFTTrainer
 
 from ..data.prepare import RowOptions
 from ..results.hub.names import is_repository
-from ..training.checks import require_measurable_sets
 from ..training.config import UnlearningConfig
 from ..training.methods import Methods
 from ..training.model_setup import load_model
 from ..training.objective import build_objective
+from ..training.step.checks import require_measurable_sets
 from ..training.train_sets import tokenize_for
 from .arguments import RunArguments
 from .task import require_model

@@ -21,7 +21,6 @@ from .baseline import Baseline, require_measurable
 from .checks import (
     paired_collator,
     require_config,
-    require_measurable_sets,
     require_other_model,
     require_rule_rows,
     require_setup,
@@ -45,6 +44,7 @@ from .model_setup import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .padding_free import require_own_collator, require_padding_free
 from .reference.reference import build_reference
+from .step.checks import require_measurable_sets
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
