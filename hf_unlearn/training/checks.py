@@ -18,7 +18,7 @@ from ..data.prepare import TrainSets
 from ..data.tokenization import check_tokenizer
 from ..data.tokenized_row import trained_ids
 from ..errors import input_error
-from ..steps import StepWrapper, WeightAveraging
+from ..steps import MeasuresTrainingSet, SetsFinalWeights, StepWrapper
 from .baseline import needs_holdout
 from .config import UnlearningConfig
 from .launch.verify import require_engaged
@@ -155,11 +155,12 @@ def require_setup(args: UnlearningConfig, methods: Methods, model: Any, accelera
             why="it changes each weight as soon as its gradient is there, before any wrapper sees it",
             fix="use optim='adamw_torch', or leave step_wrappers out",
         )
-    if args.load_best_model_at_end and any(isinstance(each, WeightAveraging) for each in wrappers):
+    final = [wrapper.name for wrapper in wrappers if isinstance(wrapper, SetsFinalWeights)]
+    if args.load_best_model_at_end and final:
         raise input_error(
-            expected="weight_averaging without load_best_model_at_end",
+            expected=f"{final[0]} without load_best_model_at_end",
             got="both",
-            why="the run would end with the average and with the best checkpoint, which are two models",
+            why=f"the run would end with the weights of {final[0]} and with the best checkpoint, which are two models",
             fix="drop one of them",
         )
 
@@ -196,7 +197,7 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
 def require_measurable_sets(wrappers: Sequence[StepWrapper], sets: TrainSets | None) -> None:
     """Raise when a step wrapper measures the whole training set, and the set is a stream."""
     for wrapper in wrappers:
-        if wrapper.measures and sets is not None and sets.stream:
+        if isinstance(wrapper, MeasuresTrainingSet) and sets is not None and sets.stream:
             raise input_error(
                 expected=f"sets with a length, for {wrapper.name}",
                 got="a stream",

@@ -15,6 +15,7 @@ from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..model.chunked_logits import TokenReadout
 from ..model.scoring import RowScores, Scores
+from ..steps import MeasuresTrainingSet, ReconcilesGradients
 from .config import UnlearningConfig
 from .methods import Methods
 
@@ -87,9 +88,11 @@ class Objective:
         retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
         return [*terms, "forget_nll", *retain, "bound_share"]
 
-    def with_retain_weight(self, retain_weight: float) -> "Objective":
-        """The same objective with another w_r."""
-        return self if retain_weight == self.retain_weight else replace(self, retain_weight=retain_weight)
+    def with_retain_weight(self, retain_weight: float | None) -> "Objective":
+        """The same objective with another w_r; None for its own."""
+        if retain_weight is None or retain_weight == self.retain_weight:
+            return self
+        return replace(self, retain_weight=retain_weight)
 
     def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
@@ -150,7 +153,7 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
             fix="pass a retain_loss, or weighting='fixed'",
         )
     for wrapper in methods.wrappers:
-        if wrapper.reads_retain and not objective.retain:
+        if isinstance(wrapper, ReconcilesGradients) and not objective.retain:
             raise input_error(
                 expected=f"a retain loss, for {wrapper.name}",
                 got="retain_loss='none'",
@@ -189,7 +192,7 @@ def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_s
     ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
     same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
-    measured = [wrapper.name for wrapper in methods.wrappers if wrapper.measures]
+    measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
     if fixed or measured or same[0] != same[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",

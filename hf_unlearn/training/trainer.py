@@ -76,7 +76,6 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
 
     data_collator: Any
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
-    _last_loss = False  # whether the next loss is the last of an optimizer step
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
 
     def __init__(
@@ -104,7 +103,7 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         require_pushable(args)
         require_other_model(ref_model, model)
         self.methods = Methods.resolve(args, forget_loss, retain_loss)
-        require_own_collator(args, self.methods.wrappers, data_collator)
+        require_own_collator(args, self.methods.attacks, data_collator)
         self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
         self.objective = build_objective(self.methods, args)
         self._model_name = model if isinstance(model, str) else None
@@ -210,13 +209,11 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        # Once a step and rank: what splits a step calls the loss as often as a rank has rows of a side.
-        self._last_loss = self.accelerator.sync_gradients and not self._steps.splits
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
         return UnlearningForward(
-            model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args)
+            model, self.objective, self.methods.attacks, likelihoods_for(self.objective, self.args)
         )
 
     def compute_loss(
@@ -233,12 +230,14 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         # First the reference: where its distributions are compared, it is inside of the policy's forward.
         references = self.reference.read(self.accelerator, model, inputs)
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
-        loss, components = self._steps.weighted(self.objective)(scores, counts, rows_below(scores.forget, self._bound))
-        self._step_log.add(components if self._steps.recording else {}, loss)
-        if self._last_loss and self.args.stop_on_nonfinite:
+        context = self._steps.context
+        objective = self.objective.with_retain_weight(context.retain_weight)
+        loss, components = objective(scores, counts, rows_below(scores.forget, self._bound))
+        self._step_log.add(components if context.recording else {}, loss)
+        if context.recording:
+            self._steps.record(objective, components)
+        if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator)
-        self._last_loss = False
-        self._steps.record(self.objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
