@@ -1,7 +1,20 @@
-"""Stage 4b, what wraps a gradient step: one file each, composing with any loss. None sees a model or the data."""
+"""Changes of a gradient step, one file each: step wrappers, which compose with any loss, and weightings of both sides.
+
+They see gradients and weights, never a model or the data.
+"""
 
 from ..plugins import PluginTable, components
-from .base import StepWrapper
+from .base import (
+    ChangesForgetGradient,
+    FollowsStep,
+    KeepsState,
+    MasksGradient,
+    MeasuresTrainingSet,
+    PerturbsHiddenStates,
+    ReconcilesGradients,
+    SetsFinalWeights,
+    StepWrapper,
+)
 from .latent_adversarial import LatentAdversarial
 from .random_smoothing import RandomSmoothing
 from .saliency import SaliencyMask
@@ -21,10 +34,18 @@ STEP_WRAPPERS = PluginTable[type[StepWrapper]](
 __all__ = [
     "SAM",
     "STEP_WRAPPERS",
+    "ChangesForgetGradient",
+    "FollowsStep",
     "GradientSurgery",
+    "KeepsState",
     "LatentAdversarial",
+    "MasksGradient",
+    "MeasuresTrainingSet",
+    "PerturbsHiddenStates",
     "RandomSmoothing",
+    "ReconcilesGradients",
     "SaliencyMask",
+    "SetsFinalWeights",
     "StepWrapper",
     "WeightAveraging",
 ]
