@@ -97,7 +97,7 @@ def _listing(heading: str, about: Mapping[str, str], sources: Mapping[str, Plugi
 
 
 def _sophia_arguments() -> str:
-    defaults = {name: each.default for name, each in inspect.signature(Sophia.__init__).parameters.items()}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(Sophia.__init__).parameters.items()}
     beta1, beta2 = defaults["betas"]
     return f"beta1={beta1}, beta2={beta2}, rho={defaults['rho']}, eps={defaults['eps']}"
 

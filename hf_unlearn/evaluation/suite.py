@@ -1,4 +1,4 @@
-"""What a suite is: sets of rows, what is asked of each, and how metrics come out of the answers. It runs nothing."""
+"""`Suite`: sets of rows, what the model is asked about each, and the metrics that are made of the answers."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -89,7 +89,7 @@ def loaded_plugins() -> list[LoadedPlugin]:
 def source_of(declared: object) -> PluginSource | None:
     """The package that something comes from; None for this package's own and for what no plugin declares."""
     for loaded in _loaded.values():
-        if any(declared is each for each in loaded.plugin.declared()):
+        if any(declared is entry for entry in loaded.plugin.declared()):
             return loaded.source
     return None
 
