@@ -19,7 +19,6 @@ from ..training.config import UnlearningConfig
 from ..training.methods import Methods
 from ..training.model_setup import load_model
 from ..training.objective import build_objective
-from ..training.step.checks import require_measurable_sets
 from ..training.train_sets import tokenize_for
 from .arguments import RunArguments
 from .task import require_model

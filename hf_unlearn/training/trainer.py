@@ -43,7 +43,6 @@ from .model_setup import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .padding_free import require_own_collator, require_padding_free
 from .reference.reference import build_reference
-from .step.checks import require_measurable_sets
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
