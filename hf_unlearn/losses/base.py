@@ -1,4 +1,4 @@
-"""What a loss is: values of answer tokens or rows, and what it needs for them. No loss lives here."""
+"""What a loss is: values of answer tokens or rows, and what it must be supplied with to compute them."""
 
 import abc
 import dataclasses
@@ -8,14 +8,19 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..component import Component
+from ..component import Component, IncompatibleSetups, TrainingSetup
 from ..data.roles import Role
 from ..model.hidden_states import layer_problem
 from ..model.scoring import Scores
 
 Unit = Literal["token", "row"]
 
-HIDDEN_UNDER_REENTRANT = "DDP cannot tell there which weights the hidden states of a block were computed from"
+HIDDEN_UNDER_REENTRANT: IncompatibleSetups = {
+    TrainingSetup.REENTRANT: "DDP cannot tell there which weights the hidden states of a block were computed from"
+}
+WHOLE_REFERENCE_DISTRIBUTIONS: IncompatibleSetups = {
+    TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
+}
 
 
 @dataclass(frozen=True)

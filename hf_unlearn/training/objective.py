@@ -1,4 +1,4 @@
-"""Stage 4c, the objective: weighted terms, the row bound, the exact mean over a step. It sees scores, not models."""
+"""The objective: the weighted sum of the losses, each the exact mean over an optimizer step, and the row bound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -176,11 +176,11 @@ def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_s
     """
     new = build_objective(methods, args)
     now = args.to_dict()
-    ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
+    ours = {field.name for field in fields(UnlearningConfig)} - {field.name for field in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
-    same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
+    prepared_for = [(version.component_names, version.mismatches, version.layers) for version in (new, objective)]
     measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
-    if fixed or measured or same[0] != same[1]:
+    if fixed or measured or prepared_for[0] != prepared_for[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",
             got=[*fixed, *(f"{name}, which is measured before" for name in measured), "other losses or layers"][0],
