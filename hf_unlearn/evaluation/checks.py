@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.digests import shared_rows
 from ..data.lengths import longest_row
 from ..data.tokenized_row import TokenizedRow, prompt_ids
-from ..errors import input_error
+from ..errors import input_error, require_range
 from ..model.sharding import gathers_itself, is_sharded
 from .harness.suite import LMEvalSuite
 from .suite import Suite
@@ -146,22 +146,10 @@ def require_own_gradients(model: Any) -> None:
 
 def require_numbers(batch_size: int, generation_batch_size: int | None, temperature: float) -> None:
     """Raise for sizes below 1 and temperatures below 0."""
-    sizes = {"batch_size": batch_size, "generation_batch_size": generation_batch_size}
-    for name, size in sizes.items():
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise input_error(
-                expected=f"{name} to be a whole number from 1 on",
-                got=repr(size),
-                why="it counts the rows of a batch",
-                fix=f"pass {name}=32",
-            )
-    if not 0 <= temperature < float("inf"):
-        raise input_error(
-            expected="temperature to be 0 or a positive number",
-            got=repr(temperature),
-            why="answers are drawn from softmax(z / temperature), or are the likeliest ones at 0",
-            fix="pass temperature=0.0 for greedy answers",
-        )
+    require_range("batch_size", batch_size, at_least=1, whole=True)
+    if generation_batch_size is not None:
+        require_range("generation_batch_size", generation_batch_size, at_least=1, whole=True)
+    require_range("temperature", temperature, at_least=0)
 
 
 def require_prompts(sets: Mapping[str, Sequence[TokenizedRow]], tokenizer: PreTrainedTokenizerBase) -> None:
