@@ -17,9 +17,10 @@ from ..data.prepare import (
 from ..data.roles import ALTERNATE_ROLES, Role
 from ..steps import StepWrapper
 from .baseline import needs_holdout
-from .checks import require_measurable_sets, require_readable_streams, require_rule_rows
+from .checks import require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
 from .objective import Objective
+from .step.checks import require_measurable_sets
 
 
 @dataclass(frozen=True)
