@@ -62,19 +62,19 @@ def require_rows_alone(fluency_model: Any | None, temperature: float, partial: A
 
 def require_same_vocabulary(fluency_model: Any, model: Any, accelerator: Accelerator) -> None:
     """Raise for a fluency model that reads other tokens, has less room, or stands on another device."""
-    room = [_positions(each) for each in (fluency_model, model)]
-    if room[0] < room[1]:
+    room, needed = _positions(fluency_model), _positions(model)
+    if room < needed:
         raise input_error(
-            expected=f"a fluency model with the model's {room[1]:g} positions",
-            got=f"one with {room[0]:g}",
+            expected=f"a fluency model with the model's {needed:g} positions",
+            got=f"one with {room:g}",
             why="it reads what the model wrote, to the end",
             fix="pass the model before unlearning",
         )
-    sizes = [each.config.get_text_config().vocab_size for each in (fluency_model, model)]
-    if sizes[0] != sizes[1] or fluency_model.device.type != accelerator.device.type:
+    size, expected_size = (reader.config.get_text_config().vocab_size for reader in (fluency_model, model))
+    if size != expected_size or fluency_model.device.type != accelerator.device.type:
         raise input_error(
-            expected=f"a fluency model with the model's vocabulary of {sizes[1]} tokens on {accelerator.device}",
-            got=f"one of {sizes[0]} tokens on {fluency_model.device}",
+            expected=f"a fluency model with the model's vocabulary of {expected_size} tokens on {accelerator.device}",
+            got=f"one of {size} tokens on {fluency_model.device}",
             why="it scores the token ids of the model's answers, which mean something else to another model",
             fix="pass the model before unlearning, moved to the same device",
         )
