@@ -1,4 +1,4 @@
-"""Log-probs of whole sets of rows under a model as it is, for references, bounds and baselines. Not an evaluation."""
+"""Scores of whole sets of rows under a model as it is: for references, bounds, baselines and evaluations."""
 
 import contextlib
 import random
@@ -104,18 +104,19 @@ class RowScorer:
 
     def __call__(self, model: nn.Module, rows: Any, description: str) -> RowLogps:
         """Log-probs of every row, in the order of `rows`; each rank scores its share and all get the whole."""
-        found: list[tuple[int, Tensor]] = []
+        numbered: list[tuple[int, Tensor]] = []  # place of a row, log-probs of its answer tokens
         for indices, scores in self.batches(model, rows, range(len(rows)), description):
-            found += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
-        return _in_order(gather_object(found))
+            numbered += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_object(numbered))
+        return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
 
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
-        found: list[tuple[int, Tensor]] = []
+        numbered: list[tuple[int, Tensor]] = []
         reading = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
         for indices, scores in self.batches(model, rows, range(len(rows)), description, [reading]):
-            found += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
-        parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
+            numbered += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_object(numbered))
         logps, ids = torch.cat(parts).split(k, dim=1)
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
 
@@ -168,6 +169,6 @@ def _likeliest(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | No
     return torch.cat([logps, ids.to(logps.dtype)], dim=1)
 
 
-def _in_order(found: list[tuple[int, Tensor]]) -> RowLogps:
-    parts = [part for _, part in sorted(found, key=lambda pair: pair[0])]
-    return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
+def _in_order(numbered: list[tuple[int, Tensor]]) -> list[Tensor]:
+    """What each row has, by the row's place. Tensors have no order of their own, so the places alone are compared."""
+    return [part for _, part in sorted(numbered, key=lambda pair: pair[0])]

@@ -111,14 +111,13 @@ def precompute(reference: Reference, model: nn.Module, sets: TrainSets, cache: R
 
 
 def _rows_of(role: Role, sets: TrainSets) -> Any:
-    """The rows of a role as a set of its own: alternates come out of the forget set."""
+    """The rows of a role as a set of its own."""
     if role is Role.FORGET:
         return sets.forget
     if role is Role.RETAIN:
         return sets.retain
     assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
-    kept = sets.forget.select_columns(["alternate_input_ids", "alternate_labels"])
-    return kept.rename_columns({"alternate_input_ids": "input_ids", "alternate_labels": "labels"})
+    return sets.alternates
 
 
 def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
