@@ -1,4 +1,4 @@
-"""Log-probs of whole sets of rows under a model as it is, for references, bounds and baselines. Not an evaluation."""
+"""Log-probs of whole sets of rows under a model as it is, for references, bounds and baselines."""
 
 import contextlib
 import random
@@ -18,7 +18,7 @@ from ..data.batch import Batch, IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import read_rows
 from ..data.roles import Role
-from .chunked_logits import TokenReadout
+from .head_query import TokenReadout
 from .output_head import output_head
 from .scoring import RowScores, score, sum_rows
 from .sharding import is_sharded, reshard
@@ -113,9 +113,9 @@ class RowScorer:
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
         found: list[tuple[int, Tensor]] = []
-        reading = TokenReadout("top_k", Role.FORGET, partial(_likeliest, k), width=2 * k)
-        for indices, scores in self.batches(model, rows, range(len(rows)), description, [reading]):
-            found += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
+        readout = TokenReadout("top_k", Role.FORGET, partial(_likeliest, k), width=2 * k)
+        for indices, scores in self.batches(model, rows, range(len(rows)), description, [readout]):
+            found += zip(indices, scores.readouts["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
         parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
         logps, ids = torch.cat(parts).split(k, dim=1)
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
@@ -126,7 +126,7 @@ class RowScorer:
         rows: Any,
         wanted: Iterable[int],
         description: str,
-        readings: Sequence[TokenReadout] = (),
+        readouts: Sequence[TokenReadout] = (),
     ) -> Iterator[tuple[list[int], RowScores]]:
         """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
 
@@ -135,7 +135,7 @@ class RowScorer:
             rows: tokenised.
             wanted: indices of the rows to score, the same on all ranks.
             description: of the progress bar.
-            readings: what is read of the distributions at answer tokens.
+            readouts: what is read of the distributions at answer tokens.
         """
         head = output_head(self.accelerator.unwrap_model(model))
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
@@ -150,7 +150,7 @@ class RowScorer:
         for number, indices in enumerate(bar):
             batch = self._to_device(collate(read_rows(rows, indices)))
             with evaluation_mode(model), self.accelerator.autocast():
-                scores, _ = score(model, head, batch, readings=readings)
+                scores, _ = score(model, head, batch, readouts=readouts)
             if number < len(mine):
                 yield indices, scores.rows(Role.FORGET)  # rows without a pairing are collated as forget rows
         reshard(model)

@@ -19,8 +19,9 @@ from ...data.batch import AnswerIndex, Batch, answer_index, select_roles
 from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Needs
+from ...model.head_query import LogitCache
 from ...model.hidden_states import HiddenStateCapture, decoder_blocks
-from ...model.output_head import LogitCache, OutputHead, output_head
+from ...model.output_head import OutputHead, output_head
 from ...model.reference_logits import TopKLogits
 from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
 from ...model.scoring import Likelihoods, RowScores, score
@@ -148,7 +149,7 @@ class Reference:
                     head,
                     select_roles(batch, live),
                     keep=dict.fromkeys(logits, self._keep),
-                    taps=self._hidden_states,
+                    capture=self._hidden_states,
                     likelihoods=self._likelihoods(precomputed),
                 )
             for role, rows in forward.items():
