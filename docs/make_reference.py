@@ -26,7 +26,7 @@ MADE = "<!-- Made by docs/make_reference.py; a test compares. -->"
 BESIDE = {
     "examples": "Scripts for the three tasks (harmful.py, copyright.py, privacy.py) and plain_script.py, the same run "
     "without a command line. configs/ is a link to the packaged recipes, slurm/ has a job for several nodes.",
-    "model_cards": "Cards and records of the examples and of every method on the lab, rendered again by a test.",
+    "model_cards": "Cards and records of the examples and of some methods on the lab, rendered again by a test.",
     "benchmarks": "Time and memory of a step, accuracy of the memory plan, quality of the methods; results/ has the "
     "figures.",
     "tests": "Mirrors the package; oracles/ has a second, naive implementation of every formula.",

@@ -43,7 +43,7 @@ from benchmarks.quality.tofu_bound import (
     row_nll,
 )
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
-from hf_unlearn.errors import input_error, nearest
+from hf_unlearn.errors import input_error, require_choice
 
 # name -> what differs: losses, weights, learning rate
 RECIPES: dict[str, dict[str, Any]] = {
@@ -221,13 +221,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.methods, arguments.bounds = arguments.methods.split(","), arguments.bounds.split(",")
     for name in arguments.methods:
-        if name not in RECIPES:
-            raise input_error(
-                expected=f"--methods among {', '.join(RECIPES)}",
-                got=repr(name),
-                why="each has a recipe in this file",
-                fix=nearest(name, list(RECIPES)),
-            )
+        require_choice("--methods", name, RECIPES)
     return arguments
 
 

@@ -55,17 +55,11 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _require_arguments(args: argparse.Namespace) -> None:
-    from ..errors import input_error
+    from ..errors import require_range
     from ..results.hub.merge_adapter import require_dtype
 
     require_dtype(args.merge_dtype)
-    if not args.timeout > 0:
-        raise input_error(
-            expected="--timeout above 0",
-            got=str(args.timeout),
-            why="the push would end before the Hub can answer",
-            fix="leave it out for 300 seconds",
-        )
+    require_range("--timeout", args.timeout, above=0)
 
 
 def _push(args: argparse.Namespace, plan: "PushPlan") -> None:

@@ -12,10 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import input_error
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
-
-IGNORED_LABEL = -100
-
-EncodedRow = tuple[list[int], list[int]]  # input_ids, labels
+from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +27,7 @@ class RowEncoder:
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
-        version: to be raised with every change of the ids a row becomes, so that no cached set outlives it.
+        version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
 
     tokenizer: PreTrainedTokenizerBase | None
@@ -40,7 +37,7 @@ class RowEncoder:
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
-    version: int = 1
+    version: int = 2
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -59,7 +56,7 @@ class RowEncoder:
 
         Returns:
             For each prefix of `prefixes`: `input_ids`, `labels` (cut to `max_length`), and one number a row in
-            `full_length`, `targets` (both before the cut) and `kept_targets`.
+            `full_length`, `targets` (both before the cut) and `kept_targets`; for the rows themselves `answer_start`.
 
         Raises:
             ValueError: a row that `to_row` or the chat template refuses, that differs in type from the set's first
@@ -152,19 +149,21 @@ class RowEncoder:
                 if ids[-1:] != [eos]:
                     ids = [*ids, eos]
                 start = min(start, len(ids) - 1)  # ending is part of every answer, even of an empty alternate
-            rows.append((ids, [IGNORED_LABEL] * start + ids[start:]))
+            rows.append(EncodedRow(ids, [IGNORED_LABEL] * start + ids[start:], start))
         return rows
 
     def _columns(self, rows: list[EncodedRow], prefix: str) -> dict[str, list[Any]]:
         cut = slice(self.max_length)
         columns: dict[str, list[Any]] = {
-            "input_ids": [ids[cut] for ids, _ in rows],
-            "labels": [labels[cut] for _, labels in rows],
-            FULL_LENGTH: [len(ids) for ids, _ in rows],
-            TARGETS: [_targets(labels) for _, labels in rows],
-            KEPT_TARGETS: [_targets(labels[cut]) for _, labels in rows],
+            "input_ids": [row.input_ids[cut] for row in rows],
+            "labels": [row.labels[cut] for row in rows],
+            FULL_LENGTH: [len(row.input_ids) for row in rows],
+            TARGETS: [target_count(row.labels) for row in rows],
+            KEPT_TARGETS: [target_count(row.labels[cut]) for row in rows],
         }
-        return {f"{prefix}{name}": values for name, values in columns.items()}
+        columns = {f"{prefix}{name}": values for name, values in columns.items()}
+        # Of alternates nobody asks it. A row that is cut before its answer has no target left, and is refused later.
+        return columns if prefix else columns | {"answer_start": [row.answer_start for row in rows]}
 
 
 def answer_starts(
@@ -231,7 +230,8 @@ def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int |
         real = np.flatnonzero((mask != 0) | (labels != IGNORED_LABEL))
         inside = slice(real[0], real[-1] + 1) if len(real) else slice(0)
         if len(real) == len(ids[inside]):
-            return ids[inside].tolist(), labels[inside].tolist()
+            kept = labels[inside].tolist()
+            return EncodedRow(ids[inside].tolist(), kept, first_trained(kept))
         problem = "an attention mask with zeros between its ones"
     raise input_error(
         expected=f"`{names[0]}` and `{names[1]}` of one length, with labels -100 on the prompt and the ids elsewhere",
@@ -239,8 +239,3 @@ def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int |
         why="labels are shifted once, inside the loss, and every position counts as part of the text",
         fix="correct the rows, or pass them as text and let them be tokenised here",
     )
-
-
-def _targets(labels: list[int]) -> int:
-    # The first position is never predicted, so it is never a target.
-    return sum(label != IGNORED_LABEL for label in labels[1:])

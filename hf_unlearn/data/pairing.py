@@ -10,9 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import input_error
-from .tokenization import answer_ids, prompt_ids
-
-TokenizedRow = dict[str, Any]
+from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
 _FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW = range(3)
@@ -50,7 +48,7 @@ def mismatch_row(forget: TokenizedRow, retain: TokenizedRow, max_length: int | N
     """The retain row's answer under the forget row's prompt; the prompt is masked and never trained."""
     prompt, answer = prompt_ids(forget), answer_ids(retain)
     # The retain row's own labels: what it masks inside its answer (a later user turn, say) stays masked.
-    labels = [-100] * len(prompt) + list(retain["labels"][-len(answer) :])
+    labels = [IGNORED_LABEL] * len(prompt) + list(retain["labels"][-len(answer) :])
     return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
 
 

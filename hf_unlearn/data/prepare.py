@@ -1,19 +1,16 @@
 """From what the user passes as a dataset to tokenised sets by role, checked against each other. Not yet paired."""
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-import datasets
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
-from .length_groups import row_lengths
+from .digests import shared_rows
+from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
-from .tokenization import answer_ids, prompt_ids, tokenize_rows
+from .tokenization import tokenize_rows
 
 TRAIN_ROLES = ("forget", "retain", "holdout")
 
@@ -65,16 +62,8 @@ class TrainSets:
         longest = max(longest_row(rows, max_length) for rows in sets)
         if not mismatches or is_stream(self.forget) or is_stream(self.retain):
             return longest
-        prompts, answers = (len(prompt_ids(row)) for row in self.forget), (len(answer_ids(row)) for row in self.retain)
-        composed = max(prompts) + max(answers)
+        composed = longest_mismatch(self.forget, self.retain)
         return max(longest, composed if max_length is None else min(composed, max_length))
-
-
-def longest_row(rows: Any, max_length: int | None) -> int:
-    """Tokens of the longest row of a tokenised set, alternates included; for a stream, `max_length`."""
-    if is_stream(rows):
-        return max_length or 0
-    return int(row_lengths(rows).max())
 
 
 def require_forget_retain(train_dataset: Any) -> None:
@@ -142,8 +131,7 @@ def _require_disjoint(first_role: str, first: Any, second_role: str, second: Any
     """Raise when a row is in both sets; a set that is missing or a stream is not looked through."""
     if any(rows is None or is_stream(rows) for rows in (first, second)):
         return
-    known = set(_hashes(first))
-    shared = [index for index, digest in enumerate(_hashes(second)) if digest in known]
+    shared = shared_rows(first, second)
     if shared:
         raise input_error(
             expected=f"no row both in the {first_role} and in the {second_role} set",
@@ -151,22 +139,6 @@ def _require_disjoint(first_role: str, first: Any, second_role: str, second: Any
             why=why,
             fix=f"remove those rows from the {second_role} set",
         )
-
-
-def _hashes(rows: datasets.Dataset) -> Iterator[bytes]:
-    """A digest of each row's ids and labels, from Arrow's own memory: as Python lists a large set takes minutes."""
-    table = rows.select_columns(["input_ids", "labels"]).with_format("arrow")[:]
-    for batch in table.to_batches():
-        ids, labels = batch.column("input_ids"), batch.column("labels")
-        (tokens, places), (targets, target_places) = _flat(ids), _flat(labels)
-        for (start, end), (first, last) in zip(pairwise(places), pairwise(target_places), strict=True):
-            # Both are of one length, so no other pair of lists has the same bytes.
-            yield hashlib.sha256(tokens[start:end].tobytes() + targets[first:last].tobytes()).digest()
-
-
-def _flat(lists: Any) -> tuple[np.ndarray, list[int]]:
-    """The values of Arrow lists one after the other, and where each list begins and the last ends."""
-    return lists.values.to_numpy(), lists.offsets.to_numpy().tolist()
 
 
 def require_full_batch(sets: TrainSets, batch_size: int, retain_ratio: float) -> None:

@@ -22,7 +22,7 @@ from .checks import (
     missing_alternates,
     report_cut,
 )
-from .encoding import IGNORED_LABEL, RowEncoder
+from .encoding import RowEncoder
 from .formats import RowFormat, check_set_role, detect_format, format_columns, to_row
 
 logger = logging.get_logger(__name__)
@@ -70,9 +70,9 @@ def tokenize_rows(
         desc: text of the progress bar.
 
     Returns:
-        Columns `input_ids` and `labels`, with `alternates` also `alternate_input_ids` and `alternate_labels`; rows of
-        their own lengths. A datasets.Dataset (cached by content when the given one is on disk) or, for a stream, a
-        stream of the same kind.
+        Columns `input_ids`, `labels` and `answer_start` (the place of the first answer token), with `alternates` also
+        `alternate_input_ids` and `alternate_labels`; rows of their own lengths. A datasets.Dataset (cached by content
+        when the given one is on disk) or, for a stream, a stream of the same kind.
 
     Raises:
         ValueError: an empty set, a row or column that no format allows, a tokenizer or template that does not serve,
@@ -98,21 +98,6 @@ def tokenize_rows(
         check_targets(counts, range(len(tokenized)), role, max_length, prefix)
         report_cut(counts, role, max_length, prefix)
     return tokenized.select_columns(list(_token_features(alternates)))
-
-
-def prompt_ids(row: Mapping[str, Any]) -> list[int]:
-    """The token ids of a tokenised row before its first answer token."""
-    return list(row["input_ids"][: _answer_start(row)])
-
-
-def answer_ids(row: Mapping[str, Any]) -> list[int]:
-    """The token ids of a tokenised row from its first answer token on."""
-    return list(row["input_ids"][_answer_start(row) :])
-
-
-def _answer_start(row: Mapping[str, Any]) -> int:
-    labels = row["labels"]
-    return next((place for place, label in enumerate(labels) if label != IGNORED_LABEL), len(labels))
 
 
 class TokenizedStream(torch.utils.data.IterableDataset):
@@ -266,8 +251,11 @@ def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
 
 
 def _token_features(alternates: bool) -> datasets.Features:
-    names = ["input_ids", "labels"] + (["alternate_input_ids", "alternate_labels"] if alternates else [])
-    return datasets.Features({name: datasets.List(datasets.Value("int32")) for name in names})
+    token_ids = datasets.List(datasets.Value("int32"))
+    features: dict[str, Any] = {"input_ids": token_ids, "labels": token_ids, "answer_start": datasets.Value("int32")}
+    if alternates:
+        features |= {"alternate_input_ids": token_ids, "alternate_labels": token_ids}
+    return datasets.Features(features)
 
 
 def _counted_features(encoder: RowEncoder) -> datasets.Features:

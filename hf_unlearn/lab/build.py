@@ -19,7 +19,7 @@ from filelock import FileLock
 from huggingface_hub import constants
 from transformers import AutoTokenizer, OPTForCausalLM, PreTrainedTokenizerFast
 
-from hf_unlearn.errors import input_error, nearest
+from hf_unlearn.errors import input_error, require_choice, require_range
 from hf_unlearn.lab.books import BOOK_FILE, HOLDOUT_FILE, RETAIN_FOLDER, books
 from hf_unlearn.lab.checks import RATES, measure, require_rates
 from hf_unlearn.lab.games import games
@@ -132,20 +132,8 @@ def load_lab(
         ValueError: `seed` is not a whole number from 0 on, or there is no such world.
         RuntimeError: the built models miss a rate that their world requires. Nothing is cached then.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise input_error(
-            expected="`seed` to be a whole number from 0 on",
-            got=f"{seed!r} ({type(seed).__name__})",
-            why="the seed draws the world's rows and both models, and names their folder in the cache",
-            fix="pass for example load_lab(seed=0)",
-        )
-    if world not in WORLDS:
-        raise input_error(
-            expected="`world` to be one of the lab's worlds",
-            got=repr(world),
-            why="the world says what the models learn and what is to be forgotten",
-            fix=nearest(str(world), WORLDS),
-        )
+    require_range("seed", seed, at_least=0, whole=True)
+    require_choice("world", world, WORLDS)
     made = WORLDS[world](seed)
     root = Path(constants.HF_HOME, "hf_unlearn", "lab") if cache_dir is None else Path(cache_dir).expanduser()
     path = root / _key(made, seed)

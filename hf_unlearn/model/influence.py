@@ -12,11 +12,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.encoding import EncodedRow
 from ..data.tokenization import RowSet, tokenize_rows
+from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error, nearest
 from .gradients import inner_product, norm
-from .row_gradients import answer_tokens, eval_mode_with_grad, row_gradients, token_rows
+from .row_gradients import eval_mode_with_grad, row_gradients, token_rows
 
 _KINDS = ("cosine", "dot")
 _ADAPTER = "influence"
@@ -86,13 +86,13 @@ def influence_scores(
 
 def _set_gradient(model: Any, rows: list[EncodedRow], parameters: list[nn.Parameter]) -> list[Tensor]:
     """The gradient of the mean over all answer tokens of a set, in fp32 at least."""
-    total = sum(map(answer_tokens, rows))
+    total = sum(target_count(row.labels) for row in rows)
     found = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
     gradients = row_gradients(model, rows, parameters, "Gradients of the forget set")
 
     def add(row: EncodedRow, gradient: list[Tensor]) -> None:
         for each, part in zip(found, gradient, strict=True):
-            each.add_(part, alpha=answer_tokens(row) / total)
+            each.add_(part, alpha=target_count(row.labels) / total)
 
     for _ in map(add, rows, gradients):
         pass

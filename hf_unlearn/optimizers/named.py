@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 from transformers import TrainingArguments
 
-from ..errors import input_error, nearest
+from ..errors import require_choice, value_error
 from .sophia import Sophia
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sophia": Sophia}
@@ -33,22 +33,13 @@ def named_optimizer(args: TrainingArguments) -> tuple[type[Optimizer], dict[str,
 
 def _numbers(text: str) -> list[tuple[str, float]]:
     pairs = [part.partition("=") for part in text.replace(" ", "").split(",") if part]
-    found = []
+    numbers = []
     for name, _, value in pairs:
-        if name not in _ARGUMENTS:
-            raise input_error(
-                expected=f"optim_args of {', '.join(_ARGUMENTS)}",
-                got=repr(name),
-                why="the optimizer has no argument of that name",
-                fix=nearest(name, _ARGUMENTS),
-            )
+        require_choice("the name in optim_args", name, _ARGUMENTS)
         try:
-            found.append((name, float(value)))
+            numbers.append((name, float(value)))
         except ValueError:
-            raise input_error(
-                expected=f"a number for {name} in optim_args",
-                got=repr(value),
-                why="the optimizer computes with it",
-                fix="write optim_args='rho=0.04,beta2=0.95'",
+            raise value_error(
+                f"{name} in optim_args", "a number", value, "for example optim_args='rho=0.04,beta2=0.95'"
             ) from None
-    return found
+    return numbers

@@ -1,6 +1,5 @@
 """Sophia, a second-order step that is clipped element by element. Not an estimate of any Hessian but g^2."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from ..errors import input_error
+from ..errors import input_error, require_range, value_error
 
 # Adam's names for the same two averages, so that tools which move or reshard optimizer states know them.
 AVERAGES = ("exp_avg", "exp_avg_sq")
@@ -157,24 +156,11 @@ def _precision(weight: Tensor) -> torch.dtype:
 def _require_ranges(group: dict[str, Any]) -> None:
     """Raise unless every argument of a group is in its range."""
     betas = group["betas"]
-    if not isinstance(betas, Sequence) or len(betas) != 2 or not all(_is_number(b) and 0 <= b < 1 for b in betas):
-        raise _argument_error("betas", "two numbers, each from 0 to below 1", betas)
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise value_error("betas of Sophia", "two numbers, each at least 0 and below 1", betas)
+    for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
+        require_range(f"{name} of Sophia", beta, at_least=0, below=1)
     for name in ("lr", "weight_decay"):
-        if not _is_number(group[name]) or group[name] < 0:
-            raise _argument_error(name, "a finite number, 0 or above", group[name])
+        require_range(f"{name} of Sophia", group[name], at_least=0)
     for name in ("rho", "eps"):
-        if not _is_number(group[name]) or group[name] <= 0:
-            raise _argument_error(name, "a finite number above 0", group[name])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _argument_error(name: str, expected: str, got: Any) -> ValueError:
-    return input_error(
-        expected=f"{name} of Sophia to be {expected}",
-        got=repr(got),
-        why="it enters the step w (1 - lr weight_decay) - lr clip(m / max(rho h, eps), -1, 1)",
-        fix="start from Sophia(params, lr=1e-4, betas=(0.9, 0.95), rho=0.04, eps=1e-12, weight_decay=0.0)",
-    )
+        require_range(f"{name} of Sophia", group[name], above=0)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import input_error, nearest
+from ..errors import require_choice
 from .counts import Counts
 
 # 8-bit states of bitsandbytes: a byte an element and an fp32 scale for every 256 of them.
@@ -70,11 +70,5 @@ def optimizer_cost(name: str) -> OptimizerCost:
     Raises:
         ValueError: an optimizer whose memory is not known here.
     """
-    if name not in OPTIMIZER_COSTS:
-        raise input_error(
-            expected=f"optim to be one of {', '.join(OPTIMIZER_COSTS)}",
-            got=repr(name),
-            why="its states are a large part of the memory, and what it keeps is not known here",
-            fix=nearest(name, OPTIMIZER_COSTS),
-        )
+    require_choice("optim", name, OPTIMIZER_COSTS)
     return OPTIMIZER_COSTS[name]

@@ -12,9 +12,9 @@ from trl import ModelConfig, get_peft_config
 
 from ..data.pairing import check_retain_ratio
 from ..data.roles import Role
-from ..errors import input_error
+from ..errors import input_error, require_range, value_error
 from ..steps import StepWrapper
-from ..training.method_specs import forget_losses, parse_text, retain_losses, step_wrappers
+from ..training.methods import Methods
 from ..training.objective import Objective
 from .optimizer_states import OptimizerCost, optimizer_cost
 from .shapes import KNOWN_SHAPES, load_config
@@ -41,14 +41,14 @@ class Hardware:
     reserve: float = 0.08
 
     def __post_init__(self) -> None:
-        for name, least in (("gpus", 1), ("machines", 1), ("gpu_memory", 0), ("host_memory", 0)):
-            value = getattr(self, name)
-            if value is not None and not (value >= least and value > 0):
-                raise _argument(f"num_{name}" if least else name, "above 0", value)
+        require_range("num_gpus", self.gpus, at_least=1)
+        require_range("num_machines", self.machines, at_least=1)
+        require_range("gpu_memory", self.gpu_memory, above=0)
+        if self.host_memory is not None:
+            require_range("host_memory", self.host_memory, above=0)
         if self.gpus % self.machines:
-            raise _argument("num_gpus", f"a multiple of num_machines ({self.machines})", self.gpus)
-        if not 0 <= self.reserve < 1:
-            raise _argument("reserve", "a share from 0 to below 1", self.reserve)
+            raise value_error("num_gpus", f"a multiple of num_machines ({self.machines})", self.gpus)
+        require_range("reserve", self.reserve, at_least=0, below=1)
 
     @property
     def usable(self) -> int:
@@ -110,13 +110,11 @@ class Request:
 
     def __post_init__(self) -> None:
         for name in ("length", "batch", "accumulation"):
-            if getattr(self, name) < 1:
-                raise _argument(name, "1 or more", getattr(self, name))
-        if not 0 < self.answers <= 1:
-            raise _argument("answer_share", "a share above 0, at most 1", self.answers)
+            require_range(name, getattr(self, name), at_least=1)
+        require_range("answer_share", self.answers, above=0, at_most=1)
         longest = getattr(self.config, "max_position_embeddings", None)
         if longest is not None and self.length > longest:
-            raise _argument("max_length", f"at most {longest}, the positions of {self.model}", self.length)
+            raise value_error("max_length", f"at most {longest}, the positions of {self.model}", self.length)
 
     @property
     def rows(self) -> int:
@@ -154,12 +152,8 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
             fix=f"name a known shape ({', '.join(KNOWN_SHAPES)}), a config.json or a repository",
         )
     check_retain_ratio(values["retain_ratio"])
-    objective = Objective(
-        forget_losses(parse_text(values["forget_loss"])),
-        retain_losses(parse_text(values["retain_loss"])),
-        values["forget_weight"],
-        values["retain_weight"],
-    )
+    methods = Methods.parse(values["forget_loss"], values["retain_loss"], values["step_wrappers"], values["weighting"])
+    objective = Objective(methods.forget, methods.retain, values["forget_weight"], values["retain_weight"])
     levels = ("forget_nll_bound", "stop_forget_nll", "stop_retain_nll_increase")
     config = load_config(model.model_name_or_path, model.model_revision)
     length = values["max_length"]
@@ -168,7 +162,7 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
         config=config,
         peft_config=get_peft_config(model),
         objective=objective,
-        wrappers=tuple(step_wrappers(parse_text(values["step_wrappers"]))),
+        wrappers=methods.wrappers,
         optimizer=optimizer_cost(str(values["optim"])),
         optimizer_name=str(values["optim"]),
         reference=values["reference"],
@@ -199,9 +193,3 @@ def _quantised(model: ModelConfig) -> float | None:
     if model.load_in_4bit:
         return 0.5 + (1 / 64 + 4 / (64 * 256) if model.use_bnb_nested_quant else 4 / 64)
     return 1.0 if model.load_in_8bit else None
-
-
-def _argument(name: str, expected: str, got: Any) -> ValueError:
-    return input_error(
-        expected=f"{name} to be {expected}", got=repr(got), why="memory is calculated from it", fix=f"change --{name}"
-    )

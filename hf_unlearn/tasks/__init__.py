@@ -64,13 +64,7 @@ def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -
 
 
 def _module(name: str) -> Any:
-    from ..errors import input_error, nearest
+    from ..errors import require_choice
 
-    if name not in TASKS:
-        raise input_error(
-            expected=f"a task: {', '.join(TASKS)}",
-            got=repr(name),
-            why="it says what is unlearned and how it is measured",
-            fix=nearest(name, TASKS),
-        )
+    require_choice("task", name, TASKS)
     return importlib.import_module(f".{name}", __name__)

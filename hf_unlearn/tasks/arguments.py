@@ -3,14 +3,14 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trl import ModelConfig, TrlParser, get_quantization_config
 
-from ..errors import input_error, nearest
+from ..errors import choice_error, input_error
 from ..training.config import UnlearningConfig
 from ..training.hooks.run_description import is_path
 from .recipe_files import PACKAGED, find_recipe, read_recipe
@@ -197,17 +197,7 @@ def require_known(
     unread = [name for name in recipe if name not in names and name != "env"]
     unread += [flag.removeprefix("--") for flag in flags if flag not in known]
     if unread:
-        raise unknown_argument(unread[0], {*names, *own})
-
-
-def unknown_argument(name: str, known: Iterable[str]) -> ValueError:
-    """The error of a key or flag that nothing reads."""
-    return input_error(
-        expected="keys and flags that are arguments of this command",
-        got=repr(name),
-        why="it would have no effect",
-        fix=nearest(name, known),
-    )
+        raise choice_error("argument", unread[0], {*names, *own})
 
 
 def _require_task(name: str, found: str | None) -> None:

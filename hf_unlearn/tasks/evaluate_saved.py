@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..errors import input_error
+from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
 from ..results.hub.push import ADAPTER_CONFIG, has_own_card, write_own_card
 from ..results.record import RECORD_FILE, load_record
@@ -97,12 +97,7 @@ def _keep(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> 
 def _require_name(name: str, model: str | None, folder: Path) -> None:
     """Raise for a name that is no word, and for the name of the run's own model given to another one."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise input_error(
-            expected="--name as a word of small letters, digits, - and _",
-            got=repr(name),
-            why="the result is kept under it, as evaluation_<name>.json",
-            fix="use after, before, oracle, or for example after-relearning",
-        )
+        raise value_error("--name", "a word of small letters, digits, - and _", name, "for example after-relearning")
     if name == "after" and model is not None and Path(model).resolve() != folder.resolve():
         raise input_error(
             expected="--name with another word than after, for another model than the run's own",

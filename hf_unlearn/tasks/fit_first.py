@@ -15,7 +15,9 @@ from trl import SFTConfig, SFTTrainer
 
 from ..data.prepare import RowOptions
 from ..results.hub.names import is_repository
+from ..training.checks import require_measurable_sets
 from ..training.config import UnlearningConfig
+from ..training.methods import Methods
 from ..training.model_setup import load_model
 from ..training.objective import build_objective
 from ..training.train_sets import tokenize_for
@@ -103,7 +105,10 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     require_model(model)
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
     options = RowOptions(tokenizer, args.max_length, args.template, None)
-    tokenize_for(build_objective(args, None, None), dict(sets), None, options, args)
+    methods = Methods.resolve(args)
+    require_measurable_sets(
+        methods.wrappers, tokenize_for(build_objective(methods, args), dict(sets), None, options, args)
+    )
 
 
 def _as_text(row: Mapping[str, Any], template: str | None, tokenizer: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import input_error, nearest
+from ..errors import input_error, nearest, value_error
 
 PACKAGED = Path(str(resources.files("hf_unlearn.tasks"))).resolve() / "recipes"
 
@@ -28,12 +28,8 @@ def find_recipe(name: str) -> Path:
     packaged = PACKAGED / f"{name.removesuffix('.yaml')}.yaml"
     if packaged.is_file() and packaged.resolve().is_relative_to(PACKAGED.resolve()):
         return packaged
-    raise input_error(
-        expected="--config with a YAML file, or the name of a packaged recipe",
-        got=f"{name!r}, which is neither",
-        why="the run's arguments are read from it",
-        fix=nearest(name, packaged_recipes()),
-    )
+    known = nearest(name, packaged_recipes())
+    raise value_error("--config", "a YAML file or the name of a packaged recipe", name, known)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

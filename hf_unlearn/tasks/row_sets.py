@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datasets import Dataset
 
 from ..data.sources import READERS, load_rows
-from ..errors import input_error
+from ..errors import input_error, require_choice
 from .arguments import RunArguments
 from .task import first
 
@@ -55,13 +55,7 @@ class RowSetArguments(RunArguments):
             if isinstance(getattr(self, name), str):
                 setattr(self, name, _parse_columns(name, getattr(self, name)))
         for name in ("forget_reader", "retain_reader"):
-            if getattr(self, name) not in READERS:
-                raise input_error(
-                    expected=f"{name} to be one of {', '.join(READERS)}",
-                    got=repr(getattr(self, name)),
-                    why="it says which columns hold prompt and answer",
-                    fix=f"use rows, with {name.replace('reader', 'columns')} to rename columns",
-                )
+            require_choice(name, getattr(self, name), READERS)
 
 
 def load_sets(script: RowSetArguments, model: str | None) -> dict[str, Dataset]:

@@ -10,19 +10,19 @@ from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from ..component import Component, TrainingSetup, require_supported
+from ..component import TrainingSetup, require_supported
 from ..data.batch import missing_keys, missing_roles
 from ..data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
-from ..data.encoding import IGNORED_LABEL
 from ..data.pairing import is_stream
 from ..data.prepare import TrainSets
 from ..data.tokenization import check_tokenizer
+from ..data.tokenized_row import trained_ids
 from ..errors import input_error
-from ..steps import StepWrapper, WeightAveraging
+from ..steps import MeasuresTrainingSet, SetsFinalWeights, StepWrapper
 from .baseline import needs_holdout
 from .config import UnlearningConfig
 from .launch.verify import require_engaged
-from .method_specs import step_wrappers
+from .methods import Methods
 
 
 def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> UnlearningConfig:
@@ -123,12 +123,12 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
-def require_setup(args: UnlearningConfig, parts: Sequence[Component], model: Any, accelerator: Accelerator) -> None:
+def require_setup(args: UnlearningConfig, methods: Methods, model: Any, accelerator: Accelerator) -> None:
     """Raise for losses and step wrappers that do not work in the setup of the run, and for what wrappers cannot share.
 
     Args:
         args: of the run.
-        parts: its losses and step wrappers.
+        methods: its losses, step wrappers and weighting.
         model: unwrapped.
         accelerator: of the trainer, which knows how parameters and gradients are distributed.
     """
@@ -145,8 +145,8 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Component], model: Any
         TrainingSetup.SIXTEEN_BITS: any(p.requires_grad and p.dtype in _SIXTEEN_BITS for p in model.parameters()),
         TrainingSetup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
     }
-    require_supported(parts, [setup for setup, holds in setups.items() if holds])
-    wrappers = [part for part in parts if isinstance(part, StepWrapper)]
+    require_supported(methods.components, [setup for setup, holds in setups.items() if holds])
+    wrappers = methods.wrappers
     optimizer = str(getattr(args.optim, "value", args.optim))
     if wrappers and (optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")):
         raise input_error(
@@ -155,11 +155,12 @@ def require_setup(args: UnlearningConfig, parts: Sequence[Component], model: Any
             why="it changes each weight as soon as its gradient is there, before any wrapper sees it",
             fix="use optim='adamw_torch', or leave step_wrappers out",
         )
-    if args.load_best_model_at_end and any(isinstance(each, WeightAveraging) for each in wrappers):
+    final = [wrapper.name for wrapper in wrappers if isinstance(wrapper, SetsFinalWeights)]
+    if args.load_best_model_at_end and final:
         raise input_error(
-            expected="weight_averaging without load_best_model_at_end",
+            expected=f"{final[0]} without load_best_model_at_end",
             got="both",
-            why="the run would end with the average and with the best checkpoint, which are two models",
+            why=f"the run would end with the weights of {final[0]} and with the best checkpoint, which are two models",
             fix="drop one of them",
         )
 
@@ -178,14 +179,6 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
             raise input_error(expected=f"the {name} set with a length", got="a stream", why=why, fix=fix)
     if not sets.stream:
         return
-    for wrapper in step_wrappers(args.step_wrappers):
-        if wrapper.measures:
-            raise input_error(
-                expected=f"sets with a length, for {wrapper.name}",
-                got="a stream",
-                why="it is measured on the whole training set before the first step",
-                fix="pass the sets as datasets.Dataset",
-            )
     by_length = args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
     for name, broken, instead, why in (
         ("dataloader_num_workers", args.dataloader_num_workers > 1, "0 or 1", "each worker would read all rows"),
@@ -198,6 +191,18 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
                 got=repr(getattr(args, name)),
                 why=why,
                 fix=f"change {name}, or pass the sets as datasets.Dataset",
+            )
+
+
+def require_measurable_sets(wrappers: Sequence[StepWrapper], sets: TrainSets | None) -> None:
+    """Raise when a step wrapper measures the whole training set, and the set is a stream."""
+    for wrapper in wrappers:
+        if isinstance(wrapper, MeasuresTrainingSet) and sets is not None and sets.stream:
+            raise input_error(
+                expected=f"sets with a length, for {wrapper.name}",
+                got="a stream",
+                why="it is measured on the whole training set before the first step",
+                fix="pass the sets as datasets.Dataset",
             )
 
 
@@ -221,8 +226,8 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     name = type(collator).__name__
     if batch is None or missing_keys(batch):
         raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
-    kept = [_answer(labels) for labels in batch["labels"].tolist()]
-    if kept != [_answer(row["labels"]) for _, _, row in in_role_order([item])]:
+    kept = [trained_ids(labels) for labels in batch["labels"].tolist()]
+    if kept != [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]:
         raise input_error(
             expected="a data_collator that keeps the labels of the rows it pads",
             got=f"{name}, which changes them",
@@ -238,10 +243,6 @@ def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, A
         return collator([item])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def _answer(labels: Sequence[int]) -> list[int]:
-    return [label for label in labels if label != IGNORED_LABEL]
 
 
 def require_other_model(ref_model: nn.Module | None, model: Any) -> None:

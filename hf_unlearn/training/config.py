@@ -13,11 +13,13 @@ from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
 from .launch.verify import require_launched
-from .method_specs import forget_losses, parse_text, retain_losses, spec_to_data, step_wrappers, weighting_of
+from .method_specs import parse_text, spec_to_data
+from .methods import Methods
 
 # Kernels of Liger that no run of this package can use.
 CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
+_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "weighting", "step_wrappers")
 REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
 
@@ -150,12 +152,9 @@ class UnlearningConfig(TrainingArguments):
         self.accelerator_config.non_blocking = self.accelerator_config.non_blocking or self.dataloader_pin_memory
         # A stream's batches would be cut into ranks by row, which parts forget rows from their retain rows.
         self.accelerator_config.dispatch_batches = bool(self.accelerator_config.dispatch_batches)
-        self.forget_loss, self.retain_loss = parse_text(self.forget_loss), parse_text(self.retain_loss)
-        forget_losses(self.forget_loss)
-        retain_losses(self.retain_loss)
-        self.weighting, self.step_wrappers = parse_text(self.weighting), parse_text(self.step_wrappers)
-        weighting_of(self.weighting)
-        step_wrappers(self.step_wrappers)
+        for name in _METHOD_ARGUMENTS:
+            setattr(self, name, parse_text(getattr(self, name)))
+        Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
@@ -181,7 +180,7 @@ class UnlearningConfig(TrainingArguments):
     def to_dict(self) -> dict[str, Any]:
         """As `TrainingArguments.to_dict`, with losses and the like as mappings."""
         values = super().to_dict()
-        for name in ("forget_loss", "retain_loss", "weighting", "step_wrappers"):
+        for name in _METHOD_ARGUMENTS:
             values[name] = spec_to_data(getattr(self, name))
         return values
 

@@ -15,8 +15,9 @@ from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
+from ..steps import MeasuresTrainingSet, ReconcilesGradients
 from .config import UnlearningConfig
-from .method_specs import LossSpec, forget_losses, retain_losses, step_wrappers, weighting_of
+from .methods import Methods
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -94,9 +95,11 @@ class Objective:
         retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
         return [*terms, "forget_nll", *retain, "bound_share"]
 
-    def with_retain_weight(self, retain_weight: float) -> "Objective":
-        """The same objective with another w_r."""
-        return self if retain_weight == self.retain_weight else replace(self, retain_weight=retain_weight)
+    def with_retain_weight(self, retain_weight: float | None) -> "Objective":
+        """The same objective with another w_r; None for its own."""
+        if retain_weight is None or retain_weight == self.retain_weight:
+            return self
+        return replace(self, retain_weight=retain_weight)
 
     def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
@@ -144,28 +147,23 @@ def _mean_part(items: Tensor, count: Tensor) -> Tensor:
     return torch.stack([items.sum(), items.new_full((), len(items))]) / count.clamp(min=1)
 
 
-def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: LossSpec) -> Objective:
-    """The objective of a run: the trainer's own arguments where they are given, else the config's.
+def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
+    """The objective of a run.
 
     Raises:
-        ValueError: unknown losses or arguments, or a forget loss over retain rows, to which no row bound applies.
+        ValueError: a weighting or a step wrapper that reads the retain side of a run without one, or a forget loss
+            over retain rows, to which no row bound applies.
     """
-    objective = Objective(
-        forget_losses(args.forget_loss if forget_loss is None else forget_loss),
-        retain_losses(args.retain_loss if retain_loss is None else retain_loss),
-        args.forget_weight,
-        args.retain_weight,
-    )
-    weighting = weighting_of(args.weighting)
-    if not objective.retain and weighting.moves:
+    objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight)
+    if not objective.retain and methods.weighting.moves:
         raise input_error(
-            expected=f"a retain loss, for weighting={weighting.name!r}, which follows it",
+            expected=f"a retain loss, for weighting={methods.weighting.name!r}, which follows it",
             got="retain_loss='none'",
             why="there is no retain loss to set a weight by",
             fix="pass a retain_loss, or weighting='fixed'",
         )
-    for wrapper in step_wrappers(args.step_wrappers):
-        if wrapper.reads_retain and not objective.retain:
+    for wrapper in methods.wrappers:
+        if isinstance(wrapper, ReconcilesGradients) and not objective.retain:
             raise input_error(
                 expected=f"a retain loss, for {wrapper.name}",
                 got="retain_loss='none'",
@@ -187,26 +185,24 @@ def build_objective(args: UnlearningConfig, forget_loss: LossSpec, retain_loss: 
 _TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
 
 
-def retuned(
-    objective: Objective, args: UnlearningConfig, given: tuple[LossSpec, LossSpec], at_start: dict[str, Any]
-) -> Objective:
+def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_start: dict[str, Any]) -> Objective:
     """The objective with the arguments and weights that a trial has set on `args`.
 
     Args:
         objective: built when the trainer was.
+        methods: of the trial.
         args: as the trial has left them.
-        given: the trainer's own `forget_loss` and `retain_loss`, which come before the config's.
         at_start: the config when the trainer was built.
 
     Raises:
         ValueError: the trial changes which losses are used, or an argument that can no longer have an effect.
     """
-    new = build_objective(args, *given)
+    new = build_objective(methods, args)
     now = args.to_dict()
     ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
     same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
-    measured = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.measures]
+    measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
     if fixed or measured or same[0] != same[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",

@@ -1,6 +1,7 @@
 """Training batches without padding: which models and runs can have them. The batches are made by the collator."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -17,8 +18,8 @@ from ..model.output_head import output_head
 from ..model.score_rows import RowScorer, evaluation_mode
 from ..model.scoring import score
 from ..model.sharding import reshard
+from ..steps import PerturbsHiddenStates
 from .config import UnlearningConfig
-from .method_specs import step_wrappers
 
 logger = logging.get_logger(__name__)
 
@@ -26,13 +27,12 @@ logger = logging.get_logger(__name__)
 _TOLERANCE, _TIMES = 1e-3, 4
 
 
-def require_own_collator(args: UnlearningConfig, data_collator: Any) -> None:
+def require_own_collator(args: UnlearningConfig, attacks: Sequence[PerturbsHiddenStates], data_collator: Any) -> None:
     """Raise where batches without padding are asked for, and what makes or reads the batches cannot do without."""
     if not args.padding_free:
         return
-    attacks = [wrapper.name for wrapper in step_wrappers(args.step_wrappers) if wrapper.attack_layer is not None]
     if data_collator is not None or attacks:
-        other = "a data_collator of your own" if data_collator is not None else attacks[0]
+        other = "a data_collator of your own" if data_collator is not None else attacks[0].name
         raise input_error(
             expected=f"padding_free without {other}",
             got="both",

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..data.length_groups import LengthGroupedDataset, group_size
+from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
     RowOptions,
     TrainSets,
-    longest_row,
     require_forget_retain,
     require_full_batch,
     tokenize_train_sets,

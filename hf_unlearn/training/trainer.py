@@ -21,6 +21,7 @@ from .baseline import Baseline, require_measurable
 from .checks import (
     paired_collator,
     require_config,
+    require_measurable_sets,
     require_other_model,
     require_rule_rows,
     require_setup,
@@ -38,7 +39,8 @@ from .hooks.callbacks import (
 )
 from .hooks.evaluation_loop import EvaluationLoop
 from .hooks.publishing import Publishing, require_pushable, start_record
-from .method_specs import LossSpec, step_wrappers, weighting_of
+from .method_specs import LossSpec
+from .methods import Methods
 from .model_setup import check_fit, load_model, prepare_model
 from .objective import build_objective, retuned, rows_below
 from .padding_free import require_own_collator, require_padding_free
@@ -76,7 +78,6 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
 
     data_collator: Any
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
-    _last_loss = False  # whether the next loss is the last of an optimizer step
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
 
     def __init__(
@@ -103,14 +104,16 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         args = require_config(args, compute_loss_func)
         require_pushable(args)
         require_other_model(ref_model, model)
-        require_own_collator(args, data_collator)
+        self.methods = Methods.resolve(args, forget_loss, retain_loss)
+        require_own_collator(args, self.methods.attacks, data_collator)
         self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
-        self.objective = build_objective(args, forget_loss, retain_loss)
+        self.objective = build_objective(self.methods, args)
         self._model_name = model if isinstance(model, str) else None
         self._ref_model, self._peft_config = ref_model, peft_config
         processing_class = require_tokenizer(processing_class, self._model_name, args)
         self._rows = RowOptions(processing_class, args.max_length, args.template, args.dataset_num_proc)
         self.train_sets = tokenize_for(self.objective, train_dataset, eval_dataset, self._rows, args)
+        require_measurable_sets(self.methods.wrappers, self.train_sets)
         require_rule_rows(args, self.train_sets, eval_dataset)
         eval_sets = self._rows.tokenize_eval(eval_dataset)
         self._longest = longest_of(self.objective, self.train_sets, eval_sets, args.max_length)
@@ -157,9 +160,8 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         """What needs the accelerator: step wrappers, the reference, the rules' callbacks, the step's log."""
         if self.train_sets is not None:
             require_measurable(self.args, self.train_sets.holdout)
-        wrappers, weighting = step_wrappers(self.args.step_wrappers), weighting_of(self.args.weighting)
-        require_setup(self.args, [*self.objective.terms, *wrappers], self.model, self.accelerator)
-        self._steps = WrappedStep(wrappers, weighting, self.objective.retain_weight, self.accelerator)
+        require_setup(self.args, self.methods, self.model, self.accelerator)
+        self._steps = WrappedStep(self.methods, self.objective.retain_weight, self.accelerator)
         self._policy(self.model).check_layers()
         self.reference = build_reference(
             self.objective,
@@ -179,8 +181,7 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
         trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
         restart = partial(self._steps.restart, lambda: trainer.objective.retain_weight)
-        first = StepEnds(restart, self._steps.after_step, self._steps.finish)
-        self.callback_handler.callbacks.insert(0, first)
+        self.callback_handler.callbacks.insert(0, StepEnds(restart, self._steps.after_step, self._steps.finish))
         if self.args.stop_on_nonfinite:
             finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
             self.add_callback(NonFiniteGuard(finite, stop))
@@ -205,7 +206,8 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         """Trainer's, and the trial's loss arguments and seed too, which were read when the trainer was built."""
         super()._hp_search_setup(trial)
         if trial is not None:
-            self.objective = retuned(self.objective, self.args, self._given_losses, self._config_at_start)
+            self.methods = Methods.resolve(self.args, *self._given_losses)
+            self.objective = retuned(self.objective, self.methods, self.args, self._config_at_start)
             self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
     # The step
@@ -213,13 +215,11 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        # Once a step and rank: what splits a step calls the loss as often as a rank has rows of a side.
-        self._last_loss = self.accelerator.sync_gradients and not self._steps.splits
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
         return UnlearningForward(
-            model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args)
+            model, self.objective, self.methods.attacks, likelihoods_for(self.objective, self.args)
         )
 
     def compute_loss(
@@ -236,13 +236,14 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         # First the reference: where its distributions are compared, it is inside of the policy's forward.
         references = self.reference.read(self.accelerator, model, inputs)
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
-        active = rows_below(scores.forget, self._bound)
-        loss, components = self._steps.weighted(self.objective)(scores, counts, active)
-        self._step_log.add(components if self._steps.recording else {}, loss)
-        if self._last_loss and self.args.stop_on_nonfinite:
+        context = self._steps.context
+        objective = self.objective.with_retain_weight(context.retain_weight)
+        loss, components = objective(scores, counts, rows_below(scores.forget, self._bound))
+        self._step_log.add(components if context.recording else {}, loss)
+        if context.recording:
+            self._steps.record(objective, components)
+        if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator)
-        self._last_loss = False
-        self._steps.record(self.objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 

@@ -97,9 +97,7 @@ def test_a_users_error_is_its_text_and_status_2(capsys):
     assert main(["lab", "--seed", "-1"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("hf-unlearn lab: Expected `seed` to be a whole number from 0 on.\nGot: -1 (int).\n")
-    assert "\nWhy it matters: " in err and "\nWhat to do: " in err
-    assert "Traceback" not in err
+    assert err == "hf-unlearn lab: seed must be a whole number at least 0, got -1\n"
 
 
 @pytest.mark.parametrize(

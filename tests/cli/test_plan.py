@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fixtures.examples import assert_four_parts
+from fixtures.examples import assert_user_error
 from hf_unlearn.cli import main
 from hf_unlearn.planning import KNOWN_SHAPES
 
@@ -19,8 +19,8 @@ def planned(capsys, *arguments: str) -> dict:
 def refused(capsys, *arguments: str) -> str:
     assert main(["plan", *arguments]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("hf-unlearn plan: Expected ")
-    assert_four_parts(err)
+    assert out == "" and err.startswith("hf-unlearn plan: ")
+    assert_user_error(err)
     return err
 
 

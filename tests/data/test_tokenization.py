@@ -40,7 +40,10 @@ def test_missing_alternates_say_how_to_supply_them() -> None:
 
 
 EXAMPLES = [{"prompt": "a", "completion": "b" * size, "id": size} for size in (1, 2, 3)]
-TOKENIZED = [{"input_ids": [BOS, A, *[B] * size, EOS], "labels": [-100, -100, *[B] * size, EOS]} for size in (1, 2, 3)]
+TOKENIZED = [
+    {"input_ids": [BOS, A, *[B] * size, EOS], "labels": [-100, -100, *[B] * size, EOS], "answer_start": 2}
+    for size in (1, 2, 3)
+]
 
 
 class MapStyle(torch.utils.data.Dataset):
@@ -76,7 +79,7 @@ class SizedStream(torch.utils.data.IterableDataset):
 def test_every_set_with_a_length_becomes_a_dataset(make: Any) -> None:
     tokenized = tokenize_rows(make(EXAMPLES), make_tokenizer(), role="retain", max_length=None)
     assert isinstance(tokenized, Dataset)
-    assert tokenized.column_names == ["input_ids", "labels"]
+    assert tokenized.column_names == ["input_ids", "labels", "answer_start"]
     assert rows_of(tokenized) == TOKENIZED
 
 
@@ -121,7 +124,7 @@ def test_datasets_stream_stays_a_stream() -> None:
     tokenized = tokenize_rows(dataset, make_tokenizer(), role="forget", max_length=None)
     assert isinstance(tokenized, datasets.IterableDataset)
     assert len(read) == 1  # only the first row, to see its format
-    assert tokenized.column_names == ["input_ids", "labels"]
+    assert tokenized.column_names == ["input_ids", "labels", "answer_start"]
     assert rows_of(tokenized.take(3)) == TOKENIZED
     assert len(read) < len(EXAMPLES) * 100
 
@@ -196,9 +199,9 @@ def test_what_is_cut_off_is_counted_once(warnings_of_the_set: pytest.LogCaptureF
     rows = [{"prompt": "a", "completion": "b" * size} for size in (1, 2, 5)]
     tokenized = tokenize_rows(rows, make_tokenizer(), role="forget", max_length=4)
     assert rows_of(tokenized) == [
-        {"input_ids": [BOS, A, B, EOS], "labels": [-100, -100, B, EOS]},
-        {"input_ids": [BOS, A, B, B], "labels": [-100, -100, B, B]},
-        {"input_ids": [BOS, A, B, B], "labels": [-100, -100, B, B]},
+        {"input_ids": [BOS, A, B, EOS], "labels": [-100, -100, B, EOS], "answer_start": 2},
+        {"input_ids": [BOS, A, B, B], "labels": [-100, -100, B, B], "answer_start": 2},
+        {"input_ids": [BOS, A, B, B], "labels": [-100, -100, B, B], "answer_start": 2},
     ]
     message = "2 of 3 forget rows were longer than max_length=4; 5 answer tokens were cut off"
     assert {record.getMessage() for record in warnings_of_the_set.records} == {message}

@@ -9,7 +9,8 @@ import pytest
 
 from fixtures.tokenizer import make_tokenizer
 from hf_unlearn.data.encoding import RowEncoder
-from hf_unlearn.data.prepare import RowOptions, longest_row, tokenize_train_sets
+from hf_unlearn.data.lengths import longest_row
+from hf_unlearn.data.prepare import RowOptions, tokenize_train_sets
 from hf_unlearn.data.tokenization import tokenize_rows
 
 ROWS = [{"prompt": f"who is {i}?", "completion": " fox" + " x" * (i % 7)} for i in range(60)]

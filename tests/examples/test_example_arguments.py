@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
-from fixtures.examples import assert_four_parts, load_script, refused, save_model, save_tofu, start
+from fixtures.examples import assert_user_error, load_script, refused, save_model, save_tofu, start
 from hf_unlearn.lab import load_lab
 from hf_unlearn.tasks import make_task, parse_task
 from hf_unlearn.tasks.task import Task
@@ -58,7 +58,7 @@ BOOK, KEPT, MODEL = ["--book", "book.txt"], ["--retain_dir", "books"], ["--model
 )
 def test_a_book_that_cannot_be_forgotten_is_refused(monkeypatch, folder, arguments, words):
     text = refused("copyright", monkeypatch, folder, *arguments)
-    assert_four_parts(text, *words)
+    assert_user_error(text, *words)
     assert "lamp keeper" not in text
 
 
@@ -91,7 +91,7 @@ def test_a_book_that_cannot_be_forgotten_is_refused(monkeypatch, folder, argumen
 )
 def test_people_that_cannot_be_forgotten_are_refused(monkeypatch, folder, arguments, words):
     text = refused("privacy", monkeypatch, folder, *arguments)
-    assert_four_parts(text, *words)
+    assert_user_error(text, *words)
     assert "Keeper" not in text
 
 
@@ -104,13 +104,13 @@ def test_people_that_cannot_be_forgotten_are_refused(monkeypatch, folder, argume
 def test_an_unknown_key_of_a_recipe_is_named(monkeypatch, folder, name, key, meant):
     (folder / "recipe.yaml").write_text(f"{key}: 3\nforget_loss: npo\noutput_dir: out\n")
     text = refused(name, monkeypatch, folder, "--config", "recipe.yaml")
-    assert_four_parts(text, repr(key), f"did you mean '{meant}'")
+    assert_user_error(text, repr(key), f"did you mean '{meant}'")
 
 
 @pytest.mark.parametrize("name", ["copyright", "privacy"])
 def test_a_wrong_loss_is_refused(monkeypatch, folder, name):
     text = refused(name, monkeypatch, folder, "--forget_loss", "npoo")
-    assert_four_parts(text, "did you mean 'npo'")
+    assert_user_error(text, "did you mean 'npo'")
 
 
 class Built(Exception):
@@ -216,27 +216,27 @@ def classifier(tmp_path_factory) -> Path:
 )
 def test_a_judge_that_cannot_judge_is_refused(monkeypatch, tmp_path, classifier, arguments, words):
     text = refused("harmful", monkeypatch, tmp_path, "--judge", str(classifier), *arguments)
-    assert_four_parts(text, *words)
+    assert_user_error(text, *words)
     assert str(classifier.parent) not in text
 
 
 def test_a_judge_that_is_no_classifier_is_refused(monkeypatch, tmp_path):
     model = str(load_lab().model_path)
     text = refused("harmful", monkeypatch, tmp_path, "--judge", model)
-    assert_four_parts(text, "trained to classify", "random weights")
+    assert_user_error(text, "trained to classify", "random weights")
 
 
 def test_a_judge_that_is_nowhere_is_refused(monkeypatch, tmp_path):
     text = refused("harmful", monkeypatch, tmp_path, "--judge", "no-such/judge")
-    assert_four_parts(text, "'no-such/judge'", "cannot be loaded")
+    assert_user_error(text, "'no-such/judge'", "cannot be loaded")
 
 
 @pytest.mark.parametrize("asked", ["true", "checkpoint-4"])
 def test_a_checkpoint_that_is_not_there_is_refused_before_any_work(monkeypatch, folder, asked):
     text = refused("privacy", monkeypatch, folder, "--resume_from_checkpoint", asked)
-    assert_four_parts(text, asked, "where there is none")
+    assert_user_error(text, asked, "where there is none")
 
 
 def test_a_path_without_a_model_is_refused(monkeypatch, folder):
     text = refused("copyright", monkeypatch, folder, *BOOK, *KEPT, "--model_name_or_path", "./no/such/model")
-    assert_four_parts(text, "'./no/such/model'", "there is no folder")
+    assert_user_error(text, "'./no/such/model'", "there is no folder")

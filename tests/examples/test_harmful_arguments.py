@@ -6,10 +6,11 @@ import shlex
 
 import pytest
 
-from fixtures.examples import EXAMPLES, assert_four_parts, load_script, refused, save_model, start
+from fixtures.examples import EXAMPLES, assert_user_error, load_script, refused, save_model, start
 from hf_unlearn.lab import load_lab
 from hf_unlearn.tasks import parse_task
 from hf_unlearn.tasks.arguments import Parsed
+from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import build_objective
 
 
@@ -28,20 +29,20 @@ from hf_unlearn.training.objective import build_objective
         (["--forget_reader", "pku"], "pku_saferlhf"),
     ],
 )
-def test_wrong_arguments_end_in_four_parts(monkeypatch, tmp_path, arguments, words):
+def test_wrong_arguments_are_refused(monkeypatch, tmp_path, arguments, words):
     text = refused("harmful", monkeypatch, tmp_path, *arguments)
-    assert_four_parts(text, words)
+    assert_user_error(text, words)
 
 
 def test_an_unknown_key_of_a_recipe_is_named(monkeypatch, tmp_path):
     (tmp_path / "recipe.yaml").write_text("forget_los: npo\noutput_dir: out\n")
     text = refused("harmful", monkeypatch, tmp_path, "--config", "recipe.yaml")
-    assert_four_parts(text, "forget_los", "did you mean 'forget_loss'")
+    assert_user_error(text, "forget_los", "did you mean 'forget_loss'")
 
 
-def test_columns_that_are_no_json_end_in_four_parts(monkeypatch, tmp_path):
+def test_columns_that_are_no_json_are_refused(monkeypatch, tmp_path):
     text = refused("harmful", monkeypatch, tmp_path, "--forget_columns", "{question: prompt")
-    assert_four_parts(text, "forget_columns")
+    assert_user_error(text, "forget_columns")
 
 
 class Built(Exception):
@@ -95,7 +96,7 @@ def test_the_papers_recipe_has_the_papers_numbers():
     found = parsed("--config", str(EXAMPLES / "configs/harmful_opt1.3b.yaml"))
     own, args, model = found.script, found.args, found.model
     assert (model.model_name_or_path, model.use_peft) == ("facebook/opt-1.3b", False)
-    objective = build_objective(args, None, None)
+    objective = build_objective(Methods.resolve(args), args)
     ascent, mismatch = objective.forget
     (kl,) = objective.retain
     assert [loss.name for loss in (ascent, mismatch, kl)] == ["grad_ascent", "random_mismatch", "kl"]

@@ -14,7 +14,7 @@ from hf_unlearn.steps.weighting import WEIGHTINGS, Fixed
 from hf_unlearn.tasks import parse_task
 from hf_unlearn.tasks.arguments import Parsed
 from hf_unlearn.tasks.recipe_files import PACKAGED
-from hf_unlearn.training.method_specs import step_wrappers, weighting_of
+from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import Objective, build_objective
 
 RECIPES = {path.stem: path for path in sorted((PACKAGED / "methods").glob("*.yaml"))}
@@ -32,7 +32,7 @@ def parsed(name: str) -> Parsed:
 
 
 def objective_of(args) -> Objective:
-    return build_objective(args, None, None)
+    return build_objective(Methods.resolve(args), args)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -50,8 +50,8 @@ def test_a_recipe_parses_into_what_it_says_and_builds(name):
     assert objective.forget and objective.retain
     assert all(loss.weight > 0 for loss in objective.terms)
     assert objective.forget_weight > 0 and objective.retain_weight > 0
-    assert len(step_wrappers(args.step_wrappers)) == ("step_wrappers" in given(name))
-    assert isinstance(weighting_of(args.weighting), Fixed) == ("weighting" not in given(name))
+    assert len(Methods.resolve(args).wrappers) == ("step_wrappers" in given(name))
+    assert isinstance(Methods.resolve(args).weighting, Fixed) == ("weighting" not in given(name))
     assert (named_optimizer(args) is None) == ("optim" not in given(name))
     assert (get_peft_config(model) is not None) is given(name)["use_peft"]
 
@@ -63,8 +63,8 @@ def test_a_recipe_is_named_after_what_it_shows(name):
     objective = objective_of(args)
     (forget,) = objective.forget
     parts = [forget.name, *(loss.name for loss in objective.retain if loss.name not in ("nll", "hidden"))]
-    parts += [each.name for each in step_wrappers(args.step_wrappers)]
-    weighting = weighting_of(args.weighting)
+    parts += [each.name for each in Methods.resolve(args).wrappers]
+    weighting = Methods.resolve(args).weighting
     parts += [] if isinstance(weighting, Fixed) else [weighting.name]
     parts += [args.optim] if named_optimizer(args) else []
     assert name == "_".join(parts)
@@ -77,8 +77,8 @@ def test_every_method_has_a_recipe():
         objective = objective_of(args)
         shown["forget"] |= {loss.name for loss in objective.forget}
         shown["retain"] |= {loss.name for loss in objective.retain}
-        shown["wrapper"] |= {each.name for each in step_wrappers(args.step_wrappers)}
-        shown["weighting"] |= {weighting_of(args.weighting).name}
+        shown["wrapper"] |= {each.name for each in Methods.resolve(args).wrappers}
+        shown["weighting"] |= {Methods.resolve(args).weighting.name}
         shown["optimizer"] |= {args.optim} if named_optimizer(args) else set()
     assert shown == {
         "forget": set(FORGET_LOSSES),

@@ -267,9 +267,9 @@ def test_an_argument_outside_its_range_is_refused(arguments: dict[str, Any], nam
         lambda: optimizer.add_param_group({"params": [second], **arguments}),
     ]
     for attempt in attempts:
-        with pytest.raises(ValueError, match=f"Expected {name} of Sophia") as error:
+        with pytest.raises(ValueError, match=rf"^{name}(\[[01]\])? of Sophia must be .*, got ") as error:
             attempt()
-        assert [part in str(error.value) for part in PARTS] == [True] * 4
+        assert "\n" not in str(error.value)
     assert len(optimizer.param_groups) == 1
 
 

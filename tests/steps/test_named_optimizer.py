@@ -17,7 +17,7 @@ from hf_unlearn.optimizers.named import OPTIMIZERS, named_optimizer
 from hf_unlearn.steps import SAM
 from hf_unlearn.steps.weighting import PrimalDual
 
-PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
+ONE_LINE = r"^.* must be .*, got .*$"
 SOPHIA: dict[str, Any] = dict(optim="sophia", optim_args="rho=0.1, beta2=0.9", learning_rate=2e-3, weight_decay=0.1)
 
 
@@ -79,22 +79,22 @@ def test_by_name_it_is_the_class_with_its_arguments(tmp_path):
     ("text", "words"),
     [
         ("roh=0.1", ["'roh'", "did you mean 'rho'"]),
-        ("betas=0.9", ["optim_args of beta1, beta2, rho, eps", "'betas'"]),
+        ("betas=0.9", ["optim_args must be", "beta1, beta2, eps, rho", "'betas'"]),
         ("lr=1e-3", ["'lr'"]),
-        ("rho=large", ["a number for rho", "'large'"]),
-        ("rho", ["a number for rho", "''"]),
-        ("rho=0.1;beta2=0.9", ["a number for rho", "'0.1;beta2=0.9'"]),
+        ("rho=large", ["rho in optim_args must be a number", "'large'"]),
+        ("rho", ["rho in optim_args must be a number", "''"]),
+        ("rho=0.1;beta2=0.9", ["rho in optim_args must be a number", "'0.1;beta2=0.9'"]),
     ],
 )
 def test_arguments_that_are_refused(tmp_path, text, words):
-    with pytest.raises(ValueError, match=PARTS) as caught:
+    with pytest.raises(ValueError, match=ONE_LINE) as caught:
         config(tmp_path, optim="sophia", optim_args=text)
     assert [word for word in words if word not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize("text", ["rho=-1", "rho=nan", "beta1=1", "eps=0"])
 def test_ranges_are_the_optimizers_own_and_checked_at_once(tmp_path, text):
-    with pytest.raises(ValueError, match=PARTS):
+    with pytest.raises(ValueError, match=ONE_LINE):
         config(tmp_path, optim="sophia", optim_args=text)
 
 

@@ -22,6 +22,7 @@ from hf_unlearn.steps import (
 )
 from hf_unlearn.training.checks import require_setup
 from hf_unlearn.training.method_specs import step_wrappers
+from hf_unlearn.training.methods import Methods
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
 
@@ -145,17 +146,17 @@ SETUPS = {
 @pytest.mark.parametrize("setup", SETUPS)
 @pytest.mark.parametrize("name", STEP_WRAPPERS)
 def test_engines_that_own_the_gradients_are_refused(tmp_path, name, setup):
-    args, wrappers = config(tmp_path), step_wrappers(name)
-    require_setup(args, wrappers, tiny_model(), state())
+    args, wrapped, plain = config(tmp_path), Methods.parse("npo", wrappers=name), Methods.parse("npo")
+    require_setup(args, wrapped, tiny_model(), state())
     for accelerator in SETUPS[setup]:
-        refused(lambda accelerator=accelerator: require_setup(args, wrappers, tiny_model(), accelerator), name, setup)
-        require_setup(args, [], tiny_model(), accelerator)
+        refused(lambda accelerator=accelerator: require_setup(args, wrapped, tiny_model(), accelerator), name, setup)
+        require_setup(args, plain, tiny_model(), accelerator)
 
 
 @pytest.mark.parametrize("name", STEP_WRAPPERS)
 def test_they_are_refused_when_the_trainer_is_built(tmp_path, monkeypatch, name):
-    def under_fsdp(args: Any, parts: Any, model: Any, accelerator: Any) -> None:
-        require_setup(args, parts, model, state(fsdp_plugin=SimpleNamespace()))
+    def under_fsdp(args: Any, methods: Any, model: Any, accelerator: Any) -> None:
+        require_setup(args, methods, model, state(fsdp_plugin=SimpleNamespace()))
 
     monkeypatch.setattr("hf_unlearn.training.trainer.require_setup", under_fsdp)
     refused(lambda: make_trainer(tmp_path, tiny_model(), step_wrappers=name), name, "FSDP")

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from fixtures.examples import assert_four_parts
+from fixtures.examples import assert_four_parts, assert_one_line
 from hf_unlearn.cli.train import task_of
 from hf_unlearn.tasks import check_task, parse_task
 from hf_unlearn.tasks.arguments import split_config
@@ -83,7 +83,7 @@ def test_a_file_comes_before_a_packaged_recipe_and_a_folder_does_not(tmp_path, m
 def test_a_recipe_that_is_nowhere_is_refused_with_the_nearest_name(name, near):
     with pytest.raises(ValueError) as error:
         find_recipe(name)
-    assert_four_parts(str(error.value), repr(name), near)
+    assert_one_line(str(error.value), repr(name), near)
 
 
 @pytest.mark.parametrize("text", ["", "- limit\n- 3\n", "limit", "3: 4\n", "# a comment alone\n"], ids=repr)
@@ -125,14 +125,14 @@ def test_both_forms_of_config_are_read(tmp_path):
 )
 def test_an_unknown_flag_is_refused_with_the_nearest_name(task, arguments, name, near):
     text = both(task, *arguments)
-    assert_four_parts(text, repr(name), "did you mean", repr(near))
+    assert_one_line(text, repr(name), "did you mean", repr(near))
     assert "Known names" not in text  # there are hundreds
 
 
 @pytest.mark.parametrize("key", ["forget_los", "forget-loss", "forget_loss ", "Forget_loss"])
 def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path, key):
     (tmp_path / "own.yaml").write_text(f'"{key}": npo\noutput_dir: out\n')
-    assert_four_parts(both("harmful", "--config", str(tmp_path / "own.yaml")), repr(key), "did you mean 'forget_loss'")
+    assert_one_line(both("harmful", "--config", str(tmp_path / "own.yaml")), repr(key), "did you mean 'forget_loss'")
 
 
 def test_a_key_of_the_parser_alone_is_no_argument(tmp_path):
@@ -158,7 +158,7 @@ def test_a_task_on_the_command_line_of_another_one_is_refused():
 
 
 def test_an_unknown_task_is_refused_with_the_nearest_name():
-    assert_four_parts(both("harmfull"), "'harmfull'", "did you mean 'harmful'")
+    assert_one_line(both("harmfull"), "'harmfull'", "did you mean 'harmful'")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hf_unlearn.optimizers.named import named_optimizer
 from hf_unlearn.tasks import TASKS, check_task, parse_task
 from hf_unlearn.tasks.arguments import Parsed
 from hf_unlearn.tasks.recipe_files import PACKAGED, find_recipe, packaged_recipes, read_recipe
-from hf_unlearn.training.method_specs import step_wrappers, weighting_of
+from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import build_objective
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -65,12 +65,12 @@ def test_a_recipe_parses_into_what_it_says(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds_its_objective_and_its_adapter(name):
     recipe, found = given(name), parsed(name)
-    objective = build_objective(found.args, None, None)
+    objective = build_objective(Methods.resolve(found.args), found.args)
     assert objective.forget and objective.retain
     assert all(loss.weight > 0 for loss in objective.terms)
     assert objective.forget_weight > 0 and objective.retain_weight > 0
-    assert bool(step_wrappers(found.args.step_wrappers)) == ("step_wrappers" in recipe)
-    assert weighting_of(found.args.weighting).name
+    assert bool(Methods.resolve(found.args).wrappers) == ("step_wrappers" in recipe)
+    assert Methods.resolve(found.args).weighting.name
     assert (named_optimizer(found.args) is None) == ("optim" not in recipe)
     adapter = get_peft_config(found.model)
     assert (adapter is not None) is recipe.get("use_peft", False)

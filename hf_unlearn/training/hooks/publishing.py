@@ -79,7 +79,7 @@ class Publishing(Trainer):
         record, args = self.record, self.args
         record.name = record.name or Path(args.output_dir).absolute().name
         record.model = describe_model(self.model, self._model_name, args.init_kwargs.get("revision"), record.model)
-        record.objective = describe_objective(self.objective, args, self.baseline)
+        record.objective = describe_objective(self.objective, self.methods, args, self.baseline)
         record.reference = str(self.reference.plan)
         record.hardware = describe_hardware(args, self.accelerator)
         record.holdout_nll = None if self.baseline is None else self.baseline.holdout_nll

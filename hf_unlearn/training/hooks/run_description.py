@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
+from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
-from ...model.fingerprints import hash_rows
 from ...results.hub.names import is_repository
 from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
@@ -25,7 +25,7 @@ from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
 from ..baseline import Baseline
 from ..config import UnlearningConfig
-from ..method_specs import step_wrappers, weighting_of
+from ..methods import Methods
 from ..objective import Objective
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "deepspeed")
@@ -94,18 +94,20 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
         if rows is None:
             del records[role]
         elif records[role].sha256 is None and not is_stream(rows):
-            records[role].rows, records[role].sha256 = len(rows), hash_rows(rows)
+            records[role].rows, records[role].sha256 = len(rows), set_digest(rows)
 
 
-def describe_objective(objective: Objective, args: UnlearningConfig, baseline: Baseline | None) -> ObjectiveRecord:
+def describe_objective(
+    objective: Objective, methods: Methods, args: UnlearningConfig, baseline: Baseline | None
+) -> ObjectiveRecord:
     """Terms with their numbers, how they are weighted, what wraps a step, and where rows stop pushing."""
     sides = {"forget": objective.forget, "retain": objective.retain}
     return ObjectiveRecord(
         terms=[_term(side, term) for side, terms in sides.items() for term in terms],
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
-        weighting=_part(weighting_of(args.weighting)),
-        step_wrappers=[_part(wrapper) for wrapper in step_wrappers(args.step_wrappers)],
+        weighting=_part(methods.weighting),
+        step_wrappers=[_part(wrapper) for wrapper in methods.wrappers],
         optimizer=str(getattr(args.optim, "value", args.optim)),
         bound=_bound(args, baseline),
     )
