@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..data.digests import prompt_digest, row_digest
-from ..data.roles import Role
 from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
 from ..model.chunked_logits import log_prob_moments
 from ..model.head_query import TokenReadout
@@ -95,10 +94,8 @@ class OnePass:
             statistics: also mean and deviation of log p over the vocabulary.
         """
         rows = Distinct.of(sets, row_digest)
-        # Rows without a pairing are collated as forget rows.
-        readout = TokenReadout(
-            "figures", Role.FORGET, statistical_figures if statistics else right_tokens, width=3 if statistics else 1
-        )
+        function = statistical_figures if statistics else right_tokens
+        readout = TokenReadout("figures", None, function, width=3 if statistics else 1)
 
         def batches(wanted: list[int]) -> Findings:
             for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [readout]):

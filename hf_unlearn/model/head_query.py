@@ -29,11 +29,11 @@ class ReferenceLogits(Protocol):
 
 @dataclass(frozen=True)
 class TokenReadout:
-    """What is read of the next-token distributions at the answer tokens of one role.
+    """What is read of the next-token distributions at the answer tokens of one role, or of all rows of a batch.
 
     Attributes:
         name: of the values in the result; unique in a query.
-        role: whose tokens.
+        role: whose tokens; None for those of every row, whatever it is there for.
         function: of logits, token ids and the reference's logits; differentiable in the logits.
         gradient: the derivative of the function by the logits where it is known; None, or a result of None, for
             autograd's.
@@ -42,7 +42,7 @@ class TokenReadout:
     """
 
     name: str
-    role: Role
+    role: Role | None
     function: PositionFunction
     gradient: PositionGradient | None = None
     reference: ReferenceLogits | None = None
@@ -64,7 +64,7 @@ class HeadQuery:
     Attributes:
         positions: of the hidden states that are read, in the batch laid flat, [T]; [0] if none is.
         targets: the token that follows each, [T].
-        tokens: which of the T tokens belong to a role, for every role of a readout.
+        tokens: which of the T tokens belong to a role, for the role of every readout; None is all of them.
         readouts: what is read beside the log-probs.
         compute_logps: whether log-probs and readouts are computed at all.
         keep: for later.
@@ -72,7 +72,7 @@ class HeadQuery:
 
     positions: Tensor
     targets: Tensor
-    tokens: Mapping[Role, slice] = field(default_factory=dict)
+    tokens: Mapping[Role | None, slice] = field(default_factory=dict)
     readouts: Sequence[TokenReadout] = ()
     compute_logps: bool = True
     keep: LogitCache = LogitCache.NOTHING

@@ -154,13 +154,13 @@ def score(
     Raises:
         ValueError: rows not in the order of roles, or a head that is not fed [B, L, hidden].
     """
-    answers = answer_index(batch)
+    index = answer_index(batch)
     kept = keep or {}
     ends_early = likelihoods is Likelihoods.NONE and not kept
     query = HeadQuery(
-        positions=answers.positions[:0] if ends_early else answers.positions,
-        targets=answers.targets,
-        tokens={readout.role: answers.token_slice(readout.role) for readout in readouts},
+        positions=index.positions[:0] if ends_early else index.positions,
+        targets=index.targets,
+        tokens={readout.role: index.token_slice(readout.role) for readout in readouts},
         readouts=readouts,
         compute_logps=likelihoods is not Likelihoods.NONE,
         keep=max(kept.values(), key=list(LogitCache).index, default=LogitCache.NOTHING),
@@ -173,33 +173,67 @@ def score(
             hidden = stack.enter_context(capture.capture(above=likelihoods is Likelihoods.TRAINED))
             # Back on before the forward ends: DDP asks there whether a backward is to come.
             stack.enter_context(grad_mode_after(head.module, torch.is_grad_enabled()))
-        result, output = head.read(model, model_inputs(batch, answers), query, full_logits=full_logits)
-    states = {layer: outputs.flatten(0, 1)[answers.positions] for layer, outputs in hidden.items()}
+        result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
+    states = {layer: outputs.flatten(0, 1)[index.positions] for layer, outputs in hidden.items()}
     scores: dict[str, Any] = {
-        role.name.lower(): _of_role(role, batch, answers, query, result, states, keeps=role in kept)
+        role.name.lower(): _of_role(role, batch, index, query, result, states, keeps=role in kept)
         for role in Role
-        if answers.rows[role]
+        if index.rows[role]
     }
     return Scores(**scores), output
 
 
-def model_inputs(batch: Batch, answers: AnswerIndex) -> dict[str, Any]:
+def score_answers(
+    model: nn.Module,
+    head: OutputHead,
+    batch: Batch,
+    *,
+    readouts: Sequence[TokenReadout] = (),
+    full_logits: bool = False,
+) -> tuple[RowScores, Any]:
+    """One forward of a batch, as scores of all its B rows in their order, whatever they are there for.
+
+    Args:
+        model: what is called, wrapped or not.
+        head: `output_head` of the model inside it.
+        batch: with its answer index; its rows need no roles.
+        readouts: what is read of the distributions at answer tokens, each of role None.
+        full_logits: compute the logits of every position too, and keep them in the output.
+
+    Returns:
+        the scores, and the model's output.
+    """
+    index = answer_index(batch)
+    query = HeadQuery(index.positions, index.targets, {None: index.token_slice(None)}, readouts)
+    result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
+    rows = RowScores(
+        logps=result.logps,
+        token_ids=index.targets,
+        lengths=index.lengths,
+        source=torch.full_like(index.lengths, -1),  # to no row of another role does any of them belong
+        row=batch["row"],
+        readouts=result.readouts,
+    )
+    return rows, output
+
+
+def model_inputs(batch: Batch, index: AnswerIndex) -> dict[str, Any]:
     """What the model's forward takes of a batch."""
     inputs: dict[str, Any] = {
         key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch
     }
-    if answers.packed:
+    if index.packed:
         # Read by flash attention over rows of any length; others see by the positions where rows begin.
         ends = torch.nn.functional.pad(batch["row_lengths"].cumsum(0), (1, 0)).int()
         inputs |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends}
-        inputs |= {"max_length_q": answers.longest, "max_length_k": answers.longest}
+        inputs |= {"max_length_q": index.longest, "max_length_k": index.longest}
     return inputs
 
 
 def _of_role(
     role: Role,
     batch: Batch,
-    answers: AnswerIndex,
+    index: AnswerIndex,
     query: HeadQuery,
     result: HeadResult,
     states: Mapping[float, Tensor],
@@ -207,13 +241,13 @@ def _of_role(
     keeps: bool,
 ) -> RowScores:
     """The part of a forward's results that belongs to the rows of one role."""
-    row, token = answers.row_slice(role), answers.token_slice(role)
+    row, token = index.row_slice(role), index.token_slice(role)
     own = [readout.name for readout in query.readouts if readout.role is role]
     logits = result.logits if keeps else None
     return RowScores(
         logps=result.logps[token],
-        token_ids=answers.targets[token],
-        lengths=answers.lengths[row],
+        token_ids=index.targets[token],
+        lengths=index.lengths[row],
         source=batch["source"][row],
         row=batch["row"][row],
         readouts={name: result.readouts[name] for name in own if name in result.readouts},

@@ -125,7 +125,8 @@ def _query(
     objective: Objective, references: Mapping[Role, RowScores], tokens: Mapping[Role, int], targets: torch.Tensor
 ) -> HeadQuery:
     """What the objective asks of the head, the tokens of the roles one after another as in a batch."""
-    places, start = {}, 0
+    places: dict[Role | None, slice] = {}
+    start = 0
     for role in Role:
         places[role] = slice(start, start + tokens.get(role, 0))
         start = places[role].stop

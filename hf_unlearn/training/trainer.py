@@ -21,9 +21,7 @@ from .baseline import Baseline, require_measurable
 from .checks import (
     paired_collator,
     require_config,
-    require_measurable_sets,
     require_other_model,
-    require_rule_rows,
     require_setup,
     require_tokenizer,
 )
@@ -48,7 +46,7 @@ from .reference.reference import build_reference
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
-from .train_sets import longest_of, pair_for, tokenize_for
+from .train_sets import build_train_sets
 
 
 class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
@@ -112,12 +110,8 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         self._ref_model, self._peft_config = ref_model, peft_config
         processing_class = require_tokenizer(processing_class, self._model_name, args)
         self._rows = RowOptions(processing_class, args.max_length, args.template, args.dataset_num_proc)
-        self.train_sets = tokenize_for(self.objective, train_dataset, eval_dataset, self._rows, args)
-        require_measurable_sets(self.methods.wrappers, self.train_sets)
-        require_rule_rows(args, self.train_sets, eval_dataset)
-        eval_sets = self._rows.tokenize_eval(eval_dataset)
-        self._longest = longest_of(self.objective, self.train_sets, eval_sets, args.max_length)
-        paired = pair_for(self.objective, self.train_sets, args)
+        sets = build_train_sets(train_dataset, eval_dataset, self.objective, self.methods.wrappers, args, self._rows)
+        self.train_sets, self._longest = sets.train, sets.longest
         self._collator = DataCollatorForUnlearning(processing_class.pad_token_id, args.pad_to_multiple_of)
         if model_init is None:
             model = self._prepare_model(load_model(model, args) if isinstance(model, str) else model, args)
@@ -127,10 +121,10 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
             model=model,
             args=args,
             data_collator=IndexingCollator(
-                self._collator if data_collator is None else paired_collator(data_collator, paired)
+                self._collator if data_collator is None else paired_collator(data_collator, sets.paired)
             ),
-            train_dataset=paired,
-            eval_dataset=eval_sets,
+            train_dataset=sets.paired,
+            eval_dataset=sets.evaluation,
             processing_class=processing_class,
             model_init=model_init,
             compute_metrics=compute_metrics,
