@@ -104,18 +104,19 @@ class RowScorer:
 
     def __call__(self, model: nn.Module, rows: Any, description: str) -> RowLogps:
         """Log-probs of every row, in the order of `rows`; each rank scores its share and all get the whole."""
-        found: list[tuple[int, Tensor]] = []
+        logps: list[tuple[int, Tensor]] = []
         for indices, scores in self.batches(model, rows, range(len(rows)), description):
-            found += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
-        return _in_order(gather_object(found))
+            logps += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_object(logps))
+        return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
 
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
-        found: list[tuple[int, Tensor]] = []
+        values: list[tuple[int, Tensor]] = []
         readout = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
         for indices, scores in self.batches(model, rows, range(len(rows)), description, [readout]):
-            found += zip(indices, scores.readouts["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
-        parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
+            values += zip(indices, scores.readouts["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_object(values))
         logps, ids = torch.cat(parts).split(k, dim=1)
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
 
@@ -168,6 +169,6 @@ def _likeliest(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | No
     return torch.cat([logps, ids.to(logps.dtype)], dim=1)
 
 
-def _in_order(found: list[tuple[int, Tensor]]) -> RowLogps:
-    parts = [part for _, part in sorted(found, key=lambda pair: pair[0])]
-    return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
+def _in_order(parts: list[tuple[int, Tensor]]) -> list[Tensor]:
+    """Values of rows that ranks have scored in any order, in the order of the rows."""
+    return [part for _, part in sorted(parts, key=lambda pair: pair[0])]

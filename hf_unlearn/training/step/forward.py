@@ -88,6 +88,7 @@ class UnlearningForward:
                 if attack.attack_layer is not None:
                     stack.enter_context(self._attacked(attack, attack.attack_layer, batch))
             layers = self.objective.layers
+            # No loss reads log-probs: DDP must see in the output that hidden states get gradients.
             if (
                 isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
                 and self.likelihoods is not Likelihoods.TRAINED
@@ -113,8 +114,8 @@ class UnlearningForward:
         return [blocks[number - 1] for number in {block_number(layer, len(blocks)) for layer in layers}]
 
     @contextlib.contextmanager
-    def _attacked(self, wrapper: PerturbsHiddenStates, layer: float, batch: Batch) -> Iterator[None]:
-        """A forward inside sees the wrapper's perturbation at the layer, on the rows to forget alone."""
+    def _attacked(self, attack: PerturbsHiddenStates, layer: float, batch: Batch) -> Iterator[None]:
+        """A forward inside sees the perturbation of an attack at the layer, on the rows to forget alone."""
         rows = answer_index(batch).rows[Role.FORGET]
         if not rows:
             yield
@@ -123,7 +124,7 @@ class UnlearningForward:
         # The forget rows come first; their padding stays, so that positions are those of the batch.
         forget = {key: value[:rows] for key, value in batch.items() if isinstance(value, Tensor)}
         (block,) = self._blocks_at([layer])
-        seen = forget["attention_mask"].unsqueeze(-1)
+        seen = forget["attention_mask"].unsqueeze(-1)  # padding stays as it is
 
         def nll_sum(delta: Tensor) -> Tensor:
             # Not through DDP: its reducer counts every forward, and no weight gets a gradient here.
@@ -132,12 +133,12 @@ class UnlearningForward:
             # The sum: a mean over many tokens leaves gradients that fp16 cannot hold, and their length is not read.
             return -scores.rows(Role.FORGET).logps.sum()
 
-        size = self.model.get_input_embeddings().weight.new_zeros(()).dtype
+        dtype = self.model.get_input_embeddings().weight.dtype
         start = torch.zeros(
             (*forget["input_ids"].shape, self.model.config.get_text_config().hidden_size),
-            dtype=torch.promote_types(size, torch.float32),
+            dtype=torch.promote_types(dtype, torch.float32),
             device=forget["input_ids"].device,
         )
-        delta = wrapper.attack(nll_sum, start) * seen
+        delta = attack.attack(nll_sum, start) * seen
         with shifted_output(block, pad(delta, (0, 0, 0, 0, 0, len(batch["role"]) - rows))):
             yield
