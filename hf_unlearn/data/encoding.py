@@ -21,7 +21,7 @@ class RowEncoder:
 
     Attributes:
         tokenizer: with an eos token, and a chat template where rows are conversations; None for tokenised rows.
-        role: the set's role, for error messages.
+        set_name: of the set, for error messages.
         row_format: the format of every row.
         conversational: whether rows are message lists; a row that differs is an error.
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
@@ -31,7 +31,7 @@ class RowEncoder:
     """
 
     tokenizer: PreTrainedTokenizerBase | None
-    role: str
+    set_name: str
     row_format: RowFormat
     conversational: bool
     max_length: int | None = None
@@ -63,7 +63,7 @@ class RowEncoder:
                 one, or that lacks a needed alternate.
         """
         examples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        places = [f"row {index} of the {self.role} set" for index in indices]
+        places = [f"row {index} of the {self.set_name} set" for index in indices]
         columns: dict[str, list[Any]] = {}
         if self.row_format is RowFormat.TOKENIZED:
             size = None if self.tokenizer is None else len(self.tokenizer)
@@ -89,12 +89,12 @@ class RowEncoder:
     def _row(self, example: dict[str, Any], index: int) -> Row:
         if not self.alternates:
             example.pop("alternate", None)
-        row = to_row(example, self.row_format, self.role, index=index)
+        row = to_row(example, self.row_format, self.set_name, index=index)
         if row.is_conversational != self.conversational:
-            kinds = ("a list of messages", "a string")
+            given, wanted = ("a list of messages", "a string")[:: 1 if row.is_conversational else -1]
             raise input_error(
-                expected=f"every row of the {self.role} set to be {kinds[not self.conversational]}, like its first",
-                got=f"row {index}, which is {kinds[self.conversational]}",
+                expected=f"every row of the {self.set_name} set to be {wanted}, like its first",
+                got=f"row {index}, which is {given}",
                 why="strings and conversations are tokenised differently, and the difference would be learnt",
                 fix="write all rows of a set the same way",
             )
@@ -102,7 +102,7 @@ class RowEncoder:
 
     def _require(self, answer: Text | None, where: str) -> Text:
         if answer is None:
-            raise missing_alternates(f"{where}, which has none", self.role)
+            raise missing_alternates(f"{where}, which has none", self.set_name)
         return answer
 
     def _texts(self, prompt: Text, answer: Text, where: str) -> tuple[str, str]:

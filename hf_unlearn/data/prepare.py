@@ -1,4 +1,4 @@
-"""From what the user passes as a dataset to tokenised sets by role, checked against each other. Not yet paired."""
+"""From what the user passes as a dataset to tokenised sets by name, checked against each other."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from ..errors import input_error, nearest
 from .digests import shared_rows
 from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
+from .roles import TRAIN_SETS
 from .tokenization import tokenize_rows
-
-TRAIN_ROLES = ("forget", "retain", "holdout")
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,12 @@ class RowOptions:
     template: str | None
     num_proc: int | None
 
-    def tokenize(self, rows: Any, role: str, *, alternates: bool = False) -> Any:
+    def tokenize(self, rows: Any, set_name: str, *, alternates: bool = False) -> Any:
         """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
         return tokenize_rows(
             rows,
             self.tokenizer,
-            role=role,
+            set_name=set_name,
             max_length=self.max_length,
             template=self.template,
             alternates=alternates,
@@ -45,7 +44,7 @@ class RowOptions:
 
 @dataclass(frozen=True)
 class TrainSets:
-    """Tokenised training sets by role."""
+    """Tokenised training sets by name."""
 
     forget: Any
     retain: Any = None
@@ -75,13 +74,13 @@ def require_forget_retain(train_dataset: Any) -> None:
             why="a single set does not say what is to be forgotten and what is to be kept",
             fix="put what the model must forget under 'forget' and what it must keep under 'retain'",
         )
-    unknown = [name for name in train_dataset if name not in TRAIN_ROLES]
+    unknown = [name for name in train_dataset if name not in TRAIN_SETS]
     if unknown:
         raise input_error(
-            expected=f"sets named {', '.join(TRAIN_ROLES)}",
+            expected=f"sets named {', '.join(TRAIN_SETS)}",
             got=f"{unknown[0]!r}",
             why="a set of another name would not be used",
-            fix=nearest(str(unknown[0]), TRAIN_ROLES),
+            fix=nearest(str(unknown[0]), TRAIN_SETS),
         )
     if train_dataset.get("forget") is None:
         raise input_error(
@@ -121,23 +120,23 @@ def tokenize_train_sets(
     unseen_rows = train_dataset.get("holdout") if holdout else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
     _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")
-    for role, rows in (("forget", forget), ("retain", kept)):
+    for set_name, rows in (("forget", forget), ("retain", kept)):
         why = "the level of unseen data would be measured on rows that the model was trained on"
-        _require_disjoint(role, rows, "holdout", unseen, why)
+        _require_disjoint(set_name, rows, "holdout", unseen, why)
     return TrainSets(forget, kept, unseen)
 
 
-def _require_disjoint(first_role: str, first: Any, second_role: str, second: Any, why: str) -> None:
+def _require_disjoint(first_name: str, first: Any, second_name: str, second: Any, why: str) -> None:
     """Raise when a row is in both sets; a set that is missing or a stream is not looked through."""
     if any(rows is None or is_stream(rows) for rows in (first, second)):
         return
     shared = shared_rows(first, second)
     if shared:
         raise input_error(
-            expected=f"no row both in the {first_role} and in the {second_role} set",
-            got=f"{len(shared)} {second_role} rows that are {first_role} rows, the first at index {shared[0]}",
+            expected=f"no row both in the {first_name} and in the {second_name} set",
+            got=f"{len(shared)} {second_name} rows that are {first_name} rows, the first at index {shared[0]}",
             why=why,
-            fix=f"remove those rows from the {second_role} set",
+            fix=f"remove those rows from the {second_name} set",
         )
 
 

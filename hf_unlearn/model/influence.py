@@ -62,16 +62,16 @@ def influence_scores(
     """
     _check_arguments(rank, kind)
     rows = {}
-    for role, each in (("forget", forget), ("retain", retain)):
-        tokenized = tokenize_rows(each, tokenizer, role=role, template=template, max_length=max_length)
+    for set_name, each in (("forget", forget), ("retain", retain)):
+        tokenized = tokenize_rows(each, tokenizer, set_name=set_name, template=template, max_length=max_length)
         if not isinstance(tokenized, datasets.Dataset):
             raise input_error(
-                expected=f"the {role} rows as a set with a length",
+                expected=f"the {set_name} rows as a set with a length",
                 got=f"a {type(each).__name__}",
                 why="every row gets a score of its own",
                 fix="datasets.Dataset.from_list(list(stream))",
             )
-        rows[role] = token_rows(model, tokenized, f"the {role} set")
+        rows[set_name] = token_rows(model, tokenized, f"the {set_name} set")
     with eval_mode_with_grad(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
         length = float(norm(target))

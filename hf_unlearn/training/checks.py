@@ -1,6 +1,6 @@
 """Arguments of the trainer that cannot be honoured together, refused before anything is loaded or tokenised."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,11 @@ from ..data.prepare import TrainSets
 from ..data.tokenization import check_tokenizer
 from ..data.tokenized_row import trained_ids
 from ..errors import input_error
-from ..steps import MeasuresTrainingSet, SetsFinalWeights, StepWrapper
 from .baseline import needs_holdout
 from .config import UnlearningConfig
 from .launch.verify import require_engaged
 from .methods import Methods
+from .step.checks import require_wrapped_optimizer
 
 
 def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> UnlearningConfig:
@@ -146,23 +146,7 @@ def require_setup(args: UnlearningConfig, methods: Methods, model: Any, accelera
         TrainingSetup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
     }
     require_supported(methods.components, [setup for setup, holds in setups.items() if holds])
-    wrappers = methods.wrappers
-    optimizer = str(getattr(args.optim, "value", args.optim))
-    if wrappers and (optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")):
-        raise input_error(
-            expected=f"an optimizer that steps after backward, for {wrappers[0].name}",
-            got=f"optim={optimizer!r}",
-            why="it changes each weight as soon as its gradient is there, before any wrapper sees it",
-            fix="use optim='adamw_torch', or leave step_wrappers out",
-        )
-    final = [wrapper.name for wrapper in wrappers if isinstance(wrapper, SetsFinalWeights)]
-    if args.load_best_model_at_end and final:
-        raise input_error(
-            expected=f"{final[0]} without load_best_model_at_end",
-            got="both",
-            why=f"the run would end with the weights of {final[0]} and with the best checkpoint, which are two models",
-            fix="drop one of them",
-        )
+    require_wrapped_optimizer(args, methods.wrappers)
 
 
 def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:
@@ -191,18 +175,6 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
                 got=repr(getattr(args, name)),
                 why=why,
                 fix=f"change {name}, or pass the sets as datasets.Dataset",
-            )
-
-
-def require_measurable_sets(wrappers: Sequence[StepWrapper], sets: TrainSets | None) -> None:
-    """Raise when a step wrapper measures the whole training set, and the set is a stream."""
-    for wrapper in wrappers:
-        if isinstance(wrapper, MeasuresTrainingSet) and sets is not None and sets.stream:
-            raise input_error(
-                expected=f"sets with a length, for {wrapper.name}",
-                got="a stream",
-                why="it is measured on the whole training set before the first step",
-                fix="pass the sets as datasets.Dataset",
             )
 
 

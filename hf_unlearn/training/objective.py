@@ -15,9 +15,10 @@ from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
-from ..steps import MeasuresTrainingSet, ReconcilesGradients
+from ..steps import MeasuresTrainingSet
 from .config import UnlearningConfig
 from .methods import Methods
+from .step.checks import require_retain_side
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -154,22 +155,8 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
         ValueError: a weighting or a step wrapper that reads the retain side of a run without one, or a forget loss
             over retain rows, to which no row bound applies.
     """
+    require_retain_side(methods)
     objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight)
-    if not objective.retain and methods.weighting.moves:
-        raise input_error(
-            expected=f"a retain loss, for weighting={methods.weighting.name!r}, which follows it",
-            got="retain_loss='none'",
-            why="there is no retain loss to set a weight by",
-            fix="pass a retain_loss, or weighting='fixed'",
-        )
-    for wrapper in methods.wrappers:
-        if isinstance(wrapper, ReconcilesGradients) and not objective.retain:
-            raise input_error(
-                expected=f"a retain loss, for {wrapper.name}",
-                got="retain_loss='none'",
-                why="without a retain gradient it changes nothing",
-                fix="pass a retain_loss, or leave it out",
-            )
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(

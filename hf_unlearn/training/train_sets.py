@@ -14,15 +14,13 @@ from ..data.prepare import (
     require_full_batch,
     tokenize_train_sets,
 )
-from ..data.roles import Role
+from ..data.roles import ALTERNATE_ROLES, Role
 from ..steps import StepWrapper
 from .baseline import needs_holdout
-from .checks import require_measurable_sets, require_readable_streams, require_rule_rows
+from .checks import require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
 from .objective import Objective
-
-# set -> the role of its rows' alternate answers
-_ALTERNATES = {"forget": Role.ALTERNATE, "retain": Role.RETAIN_ALTERNATE}
+from .step.checks import require_measurable_sets
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def tokenize_for(
         sets = tokenize_train_sets(
             train_dataset,
             options,
-            alternates=[name for name, role in _ALTERNATES.items() if role in needs.roles],
+            alternates=[name for name, role in ALTERNATE_ROLES.items() if role in needs.roles],
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
         )

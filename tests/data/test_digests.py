@@ -21,11 +21,11 @@ def test_digests_by_hand():
 
 
 def containers() -> dict[str, object]:
-    tokenized = tokenize_rows(ROWS, None, role="eval", max_length=None)
+    tokenized = tokenize_rows(ROWS, None, set_name="eval", max_length=None)
     return {
         "a list": ROWS,
         "tokenised": tokenized,
-        "selected": tokenize_rows(ROWS[::-1], None, role="eval", max_length=None).select([5, 4, 3, 2, 1, 0]),
+        "selected": tokenize_rows(ROWS[::-1], None, set_name="eval", max_length=None).select([5, 4, 3, 2, 1, 0]),
         "a slice": datasets.concatenate_datasets([tokenized, tokenized]).select(range(6, 12)),
         "in parts": datasets.concatenate_datasets([tokenized.select(range(2)), tokenized.select(range(2, 6))]),
         "in 64 bits": datasets.Dataset.from_list(ROWS),

@@ -18,7 +18,7 @@ A, B, C, X, COLON = 69, 70, 71, 92, 30
 
 def one(example: dict[str, Any], tokenizer: Any, **options: Any) -> dict[str, list[int]]:
     """The only row of a set, tokenised."""
-    options = {"role": "forget", "max_length": None} | options
+    options = {"set_name": "forget", "max_length": None} | options
     return dict(tokenize_rows([example], tokenizer, **options)[0])
 
 

@@ -39,7 +39,7 @@ def encoded(monkeypatch) -> list[int]:
 
 
 def tokenized(rows: datasets.Dataset, **options: Any) -> datasets.Dataset:
-    return tokenize_rows(rows, **{"tokenizer": make_tokenizer(), "role": "forget", "max_length": 32} | options)
+    return tokenize_rows(rows, **{"tokenizer": make_tokenizer(), "set_name": "forget", "max_length": 32} | options)
 
 
 def test_a_second_run_reads_what_the_first_has_written(on_disk, encoded):

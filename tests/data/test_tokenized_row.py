@@ -33,7 +33,7 @@ def test_the_first_position_is_answer_and_no_target():
 
 @pytest.mark.parametrize("max_length", [None, 4])
 def test_the_column_says_what_the_labels_say(max_length):
-    tokenized = tokenize_rows(ROWS, None, role="retain", max_length=max_length)
+    tokenized = tokenize_rows(ROWS, None, set_name="retain", max_length=max_length)
     assert tokenized["answer_start"][:] == [1, 2, 0, 3]
     for row in tokenized:
         without = {name: value for name, value in row.items() if name != "answer_start"}
@@ -46,7 +46,7 @@ def test_the_column_is_read_where_it_is():
 
 
 def test_the_longest_mismatch_is_measured_without_composing_it():
-    forget, retain = (tokenize_rows(rows, None, role="eval", max_length=None) for rows in (ROWS[1:], ROWS))
+    forget, retain = (tokenize_rows(rows, None, set_name="eval", max_length=None) for rows in (ROWS[1:], ROWS))
     composed = [mismatch_row(one, other, None) for one in forget for other in retain]
     assert longest_mismatch(forget, retain) == max(len(row["input_ids"]) for row in composed) == 7
     without = [rows.remove_columns("answer_start") for rows in (forget, retain)]
