@@ -3,9 +3,9 @@
 Who changes what:
     output_head     the head computes values at answer positions instead of logits (`ForwardStandIn`), while scales and
                     caps that the model would put on logits are neutral (`replaced_attributes`)
-    hidden_states   outputs of decoder blocks are read (`output_hooks`); blocks above the last that is read hand on
-                    their input (`skipped_blocks`)
-    scoring         gradients are switched on again where they were off above the last block that is read
+    hidden_states   outputs of decoder blocks are read (`output_hooks`), and gradients are off above the last of them
+                    where no loss reads more; or the blocks above hand on their input (`skipped_blocks`)
+    scoring         gradients are on again at the end of that forward (`grad_mode_after`)
     step/forward    hidden states of forget rows are perturbed (`shifted_output`); under DDP hidden states are part of
                     the model's output (`hidden_states_in_output`)
 

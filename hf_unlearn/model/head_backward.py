@@ -47,6 +47,7 @@ class LMHead:
         # By type, not isinstance: an adapter layer or a quantised one may be a subclass with a forward of its own.
         if type(self._module) is nn.Linear:
             return self._backward_linear(inputs, grad_logits, gradients)
+        # Any other head is differentiated by autograd, a chunk at a time, as if the chunk were the whole input.
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
             raw = self._raw(leaf)

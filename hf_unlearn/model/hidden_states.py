@@ -21,6 +21,7 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
     """
     layers = model.config.get_text_config().num_hidden_layers
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    # A list inside of a block, such as the experts of a mixture, may happen to have as many members.
     outermost = [m for m in lists if not any(m is not other and m in set(other.modules()) for other in lists)]
     if len(outermost) != 1:
         raise input_error(
@@ -88,6 +89,7 @@ class HiddenStateCapture:
         def keep(number: int, _: nn.Module, __: Any, output: Any) -> None:
             # Only stored: an operation here would be one that activation checkpointing does not repeat.
             states.update({layer: hidden_of(output) for layer, own in numbers.items() if own == number})
+            # Off from here to the end of the forward, where `score` switches it on again for DDP.
             if number == self.deepest and not above:
                 torch.set_grad_enabled(False)
 
@@ -95,7 +97,7 @@ class HiddenStateCapture:
             try:
                 yield states
             finally:
-                torch.set_grad_enabled(grad_enabled)
+                torch.set_grad_enabled(grad_enabled)  # also after an error above the deepest layer
 
     def early_exit(self) -> contextlib.AbstractContextManager[None]:
         """The blocks above the deepest layer hand on what they are given: the forward ends there in all but name.
