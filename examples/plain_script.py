@@ -47,7 +47,7 @@ trainer = UnlearningTrainer(
 
 def measure(model, fluency_model, **compared):
     """The harmful suite on the first 200 rows of each set."""
-    sets = {name: each.select(range(min(200, len(each)))) for name, each in rows.items()}
+    sets = {name: subset.select(range(min(200, len(subset)))) for name, subset in rows.items()}
     suite = harmful(
         **sets,
         in_scope=lab.datasets["paraphrase"],

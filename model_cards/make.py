@@ -39,8 +39,8 @@ def make(recipe: str) -> None:
         if "/" not in recipe:
             (folder / PLOTS).mkdir()
             for file in ("*.png", PLOTS_OF):
-                for each in (run / PLOTS).glob(file):
-                    shutil.copy(each, folder / PLOTS)
+                for plot in (run / PLOTS).glob(file):
+                    shutil.copy(plot, folder / PLOTS)
     render(folder)
 
 

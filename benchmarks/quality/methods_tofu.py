@@ -243,8 +243,8 @@ def main() -> None:
     }
     results: dict[str, Any] = {"settings": settings, "runs": []}
     if arguments.output.is_file():
-        found = json.loads(arguments.output.read_text(encoding="utf-8"))
-        results = found if found["settings"] == settings else results
+        earlier = json.loads(arguments.output.read_text(encoding="utf-8"))
+        results = earlier if earlier["settings"] == settings else results
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     tofu = read_tofu(arguments.data, tokenizer)
     sets = training_sets(tofu, arguments.data, tokenizer)

@@ -42,13 +42,13 @@ def words_of_task(given: Sequence[str], own: Collection[str], flags: Collection[
         flags: names of those that take none.
     """
     rest, words = [], iter(given)
-    for each in words:
-        name, is_whole, _ = each.removeprefix("--").partition("=")
-        if each.startswith("--") and name in flags:
+    for word in words:
+        name, is_whole, _ = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in flags:
             continue
-        if each.startswith("--") and name in own:
+        if word.startswith("--") and name in own:
             if not is_whole:
                 next(words, None)
             continue
-        rest.append(each)
+        rest.append(word)
     return rest

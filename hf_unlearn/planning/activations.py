@@ -131,7 +131,7 @@ class _Runs:
                 if weight.requires_grad:
                     weight.register_post_accumulate_grad_hook(_drop_gradient)
             inputs, live = self._inputs(rows, length), LiveBytes()
-            live.ignore(each for each in (*weights, *decoder.buffers(), *inputs.values()) if each is not None)
+            live.ignore(tensor for tensor in (*weights, *decoder.buffers(), *inputs.values()) if tensor is not None)
             with live:
                 with self._autocast():
                     hidden = decoder(**inputs, use_cache=False).last_hidden_state
@@ -145,7 +145,7 @@ class _Runs:
     def no_grad(self, blocks: int, rows: int, length: int) -> int:
         with self._decoder(blocks, length) as (decoder, weights), torch.no_grad():
             inputs, live = self._inputs(rows, length), LiveBytes()
-            live.ignore(each for each in (*weights, *decoder.buffers(), *inputs.values()) if each is not None)
+            live.ignore(tensor for tensor in (*weights, *decoder.buffers(), *inputs.values()) if tensor is not None)
             with live, self._autocast():
                 decoder(**inputs, use_cache=False)
             return live.peak

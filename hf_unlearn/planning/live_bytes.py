@@ -53,6 +53,6 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.count(leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor))
-        return found
+        output = func(*args, **(kwargs or {}))
+        self.count(leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor))
+        return output

@@ -143,7 +143,7 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
     Raises:
         ValueError: no model, or arguments that a run would refuse, too.
     """
-    model = ModelConfig(**{each.name: values[each.name] for each in fields(ModelConfig) if each.init})
+    model = ModelConfig(**{argument.name: values[argument.name] for argument in fields(ModelConfig) if argument.init})
     if model.model_name_or_path is None:
         raise input_error(
             expected="--model_name_or_path",

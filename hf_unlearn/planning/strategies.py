@@ -75,14 +75,14 @@ def packaged_strategies(machines: int = 1) -> list[Strategy]:
     Args:
         machines: of two configs that share memory alike, the one that is made for so many is taken.
     """
-    found: dict[tuple[Kind, bool, bool], Strategy] = {}
+    strategies: dict[tuple[Kind, bool, bool], Strategy] = {}
     for path in sorted(PACKAGED.glob("*.yaml")):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        each = _strategy(path.stem, values)
-        key = (each.kind, each.offload_optimizer, each.offload_parameters)
-        if key not in found or (int(values.get("num_machines", 1)) > 1) == (machines > 1):
-            found[key] = each
-    return [Strategy("none", Kind.SINGLE), *sorted(found.values(), key=lambda each: each.cost)]
+        strategy = _strategy(path.stem, values)
+        key = (strategy.kind, strategy.offload_optimizer, strategy.offload_parameters)
+        if key not in strategies or (int(values.get("num_machines", 1)) > 1) == (machines > 1):
+            strategies[key] = strategy
+    return [Strategy("none", Kind.SINGLE), *sorted(strategies.values(), key=lambda strategy: strategy.cost)]
 
 
 def read_strategy(path: Path) -> Strategy:

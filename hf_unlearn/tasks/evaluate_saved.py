@@ -47,9 +47,9 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     if chosen == str(folder):
         _require_weights(folder)
     others = {
-        each: load_result(folder / f"evaluation_{each}.json")
-        for each in _COMPARED
-        if each != name and (folder / f"evaluation_{each}.json").is_file()
+        other: load_result(folder / f"evaluation_{other}.json")
+        for other in _COMPARED
+        if other != name and (folder / f"evaluation_{other}.json").is_file()
     }
     accelerator = Accelerator(cpu=args.use_cpu)
     fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)

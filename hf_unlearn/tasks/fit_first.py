@@ -67,7 +67,7 @@ def fit(
     """
     folder = Path(args.output_dir) / name
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-    rows = [_as_text(row, args.template, tokenizer) for each in sets for row in each]
+    rows = [_as_text(row, args.template, tokenizer) for rows_of_set in sets for row in rows_of_set]
     made_from = _made_from(script, args, model, revision, rows)
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text()) == made_from:
         return str(folder)

@@ -116,8 +116,8 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
     record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
-    for each in record.sets.values():
-        each.untouched = each.origin in ("hub", "lab")  # read by this package, which puts no row into them
+    for set_record in record.sets.values():
+        set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them
     if task.from_lab:
         record.model.origin, record.model.id = "lab", source_of(task.sets["forget"]).id
 
@@ -134,14 +134,14 @@ def _launched(trainer: UnlearningTrainer) -> str:
 def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:
     """The oracle, where there is one, and the model as it is."""
     task, args, trainer = measure.task, parsed.args, measure.trainer
-    found = {}
+    results = {}
     if task.oracle is not None:
         same = task.oracle == parsed.model.model_name_or_path
         loading = {**args.init_kwargs, "revision": parsed.model.model_revision if same else None}
         model = move_unless_quantized(AutoModelForCausalLM.from_pretrained(task.oracle, **loading), args.device)
-        found["oracle"] = measure("oracle", model, trainer.model)
+        results["oracle"] = measure("oracle", model, trainer.model)
         del model
-    return {"before": measure("before", trainer.model, trainer.model, oracle=found.get("oracle"))} | found
+    return {"before": measure("before", trainer.model, trainer.model, oracle=results.get("oracle"))} | results
 
 
 def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationResult]) -> None:

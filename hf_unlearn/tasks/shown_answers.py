@@ -54,7 +54,7 @@ class ShownAnswers:
         tokenizer = self._trainer.processing_class
         # Read as a row's prompt is, so that the model sees what it would be asked in a set.
         options = RowOptions(tokenizer, args.max_length, args.template, None)
-        rows = options.tokenize([{"prompt": each, "completion": " ."} for each in self._prompts], "eval")
+        rows = options.tokenize([{"prompt": prompt, "completion": " ."} for prompt in self._prompts], "eval")
         answers = generate_answers(
             accelerator.unwrap_model(model),
             tokenizer,
@@ -64,7 +64,7 @@ class ShownAnswers:
             batch_size=args.per_device_eval_batch_size,
             description="answers to show",
         )
-        self._answers[name] = [tokenizer.decode(each, skip_special_tokens=True).strip() for each in answers]
+        self._answers[name] = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
     def save(self, folder: Path) -> None:
         """Write showable.json; without answers, one of an earlier run goes, whose text is not this run's."""
