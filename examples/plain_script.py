@@ -1,4 +1,4 @@
-"""What `examples/harmful.py` does, in plain Python: the package's own pieces, with nothing between them and you.
+"""What `examples/harmful.py` does, in plain Python, with the public classes and functions alone.
 
     python examples/plain_script.py
 

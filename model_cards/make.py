@@ -1,4 +1,4 @@
-"""Make the cards of this folder: run the lab's recipes, keep each run's record and card. `--render` runs nothing.
+"""Makes the cards of this folder: runs lab recipes, keeps each run's record and card; `--render` renders alone.
 
     python model_cards/make.py                          # every recipe that runs on the lab, half an hour on one core
     python model_cards/make.py methods/npo              # one of them

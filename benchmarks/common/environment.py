@@ -1,4 +1,4 @@
-"""What a benchmark ran on: processor, card and versions, as its JSON says them."""
+"""Describes the machine and the library versions of a benchmark, for its JSON."""
 
 import importlib.metadata
 import os

@@ -1,4 +1,4 @@
-"""Time of a TOFU evaluation: one pass against a loop a metric. Both must find the same figures.
+"""CPU time of a TOFU evaluation: one pass against a loop over the metrics. Both must give the same figures.
 
     python -m benchmarks.cost.evaluation_time --output r.json
     python -m benchmarks.cost.evaluation_time --model DIR --data DIR --limit 100

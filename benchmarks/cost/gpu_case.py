@@ -1,4 +1,4 @@
-"""One case of gpu.py, in a process of its own: a model with random weights on the device, and its steps timed."""
+"""Runs one case of gpu.py in a process of its own: a model with random weights on the device, its steps timed."""
 
 import json
 import os

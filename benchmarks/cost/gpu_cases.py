@@ -1,4 +1,4 @@
-"""The cases of gpu.py: which model shape, trained how, by which trainer. Plain data; no library is imported here."""
+"""The cases of gpu.py: model shape, adapter, trainer. Plain data; importing this file loads no library."""
 
 from dataclasses import dataclass
 from typing import Any

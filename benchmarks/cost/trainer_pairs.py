@@ -1,4 +1,4 @@
-"""An unlearning trainer and plain Trainer on the same rows in the same batches, step by step. No memory here."""
+"""Runs UnlearningTrainer and plain Trainer on the same rows in the same batches, in turns, step by step."""
 
 import statistics
 import time

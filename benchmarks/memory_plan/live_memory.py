@@ -1,4 +1,4 @@
-"""Bytes of the tensors alive at any time inside a block, counted exactly: no resident set, no allocator.
+"""Counts the bytes of the tensors that are alive inside a block, exactly: no resident set, no allocator.
 
 A storage counts from the operation that puts it out until its last tensor is gone. What an operation takes and gives
 back inside itself is not seen. Sizes come from the storages, so tensors on `meta` and fake tensors count too.

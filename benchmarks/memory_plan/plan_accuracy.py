@@ -1,4 +1,4 @@
-"""What `hf-unlearn plan` says of memory, against the peak of real steps of UnlearningTrainer.
+"""Compares the memory that `hf-unlearn plan` calculates with the peak of real steps of UnlearningTrainer.
 
     python -m benchmarks.memory_plan.plan_accuracy --output benchmarks/results/plan_accuracy_cpu.json
     python -m benchmarks.memory_plan.plan_accuracy --preset gpu --output benchmarks/results/plan_accuracy_gpu.json

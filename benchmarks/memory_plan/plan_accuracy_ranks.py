@@ -1,4 +1,4 @@
-"""What `hf-unlearn plan` says of sharded runs, against the tensors alive on rank 0 of two processes on a CPU.
+"""Compares `hf-unlearn plan` for sharded runs with the tensors alive on rank 0 of two CPU processes.
 
     python -m benchmarks.memory_plan.plan_accuracy_ranks --output benchmarks/results/plan_accuracy_ranks_cpu.json
 

@@ -1,4 +1,4 @@
-"""What one rank of plan_accuracy_ranks.py measures: planned and real peaks of sharded runs. It starts nothing."""
+"""Measures one rank for plan_accuracy_ranks.py: planned and real peak memory of sharded runs."""
 
 import dataclasses
 import gc

@@ -1,4 +1,4 @@
-"""The table of docs/scaling.md: memory per GPU of common shapes under every packaged config, as Markdown.
+"""Prints the table of docs/scaling.md: memory per GPU of common shapes under every packaged config, as Markdown.
 
     python -m benchmarks.memory_plan.plan_table
 

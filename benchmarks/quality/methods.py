@@ -1,4 +1,4 @@
-"""Every method's recipe on the lab, with and without the row bound: what is forgotten, kept and relearnt. No tuning.
+"""Runs every method's recipe on the lab, with and without the row bound: what is forgotten, kept and relearnt.
 
     python -m benchmarks.quality.methods --output benchmarks/results/methods_lab.json
 

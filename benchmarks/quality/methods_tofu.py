@@ -1,4 +1,4 @@
-"""Every forget loss on TOFU's forget10, with the row bound off and calibrated, and how soon it is relearnt.
+"""Runs every forget loss on TOFU's forget10, with the row bound off and calibrated, and then relearning.
 
     python -m benchmarks.quality.methods_tofu --model tofu-full --oracle tofu-retain90 --data tofu \\
         --output results.json

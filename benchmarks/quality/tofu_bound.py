@@ -1,4 +1,4 @@
-"""Does a bounded recipe reach the oracle? TOFU's forget10, with and without the row bound. Not an evaluation.
+"""Measures whether a bounded recipe reaches the oracle on TOFU's forget10, with and without the row bound.
 
     python -m benchmarks.quality.tofu_bound --model tofu-full --oracle tofu-retain90 --data tofu --output results.json
 

@@ -1,4 +1,4 @@
-"""How near reference="topk" comes to the exact KL: two models, rows that both have an opinion of, several k.
+"""Compares the KL of reference="topk" with the exact KL, for several k, on two models and real rows.
 
     python -m benchmarks.quality.top_k --reference tofu-full --model tofu-retain90 --data tofu --output results.json
 

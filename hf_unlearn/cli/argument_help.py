@@ -1,4 +1,4 @@
-"""The package's own arguments, read from the source of their dataclasses: importing those takes seconds. Help only."""
+"""Help for the package's own arguments, read from the source of their dataclasses, whose import takes seconds."""
 
 import argparse
 import ast

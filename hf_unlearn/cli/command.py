@@ -1,4 +1,4 @@
-"""What a command of `hf-unlearn` is. Its module is cheap to import: what takes seconds is imported when it runs."""
+"""The type of a command of `hf-unlearn`, and what commands share. Importing this file loads no library."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`hf-unlearn lab`: the small offline models and data."""
+"""`hf-unlearn lab`: builds the small offline models and data, and prints their paths and rates."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`hf-unlearn push`: a run's model, record and card to the Hub."""
+"""`hf-unlearn push`: publishes a run's model, record and card on the Hub."""
 
 import argparse
 import tempfile

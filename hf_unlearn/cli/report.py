@@ -1,4 +1,4 @@
-"""`hf-unlearn report`: runs as one page for people."""
+"""`hf-unlearn report`: writes one or more runs as an HTML page for people."""
 
 import argparse
 from pathlib import Path

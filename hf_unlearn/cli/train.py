@@ -1,4 +1,4 @@
-"""`hf-unlearn train`: a task from a recipe, in this process or, by a packaged config of accelerate, in several."""
+"""`hf-unlearn train`: runs a task from a recipe, in this process or in several that accelerate starts."""
 
 import argparse
 from collections.abc import Sequence

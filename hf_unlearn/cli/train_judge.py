@@ -1,4 +1,4 @@
-"""`hf-unlearn train-judge`: a classifier of harmful text."""
+"""`hf-unlearn train-judge`: trains a classifier of harmful text."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a forward and backward pass of the decoder keeps alive, found by running a short one on fake tensors.
+"""Activation memory of a forward and backward pass of the decoder, from a short model on fake tensors.
 
 The head is not part of it: it runs at answer positions alone, in chunks (memory.py).
 """
@@ -193,7 +193,7 @@ class _Runs:
         masked = "flash" not in self.compute.attention
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids) if masked else None}
 
-    def _autocast(self) -> Any:
+    def _autocast(self) -> torch.autocast:
         dtype = self.compute.autocast
         return torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 

@@ -1,4 +1,4 @@
-"""Bytes of tensors that are alive, and their highest sum, on any device and for fake tensors. It knows no model."""
+"""Counts the bytes of the tensors that are alive, and their peak, on any device and for fake tensors."""
 
 import weakref
 from collections.abc import Iterable

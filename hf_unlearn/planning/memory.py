@@ -1,4 +1,4 @@
-"""The memory of one GPU over a training step: its parts at the moment where their sum is highest."""
+"""The memory of one GPU over a training step, by part, at the moment where the sum is highest."""
 
 import math
 from dataclasses import asdict, dataclass, fields, replace

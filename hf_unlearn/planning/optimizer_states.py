@@ -1,4 +1,4 @@
-"""What optimizers keep for each trained element, and what their step needs for a moment. It makes none of them."""
+"""Memory of optimizers: states of each trained element, and temporary buffers of a step."""
 
 from dataclasses import dataclass
 

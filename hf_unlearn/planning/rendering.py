@@ -1,8 +1,10 @@
-"""A plan as text for people and as data for scripts. Nothing is calculated here."""
+"""A plan as text for people and as JSON data for scripts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from .choice import Option, Plan
 from .request import GIB
@@ -106,7 +108,7 @@ def _verdict(plan: Plan) -> list[str]:
     return [*lines, f"  hf-unlearn train {launch} ..."]
 
 
-def _name(dtype: Any) -> str:
+def _name(dtype: torch.dtype) -> str:
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(
         str(dtype).removeprefix("torch."), str(dtype)
     )

@@ -1,4 +1,4 @@
-"""What is to be planned for: model, objective, precision, batch, GPUs, from the arguments that a run has. No bytes."""
+"""What a plan is made for: model, objective, precision, batch and GPUs, from the arguments of a run."""
 
 import math
 from collections.abc import Collection, Mapping

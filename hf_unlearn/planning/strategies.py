@@ -1,4 +1,4 @@
-"""What weights, gradients and optimizer states take on one GPU under each packaged config. No activations here.
+"""Memory of weights, gradients and optimizer states on one GPU under each packaged config.
 
 How DeepSpeed lays its buffers out is read from its source (0.19), FSDP2's from torch 2.13 and accelerate 1.15.
 """

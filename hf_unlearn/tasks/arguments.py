@@ -61,7 +61,7 @@ class RunArguments:
 
 @dataclass
 class Parsed:
-    """What a command line and its recipe came to.
+    """The arguments of a run, from its command line and recipe.
 
     Attributes:
         script: the task's own arguments.
@@ -71,7 +71,7 @@ class Parsed:
             the run cannot be repeated from these words.
     """
 
-    script: Any
+    script: Any  # RunArguments, or what a task makes of it
     args: UnlearningConfig
     model: ModelConfig
     recipe: str | None = None
@@ -211,7 +211,7 @@ def _require_task(name: str, named: str | None) -> None:
 
 
 def _loading(model: ModelConfig) -> dict[str, Any]:
-    """What ModelConfig says of loading, as keyword arguments of `from_pretrained`."""
+    """The keyword arguments of `from_pretrained` that ModelConfig holds."""
     quantization = get_quantization_config(model)
     return {
         "dtype": model.dtype,
@@ -222,7 +222,7 @@ def _loading(model: ModelConfig) -> dict[str, Any]:
 
 
 def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
-    """The packaged recipe with the flags that came on top; None where a flag names a path, which nobody else has."""
+    """The packaged recipe with the flags given beside it; None if a flag names a path, which nobody else has."""
     if path is None or not path.is_relative_to(PACKAGED):
         return None
     kept, left_out = [path.relative_to(PACKAGED).with_suffix("").as_posix()], False

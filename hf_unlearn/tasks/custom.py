@@ -1,4 +1,4 @@
-"""The task of rows of one's own: what is to be forgotten and kept, measured without a judge."""
+"""The task custom: the user's own rows to forget and to keep, measured without a judge."""
 
 from dataclasses import dataclass, field
 from functools import partial

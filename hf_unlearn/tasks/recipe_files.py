@@ -1,4 +1,4 @@
-"""Recipes: YAML files with the arguments of whole runs, packaged ones by name. It runs none."""
+"""Recipes: YAML files with the arguments of a whole run, found by path or by the name of a packaged one."""
 
 from importlib import resources
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""Answers to prompts that the user says may be shown, side by side in the report. No row of a set is among them."""
+"""Answers of every model to prompts that the user allows to be shown in the report. No row of a set is shown."""
 
 import json
 from pathlib import Path
-from typing import Any
+
+from torch import nn
 
 from ..data.prepare import RowOptions
 from ..data.sources import load_rows
@@ -46,8 +47,8 @@ class ShownAnswers:
         self._prompts, self._trainer, self._longest = prompts, trainer, max_new_tokens
         self._answers: dict[str, list[str]] = {}
 
-    def ask(self, name: str, model: Any) -> None:
-        """Let a model answer."""
+    def ask(self, name: str, model: nn.Module) -> None:
+        """Generate a model's answers to the prompts, and keep them under its name."""
         if not self._prompts:
             return
         args, accelerator = self._trainer.args, self._trainer.accelerator

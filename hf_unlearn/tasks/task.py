@@ -1,4 +1,4 @@
-"""What a task is: a model, its sets, the suite that measures it; and what is checked before one. It runs nothing."""
+"""A task: model, sets and the suite that measures it; and the checks before a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
