@@ -61,7 +61,8 @@ def lab_rows():
     lab = load_lab()
     tokenizer = lab.load_tokenizer()
     tokens = {
-        name: tokenize_rows(lab.datasets[name], tokenizer, role=name, max_length=None) for name in ("forget", "retain")
+        name: tokenize_rows(lab.datasets[name], tokenizer, set_name=name, max_length=None)
+        for name in ("forget", "retain")
     }
     return lab, tokenizer, {name: rows.select(range(32)) for name, rows in tokens.items()}
 

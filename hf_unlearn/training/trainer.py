@@ -21,9 +21,7 @@ from .baseline import Baseline, require_measurable
 from .checks import (
     paired_collator,
     require_config,
-    require_measurable_sets,
     require_other_model,
-    require_rule_rows,
     require_setup,
     require_tokenizer,
 )
@@ -48,7 +46,7 @@ from .reference.reference import build_reference
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
-from .train_sets import longest_of, pair_for, tokenize_for
+from .train_sets import build_train_sets
 
 
 class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
@@ -78,7 +76,6 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
 
     data_collator: Any
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
-    _last_loss = False  # whether the next loss is the last of an optimizer step
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
 
     def __init__(
@@ -106,19 +103,15 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         require_pushable(args)
         require_other_model(ref_model, model)
         self.methods = Methods.resolve(args, forget_loss, retain_loss)
-        require_own_collator(args, self.methods.wrappers, data_collator)
+        require_own_collator(args, self.methods.attacks, data_collator)
         self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
         self.objective = build_objective(self.methods, args)
         self._model_name = model if isinstance(model, str) else None
         self._ref_model, self._peft_config = ref_model, peft_config
         processing_class = require_tokenizer(processing_class, self._model_name, args)
         self._rows = RowOptions(processing_class, args.max_length, args.template, args.dataset_num_proc)
-        self.train_sets = tokenize_for(self.objective, train_dataset, eval_dataset, self._rows, args)
-        require_measurable_sets(self.methods.wrappers, self.train_sets)
-        require_rule_rows(args, self.train_sets, eval_dataset)
-        eval_sets = self._rows.tokenize_eval(eval_dataset)
-        self._longest = longest_of(self.objective, self.train_sets, eval_sets, args.max_length)
-        paired = pair_for(self.objective, self.train_sets, args)
+        sets = build_train_sets(train_dataset, eval_dataset, self.objective, self.methods.wrappers, args, self._rows)
+        self.train_sets, self._longest = sets.train, sets.longest
         self._collator = DataCollatorForUnlearning(processing_class.pad_token_id, args.pad_to_multiple_of)
         if model_init is None:
             model = self._prepare_model(load_model(model, args) if isinstance(model, str) else model, args)
@@ -128,10 +121,10 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
             model=model,
             args=args,
             data_collator=IndexingCollator(
-                self._collator if data_collator is None else paired_collator(data_collator, paired)
+                self._collator if data_collator is None else paired_collator(data_collator, sets.paired)
             ),
-            train_dataset=paired,
-            eval_dataset=eval_sets,
+            train_dataset=sets.paired,
+            eval_dataset=sets.evaluation,
             processing_class=processing_class,
             model_init=model_init,
             compute_metrics=compute_metrics,
@@ -216,13 +209,11 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        # Once a step and rank: what splits a step calls the loss as often as a rank has rows of a side.
-        self._last_loss = self.accelerator.sync_gradients and not self._steps.splits
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
         return UnlearningForward(
-            model, self.objective, self._steps.wrappers, likelihoods_for(self.objective, self.args)
+            model, self.objective, self.methods.attacks, likelihoods_for(self.objective, self.args)
         )
 
     def compute_loss(
@@ -239,12 +230,14 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         # First the reference: where its distributions are compared, it is inside of the policy's forward.
         references = self.reference.read(self.accelerator, model, inputs)
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
-        loss, components = self._steps.weighted(self.objective)(scores, counts, rows_below(scores.forget, self._bound))
-        self._step_log.add(components if self._steps.recording else {}, loss)
-        if self._last_loss and self.args.stop_on_nonfinite:
+        context = self._steps.context
+        objective = self.objective.with_retain_weight(context.retain_weight)
+        loss, components = objective(scores, counts, rows_below(scores.forget, self._bound))
+        self._step_log.add(components if context.recording else {}, loss)
+        if context.recording:
+            self._steps.record(objective, components)
+        if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator)
-        self._last_loss = False
-        self._steps.record(self.objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 

@@ -12,10 +12,9 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ...data.batch import Batch
 from ...data.prepare import RowOptions
-from ...data.roles import Role
 from ...evaluation.callback import UnlearningEvalCallback
 from ...model.output_head import output_head
-from ...model.scoring import RowScores, score
+from ...model.scoring import RowScores, score_answers
 from ...model.sharding import reshard
 
 
@@ -93,8 +92,8 @@ class EvaluationLoop(Trainer):
         inputs = self._prepare_inputs(inputs)
         head = output_head(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
-            scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
-        loss = self._eval_rows.add(self.accelerator, scores.rows(Role.FORGET))
+            scores, outputs = score_answers(model, head, inputs, full_logits=not prediction_loss_only)
+        loss = self._eval_rows.add(self.accelerator, scores)
         if prediction_loss_only:
             return loss, None, None
         return loss, outputs.logits, inputs["labels"]
