@@ -1,4 +1,4 @@
-"""How near reference="topk" comes to the exact KL: two models, rows that both have an opinion of, several k.
+"""Compares the KL of reference="topk" with the exact KL, for several k, on two models and real rows.
 
     python -m benchmarks.quality.top_k --reference tofu-full --model tofu-retain90 --data tofu --output results.json
 
@@ -36,14 +36,14 @@ def figures(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | None)
     near = TopKLogits(ids, logps).at(slice(0, len(ids)), logits)
     kl = RetainKL()
     tail = 1 - logps.exp().sum(-1)
-    exact, approximate = (kl.at_positions(logits, token_ids, each) for each in (reference, near))
+    exact, approximate = (kl.at_positions(logits, token_ids, of_reference) for of_reference in (reference, near))
     return torch.stack([tail, exact, approximate, tail_bound(logits, ids, logps)], dim=1)
 
 
 def measure(args: argparse.Namespace, model: Any, reference: Any, rows: Any) -> dict[int, list[float]]:
     """Means over the answer tokens of rows, by k."""
     collate = IndexingCollator(DataCollatorForUnlearning(0))
-    found: dict[int, list[Tensor]] = {k: [] for k in args.k}
+    values: dict[int, list[Tensor]] = {k: [] for k in args.k}
     for start in range(0, len(rows), args.batch):
         batch = collate([rows[i] for i in range(start, min(start + args.batch, len(rows)))])
         with evaluation_mode(reference), evaluation_mode(model):
@@ -56,8 +56,8 @@ def measure(args: argparse.Namespace, model: Any, reference: Any, rows: Any) -> 
             ]
             scores, _ = score(model, output_head(model), batch, readouts=readouts)
         for k in args.k:
-            found[k].append(scores.rows(Role.FORGET).readouts[str(k)])
-    return {k: torch.cat(parts).double().mean(0).tolist() for k, parts in found.items()}
+            values[k].append(scores.rows(Role.FORGET).readouts[str(k)])
+    return {k: torch.cat(parts).double().mean(0).tolist() for k, parts in values.items()}
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     Accelerator(cpu=not torch.cuda.is_available())
-    reference, model = (AutoModelForCausalLM.from_pretrained(each) for each in (args.reference, args.model))
+    reference, model = (AutoModelForCausalLM.from_pretrained(folder) for folder in (args.reference, args.model))
     options = RowOptions(AutoTokenizer.from_pretrained(args.reference), None, args.template, None)
     results = []
     print(f"{'set':8} {'k':>5} {'tail mass':>10} {'exact KL':>10} {'top k':>10} {'lacks':>8} {'bound':>10}")
