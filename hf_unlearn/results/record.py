@@ -63,6 +63,8 @@ class RunRecord:
         attacks: what was tried on the model after unlearning; empty where it was not attacked.
         metadata: what only the user knows.
         log: Trainer's log history: the components of the loss over the steps.
+        card_sha256: SHA-256 of the card that was rendered from the record and lies beside it; a card with another hash
+            was edited by hand. None where no card was written.
     """
 
     name: str = ""
@@ -90,6 +92,7 @@ class RunRecord:
     attacks: list[AttackRecord] = field(default_factory=list)
     metadata: CardMetadata = field(default_factory=CardMetadata)
     log: list[dict[str, Any]] = field(default_factory=list)
+    card_sha256: str | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -117,6 +120,10 @@ class RunRecord:
     def as_text(self) -> str:
         """The content of results.json. What a user put into the record may have held a path or a token."""
         return json.dumps(redacted(self).to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def as_saved(self) -> "RunRecord":
+        """The record as `load_record` gives it back once it was saved."""
+        return _restored(json.loads(self.as_text()))
 
     def figures_hash(self) -> str:
         """SHA-256 of what plots are drawn from: the log, the evaluations and the bound."""

@@ -1,5 +1,6 @@
 """The arguments of a run. What belongs to one loss lives on that loss, not here."""
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,6 +171,22 @@ class UnlearningConfig(TrainingArguments):
         for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
             _require_not_negative(name, getattr(self, name))
         _refuse_training_arguments(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds, as training_args.bin is one: all but the token, which no file of a run may hold."""
+        return {**vars(self), "hub_token": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UnlearningConfig":
+        """A copy in memory keeps the token, which a copy by way of a pickle's state would lose."""
+        copied = copy.copy(self)
+        memo[id(self)] = copied
+        copied.__dict__.update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return copied
+
+    def __copy__(self) -> "UnlearningConfig":
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied
 
     @property
     def init_kwargs(self) -> dict[str, Any]:

@@ -1,16 +1,17 @@
-"""Training batches without padding: which models and runs can have them. The batches are made by the collator."""
+"""Training batches without padding: which rows are joined, and which models and runs can have such batches."""
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.batch import IndexingCollator
+from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import is_stream, read_rows
 from ..data.roles import Role
 from ..errors import input_error
@@ -25,6 +26,23 @@ logger = logging.get_logger(__name__)
 
 # Nats per token: what rounding may do, and how often more than to the first row, before which nothing stands.
 _TOLERANCE, _TIMES = 1e-3, 4
+
+
+@dataclass(frozen=True)
+class PairsWithoutPadding:
+    """A collator of both kinds of rows that Trainer loads: paired ones are trained without padding.
+
+    Rows of evaluation sets come alone and are padded, as Trainer's loop puts their logits together by position.
+
+    Args:
+        collator: pads rows.
+    """
+
+    collator: DataCollatorForUnlearning
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        paired = "retain" in items[0]  # a pair has the key for no retain row too
+        return replace(self.collator, padding_free=paired)(items)
 
 
 def require_own_collator(args: UnlearningConfig, wrappers: Sequence[StepWrapper], data_collator: Any) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
@@ -19,14 +18,16 @@ from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ...model.fingerprints import hash_rows
 from ...results.hub.names import is_repository
-from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, SetRecord, TermRecord
+from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
 from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
 from ..baseline import Baseline
 from ..config import UnlearningConfig
+from ..distributed_setup import DistributedSetup
 from ..methods import Methods
 from ..objective import Objective
+from .trainer_view import TrainerView
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "deepspeed")
 # Arguments that say where things lie or who runs them, not what is done.
@@ -38,6 +39,26 @@ _PACKAGED = frozenset(
     part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
+
+
+def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None) -> None:
+    """Put into a record what is known before the first step; what was measured since is the observer's.
+
+    Args:
+        record: of the run.
+        trainer: as it is now.
+        model_name: what the model was loaded by, None for a model in memory.
+    """
+    args, baseline = trainer.args, trainer.baseline
+    record.name = record.name or Path(args.output_dir).absolute().name
+    record.model = describe_model(trainer.model, model_name, args.init_kwargs.get("revision"), record.model)
+    record.objective = describe_objective(trainer.unlearning_objective, trainer.methods, args, baseline)
+    record.reference = str(trainer.reference.plan)
+    record.hardware = describe_hardware(trainer.distributed, args.device)
+    record.holdout_nll = None if baseline is None else baseline.holdout_nll
+    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), versions()
+    if trainer.train_sets is not None and args.should_save:
+        count_rows(record.sets, trainer.train_sets)
 
 
 def describe_model(model: Any, name: str | None, revision: str | None, known: ModelRecord) -> ModelRecord:
@@ -138,23 +159,15 @@ def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     return found
 
 
-def describe_hardware(args: UnlearningConfig, accelerator: Accelerator) -> dict[str, Any]:
+def describe_hardware(distributed: DistributedSetup, device: torch.device) -> dict[str, Any]:
     """What the run computes on, and how the work is shared."""
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    if plugin is not None:
-        strategy = f"ZeRO-{plugin.zero_stage}"
-    elif getattr(accelerator.state, "fsdp_plugin", None) is not None:
-        strategy = f"FSDP{accelerator.state.fsdp_plugin.fsdp_version}"
-    else:
-        strategy = "DDP" if accelerator.num_processes > 1 else "one process"
-    on_gpu = accelerator.device.type == "cuda"
-    device = torch.cuda.get_device_name(accelerator.device) if on_gpu else f"{platform.machine()} CPU"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     return {
-        "device": device if accelerator.device.type in ("cuda", "cpu") else accelerator.device.type,
+        "device": name if device.type in ("cuda", "cpu") else device.type,
         "cores": os.cpu_count(),
-        "processes": accelerator.num_processes,
-        "strategy": strategy,
-        "precision": "bf16 mixed" if args.bf16 else "fp16 mixed" if args.fp16 else "as loaded",
+        "processes": distributed.processes,
+        "strategy": distributed.strategy,
+        "precision": "as loaded" if distributed.precision == "no" else f"{distributed.precision} mixed",
         "platform": platform.system(),
     }
 
