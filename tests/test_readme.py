@@ -61,7 +61,8 @@ def lab_rows():
     lab = load_lab()
     tokenizer = lab.load_tokenizer()
     tokens = {
-        name: tokenize_rows(lab.datasets[name], tokenizer, role=name, max_length=None) for name in ("forget", "retain")
+        name: tokenize_rows(lab.datasets[name], tokenizer, set_name=name, max_length=None)
+        for name in ("forget", "retain")
     }
     return lab, tokenizer, {name: rows.select(range(32)) for name, rows in tokens.items()}
 
@@ -109,9 +110,8 @@ def test_the_recipe_is_parsed_into_what_it_says(tmp_path):
     assert (parsed.script.forget_dataset, parsed.script.retain_dataset) == ("forget.jsonl", "retain.jsonl")
 
 
-def test_the_readme_is_short_and_counts_right():
+def test_the_readme_is_short():
     assert len(README.encode()) < 9000
-    assert "Sixteen published [losses for forgetting]" in README and len(FORGET_LOSSES) == 16
 
 
 def test_the_made_pages_are_what_the_script_writes(tmp_path, capsys):

@@ -36,7 +36,7 @@ from transformers import (
 
 from benchmarks.common.ratio_chart import draw
 from hf_unlearn.data.prepare import RowOptions
-from hf_unlearn.data.tokenization import prompt_ids
+from hf_unlearn.data.tokenized_row import prompt_ids
 from hf_unlearn.evaluation import Suite, evaluate, tofu
 from hf_unlearn.lab import load_lab
 

@@ -1,4 +1,4 @@
-"""Stage 2, where the answer tokens of a batch are: the only place where labels are shifted. No model is known here."""
+"""Where the answer tokens of a batch are: the only place where labels are shifted."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import input_error
 from .roles import Role
+from .tokenized_row import IGNORED_LABEL
 
 Batch = dict[str, Any]
 
@@ -19,7 +20,7 @@ def answer_mask(labels: Tensor) -> Tensor:
 
     Position t predicts token t+1, so the label of position 0 is never a target. This is the project's one label shift.
     """
-    return labels[:, 1:] != -100
+    return labels[:, 1:] != IGNORED_LABEL
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class AnswerIndex:
         rows: by role, how many rows.
         tokens: by role, how many answer tokens.
         columns: by role, the first column that holds a token of it, and the one after the last.
-        index: of each row in its own dataset, R numbers (-1 where it has none).
-        answers: answer tokens of each row, R numbers.
+        row_numbers: the place of each row in its own dataset, R numbers (-1 where it has none).
+        host_lengths: `lengths` as Python numbers, for which no device is waited for.
         packed: the rows follow each other in one line, without padding.
         longest: tokens of the longest row.
         shape: of the batch's labels.
@@ -46,21 +47,21 @@ class AnswerIndex:
     rows: tuple[int, ...]
     tokens: tuple[int, ...]
     columns: tuple[tuple[int, int], ...]
-    index: tuple[int, ...]
-    answers: tuple[int, ...]
+    row_numbers: tuple[int, ...]
+    host_lengths: tuple[int, ...]
     packed: bool
     longest: int
     shape: tuple[int, ...]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "AnswerIndex":
         """The same on another device; accelerate calls it with the rest of a batch."""
-        return self._changed(lambda each: each.to(device, non_blocking=non_blocking))
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "AnswerIndex":
         """The same in pinned memory; a DataLoader calls it with the rest of a batch."""
-        return self._changed(Tensor.pin_memory)
+        return self._with_tensors(Tensor.pin_memory)
 
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> "AnswerIndex":
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "AnswerIndex":
         return replace(
             self, positions=change(self.positions), targets=change(self.targets), lengths=change(self.lengths)
         )
@@ -70,15 +71,17 @@ class AnswerIndex:
         stops = list(accumulate(self.rows))
         return slice(stops[role] - self.rows[role], stops[role])
 
-    def token_slice(self, role: Role) -> slice:
-        """The answer tokens of a role."""
+    def token_slice(self, role: Role | None) -> slice:
+        """The answer tokens of a role; of every row for None."""
+        if role is None:
+            return slice(0, len(self.targets))
         stops = list(accumulate(self.tokens))
         return slice(stops[role] - self.tokens[role], stops[role])
 
 
 @dataclass(frozen=True)
 class IndexingCollator:
-    """A collator whose batches carry their layout, read on the host where it costs nothing.
+    """A collator whose batches carry their index, read on the host where it costs nothing.
 
     Args:
         collate: makes batches with a role per row.
@@ -91,7 +94,12 @@ class IndexingCollator:
         missing = missing_keys(batch)
         if missing:
             raise missing_roles(f"a batch without {', '.join(missing)}")
-        return batch | {"layout": read_answer_index(batch)}
+        return indexed(batch)
+
+
+def indexed(batch: Mapping[str, Any]) -> Batch:
+    """A batch with its answer index, which is read here, on the host, and goes with it to the device."""
+    return dict(batch) | {"answer_index": read_answer_index(batch)}
 
 
 def missing_keys(batch: Mapping[str, Any]) -> list[str]:
@@ -111,17 +119,17 @@ def missing_roles(got: str) -> ValueError:
 
 
 def answer_index(batch: Batch) -> AnswerIndex:
-    """The layout that came with a batch, else the one read from its labels, for which a GPU is waited for.
+    """The answer index that came with a batch, else one read from its labels, for which a GPU is waited for.
 
     One that came before rows or columns were added or taken away is not trusted. Labels changed in place are not seen:
-    whoever does that takes `layout` out of the batch.
+    whoever does that takes `answer_index` out of the batch.
 
     Raises:
         ValueError: a batch without roles, or with rows not in the order of roles.
     """
-    found = batch.get("layout")
-    if found is not None and found.shape == tuple(batch["labels"].shape):
-        return found.to(batch["labels"].device)
+    carried: AnswerIndex | None = batch.get("answer_index")
+    if carried is not None and carried.shape == tuple(batch["labels"].shape):
+        return carried.to(batch["labels"].device)
     missing = missing_keys(batch)
     if missing:
         raise missing_roles(f"a batch without {', '.join(missing)}")
@@ -129,11 +137,11 @@ def answer_index(batch: Batch) -> AnswerIndex:
 
 
 def read_answer_index(batch: Mapping[str, Any]) -> AnswerIndex:
-    """The layout of a batch, from its labels and roles."""
-    labels, role = batch["labels"], batch["role"]
-    if bool((role.diff() < 0).any()):
+    """The answer index of a batch, from its labels and, where its rows have any, their roles."""
+    labels, role = batch["labels"], batch.get("role")
+    if role is not None and bool((role.diff() < 0).any()):
         raise input_error(
-            expected=f"the rows of a batch in the order {', '.join(each.name.lower() for each in Role)}",
+            expected=f"the rows of a batch in the order {', '.join(known.name.lower() for known in Role)}",
             got="another order",
             why="the tokens of a role are one slice of the batch",
             fix="use DataCollatorForUnlearning, or sort the rows of your own collator by `role`",
@@ -147,30 +155,43 @@ def read_answer_index(batch: Mapping[str, Any]) -> AnswerIndex:
     if packed:
         row_lengths = batch["row_lengths"]
         line = torch.bucketize(column, row_lengths.cumsum(0), right=True)
-        lengths = torch.bincount(line, minlength=len(role))
-        columns = _packed_columns(role, row_lengths)
+        lengths = torch.bincount(line, minlength=len(row_lengths))  # a row without answers counts too, as 0
         longest = int(row_lengths.max())
     else:
         lengths = mask.sum(1)
-        columns = _padded_columns(role, batch["attention_mask"])
         longest = int(batch["attention_mask"].sum(1).max())
-    tokens = lengths.new_zeros(len(Role)).index_add(0, role, lengths)
+    rows, tokens, columns = _sizes_by_role(batch, lengths)
     return AnswerIndex(
         positions=column if packed else line * labels.shape[1] + column,
         targets=labels[:, 1:][mask],
         lengths=lengths,
-        rows=tuple(torch.bincount(role, minlength=len(Role)).tolist()),
-        tokens=tuple(tokens.tolist()),
+        rows=rows,
+        tokens=tokens,
         columns=columns,
-        index=tuple(batch["row"].tolist()),
-        answers=tuple(lengths.tolist()),
+        row_numbers=tuple(batch["row"].tolist()),
+        host_lengths=tuple(lengths.tolist()),
         packed=packed,
         longest=longest,
         shape=tuple(labels.shape),
     )
 
 
+def _sizes_by_role(
+    batch: Mapping[str, Any], lengths: Tensor
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Each role's rows, answer tokens and columns; all of them zero where the rows have no roles."""
+    role = batch.get("role")
+    if role is None:
+        return (0,) * len(Role), (0,) * len(Role), ((0, 0),) * len(Role)
+    rows = torch.bincount(role, minlength=len(Role))
+    tokens = lengths.new_zeros(len(Role)).index_add(0, role, lengths)
+    packed = "row_lengths" in batch
+    columns = _packed_columns(role, batch["row_lengths"]) if packed else _padded_columns(role, batch["attention_mask"])
+    return tuple(rows.tolist()), tuple(tokens.tolist()), columns
+
+
 def _packed_columns(role: Tensor, row_lengths: Tensor) -> tuple[tuple[int, int], ...]:
+    """The stretch of the line that each role's rows take; (0, 0) for a role without rows."""
     widths = row_lengths.new_zeros(len(Role)).index_add(0, role, row_lengths).tolist()
     stops = accumulate(widths)
     return tuple((stop - width, stop) if width else (0, 0) for width, stop in zip(widths, stops, strict=True))
@@ -195,51 +216,61 @@ def count_answers(batch: Batch) -> Tensor:
 
 def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:
     """The rows of some roles, cut to the columns that they use. Nothing is asked of the device."""
-    layout = answer_index(batch)
-    present = [role for role in Role if layout.rows[role]]
+    index = answer_index(batch)
+    present = [role for role in Role if index.rows[role]]
     kept = [role for role in present if role in roles]
     if kept == present:
         return batch
-    rows = [layout.row_slice(role) for role in kept]
+    row_slices = [index.row_slice(role) for role in kept]
     part = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
-    start = min((layout.columns[role][0] for role in kept), default=0)
-    stop = max((layout.columns[role][1] for role in kept), default=0)
+    start = min((index.columns[role][0] for role in kept), default=0)
+    stop = max((index.columns[role][1] for role in kept), default=0)
     for key, value in part.items():
-        if layout.packed and value.ndim == 2:
-            part[key] = torch.cat([value[:, slice(*layout.columns[role])] for role in kept], dim=1)
+        if index.packed and value.ndim == 2:
+            # One line holds all rows, so a role is a stretch of columns; other tensors have an entry a row.
+            part[key] = torch.cat([value[:, slice(*index.columns[role])] for role in kept], dim=1)
         else:
-            value = torch.cat([value[each] for each in rows]) if rows else value[:0]
+            value = torch.cat([value[rows] for rows in row_slices]) if kept else value[:0]
             part[key] = value[:, start:stop] if value.ndim == 2 else value
-    return part | {"layout": _selected(layout, kept, batch["labels"].shape[1], start, stop)}
+    return part | {"answer_index": _selected(index, kept, batch["labels"].shape[1], start, stop)}
 
 
-def _selected(layout: AnswerIndex, kept: list[Role], length: int, start: int, stop: int) -> AnswerIndex:
-    """The layout of the rows of some roles, at their new places."""
-    positions, shift_rows, shift_columns = [], 0, 0
+def _selected(index: AnswerIndex, kept: list[Role], length: int, start: int, stop: int) -> AnswerIndex:
+    """The answer index of the rows of some roles, at their new places.
+
+    Args:
+        index: of the whole batch.
+        kept: roles, in ascending order.
+        length: columns of the whole batch.
+        start, stop: the columns that are kept, of a padded batch.
+    """
+    positions, rows_so_far, columns_so_far = [], 0, 0
     columns = [(0, 0)] * len(Role)
     for role in kept:
-        first, last = layout.columns[role]
-        own = layout.positions[layout.token_slice(role)]
-        if layout.packed:
-            positions.append(own - first + shift_columns)
-            columns[role] = (shift_columns, shift_columns + last - first)
-            shift_columns += last - first
+        first, last = index.columns[role]
+        before = index.positions[index.token_slice(role)]
+        if index.packed:
+            # The role's stretch of the line moves up to the end of the stretch before it.
+            positions.append(before - first + columns_so_far)
+            columns[role] = (columns_so_far, columns_so_far + last - first)
+            columns_so_far += last - first
         else:
-            line = own // length - layout.row_slice(role).start + shift_rows
-            positions.append(line * (stop - start) + own % length - start)
+            # A position is row * columns + column: the rows move up, and the columns from `start` on are kept.
+            row = before // length - index.row_slice(role).start + rows_so_far
+            positions.append(row * (stop - start) + before % length - start)
             columns[role] = (first - start, last - start)
-            shift_rows += layout.rows[role]
-    tokens, rows = [layout.token_slice(role) for role in kept], [layout.row_slice(role) for role in kept]
+            rows_so_far += index.rows[role]
+    token_slices, row_slices = [index.token_slice(role) for role in kept], [index.row_slice(role) for role in kept]
     return AnswerIndex(
-        positions=torch.cat(positions) if kept else layout.positions[:0],
-        targets=torch.cat([layout.targets[each] for each in tokens]) if kept else layout.targets[:0],
-        lengths=torch.cat([layout.lengths[each] for each in rows]) if kept else layout.lengths[:0],
-        rows=tuple(count if role in kept else 0 for role, count in zip(Role, layout.rows, strict=True)),
-        tokens=tuple(count if role in kept else 0 for role, count in zip(Role, layout.tokens, strict=True)),
+        positions=torch.cat(positions) if kept else index.positions[:0],
+        targets=torch.cat([index.targets[tokens] for tokens in token_slices]) if kept else index.targets[:0],
+        lengths=torch.cat([index.lengths[rows] for rows in row_slices]) if kept else index.lengths[:0],
+        rows=tuple(count if role in kept else 0 for role, count in zip(Role, index.rows, strict=True)),
+        tokens=tuple(count if role in kept else 0 for role, count in zip(Role, index.tokens, strict=True)),
         columns=tuple(columns),
-        index=tuple(i for each in rows for i in layout.index[each]),
-        answers=tuple(n for each in rows for n in layout.answers[each]),
-        packed=layout.packed,
-        longest=layout.longest,
-        shape=(1, shift_columns) if layout.packed else (sum(layout.rows[role] for role in kept), stop - start),
+        row_numbers=tuple(number for rows in row_slices for number in index.row_numbers[rows]),
+        host_lengths=tuple(count for rows in row_slices for count in index.host_lengths[rows]),
+        packed=index.packed,
+        longest=index.longest,  # at least that of the rows kept, which is all that attention asks
+        shape=(1, columns_so_far) if index.packed else (rows_so_far, stop - start),
     )

@@ -84,14 +84,14 @@ def check_template(template: str | None) -> None:
 
 
 def check_targets(
-    counts: Mapping[str, np.ndarray], indices: Sequence[int], role: str, max_length: int | None, prefix: str = ""
+    counts: Mapping[str, np.ndarray], indices: Sequence[int], set_name: str, max_length: int | None, prefix: str = ""
 ) -> None:
     """Raise a ValueError if a row has no target, or none within `max_length`.
 
     Args:
         counts: the `COUNTS` of the rows, each [rows].
         indices: the rows' places in their set.
-        role: the set's role.
+        set_name: of the set.
         max_length: the cut, in tokens.
         prefix: "alternate_" where the rows are alternates.
     """
@@ -99,7 +99,7 @@ def check_targets(
     untrained = np.flatnonzero(counts[TARGETS] == 0)
     if len(untrained):
         raise input_error(
-            expected=f"at least one answer token in every row of the {role} set",
+            expected=f"at least one answer token in every row of the {set_name} set",
             got=f"{len(untrained)} rows, the first of them row {indices[untrained[0]]}, whose {labels} are all -100 "
             "(the first position aside, which is never a target)",
             why="such rows train nothing, and a mean over their answers does not exist",
@@ -108,14 +108,14 @@ def check_targets(
     cut = np.flatnonzero(counts[KEPT_TARGETS] == 0)
     if len(cut):
         raise input_error(
-            expected=f"every row of the {role} set to keep some of its answer within max_length={max_length}",
+            expected=f"every row of the {set_name} set to keep some of its answer within max_length={max_length}",
             got=f"{len(cut)} rows, the first of them row {indices[cut[0]]}, all of whose {labels} lie beyond it",
             why="rows are cut from the right, so nothing of their answers is left to train",
             fix=f"raise max_length (the longest row has {int(counts[FULL_LENGTH].max())} tokens), or drop these rows",
         )
 
 
-def report_cut(counts: Mapping[str, np.ndarray], role: str, max_length: int | None, prefix: str = "") -> None:
+def report_cut(counts: Mapping[str, np.ndarray], set_name: str, max_length: int | None, prefix: str = "") -> None:
     """Log, once a set, how many rows and answer tokens the cut to `max_length` has cost."""
     longer = 0 if max_length is None else int((counts[FULL_LENGTH] > max_length).sum())
     if longer:
@@ -123,30 +123,30 @@ def report_cut(counts: Mapping[str, np.ndarray], role: str, max_length: int | No
             "%d of %d %s%s rows were longer than max_length=%d; %d answer tokens were cut off",
             longer,
             len(counts[FULL_LENGTH]),
-            role,
+            set_name,
             " alternate" if prefix else "",
             max_length,
             int((counts[TARGETS] - counts[KEPT_TARGETS]).sum()),
         )
 
 
-def empty_set(role: str) -> ValueError:
+def empty_set(set_name: str) -> ValueError:
     """The error of a set without rows."""
     return input_error(
-        expected=f"at least one row in the {role} set",
+        expected=f"at least one row in the {set_name} set",
         got="an empty set",
         why="there is nothing to tokenise",
-        fix=f"pass rows for {role!r}, and check any filter or split applied to them",
+        fix=f"pass rows for {set_name!r}, and check any filter or split applied to them",
     )
 
 
-def missing_alternates(got: str, role: str) -> ValueError:
+def missing_alternates(got: str, set_name: str) -> ValueError:
     """The error of rows without the alternate answers that the chosen loss needs."""
     return input_error(
-        expected=f"an alternate answer in every row of the {role} set",
+        expected=f"an alternate answer in every row of the {set_name} set",
         got=got,
         why="the chosen loss compares with that answer",
         fix="add an `alternate` column (a refusal, say: dataset.add_column('alternate', [...])), or "
         "`alternate_input_ids` and `alternate_labels` to tokenised rows"
-        + ("; or pass TRL's preference rows, whose `chosen` is the alternate" if role == "forget" else ""),
+        + ("; or pass TRL's preference rows, whose `chosen` is the alternate" if set_name == "forget" else ""),
     )

@@ -31,8 +31,12 @@ def positions(attention_mask: torch.Tensor) -> torch.Tensor:
 def _with_roles(batch: dict[str, torch.Tensor], rows: list[RoleRow]) -> dict[str, torch.Tensor]:
     batch["role"] = torch.tensor([role for role, _, _ in rows])
     batch["source"] = torch.tensor([source for _, source, _ in rows])
-    batch["row"] = torch.tensor([row.get("row", -1) for _, _, row in rows])
+    batch["row"] = _places([row for _, _, row in rows])
     return batch
+
+
+def _places(rows: list[dict[str, Any]]) -> torch.Tensor:
+    return torch.tensor([row.get("row", -1) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,14 @@ class DataCollatorForUnlearning:
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         rows = in_role_order(items)
-        put_together = self._join if self.padding_free else self._pad
-        return _with_roles(put_together([row for _, _, row in rows]), rows)
+        return _with_roles(self._together([row for _, _, row in rows]), rows)
+
+    def collate_rows(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch of rows to be scored, in their order: the same tensors without `role` and `source`."""
+        return self._together(rows) | {"row": _places(rows)}
+
+    def _together(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return self._join(rows) if self.padding_free else self._pad(rows)
 
     def _join(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids = [torch.as_tensor(row["input_ids"]) for row in rows]

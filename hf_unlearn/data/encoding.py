@@ -12,10 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import input_error
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
-
-IGNORED_LABEL = -100
-
-EncodedRow = tuple[list[int], list[int]]  # input_ids, labels
+from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,23 +21,23 @@ class RowEncoder:
 
     Attributes:
         tokenizer: with an eos token, and a chat template where rows are conversations; None for tokenised rows.
-        role: the set's role, for error messages.
+        set_name: of the set, for error messages.
         row_format: the format of every row.
         conversational: whether rows are message lists; a row that differs is an error.
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
-        version: to be raised with every change of the ids a row becomes, so that no cached set outlives it.
+        version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
 
     tokenizer: PreTrainedTokenizerBase | None
-    role: str
+    set_name: str
     row_format: RowFormat
     conversational: bool
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
-    version: int = 1
+    version: int = 2
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -59,14 +56,14 @@ class RowEncoder:
 
         Returns:
             For each prefix of `prefixes`: `input_ids`, `labels` (cut to `max_length`), and one number a row in
-            `full_length`, `targets` (both before the cut) and `kept_targets`.
+            `full_length`, `targets` (both before the cut) and `kept_targets`; for the rows themselves `answer_start`.
 
         Raises:
             ValueError: a row that `to_row` or the chat template refuses, that differs in type from the set's first
                 one, or that lacks a needed alternate.
         """
         examples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        places = [f"row {index} of the {self.role} set" for index in indices]
+        places = [f"row {index} of the {self.set_name} set" for index in indices]
         columns: dict[str, list[Any]] = {}
         if self.row_format is RowFormat.TOKENIZED:
             size = None if self.tokenizer is None else len(self.tokenizer)
@@ -92,12 +89,12 @@ class RowEncoder:
     def _row(self, example: dict[str, Any], index: int) -> Row:
         if not self.alternates:
             example.pop("alternate", None)
-        row = to_row(example, self.row_format, self.role, index=index)
+        row = to_row(example, self.row_format, self.set_name, index=index)
         if row.is_conversational != self.conversational:
-            kinds = ("a list of messages", "a string")
+            given, wanted = ("a list of messages", "a string")[:: 1 if row.is_conversational else -1]
             raise input_error(
-                expected=f"every row of the {self.role} set to be {kinds[not self.conversational]}, like its first",
-                got=f"row {index}, which is {kinds[self.conversational]}",
+                expected=f"every row of the {self.set_name} set to be {wanted}, like its first",
+                got=f"row {index}, which is {given}",
                 why="strings and conversations are tokenised differently, and the difference would be learnt",
                 fix="write all rows of a set the same way",
             )
@@ -105,7 +102,7 @@ class RowEncoder:
 
     def _require(self, answer: Text | None, where: str) -> Text:
         if answer is None:
-            raise missing_alternates(f"{where}, which has none", self.role)
+            raise missing_alternates(f"{where}, which has none", self.set_name)
         return answer
 
     def _texts(self, prompt: Text, answer: Text, where: str) -> tuple[str, str]:
@@ -152,19 +149,21 @@ class RowEncoder:
                 if ids[-1:] != [eos]:
                     ids = [*ids, eos]
                 start = min(start, len(ids) - 1)  # ending is part of every answer, even of an empty alternate
-            rows.append((ids, [IGNORED_LABEL] * start + ids[start:]))
+            rows.append(EncodedRow(ids, [IGNORED_LABEL] * start + ids[start:], start))
         return rows
 
     def _columns(self, rows: list[EncodedRow], prefix: str) -> dict[str, list[Any]]:
         cut = slice(self.max_length)
         columns: dict[str, list[Any]] = {
-            "input_ids": [ids[cut] for ids, _ in rows],
-            "labels": [labels[cut] for _, labels in rows],
-            FULL_LENGTH: [len(ids) for ids, _ in rows],
-            TARGETS: [_targets(labels) for _, labels in rows],
-            KEPT_TARGETS: [_targets(labels[cut]) for _, labels in rows],
+            "input_ids": [row.input_ids[cut] for row in rows],
+            "labels": [row.labels[cut] for row in rows],
+            FULL_LENGTH: [len(row.input_ids) for row in rows],
+            TARGETS: [target_count(row.labels) for row in rows],
+            KEPT_TARGETS: [target_count(row.labels[cut]) for row in rows],
         }
-        return {f"{prefix}{name}": values for name, values in columns.items()}
+        columns = {f"{prefix}{name}": values for name, values in columns.items()}
+        # Of alternates nobody asks it. A row that is cut before its answer has no target left, and is refused later.
+        return columns if prefix else columns | {"answer_start": [row.answer_start for row in rows]}
 
 
 def answer_starts(
@@ -231,7 +230,8 @@ def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int |
         real = np.flatnonzero((mask != 0) | (labels != IGNORED_LABEL))
         inside = slice(real[0], real[-1] + 1) if len(real) else slice(0)
         if len(real) == len(ids[inside]):
-            return ids[inside].tolist(), labels[inside].tolist()
+            kept = labels[inside].tolist()
+            return EncodedRow(ids[inside].tolist(), kept, first_trained(kept))
         problem = "an attention mask with zeros between its ones"
     raise input_error(
         expected=f"`{names[0]}` and `{names[1]}` of one length, with labels -100 on the prompt and the ids elsewhere",
@@ -239,8 +239,3 @@ def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int |
         why="labels are shifted once, inside the loss, and every position counts as part of the text",
         fix="correct the rows, or pass them as text and let them be tokenised here",
     )
-
-
-def _targets(labels: list[int]) -> int:
-    # The first position is never predicted, so it is never a target.
-    return sum(label != IGNORED_LABEL for label in labels[1:])

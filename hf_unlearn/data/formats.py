@@ -7,12 +7,11 @@ from typing import Any
 
 from trl import extract_prompt
 
-from ..errors import input_error, nearest
+from ..errors import input_error
+from .roles import check_set_name
 
 Message = dict[str, Any]
 Text = str | list[Message]
-
-SET_ROLES = ("forget", "retain", "holdout", "eval")
 
 
 class RowFormat(StrEnum):
@@ -70,51 +69,40 @@ class Row:
         return isinstance(self.completion, list)
 
 
-def check_set_role(role: str) -> None:
-    """Raise a ValueError unless `role` names a set this package knows."""
-    if role not in SET_ROLES:
-        raise input_error(
-            expected=f"the role of a set to be one of {', '.join(SET_ROLES)}",
-            got=repr(role),
-            why="the role decides which row formats make sense",
-            fix=nearest(str(role), SET_ROLES),
-        )
-
-
 def format_columns(row_format: RowFormat, column_names: Collection[str]) -> list[str]:
     """The columns of a set, in its own order, that its format reads."""
     required, optional = _COLUMNS[row_format]
     return [name for name in column_names if name in required | optional]
 
 
-def detect_format(column_names: Collection[str], role: str) -> RowFormat:
+def detect_format(column_names: Collection[str], set_name: str) -> RowFormat:
     """Recognise a set's row format from its column names alone.
 
     Args:
         column_names: the columns; those that belong to no format are ignored.
-        role: "forget", "retain", "holdout" or "eval".
+        set_name: "forget", "retain", "holdout", or "eval" for any other.
 
     Raises:
         ValueError: the columns spell no format or more than one, or a retain or holdout set has preference rows.
     """
-    check_set_role(role)
+    check_set_name(set_name)
     known = _KNOWN_COLUMNS.intersection(column_names)
     spelled = [row_format for row_format, (required, _) in _COLUMNS.items() if required <= known]
     if RowFormat.PREFERENCE in spelled:
         spelled.remove(RowFormat.IMPLICIT_PREFERENCE)
     if not spelled:
-        raise _missing_columns(column_names, role)
+        raise _missing_columns(column_names, set_name)
     unused = known.difference(format_columns(spelled[0], known))
     if unused:  # a second format's columns are never all among the first one's
         raise input_error(
-            expected=f"the {role} set to have the columns of one row format",
+            expected=f"the {set_name} set to have the columns of one row format",
             got=f"columns {sorted(known)}, where {sorted(unused)} do not go with {spelled[0].value!r} rows",
             why="it is not clear which columns hold the answer, and training on the wrong one cannot be undone",
             fix=f"drop what is not meant, e.g. dataset.remove_columns({sorted(unused)})",
         )
-    if spelled[0] in (RowFormat.PREFERENCE, RowFormat.IMPLICIT_PREFERENCE) and role in ("retain", "holdout"):
+    if spelled[0] in (RowFormat.PREFERENCE, RowFormat.IMPLICIT_PREFERENCE) and set_name in ("retain", "holdout"):
         raise input_error(
-            expected=f"one answer per row in the {role} set",
+            expected=f"one answer per row in the {set_name} set",
             got="preference rows (`chosen` and `rejected`)",
             why="in a forget set `rejected` is what to forget, so reading it as what to keep would be the opposite",
             fix="rename the column to keep: dataset.remove_columns('rejected').rename_columns("
@@ -124,7 +112,7 @@ def detect_format(column_names: Collection[str], role: str) -> RowFormat:
     return spelled[0]
 
 
-def _missing_columns(column_names: Collection[str], role: str) -> ValueError:
+def _missing_columns(column_names: Collection[str], set_name: str) -> ValueError:
     by_lower_name = {name.lower(): name for name in column_names}
     renames: dict[str, str] = {}
     for group in (("prompt", "completion"), ("messages",), ("text",)):
@@ -140,8 +128,8 @@ def _missing_columns(column_names: Collection[str], role: str) -> ValueError:
     else:
         fix = 'rename your columns, e.g. dataset.rename_columns({"<question>": "prompt", "<answer>": "completion"})'
     return input_error(
-        expected=f"the {role} set to have `prompt` and `completion`, or `messages`, or `text`, "
-        + ("" if role in ("retain", "holdout") else "or `prompt`, `chosen` and `rejected`, ")
+        expected=f"the {set_name} set to have `prompt` and `completion`, or `messages`, or `text`, "
+        + ("" if set_name in ("retain", "holdout") else "or `prompt`, `chosen` and `rejected`, ")
         + "or `input_ids` and `labels`",
         got=f"columns {list(column_names)}",
         why="the answer must be known apart from its prompt: only answers are trained",
@@ -149,20 +137,20 @@ def _missing_columns(column_names: Collection[str], role: str) -> ValueError:
     )
 
 
-def to_row(example: Mapping[str, Any], row_format: RowFormat, role: str, *, index: int | None = None) -> Row:
+def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, index: int | None = None) -> Row:
     """Turn one row of a set into prompt, completion and alternate.
 
     Args:
         example: the row, by column.
         row_format: what `detect_format` said; any but `TOKENIZED`, whose rows are no longer text.
-        role: the set's role, for the error message.
+        set_name: of the set, for the error message.
         index: the row's place in its set, for the error message.
 
     Raises:
         ValueError: a missing, empty or mistyped value; strings and message lists in one row; a conversation that does
             not end with an assistant turn. The message has the row's place, never its text.
     """
-    where = f"row {index} of the {role} set" if index is not None else f"a row of the {role} set"
+    where = f"row {index} of the {set_name} set" if index is not None else f"a row of the {set_name} set"
     if row_format is RowFormat.TOKENIZED:
         raise input_error(
             expected="a row of text or messages",

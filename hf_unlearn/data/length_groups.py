@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import datasets
 import numpy as np
 
+from .lengths import row_lengths
 from .pairing import ForgetRetainDataset
 
 # As transformers' LengthGroupedSampler: groups of 50 batches, or a quarter of a small set.
@@ -22,20 +22,6 @@ def group_size(rows: int, batch: int) -> int:
         batch: items of an optimizer step over all ranks.
     """
     return batch * max(1, min(rows // (batch * _GROUPS), _BATCHES))
-
-
-def row_lengths(rows: Any) -> np.ndarray:
-    """Tokens of each tokenised row, [rows]; of its alternate where that is longer."""
-    if not isinstance(rows, datasets.Dataset):
-        return np.array([max(len(row["input_ids"]), len(row.get("alternate_input_ids", ()))) for row in rows])
-    columns = [name for name in ("input_ids", "alternate_input_ids") if name in rows.column_names]
-    return np.max([_list_lengths(rows, name) for name in columns], axis=0)
-
-
-def _list_lengths(rows: datasets.Dataset, name: str) -> np.ndarray:
-    # Arrow knows them; as Python lists every token of the set would be an object.
-    chunks = rows.select_columns([name]).with_format("arrow")[:].column(name).chunks
-    return np.concatenate([chunk.value_lengths().to_numpy() for chunk in chunks])
 
 
 @dataclass(frozen=True)

@@ -88,27 +88,27 @@ def near_neighbours(
     return _ranked(found, len(pool_texts), k)
 
 
-def row_texts(rows: Rows, role: str, text: RowText | None = None) -> list[str]:
+def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[str]:
     """What is compared of each row, its whitespace squeezed; prompt and completion unless `text` says otherwise."""
     if isinstance(rows, datasets.Dataset):
         rows = rows.with_format(None)
     elif not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
         raise input_error(
-            expected=f"the {role} rows as a datasets.Dataset or a list of dicts",
+            expected=f"the {set_name} rows as a datasets.Dataset or a list of dicts",
             got=f"a {type(rows).__name__}",
             why="every row is compared with every other",
             fix="pass one split of a DatasetDict; datasets.Dataset.from_list(list(stream)) for a stream",
         )
     if len(rows) == 0:
         raise input_error(
-            expected=f"at least one {role} row",
+            expected=f"at least one {set_name} row",
             got="an empty set",
             why="nothing is near to nothing",
             fix="check any filter or split applied to it",
         )
     if text is None:
-        row_format = detect_format(list(rows[0]), role)
-        parts = (to_row(row, row_format, role, index=index) for index, row in enumerate(rows))
+        row_format = detect_format(list(rows[0]), set_name)
+        parts = (to_row(row, row_format, set_name, index=index) for index, row in enumerate(rows))
         found = [f"{_contents(row.prompt)} {_contents(row.completion)}" for row in parts]
     else:
         found = [text(row) for row in rows]

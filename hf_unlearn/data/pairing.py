@@ -10,9 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import input_error
-from .tokenization import answer_ids, prompt_ids
-
-TokenizedRow = dict[str, Any]
+from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
 _FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW = range(3)
@@ -50,7 +48,7 @@ def mismatch_row(forget: TokenizedRow, retain: TokenizedRow, max_length: int | N
     """The retain row's answer under the forget row's prompt; the prompt is masked and never trained."""
     prompt, answer = prompt_ids(forget), answer_ids(retain)
     # The retain row's own labels: what it masks inside its answer (a later user turn, say) stays masked.
-    labels = [-100] * len(prompt) + list(retain["labels"][-len(answer) :])
+    labels = [IGNORED_LABEL] * len(prompt) + list(retain["labels"][-len(answer) :])
     return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
 
 
@@ -82,9 +80,9 @@ class _Pairing:
         self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
         self.pair_retain = pair_retain and retain is not None
         self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
-        for role, rows in (("forget", forget), ("retain", retain)):
+        for set_name, rows in (("forget", forget), ("retain", retain)):
             if rows is not None and not is_stream(rows):
-                _require_rows(rows, role)
+                _require_rows(rows, set_name)
         _require_mismatch_source(retain, mismatches)
         # In shared memory, so that persistent data-loader workers see `set_epoch` too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -249,22 +247,22 @@ def is_stream(rows: Any) -> bool:
     return isinstance(rows, IterableDataset | datasets.IterableDataset)
 
 
-def _non_empty(rows: Iterable[TokenizedRow], role: str) -> Iterator[TokenizedRow]:
+def _non_empty(rows: Iterable[TokenizedRow], set_name: str) -> Iterator[TokenizedRow]:
     empty = True
     for row in rows:
         empty = False
         yield row
     if empty:
-        _require_rows((), role)
+        _require_rows((), set_name)
 
 
-def _require_rows(rows: Any, role: str) -> None:
+def _require_rows(rows: Any, set_name: str) -> None:
     if len(rows) == 0:
         raise input_error(
-            expected=f"at least one row in the {role} set",
+            expected=f"at least one row in the {set_name} set",
             got="an empty set",
             why="there is nothing to pair",
-            fix=f"pass rows for {role!r}, and check any filter applied to them",
+            fix=f"pass rows for {set_name!r}, and check any filter applied to them",
         )
 
 

@@ -1,21 +1,17 @@
-"""From what the user passes as a dataset to tokenised sets by role, checked against each other. Not yet paired."""
+"""From what the user passes as a dataset to tokenised sets by name, checked against each other."""
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-import datasets
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
-from .length_groups import row_lengths
+from .digests import shared_rows
+from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
-from .tokenization import answer_ids, prompt_ids, tokenize_rows
-
-TRAIN_ROLES = ("forget", "retain", "holdout")
+from .roles import TRAIN_SETS
+from .tokenization import tokenize_rows
 
 
 @dataclass(frozen=True)
@@ -27,12 +23,12 @@ class RowOptions:
     template: str | None
     num_proc: int | None
 
-    def tokenize(self, rows: Any, role: str, *, alternates: bool = False) -> Any:
+    def tokenize(self, rows: Any, set_name: str, *, alternates: bool = False) -> Any:
         """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
         return tokenize_rows(
             rows,
             self.tokenizer,
-            role=role,
+            set_name=set_name,
             max_length=self.max_length,
             template=self.template,
             alternates=alternates,
@@ -48,7 +44,7 @@ class RowOptions:
 
 @dataclass(frozen=True)
 class TrainSets:
-    """Tokenised training sets by role."""
+    """Tokenised training sets by name."""
 
     forget: Any
     retain: Any = None
@@ -65,16 +61,8 @@ class TrainSets:
         longest = max(longest_row(rows, max_length) for rows in sets)
         if not mismatches or is_stream(self.forget) or is_stream(self.retain):
             return longest
-        prompts, answers = (len(prompt_ids(row)) for row in self.forget), (len(answer_ids(row)) for row in self.retain)
-        composed = max(prompts) + max(answers)
+        composed = longest_mismatch(self.forget, self.retain)
         return max(longest, composed if max_length is None else min(composed, max_length))
-
-
-def longest_row(rows: Any, max_length: int | None) -> int:
-    """Tokens of the longest row of a tokenised set, alternates included; for a stream, `max_length`."""
-    if is_stream(rows):
-        return max_length or 0
-    return int(row_lengths(rows).max())
 
 
 def require_forget_retain(train_dataset: Any) -> None:
@@ -86,13 +74,13 @@ def require_forget_retain(train_dataset: Any) -> None:
             why="a single set does not say what is to be forgotten and what is to be kept",
             fix="put what the model must forget under 'forget' and what it must keep under 'retain'",
         )
-    unknown = [name for name in train_dataset if name not in TRAIN_ROLES]
+    unknown = [name for name in train_dataset if name not in TRAIN_SETS]
     if unknown:
         raise input_error(
-            expected=f"sets named {', '.join(TRAIN_ROLES)}",
+            expected=f"sets named {', '.join(TRAIN_SETS)}",
             got=f"{unknown[0]!r}",
             why="a set of another name would not be used",
-            fix=nearest(str(unknown[0]), TRAIN_ROLES),
+            fix=nearest(str(unknown[0]), TRAIN_SETS),
         )
     if train_dataset.get("forget") is None:
         raise input_error(
@@ -132,41 +120,24 @@ def tokenize_train_sets(
     unseen_rows = train_dataset.get("holdout") if holdout else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
     _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")
-    for role, rows in (("forget", forget), ("retain", kept)):
+    for set_name, rows in (("forget", forget), ("retain", kept)):
         why = "the level of unseen data would be measured on rows that the model was trained on"
-        _require_disjoint(role, rows, "holdout", unseen, why)
+        _require_disjoint(set_name, rows, "holdout", unseen, why)
     return TrainSets(forget, kept, unseen)
 
 
-def _require_disjoint(first_role: str, first: Any, second_role: str, second: Any, why: str) -> None:
+def _require_disjoint(first_name: str, first: Any, second_name: str, second: Any, why: str) -> None:
     """Raise when a row is in both sets; a set that is missing or a stream is not looked through."""
     if any(rows is None or is_stream(rows) for rows in (first, second)):
         return
-    known = set(_hashes(first))
-    shared = [index for index, digest in enumerate(_hashes(second)) if digest in known]
+    shared = shared_rows(first, second)
     if shared:
         raise input_error(
-            expected=f"no row both in the {first_role} and in the {second_role} set",
-            got=f"{len(shared)} {second_role} rows that are {first_role} rows, the first at index {shared[0]}",
+            expected=f"no row both in the {first_name} and in the {second_name} set",
+            got=f"{len(shared)} {second_name} rows that are {first_name} rows, the first at index {shared[0]}",
             why=why,
-            fix=f"remove those rows from the {second_role} set",
+            fix=f"remove those rows from the {second_name} set",
         )
-
-
-def _hashes(rows: datasets.Dataset) -> Iterator[bytes]:
-    """A digest of each row's ids and labels, from Arrow's own memory: as Python lists a large set takes minutes."""
-    table = rows.select_columns(["input_ids", "labels"]).with_format("arrow")[:]
-    for batch in table.to_batches():
-        ids, labels = batch.column("input_ids"), batch.column("labels")
-        (tokens, places), (targets, target_places) = _flat(ids), _flat(labels)
-        for (start, end), (first, last) in zip(pairwise(places), pairwise(target_places), strict=True):
-            # Both are of one length, so no other pair of lists has the same bytes.
-            yield hashlib.sha256(tokens[start:end].tobytes() + targets[first:last].tobytes()).digest()
-
-
-def _flat(lists: Any) -> tuple[np.ndarray, list[int]]:
-    """The values of Arrow lists one after the other, and where each list begins and the last ends."""
-    return lists.values.to_numpy(), lists.offsets.to_numpy().tolist()
 
 
 def require_full_batch(sets: TrainSets, batch_size: int, retain_ratio: float) -> None:

@@ -106,9 +106,9 @@ def training_sets(
     """
     _check_split(split)
     names = {"forget": split, "retain": _RETAIN_SPLITS[split]}
-    sets = {role: _pairs(_configuration(source, name, revision), name) for role, name in names.items()}
+    sets = {set_name: _pairs(_configuration(source, name, revision), name) for set_name, name in names.items()}
     names_of_rows = {theirs: ours for ours, theirs in _TRAINED.items()}
-    return {role: rows.rename_columns(names_of_rows) for role, rows in sets.items()}
+    return {set_name: rows.rename_columns(names_of_rows) for set_name, rows in sets.items()}
 
 
 def _check_split(split: str) -> None:

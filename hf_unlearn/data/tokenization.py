@@ -22,8 +22,9 @@ from .checks import (
     missing_alternates,
     report_cut,
 )
-from .encoding import IGNORED_LABEL, RowEncoder
-from .formats import RowFormat, check_set_role, detect_format, format_columns, to_row
+from .encoding import RowEncoder
+from .formats import RowFormat, detect_format, format_columns, to_row
+from .roles import check_set_name
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +45,7 @@ def tokenize_rows(
     dataset: RowSet,
     tokenizer: PreTrainedTokenizerBase | None,
     *,
-    role: str,
+    set_name: str,
     max_length: int | None,
     template: str | None = None,
     alternates: bool = False,
@@ -62,7 +63,7 @@ def tokenize_rows(
     Args:
         dataset: rows with a length (datasets.Dataset, torch Dataset, list of dicts) or a stream (datasets', torch's).
         tokenizer: with a pad and an eos token; may be None for rows that are tokenised already.
-        role: "forget", "retain", "holdout" or "eval".
+        set_name: "forget", "retain", "holdout", or "eval" for any other.
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: for prompt/completion strings, e.g. "### Question: {prompt}\\n ### Answer: {completion}".
         alternates: encode each row's alternate answer too; False ignores an `alternate` column.
@@ -70,20 +71,22 @@ def tokenize_rows(
         desc: text of the progress bar.
 
     Returns:
-        Columns `input_ids` and `labels`, with `alternates` also `alternate_input_ids` and `alternate_labels`; rows of
-        their own lengths. A datasets.Dataset (cached by content when the given one is on disk) or, for a stream, a
-        stream of the same kind.
+        Columns `input_ids`, `labels` and `answer_start` (the place of the first answer token), with `alternates` also
+        `alternate_input_ids` and `alternate_labels`; rows of their own lengths. A datasets.Dataset (cached by content
+        when the given one is on disk) or, for a stream, a stream of the same kind.
 
     Raises:
         ValueError: an empty set, a row or column that no format allows, a tokenizer or template that does not serve,
             or rows without a target left (nothing to train, or all of it beyond `max_length`).
     """
-    check_set_role(role)
+    check_set_name(set_name)
     if tokenizer is not None:
         check_tokenizer(tokenizer)
     check_max_length(max_length)
     check_template(template)
-    options = dict(tokenizer=tokenizer, role=role, max_length=max_length, template=template, alternates=alternates)
+    options = dict(
+        tokenizer=tokenizer, set_name=set_name, max_length=max_length, template=template, alternates=alternates
+    )
     if isinstance(dataset, datasets.IterableDataset):
         return _tokenize_stream(dataset.with_format(None), options)
     if isinstance(dataset, torch.utils.data.IterableDataset):
@@ -91,28 +94,13 @@ def tokenize_rows(
     if isinstance(dataset, datasets.Dataset):
         tokenized = _tokenize_dataset(dataset.with_format(None), options, num_proc, desc)
     else:
-        tokenized = _tokenize_in_memory(_listed(dataset, role), options)
+        tokenized = _tokenize_in_memory(_listed(dataset, set_name), options)
     numbers = tokenized.with_format("numpy")
     for prefix in ("", "alternate_") if alternates else ("",):
         counts = {name: numbers[f"{prefix}{name}"][:] for name in COUNTS}
-        check_targets(counts, range(len(tokenized)), role, max_length, prefix)
-        report_cut(counts, role, max_length, prefix)
+        check_targets(counts, range(len(tokenized)), set_name, max_length, prefix)
+        report_cut(counts, set_name, max_length, prefix)
     return tokenized.select_columns(list(_token_features(alternates)))
-
-
-def prompt_ids(row: Mapping[str, Any]) -> list[int]:
-    """The token ids of a tokenised row before its first answer token."""
-    return list(row["input_ids"][: _answer_start(row)])
-
-
-def answer_ids(row: Mapping[str, Any]) -> list[int]:
-    """The token ids of a tokenised row from its first answer token on."""
-    return list(row["input_ids"][_answer_start(row) :])
-
-
-def _answer_start(row: Mapping[str, Any]) -> int:
-    labels = row["labels"]
-    return next((place for place, label in enumerate(labels) if label != IGNORED_LABEL), len(labels))
 
 
 class TokenizedStream(torch.utils.data.IterableDataset):
@@ -140,7 +128,7 @@ class TokenizedStream(torch.utils.data.IterableDataset):
             yield {name: values[0] for name, values in columns.items()}
         # A data-loader worker may rightly find its share empty.
         if encode is None and torch.utils.data.get_worker_info() is None:
-            raise empty_set(self._options["role"])
+            raise empty_set(self._options["set_name"])
 
 
 @runtime_checkable
@@ -159,11 +147,11 @@ class _StreamEncoder:
         columns = encoder(batch, indices)
         for prefix in encoder.prefixes:
             counts = {name: np.asarray(columns[f"{prefix}{name}"]) for name in COUNTS}
-            check_targets(counts, indices, encoder.role, encoder.max_length, prefix)
+            check_targets(counts, indices, encoder.set_name, encoder.max_length, prefix)
             if encoder.max_length is not None and (counts[FULL_LENGTH] > encoder.max_length).any():
                 logger.warning_once(
-                    f"The {encoder.role} stream has rows longer than max_length={encoder.max_length}; their ends are "
-                    "cut off. A stream has no end at which to count them, so this is said once."
+                    f"The {encoder.set_name} stream has rows longer than max_length={encoder.max_length}; their ends "
+                    "are cut off. A stream has no end at which to count them, so this is said once."
                 )
         return {name: columns[name] for name in _token_features(encoder.alternates)}
 
@@ -171,7 +159,7 @@ class _StreamEncoder:
 def _tokenize_stream(dataset: datasets.IterableDataset, options: dict[str, Any]) -> datasets.IterableDataset:
     first = next(iter(dataset), None)
     if first is None:
-        raise empty_set(options["role"])
+        raise empty_set(options["set_name"])
     encoder = _encoder(first, options)
     return dataset.map(
         _StreamEncoder(encoder),
@@ -187,7 +175,7 @@ def _tokenize_dataset(
     dataset: datasets.Dataset, options: dict[str, Any], num_proc: int | None, desc: str | None
 ) -> datasets.Dataset:
     if len(dataset) == 0:
-        raise empty_set(options["role"])
+        raise empty_set(options["set_name"])
     encoder = _encoder(dataset[0], options)
     # Only what is read: other columns (images, say) would be decoded for nothing.
     dataset = dataset.select_columns(format_columns(encoder.row_format, dataset.column_names))
@@ -199,14 +187,14 @@ def _tokenize_dataset(
         remove_columns=dataset.column_names,
         features=_counted_features(encoder),
         num_proc=num_proc,
-        desc=desc or f"Tokenizing the {encoder.role} set",
+        desc=desc or f"Tokenizing the {encoder.set_name} set",
     )
 
 
 def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, Any]) -> datasets.Dataset:
     # Encoded before Arrow sees it, which cannot say which row of an ill-typed column is at fault without quoting it.
     if not examples:
-        raise empty_set(options["role"])
+        raise empty_set(options["set_name"])
     encoder = _encoder(examples[0], options)
     names = format_columns(encoder.row_format, list(examples[0]))
     columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
@@ -218,12 +206,13 @@ def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, An
     return datasets.Dataset.from_dict(columns, features=_counted_features(encoder))
 
 
-def _listed(dataset: Any, role: str) -> list[Mapping[str, Any]]:
+def _listed(dataset: Any, set_name: str) -> list[Mapping[str, Any]]:
     if isinstance(dataset, torch.utils.data.Dataset):
         dataset = [dataset[index] for index in range(len(dataset))]  # type: ignore[arg-type]
     if not isinstance(dataset, list | tuple) or not all(isinstance(example, Mapping) for example in dataset):
         raise input_error(
-            expected=f"the {role} set as a datasets.Dataset or IterableDataset, a torch dataset or a list of dicts",
+            expected=f"the {set_name} set as a datasets.Dataset or IterableDataset, a torch dataset or a list "
+            "of dicts",
             got=f"a {type(dataset).__name__}" + (" of other things" if isinstance(dataset, list | tuple) else ""),
             why="rows are read by the names of their columns",
             fix="pass one split of a DatasetDict (dataset['train']); yield dicts from a dataset of your own",
@@ -237,24 +226,24 @@ def _plain(value: Any) -> Any:
 
 def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
     """The encoder of a set, whose format and kind of row are those of its first row."""
-    role, tokenizer = options["role"], options["tokenizer"]
-    row_format = detect_format(list(first), role)
+    set_name, tokenizer = options["set_name"], options["tokenizer"]
+    row_format = detect_format(list(first), set_name)
     if options["alternates"]:
         wanted = {"alternate", "alternate_input_ids", "chosen"}.intersection(format_columns(row_format, list(first)))
         if not wanted:
-            raise missing_alternates(f"columns {list(first)}", role)
+            raise missing_alternates(f"columns {list(first)}", set_name)
     if row_format is RowFormat.TOKENIZED:
         return RowEncoder(row_format=row_format, conversational=False, **options)
     if tokenizer is None:
         raise input_error(
-            expected=f"a tokenizer, for the {role} set's rows of text",
+            expected=f"a tokenizer, for the {set_name} set's rows of text",
             got="processing_class=None",
             why="text has to become token ids",
             fix="pass processing_class=AutoTokenizer.from_pretrained(...), or rows with `input_ids` and `labels`",
         )
     # An alternate that nobody asked for is not looked at.
     shown = {name: first[name] for name in first if options["alternates"] or name != "alternate"}
-    conversational = to_row(shown, row_format, role, index=0).is_conversational
+    conversational = to_row(shown, row_format, set_name, index=0).is_conversational
     if conversational and tokenizer.chat_template is None:
         raise input_error(
             expected="a tokenizer with a chat template, for message lists",
@@ -266,8 +255,11 @@ def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
 
 
 def _token_features(alternates: bool) -> datasets.Features:
-    names = ["input_ids", "labels"] + (["alternate_input_ids", "alternate_labels"] if alternates else [])
-    return datasets.Features({name: datasets.List(datasets.Value("int32")) for name in names})
+    token_ids = datasets.List(datasets.Value("int32"))
+    features: dict[str, Any] = {"input_ids": token_ids, "labels": token_ids, "answer_start": datasets.Value("int32")}
+    if alternates:
+        features |= {"alternate_input_ids": token_ids, "alternate_labels": token_ids}
+    return datasets.Features(features)
 
 
 def _counted_features(encoder: RowEncoder) -> datasets.Features:

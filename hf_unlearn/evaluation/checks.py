@@ -9,9 +9,9 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import PreTrainedTokenizerBase
 
-from ..data.pairing import TokenizedRow
-from ..data.prepare import longest_row
-from ..data.tokenization import prompt_ids
+from ..data.digests import shared_rows
+from ..data.lengths import longest_row
+from ..data.tokenized_row import TokenizedRow, prompt_ids
 from ..errors import input_error
 from ..model.sharding import gathers_itself, is_sharded
 from .harness.suite import LMEvalSuite
@@ -82,10 +82,7 @@ def require_same_vocabulary(fluency_model: Any, model: Any, accelerator: Acceler
 
 def require_unseen(sets: Mapping[str, Sequence[TokenizedRow]]) -> None:
     """Raise where a holdout row is a forget row, which an attack is to tell it from."""
-    forget = {(*row["input_ids"], None, *row["labels"]) for row in sets.get("forget", ())}
-    shared = [
-        i for i, row in enumerate(sets.get("holdout", ())) if (*row["input_ids"], None, *row["labels"]) in forget
-    ]
+    shared = shared_rows(sets.get("forget", ()), sets.get("holdout", ()))
     if shared:
         raise input_error(
             expected="holdout rows that the model has never seen",

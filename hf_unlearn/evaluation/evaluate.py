@@ -13,9 +13,10 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import DataCollatorForUnlearning
-from ..data.pairing import TokenizedRow
+from ..data.digests import set_digest
 from ..data.prepare import RowOptions
-from ..model.fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
+from ..data.tokenized_row import TokenizedRow
+from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
 from ..version import __version__
@@ -152,7 +153,7 @@ class _Evaluation:
         options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
         sets = {name: _token_rows(rows, options, self.model) for name, rows in suite.sets.items()}
         require_prompts({name: sets[name] for name in suite.answered}, self.tokenizer)
-        found = {name: {"count": len(each), "sha256": hash_rows(each)} for name, each in sets.items()}
+        found = {name: {"count": len(each), "sha256": set_digest(each)} for name, each in sets.items()}
         require_comparable(suite, self.settings, found, hash_tokenizer(self.tokenizer))
         require_unseen(sets)
         return sets, found
@@ -239,8 +240,7 @@ def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenizedRow
     # As plain rows: `datasets` would show a bar for each of many small sets, and keep their tokens in its cache.
     tokenized = options.tokenize(rows.to_list() if isinstance(rows, datasets.Dataset) else rows, "eval")
     require_room(tokenized, model)
-    columns = zip(tokenized["input_ids"], tokenized["labels"], strict=True)
-    return [{"input_ids": list(ids), "labels": list(labels)} for ids, labels in columns]
+    return [dict(row) for row in tokenized]
 
 
 def _from_main_process(work: Callable[[], Any], accelerator: Accelerator) -> Any:

@@ -1,7 +1,5 @@
 """The one pass over a suite's rows: each distinct row is scored once, each distinct prompt answered once."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +10,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..data.encoding import IGNORED_LABEL
-from ..data.pairing import TokenizedRow
-from ..data.roles import Role
-from ..data.tokenization import prompt_ids
+from ..data.digests import prompt_digest, row_digest
+from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
 from ..model.chunked_logits import TokenReadout, log_prob_moments
 from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
@@ -43,15 +39,15 @@ class Distinct:
     places: Mapping[str, list[int]]
 
     @classmethod
-    def of(cls, sets: Mapping[str, Iterable[Any]]) -> "Distinct":
-        """The distinct items of sets; an item is what JSON can hold."""
+    def of(cls, sets: Mapping[str, Iterable[Any]], digest: Callable[[Any], str]) -> "Distinct":
+        """The distinct items of sets: those of unlike digests."""
         known: dict[str, int] = {}
         items: list[Any] = []
         places: dict[str, list[int]] = {}
         for name, members in sets.items():
             places[name] = []
             for member in members:
-                key = hashlib.sha256(json.dumps(member, sort_keys=True).encode()).hexdigest()
+                key = digest(member)
                 if key not in known:
                     known[key] = len(items)
                     items.append(member)
@@ -96,11 +92,9 @@ class OnePass:
             kind: what the findings are called on disk and in the progress bar.
             statistics: also mean and deviation of log p over the vocabulary.
         """
-        rows = Distinct.of(sets)
-        # Rows without a pairing are collated as forget rows.
-        reading = TokenReadout(
-            "figures", Role.FORGET, statistical_figures if statistics else right_tokens, width=3 if statistics else 1
-        )
+        rows = Distinct.of(sets, row_digest)
+        function = statistical_figures if statistics else right_tokens
+        reading = TokenReadout("figures", None, function, width=3 if statistics else 1)
 
         def batches(wanted: list[int]) -> Findings:
             for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [reading]):
@@ -115,7 +109,7 @@ class OnePass:
         self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int
     ) -> dict[str, list[list[int]]]:
         """Token ids of the answers to every row's prompt, with the token that ended each, if one did."""
-        prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()})
+        prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()}, prompt_digest)
         accelerator = self.scorer.accelerator
 
         def batches(wanted: list[int]) -> Findings:
@@ -129,7 +123,7 @@ class OnePass:
 
     def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]]) -> dict[str, np.ndarray]:
         """L2 norm of the gradient of every row's NLL per token, by set."""
-        rows = Distinct.of(sets)
+        rows = Distinct.of(sets, row_digest)
         accelerator, size = self.scorer.accelerator, self.scorer.batch_size
 
         def batches(wanted: list[int]) -> Findings:
@@ -157,7 +151,7 @@ class OnePass:
 
     def texts(self, rows: Sequence[TokenizedRow]) -> list[str]:
         """The rows' own answers as text."""
-        return [self._text([label for label in row["labels"] if label != IGNORED_LABEL]) for row in rows]
+        return [self._text(trained_ids(row["labels"])) for row in rows]
 
     def as_evidence(
         self, rows: Sequence[TokenizedRow], answers: Sequence[list[int]], fluency: ScoredRows | None
@@ -177,7 +171,7 @@ def continued(rows: Sequence[TokenizedRow], answers: Sequence[list[int]], end: i
     for row, given in zip(rows, answers, strict=True):
         prompt, answer = prompt_ids(row), given or [end]  # no answer at all is a row like any other: the end at once
         labels = [*([IGNORED_LABEL] * len(prompt)), *answer]
-        continued_rows.append({"input_ids": [*prompt, *answer], "labels": labels})
+        continued_rows.append({"input_ids": [*prompt, *answer], "labels": labels, "answer_start": len(prompt)})
     return continued_rows
 
 

@@ -72,11 +72,11 @@ class DenseLogits:
 
 @dataclass(frozen=True)
 class TokenReadout:
-    """What is read of the distributions at the answer tokens of one role.
+    """What is read of the distributions at the answer tokens of one role, or of all rows of a batch.
 
     Attributes:
         key: what the values are found under.
-        role: whose tokens.
+        role: whose tokens; None for those of every row, whatever it is there for.
         function: differentiable in its first argument.
         grad_logits: the derivative of the function by the logits [t, V], where it is known; None, or a result of
             None, for autograd's.
@@ -85,7 +85,7 @@ class TokenReadout:
     """
 
     key: Hashable
-    role: Role
+    role: Role | None
     function: PositionFunction
     grad_logits: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
     reference: ReferenceLogits | None = None
@@ -224,7 +224,7 @@ def _split(flat: Tensor, tokens: int, placed: Sequence[Placed]) -> tuple[Tensor,
 
 def split_values(
     flat: Tensor, tokens: int, placed: Sequence[Placed]
-) -> tuple[Tensor, dict[tuple[Role, Hashable], Tensor]]:
+) -> tuple[Tensor, dict[tuple[Role | None, Hashable], Tensor]]:
     """What `read_positions` has put together: log-probs [T], and the values by role and key."""
     logps, values = _split(flat, tokens, placed)
     return logps, {(each.reading.role, each.reading.key): value for each, value in zip(placed, values, strict=True)}

@@ -27,14 +27,6 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hash_rows(rows: Any) -> str:
-    """SHA-256 of the token ids and labels of every row, in order."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps([list(row["input_ids"]), list(row["labels"])]).encode())
-    return digest.hexdigest()
-
-
 def hash_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> str:
     """SHA-256 of the vocabulary and the special tokens."""
     if tokenizer is None:

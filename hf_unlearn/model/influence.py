@@ -12,11 +12,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.encoding import EncodedRow
 from ..data.tokenization import RowSet, tokenize_rows
+from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error, nearest
 from .gradients import inner_product, norm
-from .row_gradients import answer_tokens, eval_mode_with_grad, row_gradients, token_rows
+from .row_gradients import eval_mode_with_grad, row_gradients, token_rows
 
 _KINDS = ("cosine", "dot")
 _ADAPTER = "influence"
@@ -62,16 +62,16 @@ def influence_scores(
     """
     _check_arguments(rank, kind)
     rows = {}
-    for role, each in (("forget", forget), ("retain", retain)):
-        tokenized = tokenize_rows(each, tokenizer, role=role, template=template, max_length=max_length)
+    for set_name, each in (("forget", forget), ("retain", retain)):
+        tokenized = tokenize_rows(each, tokenizer, set_name=set_name, template=template, max_length=max_length)
         if not isinstance(tokenized, datasets.Dataset):
             raise input_error(
-                expected=f"the {role} rows as a set with a length",
+                expected=f"the {set_name} rows as a set with a length",
                 got=f"a {type(each).__name__}",
                 why="every row gets a score of its own",
                 fix="datasets.Dataset.from_list(list(stream))",
             )
-        rows[role] = token_rows(model, tokenized, f"the {role} set")
+        rows[set_name] = token_rows(model, tokenized, f"the {set_name} set")
     with eval_mode_with_grad(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
         length = float(norm(target))
@@ -86,13 +86,13 @@ def influence_scores(
 
 def _set_gradient(model: Any, rows: list[EncodedRow], parameters: list[nn.Parameter]) -> list[Tensor]:
     """The gradient of the mean over all answer tokens of a set, in fp32 at least."""
-    total = sum(map(answer_tokens, rows))
+    total = sum(target_count(row.labels) for row in rows)
     found = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
     gradients = row_gradients(model, rows, parameters, "Gradients of the forget set")
 
     def add(row: EncodedRow, gradient: list[Tensor]) -> None:
         for each, part in zip(found, gradient, strict=True):
-            each.add_(part, alpha=answer_tokens(row) / total)
+            each.add_(part, alpha=target_count(row.labels) / total)
 
     for _ in map(add, rows, gradients):
         pass

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..data.encoding import IGNORED_LABEL, EncodedRow, given_tokens
+from ..data.encoding import given_tokens
+from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error
 from .gradients import norm
 
@@ -63,12 +64,12 @@ def row_gradients(
 
     Go over them with `map`: the variable of a loop would hold one gradient while the next is computed.
     """
-    for ids, labels in tqdm(rows, desc=description, leave=False, disable=None):
-        inputs = torch.tensor([ids], device=model.device)
+    for row in tqdm(rows, desc=description, leave=False, disable=None):
+        inputs = torch.tensor([row.input_ids], device=model.device)
         output = model(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
-            labels=torch.tensor([labels], device=model.device),
+            labels=torch.tensor([row.labels], device=model.device),
             use_cache=False,
         )
         yield list(torch.autograd.grad(output.loss, parameters, materialize_grads=True))
@@ -102,13 +103,8 @@ def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list
     return found
 
 
-def answer_tokens(row: EncodedRow) -> int:
-    """Answer tokens of a row that its loss is the mean over; the first position is never predicted."""
-    return sum(label != IGNORED_LABEL for label in row[1][1:])
-
-
 def _problem(row: EncodedRow, positions: int | None) -> str | None:
-    if answer_tokens(row) == 0:
+    if target_count(row.labels) == 0:
         return "which has no answer token"
-    too_long = positions is not None and len(row[0]) > positions
-    return f"of {len(row[0])} tokens" if too_long else None
+    too_long = positions is not None and len(row.input_ids) > positions
+    return f"of {len(row.input_ids)} tokens" if too_long else None

@@ -14,13 +14,12 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data.batch import Batch, IndexingCollator
+from ..data.batch import Batch, indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import read_rows
-from ..data.roles import Role
 from .chunked_logits import TokenReadout
 from .output_head import output_head
-from .scoring import RowScores, score, sum_rows
+from .scoring import RowScores, score_answers, sum_rows
 from .sharding import is_sharded, reshard
 
 
@@ -113,7 +112,7 @@ class RowScorer:
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
         found: list[tuple[int, Tensor]] = []
-        reading = TokenReadout("top_k", Role.FORGET, partial(_likeliest, k), width=2 * k)
+        reading = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
         for indices, scores in self.batches(model, rows, range(len(rows)), description, [reading]):
             found += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
         parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
@@ -146,13 +145,12 @@ class RowScorer:
         fillers = max(map(len, shares)) - len(mine) if is_sharded(model) else 0
         calls = [*mine, *([order[-1:]] * fillers)]
         bar = tqdm(calls, desc=description, disable=not self.accelerator.is_local_main_process or None, leave=False)
-        collate = IndexingCollator(self.collator)
         for number, indices in enumerate(bar):
-            batch = self._to_device(collate(read_rows(rows, indices)))
+            batch = self._to_device(indexed(self.collator.collate_rows(read_rows(rows, indices))))
             with evaluation_mode(model), self.accelerator.autocast():
-                scores, _ = score(model, head, batch, readings=readings)
+                scores, _ = score_answers(model, head, batch, readings=readings)
             if number < len(mine):
-                yield indices, scores.rows(Role.FORGET)  # rows without a pairing are collated as forget rows
+                yield indices, scores
         reshard(model)
 
     def _share(self, order: list[int], rank: int) -> list[list[int]]:

@@ -164,6 +164,42 @@ def score(
     return _by_role(batch, layout, answers), output
 
 
+def score_answers(
+    model: nn.Module,
+    head: OutputHead,
+    batch: Batch,
+    *,
+    readings: Sequence[TokenReadout] = (),
+    full_logits: bool = False,
+) -> tuple[RowScores, Any]:
+    """One forward of a batch, as scores of all its B rows in their order, whatever they are there for.
+
+    Args:
+        model: what is called, wrapped or not.
+        head: `output_head` of the model inside it.
+        batch: with its answer index; its rows need no roles.
+        readings: what is read of the distributions at answer tokens, each of role None.
+        full_logits: compute the logits of every position too, and keep them in the output.
+
+    Returns:
+        the scores, and the model's output.
+    """
+    index = answer_index(batch)
+    placed = [Placed(reading, index.token_slice(None)) for reading in readings]
+    query = HeadQuery(index.positions, index.targets, placed)
+    result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
+    logps, values = split_values(result.values, len(index.targets), placed)
+    rows = RowScores(
+        logps=logps,
+        token_ids=index.targets,
+        lengths=index.lengths,
+        source=torch.full_like(index.lengths, -1),  # to no row of another role does any of them belong
+        row=batch["row"],
+        values={key: value for (_, key), value in values.items()},
+    )
+    return rows, output
+
+
 def model_inputs(batch: Batch, layout: AnswerIndex) -> dict[str, Any]:
     """What the model's forward takes of a batch."""
     inputs: dict[str, Any] = {
@@ -196,7 +232,7 @@ class _Answers:
     """What a forward gives at the T answer positions of a batch, row after row."""
 
     logps: Tensor
-    values: Mapping[tuple[Role, Hashable], Tensor]
+    values: Mapping[tuple[Role | None, Hashable], Tensor]
     logits: Mapping[Role, ReferenceLogits | None]
     hidden: Mapping[float, Tensor]
 

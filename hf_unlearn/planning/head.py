@@ -124,5 +124,9 @@ def _placed(objective: Objective, references: Mapping[Role, RowScores], tokens: 
     for role in Role:
         starts[role] = start
         start += tokens.get(role, 0)
-    readings = objective.readings(references)
-    return [Placed(each, slice(starts[each.role], starts[each.role] + tokens[each.role])) for each in readings]
+    placed = []
+    for reading in objective.readings(references):
+        assert reading.role is not None, "a loss reads one role"
+        start = starts[reading.role]
+        placed.append(Placed(reading, slice(start, start + tokens[reading.role])))
+    return placed

@@ -1,6 +1,19 @@
-"""Stage 4b, what wraps a gradient step: one file each, composing with any loss. None sees a model or the data."""
+"""Changes of a gradient step, one file each: step wrappers, which compose with any loss, and weightings of both sides.
 
-from .base import StepWrapper
+They see gradients and weights, never a model or the data.
+"""
+
+from .base import (
+    ChangesForgetGradient,
+    FollowsStep,
+    KeepsState,
+    MasksGradient,
+    MeasuresTrainingSet,
+    PerturbsHiddenStates,
+    ReconcilesGradients,
+    SetsFinalWeights,
+    StepWrapper,
+)
 from .latent_adversarial import LatentAdversarial
 from .random_smoothing import RandomSmoothing
 from .saliency import SaliencyMask
@@ -16,10 +29,18 @@ STEP_WRAPPERS: dict[str, type[StepWrapper]] = {
 __all__ = [
     "SAM",
     "STEP_WRAPPERS",
+    "ChangesForgetGradient",
+    "FollowsStep",
     "GradientSurgery",
+    "KeepsState",
     "LatentAdversarial",
+    "MasksGradient",
+    "MeasuresTrainingSet",
+    "PerturbsHiddenStates",
     "RandomSmoothing",
+    "ReconcilesGradients",
     "SaliencyMask",
+    "SetsFinalWeights",
     "StepWrapper",
     "WeightAveraging",
 ]

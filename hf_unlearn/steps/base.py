@@ -1,5 +1,6 @@
-"""What a step wrapper is: hooks around one optimizer step, of gradients and weights. It runs nothing."""
+"""Step wrappers: what may change an optimizer step, one abstract class for each thing that a wrapper can do."""
 
+import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..component import Component, IncompatibleSetups, TrainingSetup
+from ..errors import input_error
 
 # One tensor for each trainable weight, in the weights' order.
 Gradients = list[Tensor]
 Weights = Sequence[nn.Parameter]
-# What a wrapper keeps from step to step, by name.
+# What a wrapper holds from step to step, by name.
 State = dict[str, list[Tensor]]
+# The forget and the retain gradient of the whole training set, measured when it is called.
+Sides = Callable[[], tuple[Gradients, Gradients]]
 # delta [rows, L, H] -> the NLL of the forget answers under it, summed over their tokens: a scalar, nats
 Attacked = Callable[[Tensor], Tensor]
 
@@ -34,54 +38,141 @@ WHOLE_GRADIENTS: IncompatibleSetups = {
 
 
 @dataclass(frozen=True)
-class StepWrapper(Component):
+class StepWrapper(Component, abc.ABC):
     """Changes what one optimizer step does; composes with any loss and with the other wrappers.
 
-    The order of a step is fixed, whatever the order of the wrappers: attacks inside each forward of forget rows, then
-    the forget gradient (the first wrapper innermost), its reconciliation with the retain gradient, their sum, masks,
-    the optimizer, what follows it. Gradients are those of a whole optimizer step: all accumulation steps, all ranks.
+    A wrapper is a subclass of one or more of the classes below, each of which is one thing that it can do:
 
-    Class attributes, beside those of every component: `splits`, whether the gradients of both sides are needed apart,
-    each from a forward of its own rows; `measures`, whether `begin` reads the gradients of the whole training set;
-    `reads_retain`, whether it is idle without a retain side; `kept`, the names of its state that checkpoints hold, the
-    rest being made again by `begin`.
+    - before the first step: `MeasuresTrainingSet` (measure), `KeepsState` (begin);
+    - in a step, in this order: `PerturbsHiddenStates` (attack), `ChangesForgetGradient` (forget_gradient),
+      `ReconcilesGradients` (reconciled), `MasksGradient` (after_backward), the optimizer, `FollowsStep` (after_step);
+    - at the end of the run: `SetsFinalWeights` (finish).
+
+    The order is fixed, whatever the order of the wrappers; of several that do the same, the first comes first (and is
+    innermost around the forget gradient). Gradients are those of a whole optimizer step: all accumulation steps, all
+    ranks. A wrapper sees tensors, never a model or a row.
+
+    Raises:
+        ValueError: an argument of another type, or a class that does none of these things.
     """
 
-    splits: ClassVar[bool] = False
-    measures: ClassVar[bool] = False
-    reads_retain: ClassVar[bool] = False
-    kept: ClassVar[tuple[str, ...]] = ()
     incompatible_with: ClassVar[IncompatibleSetups] = WHOLE_GRADIENTS
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self, _CAPABILITIES):
+            raise input_error(
+                expected=f"a step wrapper that is one of {', '.join(kind.__name__ for kind in _CAPABILITIES)}",
+                got=f"{type(self).__name__}, a StepWrapper alone",
+                why="none of its methods would ever be called, and the run would be one without it",
+                fix=f"for example class {type(self).__name__}(ChangesForgetGradient), from hf_unlearn.steps",
+            )
+
+
+@dataclass(frozen=True)
+class MeasuresTrainingSet(StepWrapper):
+    """Reads the gradients of the whole training set once, before the first step. Streams are refused with it."""
+
+    @abc.abstractmethod
+    def measure(self, weights: Weights, sides: Sides) -> State:
+        """State that is made of the model before unlearning; a resumed run makes it again.
+
+        Args:
+            weights: the trainable ones, at their values before unlearning.
+            sides: gives the forget and the retain gradient, each with its side's weight, at the cost of a forward and
+                backward of every training pair.
+        """
+
+
+@dataclass(frozen=True)
+class KeepsState(StepWrapper):
+    """Holds state that changes from step to step: new in every run, and written into checkpoints."""
+
+    @abc.abstractmethod
+    def begin(self, weights: Weights) -> State:
+        """The state before the first step."""
+
+
+@dataclass(frozen=True)
+class PerturbsHiddenStates(StepWrapper):
+    """Adds a perturbation to one layer's hidden states of the forget rows in their forward."""
+
     @property
+    @abc.abstractmethod
     def attack_layer(self) -> float | None:
-        """The layer whose hidden states it perturbs in forwards of forget rows, or None."""
-        return None
+        """A number of decoder blocks, or a share of the depth below 1; None where it perturbs nothing."""
 
-    def begin(self, weights: Weights, sides: Callable[[], tuple[Gradients, Gradients]]) -> State:
-        """Before the first step. `sides()` gives the forget and the retain gradient of the whole training set."""
-        return {}
-
+    @abc.abstractmethod
     def attack(self, nll_sum: Attacked, start: Tensor) -> Tensor:
-        """A perturbation of hidden states like `start`, which is zero: [rows, L, H]."""
-        return start
+        """The perturbation: [rows, L, H], of the type and on the device of `start`.
 
+        Args:
+            nll_sum: the NLL of the forget answers under a perturbation; differentiable in it.
+            start: zero everywhere.
+        """
+
+
+@dataclass(frozen=True)
+class ChangesForgetGradient(StepWrapper):
+    """Makes the forget gradient of a step. Both sides of a batch then have forwards of their own."""
+
+    @abc.abstractmethod
     def forget_gradient(self, gradient: Callable[[], Gradients], weights: Weights, step: int) -> Gradients:
-        """The forget gradient; `gradient` computes it at the present weights, which are left as they were."""
-        return gradient()
+        """The forget gradient of a step.
 
+        Args:
+            gradient: computes it at the present weights; may be called again at others.
+            weights: the trainable ones, which must be as they were on return.
+            step: optimizer steps before this one.
+        """
+
+
+@dataclass(frozen=True)
+class ReconcilesGradients(StepWrapper):
+    """Changes the forget gradient in view of the retain gradient. Needs a retain side, and forwards of its own."""
+
+    @abc.abstractmethod
     def reconciled(self, forget: Gradients, retain: Gradients) -> Gradients:
-        """The forget gradient in view of the retain gradient."""
-        return forget
+        """The forget gradient that is added to the retain gradient."""
 
+
+@dataclass(frozen=True)
+class MasksGradient(StepWrapper):
+    """Changes the gradient of both sides together."""
+
+    @abc.abstractmethod
     def after_backward(self, state: State, weights: Weights) -> None:
         """Change `weight.grad` before it is clipped and the optimizer reads it."""
 
-    def after_step(self, state: State, weights: Weights) -> None:
-        """Change weights or state after the optimizer's step."""
 
+@dataclass(frozen=True)
+class FollowsStep(StepWrapper):
+    """Changes weights or its state after the optimizer's step."""
+
+    @abc.abstractmethod
+    def after_step(self, state: State, weights: Weights) -> None:
+        """Change weights in place, or `state`."""
+
+
+@dataclass(frozen=True)
+class SetsFinalWeights(StepWrapper):
+    """Changes the weights once, when the run has ended."""
+
+    @abc.abstractmethod
     def finish(self, state: State, weights: Weights) -> None:
-        """Change weights at the end of the run."""
+        """Change weights in place."""
+
+
+_CAPABILITIES = (
+    MeasuresTrainingSet,
+    KeepsState,
+    PerturbsHiddenStates,
+    ChangesForgetGradient,
+    ReconcilesGradients,
+    MasksGradient,
+    FollowsStep,
+    SetsFinalWeights,
+)
 
 
 def copied(weights: Weights) -> list[Tensor]:

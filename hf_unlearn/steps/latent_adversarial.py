@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ..component import TrainingSetup
 from ..model.hidden_states import layer_problem
-from .base import WHOLE_GRADIENTS, Attacked, StepWrapper
+from .base import WHOLE_GRADIENTS, Attacked, PerturbsHiddenStates
 
 
 @dataclass(frozen=True)
-class LatentAdversarial(StepWrapper):
+class LatentAdversarial(PerturbsHiddenStates):
     """Latent adversarial training: the forget loss under the worst small perturbation of one layer's hidden states.
 
     Before each forward of forget rows, projected gradient descent from zero finds delta, added to the hidden states of
@@ -57,8 +57,8 @@ class LatentAdversarial(StepWrapper):
         delta, size = start, 2.5 * self.epsilon / self.steps
         for _ in range(self.steps):
             delta = delta.detach().requires_grad_()
-            (grad_logits,) = torch.autograd.grad(nll_sum(delta), delta)
-            # A position that no answer token depends on has no slope, and stays.
-            moved = delta.detach() - size * torch.nn.functional.normalize(grad_logits, dim=-1)
+            (gradient,) = torch.autograd.grad(nll_sum(delta), delta)
+            # A position that no answer token depends on has no gradient, and stays.
+            moved = delta.detach() - size * torch.nn.functional.normalize(gradient, dim=-1)
             delta = moved * (self.epsilon / moved.norm(dim=-1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
         return delta.detach()

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, restore
+from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, ChangesForgetGradient, Gradients, Weights, copied, restore
 
 
 @dataclass(frozen=True)
-class RandomSmoothing(StepWrapper):
+class RandomSmoothing(ChangesForgetGradient):
     """Randomised smoothing: the gradient of the forget loss averaged over a neighbourhood.
 
     g_f <- (1/n) sum_i grad L_forget(theta + noise_i), noise_i ~ N(0, sigma^2) on every trainable weight; the retain
     gradient is that at theta. The noise is drawn from (seed, step, i) alone: the same on every rank and after a
-    resume. Weights are restored from a copy, bit for bit; the
-    forget loss that is logged is that of the first noise. Costs n forwards and backwards of the forget rows instead of
-    one.
+    resume. Weights are restored from a copy, bit for bit; the forget loss that is logged is that of the first noise.
+    Costs n forwards and backwards of the forget rows instead of one.
 
     Args:
         sigma: standard deviation of the noise, 0 or above.
@@ -32,7 +31,6 @@ class RandomSmoothing(StepWrapper):
     seed: int = 0
 
     name = "random_smoothing"
-    splits = True
     incompatible_with = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
     formula = "g_f <- (1/n) sum_i grad L_forget(theta + N(0, sigma^2)_i)"
     paper = "Fan et al. 2025, arXiv:2502.05374"
@@ -59,12 +57,12 @@ class RandomSmoothing(StepWrapper):
                 with torch.no_grad():
                     for weight, noise in zip(weights, self.noises(weights, step, sample), strict=True):
                         weight.add_(noise)
-                found = gradient()
-                total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+                noisy = gradient()
+                total = noisy if total is None else [a + b for a, b in zip(total, noisy, strict=True)]
         finally:
             restore(weights, before)
         assert total is not None
-        return [each / self.samples for each in total]
+        return [summed / self.samples for summed in total]
 
 
 def _mixed(*parts: int) -> int:

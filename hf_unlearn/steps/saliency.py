@@ -1,16 +1,15 @@
 """Only the weights that matter for the forget set are trained."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .base import Gradients, State, StepWrapper, Weights
+from .base import FollowsStep, Gradients, MasksGradient, MeasuresTrainingSet, Sides, State, Weights
 
 
 @dataclass(frozen=True)
-class SaliencyMask(StepWrapper):
+class SaliencyMask(MeasuresTrainingSet, MasksGradient, FollowsStep):
     """A fixed mask over the trainable weights: those in the top share of a score move, the others stay bit for bit.
 
     score "grad" (SalUn): |g_f|; score "wagle": |(theta - g_r / mu) g_f|, theta the weights before unlearning, g_f and
@@ -35,7 +34,6 @@ class SaliencyMask(StepWrapper):
     mu: float = 1.0
 
     name = "saliency"
-    measures = True
     formula = "train the top share of |g_f| (grad) or |(theta - g_r/mu) g_f| (wagle)"
     paper = "Fan et al. 2023, arXiv:2310.12508; Jia et al. 2024, arXiv:2410.17509"
 
@@ -54,7 +52,7 @@ class SaliencyMask(StepWrapper):
             for theta, g_f, g_r in zip(weights, forget, retain, strict=True)
         ]
 
-    def begin(self, weights: Weights, sides: Callable[[], tuple[Gradients, Gradients]]) -> State:
+    def measure(self, weights: Weights, sides: Sides) -> State:
         masks = top_share(self.scores(weights, *sides()), self.keep)
         # Only what stays is kept: a copy of every weight would be thrown away but for these.
         frozen = [weight.detach()[~mask].clone() for weight, mask in zip(weights, masks, strict=True)]

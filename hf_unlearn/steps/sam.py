@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from ..model.gradients import norm
-from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, Gradients, StepWrapper, Weights, copied, restore
+from .base import SIXTEEN_BITS, WHOLE_GRADIENTS, ChangesForgetGradient, Gradients, Weights, copied, restore
 
 
 @dataclass(frozen=True)
-class SAM(StepWrapper):
+class SAM(ChangesForgetGradient):
     """Sharpness-aware minimisation: the forget gradient where the forget loss is worst nearby.
 
     g_f <- grad L_forget(theta + rho g / ||g||), g = grad L_forget(theta), the norm over all trainable weights; the
@@ -26,7 +26,6 @@ class SAM(StepWrapper):
     rho: float = 0.01
 
     name = "sam"
-    splits = True
     incompatible_with = {**WHOLE_GRADIENTS, **SIXTEEN_BITS}
     formula = "g_f <- grad L_forget(theta + rho g_f / ||g_f||)"
     paper = "Fan et al. 2025, arXiv:2502.05374"

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from ..model.gradients import inner_product
-from .base import Gradients, StepWrapper
+from .base import Gradients, ReconcilesGradients
 
 
 @dataclass(frozen=True)
-class GradientSurgery(StepWrapper):
+class GradientSurgery(ReconcilesGradients):
     """Gradient surgery: where the two sides conflict, the forget gradient is projected off the retain gradient.
 
     g_f <- g_f - <g_f, g_r> / ||g_r||^2 g_r where <g_f, g_r> < 0, over all trainable weights at once; afterwards
@@ -18,8 +18,6 @@ class GradientSurgery(StepWrapper):
     """
 
     name = "surgery"
-    splits = True
-    reads_retain = True
     formula = "g_f <- g_f - <g_f, g_r> / ||g_r||^2 g_r where <g_f, g_r> < 0"
     paper = "Yu et al. 2020, arXiv:2001.06782; Wang et al. 2025, arXiv:2503.09117"
 

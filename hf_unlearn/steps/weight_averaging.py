@@ -1,17 +1,16 @@
 """The average of the weights over the steps."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 
-from .base import Gradients, State, StepWrapper, Weights, restore
+from .base import FollowsStep, KeepsState, SetsFinalWeights, State, Weights, restore
 
 
 @dataclass(frozen=True)
-class WeightAveraging(StepWrapper):
+class WeightAveraging(KeepsState, FollowsStep, SetsFinalWeights):
     """Stochastic weight averaging: the run ends with the mean of the weights after its steps.
 
     theta_end = (1/N) sum theta_s over the steps s = start, start + every, ...; training itself goes on from the
@@ -29,7 +28,6 @@ class WeightAveraging(StepWrapper):
     every: int = 1
 
     name = "weight_averaging"
-    kept = ("average", "counts")
     formula = "theta_end = mean of theta over the steps"
     paper = "Fan et al. 2025, arXiv:2502.05374"
 
@@ -38,9 +36,8 @@ class WeightAveraging(StepWrapper):
         for argument in ("start", "every"):
             self.require(argument, getattr(self, argument) >= 1, "a whole number of at least 1")
 
-    def begin(self, weights: Weights, sides: Callable[[], tuple[Gradients, Gradients]]) -> State:
-        # Steps taken, and how many of them are in the average.
-        # In fp32 at least: in 16 bits a mean of many stops moving.
+    def begin(self, weights: Weights) -> State:
+        # counts: steps taken, and how many of them are in the average.
         return {"average": _wide_copies(weights), "counts": [torch.zeros(2, dtype=torch.long)]}
 
     def after_step(self, state: State, weights: Weights) -> None:
@@ -62,4 +59,5 @@ class WeightAveraging(StepWrapper):
 
 
 def _wide_copies(weights: Weights) -> list[Tensor]:
+    # In fp32 at least: in 16 bits a mean of many stops moving.
     return [weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True) for weight in weights]

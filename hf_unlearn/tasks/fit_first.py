@@ -15,7 +15,6 @@ from trl import SFTConfig, SFTTrainer
 
 from ..data.prepare import RowOptions
 from ..results.hub.names import is_repository
-from ..training.checks import require_measurable_sets
 from ..training.config import UnlearningConfig
 from ..training.methods import Methods
 from ..training.model_setup import load_model
@@ -106,9 +105,7 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
     options = RowOptions(tokenizer, args.max_length, args.template, None)
     methods = Methods.resolve(args)
-    require_measurable_sets(
-        methods.wrappers, tokenize_for(build_objective(methods, args), dict(sets), None, options, args)
-    )
+    tokenize_for(dict(sets), None, build_objective(methods, args), methods.wrappers, args, options)
 
 
 def _as_text(row: Mapping[str, Any], template: str | None, tokenizer: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..data.prepare import RowOptions
 from ..data.sources import load_rows
-from ..data.tokenization import prompt_ids
+from ..data.tokenized_row import prompt_ids
 from ..errors import input_error
 from ..evaluation import generate_answers
 from ..results.report import SHOWABLE_FILE

@@ -1,6 +1,6 @@
 """Arguments of the trainer that cannot be honoured together, refused before anything is loaded or tokenised."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,16 +12,16 @@ from transformers.integrations import get_available_reporting_integrations
 from ..component import TrainingSetup, require_supported
 from ..data.batch import missing_keys, missing_roles
 from ..data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
-from ..data.encoding import IGNORED_LABEL
 from ..data.pairing import is_stream
 from ..data.prepare import TrainSets
 from ..data.tokenization import check_tokenizer
+from ..data.tokenized_row import trained_ids
 from ..errors import input_error
-from ..steps import StepWrapper, WeightAveraging
 from .baseline import needs_holdout
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .methods import Methods
+from .step.checks import require_wrapped_optimizer
 
 
 def require_config(args: Any, compute_loss_func: Callable[..., Any] | None) -> UnlearningConfig:
@@ -140,22 +140,7 @@ def require_setup(args: UnlearningConfig, methods: Methods, model: Any, distribu
     }
     holding = {setup for setup, holds in setups.items() if holds} | distributed.training_setups
     require_supported(methods.components, holding)
-    wrappers = methods.wrappers
-    optimizer = str(getattr(args.optim, "value", args.optim))
-    if wrappers and (optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")):
-        raise input_error(
-            expected=f"an optimizer that steps after backward, for {wrappers[0].name}",
-            got=f"optim={optimizer!r}",
-            why="it changes each weight as soon as its gradient is there, before any wrapper sees it",
-            fix="use optim='adamw_torch', or leave step_wrappers out",
-        )
-    if args.load_best_model_at_end and any(isinstance(each, WeightAveraging) for each in wrappers):
-        raise input_error(
-            expected="weight_averaging without load_best_model_at_end",
-            got="both",
-            why="the run would end with the average and with the best checkpoint, which are two models",
-            fix="drop one of them",
-        )
+    require_wrapped_optimizer(args, methods.wrappers)
 
 
 def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_dataset: Any) -> None:
@@ -187,18 +172,6 @@ def require_readable_streams(args: UnlearningConfig, sets: TrainSets, eval_datas
             )
 
 
-def require_measurable_sets(wrappers: Sequence[StepWrapper], sets: TrainSets | None) -> None:
-    """Raise when a step wrapper measures the whole training set, and the set is a stream."""
-    for wrapper in wrappers:
-        if wrapper.measures and sets is not None and sets.stream:
-            raise input_error(
-                expected=f"sets with a length, for {wrapper.name}",
-                got="a stream",
-                why="it is measured on the whole training set before the first step",
-                fix="pass the sets as datasets.Dataset",
-            )
-
-
 def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callable[..., Any]:
     """A user's collator as one of paired items: itself where it makes roles, else wrapped so that it pads their rows.
 
@@ -219,8 +192,8 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     name = type(collator).__name__
     if batch is None or missing_keys(batch):
         raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
-    kept = [_answer(labels) for labels in batch["labels"].tolist()]
-    if kept != [_answer(row["labels"]) for _, _, row in in_role_order([item])]:
+    kept = [trained_ids(labels) for labels in batch["labels"].tolist()]
+    if kept != [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]:
         raise input_error(
             expected="a data_collator that keeps the labels of the rows it pads",
             got=f"{name}, which changes them",
@@ -236,10 +209,6 @@ def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, A
         return collator([item])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def _answer(labels: Sequence[int]) -> list[int]:
-    return [label for label in labels if label != IGNORED_LABEL]
 
 
 def require_other_model(ref_model: nn.Module | None, model: Any) -> None:

@@ -1,11 +1,11 @@
-"""Losses, step wrappers and weightings from names, mappings, JSON, objects and lists of them. None is defined here."""
+"""Specs: losses, step wrappers and weightings as names, mappings, JSON, objects, and lists of these."""
 
 import dataclasses
 import json
 from typing import Any
 
 from ..component import Component
-from ..errors import input_error, nearest
+from ..errors import input_error, require_choice
 from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS, Fixed, Weighting
@@ -17,40 +17,40 @@ WeightingSpec = str | dict[str, Any] | Weighting | None
 
 def forget_losses(spec: LossSpec) -> list[Loss]:
     """The terms of the forget side, e.g. of "npo", {"name": "npo", "beta": 0.1}, NPO(beta=0.1), or a list of such."""
-    terms = _terms(spec, FORGET_LOSSES, "forget_loss")
-    if not terms:
+    losses = _losses(spec, FORGET_LOSSES, "forget_loss")
+    if not losses:
         raise input_error(
             expected="at least one forget loss",
             got=repr(spec),
             why="without one nothing is forgotten and the run is plain fine-tuning",
             fix=f"pass forget_loss as one of {', '.join(FORGET_LOSSES)}",
         )
-    return terms
+    return losses
 
 
 def retain_losses(spec: LossSpec) -> list[Loss]:
     """The terms of the retain side; "none" and None mean no term."""
     if spec is None or spec == "none":
         return []
-    return _terms(spec, RETAIN_LOSSES, "retain_loss")
+    return _losses(spec, RETAIN_LOSSES, "retain_loss")
 
 
 def step_wrappers(spec: WrapperSpec) -> list[StepWrapper]:
     """The wrappers of "sam", {"name": "sam", "rho": 0.05}, SAM(), or a list of such; "none" and None mean none."""
     if spec is None or spec == "none":
         return []
-    return _members(spec, STEP_WRAPPERS, StepWrapper, "step_wrappers")
+    return _components(spec, STEP_WRAPPERS, StepWrapper, "step_wrappers")
 
 
 def weighting_of(spec: WeightingSpec) -> Weighting:
     """The weighting of e.g. "primal_dual", {"name": "primal_dual", "eta": 0.5} or PrimalDual(); None is fixed."""
     spec = parse_text(spec)
-    return Fixed() if spec is None else _member(spec, WEIGHTINGS, Weighting, "weighting")
+    return Fixed() if spec is None else _component(spec, WEIGHTINGS, Weighting, "weighting")
 
 
-def method_to_dict(part: Component) -> dict[str, Any]:
+def method_to_dict(component: Component) -> dict[str, Any]:
     """A loss, wrapper or weighting as the mapping that builds it again: its name and every argument."""
-    return {"name": part.name, **dataclasses.asdict(part)}
+    return {"name": component.name, **dataclasses.asdict(component)}
 
 
 def spec_to_data(spec: Any) -> Any:
@@ -58,7 +58,7 @@ def spec_to_data(spec: Any) -> Any:
     if isinstance(spec, Component):
         return method_to_dict(spec)
     if isinstance(spec, list | tuple):
-        return [spec_to_data(term) for term in spec]
+        return [spec_to_data(entry) for entry in spec]
     return spec
 
 
@@ -77,18 +77,27 @@ def parse_text(spec: Any) -> Any:
     return spec
 
 
-def _terms(spec: LossSpec, table: dict[str, type[Loss]], argument: str) -> list[Loss]:
-    terms = _members(spec, table, Loss, argument)
-    for term in terms:
-        _require_side(term, table, argument)
-    return terms
+def _losses(spec: LossSpec, table: dict[str, type[Loss]], argument: str) -> list[Loss]:
+    losses = _components(spec, table, Loss, argument)
+    for loss in losses:
+        _require_side(loss, table, argument)
+    return losses
 
 
-def _members(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> list[Any]:
+def _components(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> list[Any]:
+    """The components of one spec or of a list of specs, no two of one name.
+
+    Args:
+        spec: names, mappings, objects, or JSON text of them.
+        table: the known classes by name.
+        kind: the class that objects must be of.
+        argument: whose value the spec is, for errors.
+    """
     spec = parse_text(spec)
-    given = list(spec) if isinstance(spec, list | tuple) else [spec]
-    members = [_member(each, table, kind, argument) for each in given]
-    names = [member.name for member in members]
+    components = [
+        _component(entry, table, kind, argument) for entry in (spec if isinstance(spec, list | tuple) else [spec])
+    ]
+    names = [component.name for component in components]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise input_error(
@@ -97,39 +106,27 @@ def _members(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> list
             why="they are logged and kept by name, and two of one name could not be told apart",
             fix="merge them into one",
         )
-    return members
+    return components
 
 
-def _member(member: Any, table: dict[str, Any], kind: Any, argument: str) -> Any:
-    if isinstance(member, kind):
-        return member
-    if isinstance(member, str):
-        member = {"name": member}
-    if not isinstance(member, dict) or not isinstance(member.get("name"), str):
+def _component(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> Any:
+    if isinstance(spec, kind):
+        return spec
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise input_error(
             expected=f"{argument} to be a name, a mapping with a `name`, an object, or a list of these",
-            got=f"{type(member).__name__} {member!r}",
-            why="the formula is found by its name",
+            got=f"{type(spec).__name__} {spec!r}",
+            why="the formula is looked up by its name",
             fix=f"for example {argument}={{'name': {next(iter(table))!r}}}, or an object of your own class",
         )
-    arguments = dict(member)
+    arguments = dict(spec)
     name = arguments.pop("name")
-    if name not in table:
-        raise input_error(
-            expected=f"{argument} to name one of {', '.join(table)}",
-            got=repr(name),
-            why="there is no formula of that name",
-            fix=nearest(name, table),
-        )
-    known = [each.name for each in dataclasses.fields(table[name])]
+    require_choice(argument, name, table)
+    known = [field.name for field in dataclasses.fields(table[name])]
     for key in arguments:
-        if key not in known:
-            raise input_error(
-                expected=f"arguments of {name}",
-                got=f"{key!r}",
-                why="an argument that no formula reads would be ignored in silence",
-                fix=nearest(key, known),
-            )
+        require_choice(f"an argument of {name} in {argument}", key, known)
     return table[name](**arguments)
 
 

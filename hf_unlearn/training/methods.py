@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ..component import Component
 from ..losses import Loss
-from ..steps import StepWrapper
+from ..steps import PerturbsHiddenStates, StepWrapper
 from ..steps.weighting import Weighting
 from .method_specs import (
     LossSpec,
@@ -77,6 +77,12 @@ class Methods:
             wrappers=tuple(step_wrappers(wrappers)),
             weighting=weighting_of(weighting),
         )
+
+    @property
+    def attacks(self) -> list[PerturbsHiddenStates]:
+        """The wrappers that perturb hidden states, as their arguments have it."""
+        perturbing = [wrapper for wrapper in self.wrappers if isinstance(wrapper, PerturbsHiddenStates)]
+        return [wrapper for wrapper in perturbing if wrapper.attack_layer is not None]
 
     @property
     def components(self) -> list[Component]:

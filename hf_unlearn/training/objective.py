@@ -15,8 +15,10 @@ from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..model.chunked_logits import TokenReadout
 from ..model.scoring import RowScores, Scores
+from ..steps import MeasuresTrainingSet
 from .config import UnlearningConfig
 from .methods import Methods
+from .step.checks import require_retain_side
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
 
@@ -87,9 +89,11 @@ class Objective:
         retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
         return [*terms, "forget_nll", *retain, "bound_share"]
 
-    def with_retain_weight(self, retain_weight: float) -> "Objective":
-        """The same objective with another w_r."""
-        return self if retain_weight == self.retain_weight else replace(self, retain_weight=retain_weight)
+    def with_retain_weight(self, retain_weight: float | None) -> "Objective":
+        """The same objective with another w_r; None for its own."""
+        if retain_weight is None or retain_weight == self.retain_weight:
+            return self
+        return replace(self, retain_weight=retain_weight)
 
     def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
@@ -141,22 +145,8 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
         ValueError: a weighting or a step wrapper that reads the retain side of a run without one, or a forget loss
             over retain rows, to which no row bound applies.
     """
+    require_retain_side(methods)
     objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight)
-    if not objective.retain and methods.weighting.moves:
-        raise input_error(
-            expected=f"a retain loss, for weighting={methods.weighting.name!r}, which follows it",
-            got="retain_loss='none'",
-            why="there is no retain loss to set a weight by",
-            fix="pass a retain_loss, or weighting='fixed'",
-        )
-    for wrapper in methods.wrappers:
-        if wrapper.reads_retain and not objective.retain:
-            raise input_error(
-                expected=f"a retain loss, for {wrapper.name}",
-                got="retain_loss='none'",
-                why="without a retain gradient it changes nothing",
-                fix="pass a retain_loss, or leave it out",
-            )
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(
@@ -189,7 +179,7 @@ def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_s
     ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
     same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
-    measured = [wrapper.name for wrapper in methods.wrappers if wrapper.measures]
+    measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
     if fixed or measured or same[0] != same[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",

@@ -10,16 +10,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from ..data.batch import IndexingCollator
+from ..data.batch import indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import is_stream, read_rows
-from ..data.roles import Role
 from ..errors import input_error
 from ..model.output_head import output_head
 from ..model.score_rows import RowScorer, evaluation_mode
-from ..model.scoring import score
+from ..model.scoring import score_answers
 from ..model.sharding import reshard
-from ..steps import StepWrapper
+from ..steps import PerturbsHiddenStates
 from .config import UnlearningConfig
 
 logger = logging.get_logger(__name__)
@@ -45,13 +44,12 @@ class PairsWithoutPadding:
         return replace(self.collator, padding_free=paired)(items)
 
 
-def require_own_collator(args: UnlearningConfig, wrappers: Sequence[StepWrapper], data_collator: Any) -> None:
+def require_own_collator(args: UnlearningConfig, attacks: Sequence[PerturbsHiddenStates], data_collator: Any) -> None:
     """Raise where batches without padding are asked for, and what makes or reads the batches cannot do without."""
     if not args.padding_free:
         return
-    attacks = [wrapper.name for wrapper in wrappers if wrapper.attack_layer is not None]
     if data_collator is not None or attacks:
-        other = "a data_collator of your own" if data_collator is not None else attacks[0]
+        other = "a data_collator of your own" if data_collator is not None else attacks[0].name
         raise input_error(
             expected=f"padding_free without {other}",
             got="both",
@@ -91,14 +89,13 @@ def require_rows_apart(model: nn.Module, rows: Any, scorer: RowScorer) -> None:
     head = output_head(scorer.accelerator.unwrap_model(model))
     found = []
     for padding_free in (False, True):
-        batch = IndexingCollator(replace(scorer.collator, padding_free=padding_free))(two)
+        batch = indexed(replace(scorer.collator, padding_free=padding_free).collate_rows(two))
         batch = {key: value.to(scorer.accelerator.device) for key, value in batch.items()}
         with evaluation_mode(model), scorer.accelerator.autocast():
-            scores, _ = score(model, head, batch)
-        rows_of_it = scores.rows(Role.FORGET)
-        found.append(rows_of_it.logps)
+            scores, _ = score_answers(model, head, batch)
+        found.append(scores.logps)
     reshard(model)
-    first = int(rows_of_it.lengths[0])
+    first = int(scores.lengths[0])
     difference = (found[0] - found[1]).abs()
     allowed = max(_TOLERANCE, _TIMES * float(difference[:first].mean()))
     later = float(difference[first:].mean()) if len(difference) > first else 0.0

@@ -11,9 +11,9 @@ from transformers import set_seed
 
 from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
-from ..data.prepare import RowOptions, TrainSets
+from ..data.prepare import RowOptions
 from .baseline import require_measurable
-from .checks import paired_collator, require_measurable_sets, require_rule_rows, require_tokenizer
+from .checks import paired_collator, require_tokenizer
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .method_specs import LossSpec
@@ -22,7 +22,7 @@ from .model_setup import check_fit, load_model, prepare_model
 from .objective import Objective, build_objective, retuned
 from .padding_free import PairsWithoutPadding, require_own_collator, require_padding_free
 from .reference.reference import Reference, build_reference
-from .train_sets import longest_of, pair_for, tokenize_for
+from .train_sets import RunSets, build_train_sets
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,7 @@ class PreparedRun:
         methods: losses, step wrappers and weighting.
         objective: of the losses.
         options: how rows become tokens.
-        sets: training sets, tokenised; None without training data.
-        paired: the sets as the objective pairs them, Trainer's `train_dataset`.
-        eval_sets: evaluation sets, tokenised, Trainer's `eval_dataset`.
-        longest: tokens of the longest row that the model will be given.
+        sets: all rows, tokenised, checked and paired.
         collator: the package's, which pads.
         data_collator: Trainer's; the user's own, or the package's.
         model_name: what the model is loaded by, None for one in memory.
@@ -51,10 +48,7 @@ class PreparedRun:
     methods: Methods
     objective: Objective
     options: RowOptions
-    sets: TrainSets | None
-    paired: Any
-    eval_sets: Any
-    longest: int
+    sets: RunSets
     collator: DataCollatorForUnlearning
     data_collator: IndexingCollator
     model_name: str | None
@@ -83,29 +77,21 @@ class PreparedRun:
         """
         args_at_start = args.to_dict()
         methods = Methods.resolve(args, *losses)
-        require_own_collator(args, methods.wrappers, data_collator)
+        require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
         options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc)
-        sets = tokenize_for(objective, train_dataset, eval_dataset, options, args)
-        require_measurable_sets(methods.wrappers, sets)
-        require_rule_rows(args, sets, eval_dataset)
-        eval_sets = options.tokenize_eval(eval_dataset)
-        longest = longest_of(objective, sets, eval_sets, args.max_length)
-        paired = pair_for(objective, sets, args)
+        sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         if data_collator is not None:
-            collate = paired_collator(data_collator, paired)
+            collate = paired_collator(data_collator, sets.paired)
         return cls(
             args=args,
             methods=methods,
             objective=objective,
             options=options,
             sets=sets,
-            paired=paired,
-            eval_sets=eval_sets,
-            longest=longest,
             collator=own,
             data_collator=IndexingCollator(collate),
             model_name=model_name,
@@ -120,7 +106,7 @@ class PreparedRun:
         model = load_model(model, self.args) if isinstance(model, str) else model
         set_seed(self.args.seed)  # adapters start from random weights
         model = prepare_model(model, self.args, self.peft_config, whole=self.objective.needs.logps)
-        check_fit(model, self.options.tokenizer, self.args, self.longest)
+        check_fit(model, self.options.tokenizer, self.args, self.sets.longest)
         if self.args.padding_free:
             require_padding_free(model, self.args)
         return model
@@ -135,7 +121,7 @@ class PreparedRun:
             self.objective,
             self.args,
             model,
-            stream=self.sets is not None and self.sets.stream,
+            stream=self.sets.train is not None and self.sets.train.stream,
             sharded=distributed.sharded,
             ref_model=self.ref_model,
             reload=reload,
@@ -152,5 +138,5 @@ class PreparedRun:
 
     def require_levels(self) -> None:
         """Raise when a level is to be measured on rows that are not there."""
-        if self.sets is not None:
-            require_measurable(self.args, self.sets.holdout)
+        if self.sets.train is not None:
+            require_measurable(self.args, self.sets.train.holdout)

@@ -1,32 +1,91 @@
-"""The training data that an objective asks for: which sets are tokenised, checked and paired. No model here."""
+"""The rows of a run: tokenised, checked against each other and paired, in one call before the model is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..data.length_groups import LengthGroupedDataset, group_size
+from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
     RowOptions,
     TrainSets,
-    longest_row,
     require_forget_retain,
     require_full_batch,
     tokenize_train_sets,
 )
-from ..data.roles import Role
+from ..data.roles import ALTERNATE_ROLES, Role
+from ..steps import StepWrapper
 from .baseline import needs_holdout
-from .checks import require_readable_streams
+from .checks import require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
 from .objective import Objective
+from .step.checks import require_measurable_sets
 
-# set -> the role of its rows' alternate answers
-_ALTERNATES = {"forget": Role.ALTERNATE, "retain": Role.RETAIN_ALTERNATE}
+
+@dataclass(frozen=True)
+class RunSets:
+    """All rows of a run.
+
+    Attributes:
+        train: the tokenised forget, retain and holdout rows; None without training data.
+        paired: the forget rows with what they meet, as the trainer's `train_dataset`; None without training data.
+        evaluation: the tokenised evaluation set, or a mapping of them by name; None without one.
+        longest: tokens of the longest row that the model will be given, 0 without rows.
+    """
+
+    train: TrainSets | None
+    paired: ForgetRetainDataset | ForgetRetainStream | None
+    evaluation: Any
+    longest: int
+
+
+def build_train_sets(
+    train_dataset: Any,
+    eval_dataset: Any,
+    objective: Objective,
+    wrappers: Sequence[StepWrapper],
+    args: UnlearningConfig,
+    options: RowOptions,
+) -> RunSets:
+    """Everything that a run reads of the datasets that the trainer was given.
+
+    Args:
+        train_dataset: a mapping with `forget`, and `retain` and `holdout` where the objective or a level reads them;
+            None for a trainer that only evaluates.
+        eval_dataset: a set, or a mapping of them by name, or None.
+        objective: says which sets and which alternate answers are read, and how rows meet.
+        wrappers: step wrappers; some measure the whole training set.
+        args: of the run.
+        options: how rows become tokens.
+
+    Raises:
+        ValueError: rows that cannot be tokenised, a set that is missing, too small, or a stream where it may not be,
+            a row in two sets, or a stop rule that would never see the number that it waits for.
+    """
+    train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
+    require_rule_rows(args, train, eval_dataset)
+    evaluation = options.tokenize_eval(eval_dataset)
+    return RunSets(
+        train=train,
+        longest=_longest(objective, train, evaluation, args.max_length),
+        paired=None if train is None else _paired(objective, train, args),
+        evaluation=evaluation,
+    )
 
 
 def tokenize_for(
-    objective: Objective, train_dataset: Any, eval_dataset: Any, rows: RowOptions, args: UnlearningConfig
+    train_dataset: Any,
+    eval_dataset: Any,
+    objective: Objective,
+    wrappers: Sequence[StepWrapper],
+    args: UnlearningConfig,
+    options: RowOptions,
 ) -> TrainSets | None:
-    """The sets that the losses and the run's levels read, tokenised and checked; None without training data."""
+    """The sets that the objective and the run's levels read, tokenised and checked; None without training data.
+
+    The arguments are those of `build_train_sets`.
+    """
     if train_dataset is None:
         return None
     require_forget_retain(train_dataset)
@@ -34,23 +93,20 @@ def tokenize_for(
     with args.main_process_first(desc="tokenising"):
         sets = tokenize_train_sets(
             train_dataset,
-            rows,
-            alternates=[name for name, role in _ALTERNATES.items() if role in needs.roles],
+            options,
+            alternates=[name for name, role in ALTERNATE_ROLES.items() if role in needs.roles],
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
         )
     require_readable_streams(args, sets, eval_dataset)
     if Role.RETAIN in needs.roles:
         require_full_batch(sets, args.per_device_train_batch_size, args.retain_ratio)
+    require_measurable_sets(wrappers, sets)
     return sets
 
 
-def pair_for(
-    objective: Objective, sets: TrainSets | None, args: UnlearningConfig
-) -> ForgetRetainDataset | ForgetRetainStream | None:
-    """The sets paired as the objective wants them; None without training data."""
-    if sets is None:
-        return None
+def _paired(objective: Objective, sets: TrainSets, args: UnlearningConfig) -> ForgetRetainDataset | ForgetRetainStream:
+    """The sets paired as the objective wants them."""
     options: dict[str, Any] = dict(
         retain_ratio=args.retain_ratio,
         pair_retain=Role.RETAIN in objective.needs.roles,
@@ -72,10 +128,10 @@ def pair_for(
     return ForgetRetainDataset(sets.forget, sets.retain, **options)
 
 
-def longest_of(objective: Objective, sets: TrainSets | None, eval_sets: Any, max_length: int | None) -> int:
-    """Tokens of the longest row that the model will be given."""
-    members = eval_sets.values() if isinstance(eval_sets, Mapping) else [eval_sets] if eval_sets is not None else []
-    lengths = [longest_row(rows, max_length) for rows in members]
+def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:
+    """Tokens of the longest row that the model will be given, of all sets; 0 without any."""
+    evaluated = evaluation.values() if isinstance(evaluation, Mapping) else [evaluation]
+    lengths = [longest_row(rows, max_length) for rows in evaluated if rows is not None]
     if sets is not None:
         lengths.append(sets.longest(max_length, mismatches=objective.mismatches > 0))
     return max(lengths, default=0)

@@ -15,10 +15,9 @@ from transformers.utils.hub import PushInProgress
 
 from ..data.batch import Batch, count_answers
 from ..data.pairing import is_stream
-from ..data.roles import Role
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
-from ..model.scoring import score
+from ..model.scoring import score_answers
 from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
@@ -68,7 +67,6 @@ class UnlearningTrainer(Trainer):
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
     push_in_progress: PushInProgress | None  # Trainer's own
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
-    _last_loss = False  # whether the next loss is the last of an optimizer step
 
     def __init__(
         self,
@@ -99,15 +97,15 @@ class UnlearningTrainer(Trainer):
         self._run = run = PreparedRun.prepare(
             args, losses, train_dataset, eval_dataset, processing_class, data_collator, name, peft_config, ref_model
         )
-        self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets
+        self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets.train
         self.record = start_record(train_dataset)
         self._publisher = RunPublisher(args, self.record)
         super().__init__(
             model=run.prepare_model(model) if model_init is None else model,
             args=args,
             data_collator=run.data_collator,
-            train_dataset=run.paired,
-            eval_dataset=run.eval_sets,
+            train_dataset=run.sets.paired,
+            eval_dataset=run.sets.evaluation,
             processing_class=run.options.tokenizer,
             model_init=model_init,
             compute_metrics=compute_metrics,
@@ -130,7 +128,7 @@ class UnlearningTrainer(Trainer):
         self._policy(self.model).check_layers()
         self.reference = run.reference(self.model, self.distributed)
         self._measurement: BaselineMeasurement | None = None
-        if run.sets is not None:
+        if self.train_sets is not None:
             self.reference.bind(self.model)
             self.reference.prepare(self.accelerator, self.distributed)
             self._measurement = BaselineMeasurement(run, self.reference)
@@ -222,13 +220,11 @@ class UnlearningTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
-        # Once a step and rank: what splits a step calls the loss as often as a rank has rows of a side.
-        self._last_loss = self.accelerator.sync_gradients and not self._steps.splits
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
         objective = self.unlearning_objective
-        return UnlearningForward(model, objective, self._steps.wrappers, likelihoods_for(objective, self.args))
+        return UnlearningForward(model, objective, self.methods.attacks, likelihoods_for(objective, self.args))
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
@@ -240,13 +236,15 @@ class UnlearningTrainer(Trainer):
         # First the reference: where its distributions are compared, it is inside of the policy's forward.
         references = self.reference.read(self.accelerator, model, inputs)
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
+        context = self._steps.context
+        objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
         active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
-        loss, components = self._steps.weighted(self.unlearning_objective)(scores, counts, active)
-        self._step_log.add(components if self._steps.recording else {}, loss)
-        if self._last_loss and self.args.stop_on_nonfinite:
+        loss, components = objective(scores, counts, active)
+        self._step_log.add(components if context.recording else {}, loss)
+        if context.recording:
+            self._steps.record(objective, components)
+        if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator)
-        self._last_loss = False
-        self._steps.record(self.unlearning_objective, components)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -290,8 +288,8 @@ class UnlearningTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         head = output_head(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
-            scores, outputs = score(model, head, inputs, full_logits=not prediction_loss_only)
-        loss = self._evaluation.add(self.accelerator, scores.rows(Role.FORGET))
+            scores, outputs = score_answers(model, head, inputs, full_logits=not prediction_loss_only)
+        loss = self._evaluation.add(self.accelerator, scores)
         return (loss, None, None) if prediction_loss_only else (loss, outputs.logits, inputs["labels"])
 
     # Checkpoints, the record and the card

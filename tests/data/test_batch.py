@@ -1,4 +1,4 @@
-"""The layout that a batch carries: through loaders, copies and changes of the batch, and what is cut out of it."""
+"""The answer index that a batch carries: through loaders, copies and changes of the batch, and parts of it."""
 
 import copy
 import pickle
@@ -12,9 +12,16 @@ from torch.nn.functional import pad
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.data import DataCollatorForUnlearning, Role
-from hf_unlearn.data.batch import IndexingCollator, answer_index, count_answers, read_answer_index, select_roles
+from hf_unlearn.data.batch import (
+    IndexingCollator,
+    answer_index,
+    count_answers,
+    indexed,
+    read_answer_index,
+    select_roles,
+)
 from hf_unlearn.model.output_head import output_head
-from hf_unlearn.model.scoring import score
+from hf_unlearn.model.scoring import score, score_answers
 from model.test_output_head import batch_of, plain
 
 
@@ -32,49 +39,49 @@ def collated(side: str = "right", padding_free: bool = False) -> dict[str, Any]:
     return IndexingCollator(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))(ITEMS)
 
 
-def test_the_layout_of_a_batch_by_hand():
-    layout = collated()["layout"]
+def test_the_index_of_a_batch_by_hand():
+    index = collated()["answer_index"]
     # Rows: forget 0, 1; retain 2, 3; alternates 4, 5; one mismatch 6. Six columns; t predicts t + 1.
-    assert layout.positions.tolist() == [0, 1, 2, 6, 12 + 2, 12 + 3, 12 + 4, 18, 24, 30, 31, 36 + 1]
-    assert layout.targets.tolist() == [6, 7, 8, 21, 13, 14, 15, 31, 9, 22, 23, 41]
-    assert layout.answers == (3, 1, 3, 1, 1, 2, 1) and layout.lengths.tolist() == list(layout.answers)
-    assert layout.rows[:4] == (2, 2, 2, 1) and layout.tokens[:4] == (4, 4, 3, 1) and sum(layout.rows) == 7
-    assert layout.columns[:4] == ((0, 4), (0, 6), (0, 3), (0, 3)) and set(layout.columns[4:]) == {(0, 0)}
-    assert layout.index == (4, 0, 7, 2, -1, -1, -1) and layout.longest == 6 and layout.shape == (7, 6)
-    assert collated("left")["layout"].columns[:4] == ((2, 6), (0, 6), (3, 6), (3, 6))
+    assert index.positions.tolist() == [0, 1, 2, 6, 12 + 2, 12 + 3, 12 + 4, 18, 24, 30, 31, 36 + 1]
+    assert index.targets.tolist() == [6, 7, 8, 21, 13, 14, 15, 31, 9, 22, 23, 41]
+    assert index.host_lengths == (3, 1, 3, 1, 1, 2, 1) and index.lengths.tolist() == list(index.host_lengths)
+    assert index.rows[:4] == (2, 2, 2, 1) and index.tokens[:4] == (4, 4, 3, 1) and sum(index.rows) == 7
+    assert index.columns[:4] == ((0, 4), (0, 6), (0, 3), (0, 3)) and set(index.columns[4:]) == {(0, 0)}
+    assert index.row_numbers == (4, 0, 7, 2, -1, -1, -1) and index.longest == 6 and index.shape == (7, 6)
+    assert collated("left")["answer_index"].columns[:4] == ((2, 6), (0, 6), (3, 6), (3, 6))
 
 
 @pytest.mark.parametrize("padding_free", [False, True])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_every_choice_of_roles_has_the_layout_of_its_rows(side, padding_free):
+def test_every_choice_of_roles_has_the_index_of_its_rows(side, padding_free):
     batch = collated(side, padding_free)
     present = [Role.FORGET, Role.RETAIN, Role.ALTERNATE, Role.MISMATCH]
     for chosen in range(1, 16):
         roles = {role for i, role in enumerate(present) if chosen >> i & 1}
         part = select_roles(batch, roles)
-        found = part["layout"]
-        fresh = read_answer_index({key: value for key, value in part.items() if key != "layout"})
+        found = part["answer_index"]
+        fresh = read_answer_index({key: value for key, value in part.items() if key != "answer_index"})
         for name in ("positions", "targets", "lengths"):
             assert torch.equal(getattr(found, name), getattr(fresh, name)), (roles, name)
-        for name in ("rows", "tokens", "columns", "index", "answers", "packed", "shape"):
+        for name in ("rows", "tokens", "columns", "row_numbers", "host_lengths", "packed", "shape"):
             assert getattr(found, name) == getattr(fresh, name), (roles, name)
         assert found.longest >= fresh.longest
         again = select_roles(part, {min(roles)})  # a part of a part
-        assert torch.equal(again["layout"].positions, read_answer_index(again).positions)
+        assert torch.equal(again["answer_index"].positions, read_answer_index(again).positions)
         # What a role's rows hold is what they held.
         for role in roles:
             tokens = found.targets[found.token_slice(role)]
-            assert tokens.tolist() == batch["layout"].targets[batch["layout"].token_slice(role)].tolist()
+            assert tokens.tolist() == batch["answer_index"].targets[batch["answer_index"].token_slice(role)].tolist()
             counts = count_answers(part)[role]
             assert counts.tolist() == count_answers(batch)[role].tolist() == [len(tokens), found.rows[role]]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch))])
-def test_a_copy_of_a_batch_has_its_layout(copied):
+def test_a_copy_of_a_batch_has_its_index(copied):
     batch, collate = collated(), IndexingCollator(DataCollatorForUnlearning(0))
-    found, made = copied(batch)["layout"], copied(collate)(ITEMS)["layout"]
-    for layout in (found, made):
-        assert torch.equal(layout.positions, batch["layout"].positions) and layout.rows == batch["layout"].rows
+    original = batch["answer_index"]
+    for index in (copied(batch)["answer_index"], copied(collate)(ITEMS)["answer_index"]):
+        assert torch.equal(index.positions, original.positions) and index.rows == original.rows
 
 
 def changed(batch: dict[str, Any], change: str) -> dict[str, Any]:
@@ -92,11 +99,11 @@ def changed(batch: dict[str, Any], change: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", ["rows", "left", "right"])
-def test_a_layout_that_came_before_a_change_of_the_batch_is_not_used(change):
+def test_a_index_that_came_before_a_change_of_the_batch_is_not_used(change):
     model, batch = plain(), batch_of()
-    batch["layout"] = read_answer_index(batch)
+    batch["answer_index"] = read_answer_index(batch)
     new = changed(batch, change)
-    stale, fresh = answer_index(batch), {key: value for key, value in new.items() if key != "layout"}
+    stale, fresh = answer_index(batch), {key: value for key, value in new.items() if key != "answer_index"}
     assert not torch.equal(answer_index(new).positions, stale.positions)
     found, expected = (score(model, output_head(model), each)[0] for each in (new, fresh))
     torch.testing.assert_close(found.forget.logps, expected.forget.logps, rtol=0, atol=0)
@@ -130,8 +137,33 @@ def test_a_trainer_that_pads_its_batches_trains_the_same(tmp_path):
 def test_a_row_without_answers_is_no_row_of_a_mean(padding_free):
     silent = row(50, 51, 52, prompt=3, retain=[row(60, 61)], mismatch=[])
     batch = IndexingCollator(DataCollatorForUnlearning(0, padding_free=padding_free))([ITEMS[0], silent])
-    assert batch["layout"].answers[:2] == (3, 0)
+    assert batch["answer_index"].host_lengths[:2] == (3, 0)
     assert count_answers(batch)[Role.FORGET].tolist() == [3, 1] and count_answers(batch)[Role.RETAIN].tolist() == [
         4,
         2,
     ]
+
+
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_rows_without_roles_have_the_index_of_the_same_rows_as_forget_rows(padding_free):
+    rows = [row(5, 6, 7, 8, row=4), row(10, 11, 12, prompt=3), row(20, 21)]
+    collator = DataCollatorForUnlearning(0, padding_free=padding_free)
+    alone, forget = indexed(collator.collate_rows(rows)), IndexingCollator(collator)(rows)
+    assert alone.keys() == forget.keys() - {"role", "source"}
+    assert all(torch.equal(alone[key], forget[key]) for key in alone.keys() - {"answer_index"})
+    one, other = alone["answer_index"], forget["answer_index"]
+    assert one.targets.tolist() == other.targets.tolist() == [6, 7, 8, 21]
+    assert torch.equal(one.positions, other.positions) and torch.equal(one.lengths, other.lengths)
+    assert (one.row_numbers, one.host_lengths, one.longest) == ((4, -1, -1), (3, 0, 1), 4)
+    assert sum(one.rows) == sum(one.tokens) == 0 and one.token_slice(None) == slice(0, 4)
+
+
+def test_rows_are_scored_whatever_they_are_there_for():
+    model, batch = plain(), batch_of()
+    rows, _ = score_answers(model, output_head(model), batch)
+    by_role, _ = score(model, output_head(model), batch)
+    scores = [scores for _, scores in by_role.items()]
+    assert len(scores) > 1 and rows.logps.abs().max() > 0
+    assert torch.equal(rows.logps, torch.cat([each.logps for each in scores]))
+    assert torch.equal(rows.nll_sum(), torch.cat([each.nll_sum() for each in scores]))
+    assert torch.equal(rows.row, batch["row"]) and set(rows.source.tolist()) == {-1}

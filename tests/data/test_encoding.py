@@ -6,7 +6,8 @@ import pytest
 from tokenizers import processors
 
 from fixtures.tokenizer import BOS, EOS, IM_END, IM_START, SlowTokenizer, ids_of, make_chat_tokenizer, make_tokenizer
-from hf_unlearn.data.tokenization import answer_ids, prompt_ids, tokenize_rows
+from hf_unlearn.data.tokenization import tokenize_rows
+from hf_unlearn.data.tokenized_row import answer_ids, prompt_ids
 
 SECRET = "zyzzyva"  # stands for forget data, which no message may repeat
 TEMPLATE = "Q: {prompt}\nA: {completion}"
@@ -17,13 +18,13 @@ A, B, C, X, COLON = 69, 70, 71, 92, 30
 
 def one(example: dict[str, Any], tokenizer: Any, **options: Any) -> dict[str, list[int]]:
     """The only row of a set, tokenised."""
-    options = {"role": "forget", "max_length": None} | options
+    options = {"set_name": "forget", "max_length": None} | options
     return dict(tokenize_rows([example], tokenizer, **options)[0])
 
 
 def test_joined_strings() -> None:
     row = one({"prompt": "a:", "completion": "bc"}, make_tokenizer())
-    assert row == {"input_ids": [BOS, A, COLON, B, C, EOS], "labels": [-100, -100, -100, B, C, EOS]}
+    assert row == {"input_ids": [BOS, A, COLON, B, C, EOS], "labels": [-100, -100, -100, B, C, EOS], "answer_start": 3}
     assert prompt_ids(row) == [BOS, A, COLON]
     assert answer_ids(row) == [B, C, EOS]
 
@@ -32,10 +33,14 @@ def test_a_token_that_spans_the_boundary_is_answer() -> None:
     tokenizer = make_tokenizer(((":", "Ġ"), (":Ġ", "b")))
     spanning = len(tokenizer) - 1  # ": b", the last merge
     row = one({"prompt": "a: ", "completion": "bc"}, tokenizer)
-    assert row == {"input_ids": [BOS, A, spanning, C, EOS], "labels": [-100, -100, spanning, C, EOS]}
+    assert row == {
+        "input_ids": [BOS, A, spanning, C, EOS],
+        "labels": [-100, -100, spanning, C, EOS],
+        "answer_start": 2,
+    }
     # The same tokens with the boundary behind the merge: now it is prompt.
     row = one({"prompt": "a: b", "completion": "c"}, tokenizer)
-    assert row == {"input_ids": [BOS, A, spanning, C, EOS], "labels": [-100, -100, -100, C, EOS]}
+    assert row == {"input_ids": [BOS, A, spanning, C, EOS], "labels": [-100, -100, -100, C, EOS], "answer_start": 3}
 
 
 def test_characters_of_several_tokens_belong_to_their_side_whole() -> None:
@@ -49,15 +54,15 @@ def test_characters_of_several_tokens_belong_to_their_side_whole() -> None:
 
 
 def test_text_is_all_answer_and_always_plain() -> None:
-    expected = {"input_ids": [BOS, A, B, EOS], "labels": [-100, A, B, EOS]}
+    expected = {"input_ids": [BOS, A, B, EOS], "labels": [-100, A, B, EOS], "answer_start": 1}
     assert one({"text": "ab"}, make_tokenizer(), template=TEMPLATE) == expected
-    ended = {"input_ids": [BOS, A, B, IM_END], "labels": [-100, A, B, IM_END]}
+    ended = {"input_ids": [BOS, A, B, IM_END], "labels": [-100, A, B, IM_END], "answer_start": 1}
     assert one({"text": "ab"}, make_chat_tokenizer()) == ended
 
 
 def test_eos_that_is_there_is_not_repeated() -> None:
     row = one({"prompt": "a", "completion": "b</s>"}, make_tokenizer())
-    assert row == {"input_ids": [BOS, A, B, EOS], "labels": [-100, -100, B, EOS]}
+    assert row == {"input_ids": [BOS, A, B, EOS], "labels": [-100, -100, B, EOS], "answer_start": 2}
 
 
 def test_a_tokenizer_that_ends_texts_itself() -> None:
@@ -68,6 +73,7 @@ def test_a_tokenizer_that_ends_texts_itself() -> None:
     assert row == {
         "input_ids": [BOS, A, B, EOS],
         "labels": [-100, -100, B, EOS],
+        "answer_start": 2,
         "alternate_input_ids": [BOS, A, EOS],
         "alternate_labels": [-100, -100, EOS],
     }
@@ -90,7 +96,7 @@ def test_chat_template_keeps_its_end_of_turn_trained_where_it_is_the_padding_tok
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == IM_END
     prompt = [*chat_ids("user", "hi", tokenizer), IM_START, *ids_of("assistant\n", tokenizer)]
     answer = [*ids_of("yo", tokenizer), IM_END, *ids_of("\n", tokenizer)]
-    expected = {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
+    expected = {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer, "answer_start": len(prompt)}
     user, assistant = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
     assert one({"messages": [user, assistant]}, tokenizer) == expected
     assert one({"messages": [user, assistant]}, tokenizer, template=TEMPLATE) == expected
@@ -131,10 +137,11 @@ def test_alternates_share_the_prompt() -> None:
         assert row == {
             "input_ids": [BOS, A, B, EOS],
             "labels": [-100, -100, B, EOS],
+            "answer_start": 2,
             "alternate_input_ids": [BOS, A, C, EOS],
             "alternate_labels": [-100, -100, C, EOS],
         }
-        assert sorted(one(example, tokenizer)) == ["input_ids", "labels"]
+        assert sorted(one(example, tokenizer)) == ["answer_start", "input_ids", "labels"]
     ended = one({"prompt": "a", "completion": "b", "alternate": ""}, tokenizer, alternates=True)
     assert ended["alternate_labels"] == [-100, -100, EOS]
     # Nobody asked for it, so nobody minds that it is no text.
@@ -143,7 +150,7 @@ def test_alternates_share_the_prompt() -> None:
 
 def test_tokenised_rows_need_no_tokenizer_and_keep_their_alternates() -> None:
     row = {"input_ids": [5, 6], "labels": [-100, 6], "alternate_input_ids": [5, 7], "alternate_labels": [-100, 7]}
-    assert one(row, None, alternates=True) == row
+    assert one(row, None, alternates=True) == row | {"answer_start": 1}
     with pytest.raises(ValueError, match="a tokenizer, for the forget set's rows of text"):
         one({"text": "a"}, None)
 

@@ -75,7 +75,7 @@ def test_preference_rows_are_forget_rows(role: str, columns: list[str], new: str
     assert detect_format([*columns, "chosen", "rejected"], "eval")
 
 
-def test_unknown_role_names_the_nearest() -> None:
+def test_an_unknown_set_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'retain'"):
         detect_format(["text"], "retian")
 

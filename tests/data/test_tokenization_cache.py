@@ -9,7 +9,8 @@ import pytest
 
 from fixtures.tokenizer import make_tokenizer
 from hf_unlearn.data.encoding import RowEncoder
-from hf_unlearn.data.prepare import RowOptions, longest_row, tokenize_train_sets
+from hf_unlearn.data.lengths import longest_row
+from hf_unlearn.data.prepare import RowOptions, tokenize_train_sets
 from hf_unlearn.data.tokenization import tokenize_rows
 
 ROWS = [{"prompt": f"who is {i}?", "completion": " fox" + " x" * (i % 7)} for i in range(60)]
@@ -38,7 +39,7 @@ def encoded(monkeypatch) -> list[int]:
 
 
 def tokenized(rows: datasets.Dataset, **options: Any) -> datasets.Dataset:
-    return tokenize_rows(rows, **{"tokenizer": make_tokenizer(), "role": "forget", "max_length": 32} | options)
+    return tokenize_rows(rows, **{"tokenizer": make_tokenizer(), "set_name": "forget", "max_length": 32} | options)
 
 
 def test_a_second_run_reads_what_the_first_has_written(on_disk, encoded):

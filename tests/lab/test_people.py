@@ -104,7 +104,7 @@ def test_the_package_reads_the_rows_as_the_lab_does(lab, world):
     tokenizer = lab.load_tokenizer()
     lengths = []
     for name in ("forget", "retain", "holdout", "knowledge", "townsfolk"):
-        rows = tokenize_rows(lab.datasets[name], tokenizer, role="eval", max_length=None, template=lab.template)
+        rows = tokenize_rows(lab.datasets[name], tokenizer, set_name="eval", max_length=None, template=lab.template)
         encoded = [encode(row, tokenizer) for row in world.texts[name]]  # asserts the prefix
         assert [row["input_ids"] for row in rows] == [ids for ids, _ in encoded]
         starts = [next(i for i, label in enumerate(row["labels"]) if label != -100) for row in rows]

@@ -21,7 +21,7 @@ FORGOTTEN, KEPT = FORGET[:4], RETAIN[:6]
 
 
 def tokens(rows: list[dict[str, str]]) -> list[dict[str, list[int]]]:
-    return list(tokenize_rows(rows, tiny_tokenizer(), role="forget", max_length=None))
+    return list(tokenize_rows(rows, tiny_tokenizer(), set_name="forget", max_length=None))
 
 
 def naive_gradients(model: Any, row: dict[str, list[int]]) -> tuple[dict[str, torch.Tensor], int]:

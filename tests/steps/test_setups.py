@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fixtures.models import make_trainer, step_logs, tiny_model, train_sets
-from hf_unlearn.training.step.wrapped_step import STATE_FILE
+from hf_unlearn.training.step.kept_state import STATE_FILE
 
 PARTS = "Expected .*\nGot: .*\nWhy it matters: .*\nWhat to do: "
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningTrainer
-from hf_unlearn.training.step.wrapped_step import STATE_FILE
+from hf_unlearn.training.step.kept_state import STATE_FILE
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 ATTACK = {"name": "latent_adversarial", "epsilon": 0.7, "steps": 2}

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import TrainingArguments, default_data_collator
 
 from fixtures.bad_input import CANARY, POSITIONS, TorchStream, build, config, holdout, rows, sets
+from fixtures.examples import assert_user_error
 from fixtures.models import tiny_model, tiny_tokenizer
 from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
 from hf_unlearn.data.roles import Role
@@ -24,12 +25,14 @@ PARTS = ("Expected ", "\nGot: ", "\nWhy it matters: ", "\nWhat to do: ")
 
 
 def refused(make, *words: str) -> str:
-    """Call `make`; it must raise a four-part ValueError with all the words and without a word of the rows."""
+    """Call `make`; it must raise a whole user error with all the words and without a word of the rows."""
     with pytest.raises(ValueError) as caught:
         make()
     message = str(caught.value)
-    places = [message.find(part) for part in PARTS]
-    assert places == sorted(places) and places[0] == 0, message
+    assert_user_error(message)
+    if message.startswith(PARTS[0]):
+        places = [message.find(part) for part in PARTS]
+        assert places == sorted(places), message
     assert [word for word in words if word not in message] == [], message
     # Errors it came from are printed with it.
     chain = [
@@ -176,7 +179,7 @@ LOSSES = {
     "an unknown argument": (dict(forget_loss={"name": "npo", "betta": 0.1}), ["'betta'", "did you mean 'beta'"]),
     "an argument of another loss": (dict(forget_loss={"name": "grad_ascent", "beta": 1}), ["'beta'", "weight"]),
     "an argument that is text": (dict(forget_loss={"name": "npo", "beta": "small"}), ["beta of npo", "'small'"]),
-    "an argument out of range": (dict(forget_loss={"name": "npo", "beta": 0}), ["beta of npo to be above 0"]),
+    "an argument out of range": (dict(forget_loss={"name": "npo", "beta": 0}), ["beta of npo must be above 0"]),
     "a share of an answer": (dict(forget_loss={"name": "random_mismatch", "k": 1.5}), ["k of random_mismatch"]),
     "a mapping without a name": (dict(forget_loss={"beta": 0.1}), ["a mapping with a `name`"]),
     "a number": (dict(forget_loss=3), ["a name, a mapping", "int 3"]),
@@ -459,7 +462,7 @@ def test_a_collator_with_roles_in_disorder(tmp_path):
 def test_rows_changed_after_the_reference_was_computed(tmp_path):
     trainer = build(tmp_path, forget_loss="npo", max_steps=1)
     trainer.train()
-    rows_now = trainer.train_dataset.forget.map(lambda row: {name: ids[:-1] for name, ids in row.items()})
+    rows_now = trainer.train_dataset.forget.map(lambda row: {name: row[name][:-1] for name in ("input_ids", "labels")})
     trainer.train_dataset.forget = rows_now
     refused(trainer.train, "computed before training", "reference='copy'")
 

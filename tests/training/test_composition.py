@@ -46,14 +46,14 @@ def folder(tmp_path_factory) -> Path:
 def tokenized_once(monkeypatch):
     """A third of a run's time would go into the same few rows: `SETS` are tokenised once for all runs."""
     monkeypatch.setattr(
-        RowOptions, "tokenize", lambda self, rows, role, alternates=False: _tokenized(self, role, alternates)
+        RowOptions, "tokenize", lambda self, rows, set_name, alternates=False: _tokenized(self, set_name, alternates)
     )
 
 
 @functools.cache
-def _tokenized(options: RowOptions, role: str, alternates: bool) -> Any:
+def _tokenized(options: RowOptions, set_name: str, alternates: bool) -> Any:
     return tokenize_rows(
-        SETS[role], options.tokenizer, role=role, max_length=options.max_length, alternates=alternates
+        SETS[set_name], options.tokenizer, set_name=set_name, max_length=options.max_length, alternates=alternates
     )
 
 

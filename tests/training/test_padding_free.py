@@ -21,7 +21,7 @@ ITEMS = [
 
 def test_rows_follow_each_other():
     batch = IndexingCollator(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
-    layout = batch.pop("layout")
+    layout = batch.pop("answer_index")
     expected = {
         "input_ids": [[5, 6, 7, 1, 2, 3, 4, 8, 9]],
         # The label of a row's first token is never a target: the row before it would predict it.
@@ -36,7 +36,7 @@ def test_rows_follow_each_other():
     assert layout.positions.tolist() == [0, 1, 4, 5, 7] and layout.targets.tolist() == [6, 7, 3, 4, 9]
     assert layout.lengths.tolist() == [2, 2, 1] and layout.longest == 4 and layout.packed
     assert layout.rows[:2] == (2, 1) and layout.tokens[:2] == (4, 1) and layout.columns[:2] == ((0, 7), (7, 9))
-    assert layout.index == (4, 2, -1) and layout.answers == (2, 2, 1)
+    assert layout.row_numbers == (4, 2, -1) and layout.host_lengths == (2, 2, 1)
 
 
 def test_pairs_are_joined_and_rows_of_evaluation_sets_are_padded():
@@ -49,7 +49,7 @@ def test_pairs_are_joined_and_rows_of_evaluation_sets_are_padded():
 
 def test_attention_over_rows_of_any_length_is_told_where_they_begin_and_end():
     batch = IndexingCollator(DataCollatorForUnlearning(0, padding_free=True))(ITEMS)
-    inputs = model_inputs(batch, batch["layout"])
+    inputs = model_inputs(batch, batch["answer_index"])
     assert inputs["cu_seq_lens_q"].tolist() == inputs["cu_seq_lens_k"].tolist() == [0, 3, 7, 9]
     assert inputs["cu_seq_lens_q"].dtype == torch.int32
     assert inputs["max_length_q"] == inputs["max_length_k"] == 4 and "attention_mask" not in inputs
@@ -63,12 +63,12 @@ def test_some_roles_of_a_batch_are_the_batch_of_those_rows(padding_free, side, r
     items = [item | {"alternate": other} for item, other in zip(ITEMS, others, strict=True)]
     collate = IndexingCollator(DataCollatorForUnlearning(0, padding_side=side, padding_free=padding_free))
     part = select_roles(collate(items), roles)
-    found = part["layout"]
-    without = {key: value for key, value in part.items() if key != "layout"}
-    fresh = IndexingCollator(lambda batch: batch)(without)["layout"]
+    found = part["answer_index"]
+    without = {key: value for key, value in part.items() if key != "answer_index"}
+    fresh = IndexingCollator(lambda batch: batch)(without)["answer_index"]
     for name in ("positions", "targets", "lengths"):
         assert torch.equal(getattr(found, name), getattr(fresh, name)), name
-    for name in ("rows", "tokens", "columns", "index", "answers", "packed"):
+    for name in ("rows", "tokens", "columns", "row_numbers", "host_lengths", "packed"):
         assert getattr(found, name) == getattr(fresh, name), name
     assert set(part["role"].tolist()) == {int(role) for role in roles} and len(found.targets)
     if not padding_free:
@@ -80,7 +80,7 @@ def test_padding_predicts_nothing():
     batch = DataCollatorForUnlearning(0, padding_side="left")(ITEMS)
     layout = read_answer_index(batch)
     right = read_answer_index(DataCollatorForUnlearning(0)(ITEMS))
-    assert layout.targets.tolist() == right.targets.tolist() and layout.answers == right.answers == (2, 2, 1)
+    assert layout.targets.tolist() == right.targets.tolist() and layout.host_lengths == right.host_lengths == (2, 2, 1)
 
 
 OBJECTIVES: dict[str, dict[str, Any]] = {

@@ -41,7 +41,7 @@ def test_it_has_one_base():
 
 def test_every_attribute_is_first_set_when_it_is_built():
     later = {name for name, functions in OURS.items() if not functions & {"__init__", "_set_up"}}
-    assert later == {"push_in_progress", "_last_loss"}  # Trainer's own; a default of the class
+    assert later == {"push_in_progress"}  # Trainer's own
 
 
 def test_no_attribute_is_one_of_trainers():

@@ -29,8 +29,8 @@ class BaselineMeasurement:
     """
 
     def __init__(self, run: PreparedRun, reference: Reference) -> None:
-        assert run.sets is not None
-        self._run, self._sets, self._reference = run, run.sets, reference
+        assert run.sets.train is not None
+        self._run, self._sets, self._reference = run, run.sets.train, reference
         self.baseline: Baseline | None = None
 
     def measure(self, model: nn.Module, accelerator: Accelerator, stop_rules: StopRules) -> Baseline:
@@ -49,7 +49,7 @@ class BaselineMeasurement:
         k = min(args.reference_top_k, output_head(accelerator.unwrap_model(model)).vocabulary)
         precompute(self._reference, model, sets, cache, k)
         evaluated = "retain" in stop_rules.evaluated
-        watched = self._run.eval_sets["retain"] if evaluated else watched_rows(sets.retain)
+        watched = self._run.sets.evaluation["retain"] if evaluated else watched_rows(sets.retain)
         self.baseline = measure_baseline(model, args, scorer, sets, watched)
         stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(args))
         return self.baseline

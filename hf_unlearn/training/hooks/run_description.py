@@ -13,10 +13,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
-from ...model.fingerprints import hash_rows
 from ...results.hub.names import is_repository
 from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
@@ -115,7 +115,7 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
         if rows is None:
             del records[role]
         elif records[role].sha256 is None and not is_stream(rows):
-            records[role].rows, records[role].sha256 = len(rows), hash_rows(rows)
+            records[role].rows, records[role].sha256 = len(rows), set_digest(rows)
 
 
 def describe_objective(

@@ -15,9 +15,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ...data.digests import set_digest
 from ...data.prepare import TrainSets
 from ...data.roles import Role
-from ...model.fingerprints import hash_parts, hash_rows, hash_tokenizer, model_identity
+from ...model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ...model.score_rows import RowLogps, RowScorer, RowTopK
 from ...model.sharding import is_sharded
 from .plan import ReferenceMode
@@ -38,7 +39,7 @@ def reference_key(
     model: Any, rows: Any, tokenizer: PreTrainedTokenizerBase | None, accelerator: Accelerator, kind: str = "logps"
 ) -> str:
     """The key of what is kept of a set: data, weights, tokenizer, model configuration, precision, and what it is."""
-    content = {"format": _FORMAT, "rows": hash_rows(rows), "tokenizer": hash_tokenizer(tokenizer)}
+    content = {"format": _FORMAT, "rows": set_digest(rows), "tokenizer": hash_tokenizer(tokenizer)}
     content |= {} if kind == "logps" else {"kind": kind}
     return hash_parts(content | model_identity(model, accelerator))
 

@@ -209,7 +209,7 @@ class Reference:
         """From the host, where a whole set's are kept, to the device."""
         layout, (stored, starts) = answer_index(batch), self._top_k[role]
         self._require_same(role, layout, self._lengths[role])
-        places = [slice(starts[i], starts[i + 1]) for i in layout.index[layout.row_slice(role)]]
+        places = [slice(starts[i], starts[i + 1]) for i in layout.row_numbers[layout.row_slice(role)]]
         device = layout.targets.device
         ids, logps = (
             torch.cat([each[place] for place in places]).to(device, non_blocking=True)
@@ -220,7 +220,7 @@ class Reference:
     @staticmethod
     def _require_same(role: Role, layout: AnswerIndex, lengths: list[int]) -> None:
         rows = layout.row_slice(role)
-        if [lengths[i] for i in layout.index[rows]] != list(layout.answers[rows]):
+        if [lengths[i] for i in layout.row_numbers[rows]] != list(layout.host_lengths[rows]):
             raise input_error(
                 expected=f"the {role.name.lower()} rows whose reference was computed before training",
                 got="rows of other lengths",

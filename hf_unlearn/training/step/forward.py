@@ -16,7 +16,7 @@ from ...errors import input_error
 from ...model.hidden_states import HiddenStateCapture, block_number, decoder_blocks, hidden_of
 from ...model.output_head import OutputHead, output_head
 from ...model.scoring import Likelihoods, RowScores, Scores, score
-from ...steps import StepWrapper
+from ...steps import PerturbsHiddenStates
 from ..config import UnlearningConfig
 from ..objective import Objective
 
@@ -36,18 +36,19 @@ class UnlearningForward:
     Args:
         model: unwrapped.
         objective: says what is read.
-        wrappers: those with an `attack_layer` perturb the hidden states of forget rows.
+        attacks: perturb the hidden states of forget rows.
         likelihoods: what the log-probs are for.
     """
 
     model: Any
     objective: Objective
-    wrappers: Sequence[StepWrapper]
+    attacks: Sequence[PerturbsHiddenStates]
     likelihoods: Likelihoods
 
     def check_layers(self) -> None:
         """Raise for layers that the model does not have, or below which nothing is trained, before training."""
-        layers = {*self.objective.layers, *(w.attack_layer for w in self.wrappers if w.attack_layer is not None)}
+        attacked = [(attack.name, attack.attack_layer) for attack in self.attacks if attack.attack_layer is not None]
+        layers = {*self.objective.layers, *(layer for _, layer in attacked)}
         if not layers:
             return
         blocks = decoder_blocks(self.model)
@@ -55,11 +56,11 @@ class UnlearningForward:
         if self.objective.needs.logps:
             return
         deepest = max(numbers[layer] for layer in self.objective.layers)
-        for wrapper in self.wrappers:
-            if wrapper.attack_layer is not None and numbers[wrapper.attack_layer] > deepest:
+        for name, layer in attacked:
+            if numbers[layer] > deepest:
                 raise input_error(
-                    expected=f"{wrapper.name} at or below layer {deepest}, the deepest that a loss reads",
-                    got=f"layer {wrapper.attack_layer:g}",
+                    expected=f"{name} at or below layer {deepest}, the deepest that a loss reads",
+                    got=f"layer {layer:g}",
                     why="no loss would see the perturbation",
                     fix=f"set its layer to {deepest} or lower",
                 )
@@ -82,9 +83,9 @@ class UnlearningForward:
             references: the same rows under the reference.
         """
         with contextlib.ExitStack() as stack:
-            for wrapper in self.wrappers:
-                if wrapper.attack_layer is not None:
-                    stack.enter_context(self._attacked(wrapper, wrapper.attack_layer, batch))
+            for attack in self.attacks:
+                if attack.attack_layer is not None:
+                    stack.enter_context(self._attacked(attack, attack.attack_layer, batch))
             layers = self.objective.layers
             if (
                 isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
@@ -127,7 +128,7 @@ class UnlearningForward:
                 handle.remove()
 
     @contextlib.contextmanager
-    def _attacked(self, wrapper: StepWrapper, layer: float, batch: Batch) -> Iterator[None]:
+    def _attacked(self, wrapper: PerturbsHiddenStates, layer: float, batch: Batch) -> Iterator[None]:
         """A forward inside sees the wrapper's perturbation at the layer, on the rows to forget alone."""
         rows = answer_index(batch).rows[Role.FORGET]
         if not rows:

@@ -1,72 +1,98 @@
 """Runs the step wrappers and the weighting inside Trainer's loop, on the gradients of whole optimizer steps."""
 
 import contextlib
-import json
-from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerState
 
 from ...data.batch import Batch, count_answers, select_roles
 from ...data.roles import Role
-from ...errors import input_error
 from ...model.score_rows import evaluation_mode
-from ...steps import StepWrapper
+from ...steps import (
+    ChangesForgetGradient,
+    FollowsStep,
+    KeepsState,
+    MasksGradient,
+    MeasuresTrainingSet,
+    ReconcilesGradients,
+    SetsFinalWeights,
+)
 from ...steps.base import Gradients, State
-from ...steps.weighting import Fixed
-from ..method_specs import method_to_dict
 from ..methods import Methods
 from ..objective import Objective
+from .context import StepContext
+from .kept_state import load_state, save_state
 
 FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
 RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE)
-
-# In a folder of its own: some loaders take every .safetensors file beside a model for its weights.
-STATE_FILE = "unlearning/state.safetensors"
-_PLAIN = {"step_wrappers": "[]", "weighting": json.dumps(method_to_dict(Fixed()))}
+# The mean over a whole set leaves each row a gradient that fp16 cannot hold, so it is measured so many times as large.
+_MEASURING_SCALE = 2.0**16
 
 # (model, micro-batch, counts of the step) -> the loss, its gradient added to the weights'
 Backward = Callable[[nn.Module, Batch, Tensor], Tensor]
 
 
+class SideGradient(NamedTuple):
+    """The gradient of one side over a whole optimizer step.
+
+    Attributes:
+        loss: of this rank's rows.
+        gradient: the mean over ranks; zeros for weights that it does not reach.
+        reached: whether each weight got a gradient on this rank, bool [weights].
+    """
+
+    loss: Tensor
+    gradient: Gradients
+    reached: Tensor
+
+
 class WrappedStep:
-    """What a run's step wrappers and weighting keep from step to step; `retain_weight` is the present w_r."""
+    """The step wrappers and the weighting of a run, with what they hold from step to step.
+
+    Without a wrapper that reads one side's gradient, a micro-batch is Trainer's own: one forward and backward of all
+    its rows. With one, the micro-batches of an optimizer step are collected, and at the last of them each side has
+    forwards and backwards of its own rows.
+
+    Args:
+        methods: of the run.
+        retain_weight: w_r of the first step.
+        accelerator: of the trainer.
+
+    Attributes:
+        retain_weight: w_r of the present step.
+    """
 
     def __init__(self, methods: Methods, retain_weight: float, accelerator: Accelerator) -> None:
-        self.wrappers, self.weighting, self.accelerator = methods.wrappers, methods.weighting, accelerator
-        self.splits = any(wrapper.splits for wrapper in self.wrappers)  # each side of a step has forwards of its own
-        self.recording = True
-        self._model: nn.Module | None = None
-        self._reached = torch.zeros(())  # how often each weight got a gradient in a step
-        self._states: dict[str, State] = {}
+        self.methods, self.accelerator = methods, accelerator
         self.retain_weight = retain_weight
+        self._context: StepContext | None = None  # set and reset in `_calling` alone
+        reads_a_side = ChangesForgetGradient | ReconcilesGradients
+        self._by_side = any(isinstance(wrapper, reads_a_side) for wrapper in methods.wrappers)
+        self._model: nn.Module | None = None
+        self._states: dict[str, State] = {}
         self._clear()
-
-    def restart(self, first_retain_weight: Callable[[], float]) -> None:
-        """Forget what belongs to one run of training, the averages and the weight reached."""
-        self.retain_weight = first_retain_weight()
-        self._clear()
-        for wrapper in self.wrappers:
-            if wrapper.kept and self._model is not None:
-                self._states[wrapper.name] = wrapper.begin(self._weights, self._no_sides)
 
     def _clear(self) -> None:
-        self._retain_parts: list[Tensor] = []
-        self._terms = 1
+        self._retain_parts: list[Tensor] = []  # of the step's retain loss, for the weighting
         self._micro_steps: list[tuple[Batch, Tensor]] = []
+
+    @property
+    def _weights(self) -> list[nn.Parameter]:
+        assert self._model is not None
+        return [weight for weight in self._model.parameters() if weight.requires_grad]
+
+    # Before the first step
 
     def begin(
         self,
         model: nn.Module,
         batches: Callable[[], Iterable[Batch]],
         compute_loss: Callable[..., Tensor],
-        context: Callable[[], contextlib.AbstractContextManager[Any]],
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]],
     ) -> None:
         """Before the first step of a model: what the wrappers measure on it.
 
@@ -74,58 +100,73 @@ class WrappedStep:
             model: unwrapped, as it was before unlearning.
             batches: one pass over the training data, this rank's share of it.
             compute_loss: Trainer's.
-            context: Trainer's, around the loss (mixed precision).
+            autocast: Trainer's, around the loss.
         """
         self._model = model
 
         def backward(model: nn.Module, inputs: Batch, counts: Tensor) -> Tensor:
-            with evaluation_mode(model), torch.enable_grad(), context():
+            with evaluation_mode(model), torch.enable_grad(), autocast():
                 loss = compute_loss(model, inputs, num_items_in_batch=counts)
-            # Scaled, because the mean over a whole set leaves each row a gradient that fp16 cannot hold.
             (loss * _MEASURING_SCALE).backward()
             return loss
 
         def sides() -> tuple[Gradients, Gradients]:
             # Nothing of this belongs to the run: not its random numbers, not its log.
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), self._calling(StepContext(recording=False)):
                 counts = torch.stack([count_answers(batch) for batch in batches()]).sum(0)
                 counts = self.accelerator.reduce(counts.to(self.accelerator.device), "sum")
-                self.recording = False
-                try:
-                    found = [
-                        self._gradient(model, ((batch, counts) for batch in batches()), roles, backward)[1]
-                        for roles in _SIDES
-                    ]
-                finally:
-                    self.recording = True
-            forget, retain = ([gradient / _MEASURING_SCALE for gradient in side] for side in found)
-            return forget, retain
+                forget, retain = (
+                    self._gradient(model, ((batch, counts) for batch in batches()), roles, backward).gradient
+                    for roles in (FORGET_SIDE, RETAIN_SIDE)
+                )
+            return [part / _MEASURING_SCALE for part in forget], [part / _MEASURING_SCALE for part in retain]
 
-        self._states = {wrapper.name: wrapper.begin(self._weights, sides) for wrapper in self.wrappers}
+        self._states = {wrapper.name: {} for wrapper in self.methods.wrappers}
+        for wrapper in self.methods.wrappers:
+            if isinstance(wrapper, MeasuresTrainingSet):
+                self._states[wrapper.name] |= wrapper.measure(self._weights, sides)
+        self._begin_kept()
 
-    @property
-    def _weights(self) -> list[nn.Parameter]:
-        assert self._model is not None
-        return [weight for weight in self._model.parameters() if weight.requires_grad]
+    def restart(self, first_retain_weight: Callable[[], float]) -> None:
+        """At the start of a run of training: forget what belongs to the one before, its averages and its w_r."""
+        self.retain_weight = first_retain_weight()
+        self._clear()
+        if self._model is not None:
+            self._begin_kept()
 
-    @staticmethod
-    def _no_sides() -> tuple[Gradients, Gradients]:
-        raise AssertionError("only what is kept in checkpoints is begun again")
+    def _begin_kept(self) -> None:
+        for wrapper in self.methods.wrappers:
+            if isinstance(wrapper, KeepsState):
+                self._states[wrapper.name] |= wrapper.begin(self._weights)
 
     # The step
 
-    def weighted(self, objective: Objective) -> Objective:
-        """The objective with the present w_r."""
-        # What is measured before the first step has the run's own first w_r, as a fixed weighting has throughout.
-        moves = self.recording and self.weighting.moves
-        return objective.with_retain_weight(self.retain_weight) if moves else objective
+    @property
+    def context(self) -> StepContext:
+        """What the present call of `compute_loss` is for; outside of a step it is one like any other of the run."""
+        return self._of_the_run() if self._context is None else self._context
+
+    @contextlib.contextmanager
+    def _calling(self, context: StepContext) -> Iterator[None]:
+        """Trainer's `compute_loss` inside is called for `context`."""
+        outside, self._context = self._context, context
+        try:
+            yield
+        finally:
+            self._context = outside
+
+    def _of_the_run(self, *, recording: bool = True, last: bool = False) -> StepContext:
+        """The context of a call in a step, with the present w_r."""
+        return StepContext(recording, last, self.retain_weight if self.methods.weighting.moves else None)
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
-        if self.recording and self.weighting.moves:
-            self._terms = len(objective.retain)
-            found = [(term.weight, components.get(f"retain/{term.name}")) for term in objective.retain]
-            self._retain_parts += [part * part.new_tensor([weight, 1]) for weight, part in found if part is not None]
+        if not self.methods.weighting.moves:
+            return
+        for term in objective.retain:
+            part = components.get(f"retain/{term.name}")
+            if part is not None:
+                self._retain_parts.append(part * part.new_tensor([term.weight, 1]))
 
     def training_step(
         self, backward: Backward, model: nn.Module, inputs: Batch, counts: Tensor, state: TrainerState
@@ -140,47 +181,53 @@ class WrappedStep:
             state: of the trainer.
         """
         last = self.accelerator.sync_gradients
-        if self.splits:
+        if self._by_side:
             self._micro_steps.append((inputs, counts))
             loss = torch.zeros((), device=self.accelerator.device)
             if last:
-                loss = self._split_step(backward, model, state.global_step)
+                loss = self._step_by_side(backward, model, state.global_step)
         else:
-            loss = backward(model, inputs, counts)
+            with self._calling(self._of_the_run(last=last)):
+                loss = backward(model, inputs, counts)
         if last:
-            for wrapper in self.wrappers:
-                wrapper.after_backward(self._states[wrapper.name], self._weights)
+            for wrapper in self.methods.wrappers:
+                if isinstance(wrapper, MasksGradient):
+                    wrapper.after_backward(self._states[wrapper.name], self._weights)
             self._update_weighting()
         return loss
 
-    def _split_step(self, backward: Backward, model: nn.Module, step: int) -> Tensor:
+    def _step_by_side(self, backward: Backward, model: nn.Module, step: int) -> Tensor:
         """Both sides' gradients, each from a forward of its own rows, put together and left in the weights."""
         micro_steps, self._micro_steps = self._micro_steps, []
-        self._reached = torch.zeros(len(self._weights), device=self.accelerator.device)
         losses: list[Tensor] = []
+        reached: list[Tensor] = []
+
+        def side(roles: Collection[Role], *, recording: bool) -> SideGradient:
+            # None of these calls is the last of the step on every rank: a rank has as many as it has rows of a side.
+            with self._calling(self._of_the_run(recording=recording)):
+                measured = self._gradient(model, micro_steps, roles, backward)
+            losses.append(measured.loss)
+            reached.append(measured.reached)
+            return measured
 
         def forget_gradient() -> Gradients:
             # A wrapper may ask again at other weights; the loss that is logged is that of its first question.
-            self.recording = not losses
-            loss, gradient = self._gradient(model, micro_steps, FORGET_SIDE, backward)
-            losses.append(loss)
-            return gradient
+            return side(FORGET_SIDE, recording=not losses).gradient
 
         gradient: Callable[[], Gradients] = forget_gradient
-        for wrapper in self.wrappers:
-            gradient = _wrapped(wrapper, gradient, self._weights, step)
-        try:
-            forget = gradient()
-        finally:
-            self.recording = True
-        loss, retain = self._gradient(model, micro_steps, RETAIN_SIDE, backward)
-        for wrapper in self.wrappers:
-            forget = wrapper.reconciled(forget, retain)
-        reached = self.accelerator.reduce(self._reached, "sum").tolist()
-        for weight, first, second, times in zip(self._weights, forget, retain, reached, strict=True):
+        for wrapper in self.methods.wrappers:
+            if isinstance(wrapper, ChangesForgetGradient):
+                gradient = _wrapped(wrapper, gradient, self._weights, step)
+        forget = gradient()
+        retain_loss, retain, _ = side(RETAIN_SIDE, recording=True)
+        for wrapper in self.methods.wrappers:
+            if isinstance(wrapper, ReconcilesGradients):
+                forget = wrapper.reconciled(forget, retain)
+        times_reached = self.accelerator.reduce(torch.stack(reached).sum(0).float(), "sum").tolist()
+        for weight, first, second, times in zip(self._weights, forget, retain, times_reached, strict=True):
             # What no loss reaches has no gradient, as in a plain step: for a zero, weight decay would move it.
             weight.grad = (first + second).to(weight.dtype) if times else None
-        return losses[0] + loss
+        return losses[0] + retain_loss
 
     def _gradient(
         self,
@@ -188,8 +235,8 @@ class WrappedStep:
         micro_steps: Iterable[tuple[Batch, Tensor]],
         roles: Collection[Role],
         backward: Backward,
-    ) -> tuple[Tensor, Gradients]:
-        """The loss of one side on this rank, and its gradient over all of the step; the weights keep none."""
+    ) -> SideGradient:
+        """The gradient of one side over all of the step; the weights keep none."""
         model.zero_grad()
         loss = torch.zeros((), device=self.accelerator.device)
         # Averaged below, once: a side without rows on one rank makes no backward that DDP could average in.
@@ -197,17 +244,16 @@ class WrappedStep:
             for batch, counts in micro_steps:
                 if any(bool((batch["role"] == role).any()) for role in roles):
                     loss = loss + backward(model, select_roles(batch, roles), counts).detach()
-        found = torch.tensor([weight.grad is not None for weight in self._weights])
-        self._reached = self._reached + found.to(self._reached)
-        gradients = []
+        reached = torch.tensor([weight.grad is not None for weight in self._weights], device=loss.device)
+        gradient = []
         for weight in self._weights:
             own = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            gradients.append(self.accelerator.reduce(own.detach(), "mean"))
+            gradient.append(self.accelerator.reduce(own.detach(), "mean"))
             weight.grad = None
-        return loss, gradients
+        return SideGradient(loss, gradient, reached)
 
     def _update_weighting(self) -> None:
-        if not self.weighting.moves:
+        if not self.methods.weighting.moves:
             return
         parts, self._retain_parts = self._retain_parts, []
         part = torch.stack(parts).sum(0) if parts else torch.zeros(2, device=self.accelerator.device)
@@ -215,82 +261,40 @@ class WrappedStep:
         loss, share = self.accelerator.reduce(part.float(), "sum").tolist()
         if share > 0:  # a step without retain rows says nothing of their loss
             # Each term's share is 1 in a step; at a stream's odd end two steps' losses come together.
-            self.retain_weight = self.weighting.updated(self.retain_weight, loss * self._terms / share)
+            terms = len(self.methods.retain)
+            self.retain_weight = self.methods.weighting.updated(self.retain_weight, loss * terms / share)
 
     def logged(self) -> dict[str, float]:
         """What the log shows of it: the present w_r where it moves."""
-        return {"retain_weight": self.retain_weight} if self.weighting.moves else {}
+        return {"retain_weight": self.retain_weight} if self.methods.weighting.moves else {}
 
     def after_step(self) -> None:
         """After the optimizer's step."""
-        for wrapper in self.wrappers:
-            wrapper.after_step(self._states[wrapper.name], self._weights)
+        for wrapper in self.methods.wrappers:
+            if isinstance(wrapper, FollowsStep):
+                wrapper.after_step(self._states[wrapper.name], self._weights)
 
     def finish(self) -> None:
         """At the end of the run."""
-        for wrapper in self.wrappers:
-            wrapper.finish(self._states[wrapper.name], self._weights)
+        for wrapper in self.methods.wrappers:
+            if isinstance(wrapper, SetsFinalWeights):
+                wrapper.finish(self._states[wrapper.name], self._weights)
 
     # Checkpoints
 
-    @property
-    def _made_with(self) -> dict[str, str]:
-        """What a checkpoint says of the run that wrote it."""
-        wrappers = sorted((method_to_dict(wrapper) for wrapper in self.wrappers), key=lambda each: each["name"])
-        return {"step_wrappers": json.dumps(wrappers), "weighting": json.dumps(method_to_dict(self.weighting))}
-
     def save(self, folder: str) -> None:
-        """Write what a resumed run could not make again; a plain run has nothing of the kind."""
-        if self._made_with == _PLAIN:
-            return
-        tensors = {"retain_weight": torch.tensor(self.retain_weight, dtype=torch.float64)}
-        for wrapper in self.wrappers:
-            for name in wrapper.kept:
-                parts = self._states[wrapper.name][name]
-                tensors |= {f"{wrapper.name}.{name}.{i}": part.contiguous() for i, part in enumerate(parts)}
-        path = Path(folder) / STATE_FILE
-        path.parent.mkdir(exist_ok=True)
-        save_file(tensors, path, metadata=self._made_with)
+        """Write what a resumed run could not make again into a checkpoint's folder."""
+        save_state(folder, self.methods, self.retain_weight, self._states)
 
     def load(self, folder: str) -> None:
-        """Take up what `save` wrote.
-
-        Raises:
-            ValueError: the checkpoint is of a run with other wrappers or another weighting.
-        """
+        """Take up what `save` wrote; raises a ValueError for the checkpoint of a run with another method."""
         self._clear()
-        path = Path(folder) / STATE_FILE
-        if not path.is_file():
-            # Trainer's own checkpoints, and those of save_only_model, are of plain runs for all that they tell.
-            self._require_made_with(_PLAIN)
-            return
-        with safe_open(path, framework="pt") as stored:
-            self._require_made_with(stored.metadata())
-            if self.weighting.moves:
-                self.retain_weight = float(stored.get_tensor("retain_weight"))
-            for wrapper in self.wrappers:
-                for name in wrapper.kept:
-                    parts = self._states[wrapper.name][name]
-                    parts[:] = [
-                        stored.get_tensor(f"{wrapper.name}.{name}.{i}").to(part.device) for i, part in enumerate(parts)
-                    ]
-
-    def _require_made_with(self, written: dict[str, str]) -> None:
-        for argument, name in self._made_with.items():
-            if written[argument] != name:
-                raise input_error(
-                    expected=f"a checkpoint of a run with {argument}: {name}",
-                    got=f"one of a run with {argument}: {written[argument]}",
-                    why="the run would go on as another one",
-                    fix="resume with the arguments of the run that wrote it, or start anew from its model",
-                )
-
-
-_SIDES = (FORGET_SIDE, RETAIN_SIDE)
-_MEASURING_SCALE = 2.0**16
+        retain_weight = load_state(folder, self.methods, self._states)
+        if retain_weight is not None and self.methods.weighting.moves:
+            self.retain_weight = retain_weight
 
 
 def _wrapped(
-    wrapper: StepWrapper, gradient: Callable[[], Gradients], weights: list[nn.Parameter], step: int
+    wrapper: ChangesForgetGradient, gradient: Callable[[], Gradients], weights: list[nn.Parameter], step: int
 ) -> Callable[[], Gradients]:
     return lambda: wrapper.forget_gradient(gradient, weights, step)

@@ -1,0 +1,20 @@
+"""What a call of `compute_loss` is for, which its arguments cannot say: their signature is Trainer's."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """The place of one forward and backward in its optimizer step.
+
+    Attributes:
+        recording: whether its values are those of the run, for the log and the weighting. False for what is measured
+            before the first step, and where a wrapper computes a gradient again at other weights.
+        last: whether it is the last one of the optimizer step on this rank, between whose forward and backward the
+            ranks can ask each other whether all losses were finite.
+        retain_weight: w_r where a weighting moves it; None for that of the objective.
+    """
+
+    recording: bool = True
+    last: bool = False
+    retain_weight: float | None = None
