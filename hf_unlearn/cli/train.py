@@ -62,6 +62,7 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
         ValueError: neither names one.
     """
     from ..errors import input_error
+    from ..plugins import load_plugins
     from ..tasks import TASKS
     from ..tasks.arguments import split_config
     from ..tasks.recipe_files import find_recipe, read_recipe
@@ -75,8 +76,9 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
         else:
             rest.append(each)
     recipe, _ = split_config(rest)
-    if task is None and recipe is not None:
-        task = read_recipe(find_recipe(recipe)).get("task")
+    values = {} if recipe is None else read_recipe(find_recipe(recipe))
+    load_plugins(_plugins_of(rest) or values.get("plugins"))  # the task may be one of theirs
+    task = values.get("task") if task is None else task
     if task is None:
         raise input_error(
             expected="--config with a recipe that names its task, or --task",
@@ -85,6 +87,21 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
             fix=f"add --task with one of {', '.join(TASKS)}, or start from --config harmful_lab",
         )
     return task, rest
+
+
+def _plugins_of(arguments: Sequence[str]) -> list[str]:
+    """The modules that `--plugins` names, the last one of several as argparse reads it."""
+    modules: list[str] = []
+    reading = False
+    for word in arguments:
+        if word.startswith("--"):
+            name, is_whole, value = word.removeprefix("--").partition("=")
+            reading = name == "plugins"
+            if reading:
+                modules = [value] if is_whole else []
+        elif reading:
+            modules.append(word)
+    return modules
 
 
 def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -1,11 +1,25 @@
 """Whole runs, as `hf-unlearn train` and the examples start them: data, training between evaluations, table, card."""
 
 import importlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..plugins import Plugin, PluginTable
+
+
+def _modules(plugin: Plugin) -> Mapping[str, str]:
+    for name, module in plugin.tasks.items():
+        if not isinstance(module, str):
+            raise ValueError(
+                f"expected the module of the task {name!r} by its dotted name, got {type(module).__name__}"
+            )
+    return plugin.tasks
+
+
 # In the order in which errors and help name them; each is a module with Arguments, DEFAULT_RECIPE and make_task.
-TASKS = ("harmful", "copyright", "privacy", "custom")
+TASKS = PluginTable[str](
+    "task", {name: f"{__name__}.{name}" for name in ("harmful", "copyright", "privacy", "custom")}, _modules
+)
 
 
 def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
@@ -64,7 +78,16 @@ def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -
 
 
 def _module(name: str) -> Any:
-    from ..errors import require_choice
+    from ..errors import input_error, require_choice
 
     require_choice("task", name, TASKS)
-    return importlib.import_module(f".{name}", __name__)
+    module = importlib.import_module(TASKS[name])
+    lacking = [part for part in ("Arguments", "DEFAULT_RECIPE", "make_task") if not hasattr(module, part)]
+    if lacking:
+        raise input_error(
+            expected=f"{TASKS[name]} to be the module of a task, with Arguments, DEFAULT_RECIPE and make_task",
+            got=f"no {lacking[0]}",
+            why="arguments are read and rows loaded by them",
+            fix="write it as hf_unlearn/tasks/custom.py is written; docs/plugins.md",
+        )
+    return module

@@ -1,4 +1,4 @@
-"""The arguments of a run. What belongs to one loss lives on that loss, not here."""
+"""`UnlearningConfig`: the arguments of a run. A loss, step wrapper or weighting has arguments of its own."""
 
 import copy
 import math
@@ -8,9 +8,10 @@ from typing import Any
 from transformers import TrainingArguments
 
 from ..data.pairing import check_retain_ratio
-from ..errors import input_error, nearest
+from ..errors import choice_error, input_error, require_choice, require_range
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
+from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
 from .launch.verify import require_launched
@@ -66,6 +67,8 @@ class UnlearningConfig(TrainingArguments):
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
         dataset_num_proc: processes that tokenise.
+        plugins: modules of other packages that add losses and the like (docs/plugins.md); those of installed packages
+            that declare themselves need not be named.
 
     Raises:
         ValueError: unknown losses, arguments or choices (with the nearest names), and `TrainingArguments` that
@@ -119,6 +122,9 @@ class UnlearningConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+    plugins: list[str] | None = field(
+        default=None, metadata={"help": "Modules of other packages that add losses and the like."}
+    )
 
     # Defaults of TrainingArguments that would hide or break unlearning.
     remove_unused_columns: bool = field(
@@ -138,6 +144,7 @@ class UnlearningConfig(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 
     def __post_init__(self) -> None:
+        load_plugins(self.plugins)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = _better_when_greater(self.metric_for_best_model)
         requested = self.optim
@@ -159,15 +166,8 @@ class UnlearningConfig(TrainingArguments):
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
-        if self.reference not in REFERENCES:
-            raise _bad_choice("reference", self.reference, REFERENCES)
-        if self.reference_top_k < 1:
-            raise input_error(
-                expected="reference_top_k of at least 1",
-                got=repr(self.reference_top_k),
-                why="nothing would be known of the reference",
-                fix="64 keeps nearly all of the mass of most distributions",
-            )
+        require_choice("reference", self.reference, REFERENCES)
+        require_range("reference_top_k", self.reference_top_k, at_least=1, whole=True)
         for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
             _require_not_negative(name, getattr(self, name))
         _refuse_training_arguments(self)
@@ -219,7 +219,7 @@ def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | 
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise _bad_choice(argument, value, (*names, "a number", "none")) from None
+        raise choice_error(argument, value, (*names, "a number", "none")) from None
     if isinstance(value, bool) or not 0 < number < math.inf:
         raise input_error(
             expected=f"{argument} in nats per token, above 0",
@@ -228,15 +228,6 @@ def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | 
             fix=f"pass a positive number, {', '.join(map(repr, names))} or None",
         )
     return number
-
-
-def _bad_choice(argument: str, value: Any, choices: tuple[str, ...]) -> ValueError:
-    return input_error(
-        expected=f"{argument} to be one of {', '.join(choices)}",
-        got=repr(value),
-        why="it decides what is computed",
-        fix=nearest(str(value), choices),
-    )
 
 
 def _require_not_negative(argument: str, value: Any) -> None:

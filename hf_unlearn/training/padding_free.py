@@ -84,19 +84,19 @@ def require_rows_apart(model: nn.Module, rows: Any, scorer: RowScorer) -> None:
         rows: tokenised.
         scorer: of the run.
     """
-    found_rows = list(islice(rows, 2)) if is_stream(rows) else read_rows(rows, range(min(2, len(rows))))
-    two = (found_rows * 2)[:2]  # a set of one row meets itself
+    first_rows = list(islice(rows, 2)) if is_stream(rows) else read_rows(rows, range(min(2, len(rows))))
+    two = (first_rows * 2)[:2]  # a set of one row meets itself
     head = output_head(scorer.accelerator.unwrap_model(model))
-    found = []
+    logps = []  # padded, then joined
     for padding_free in (False, True):
         batch = indexed(replace(scorer.collator, padding_free=padding_free).collate_rows(two))
         batch = {key: value.to(scorer.accelerator.device) for key, value in batch.items()}
         with evaluation_mode(model), scorer.accelerator.autocast():
             scores, _ = score_answers(model, head, batch)
-        found.append(scores.logps)
+        logps.append(scores.logps)
     reshard(model)
     first = int(scores.lengths[0])
-    difference = (found[0] - found[1]).abs()
+    difference = (logps[0] - logps[1]).abs()
     allowed = max(_TOLERANCE, _TIMES * float(difference[:first].mean()))
     later = float(difference[first:].mean()) if len(difference) > first else 0.0
     if not later <= allowed:

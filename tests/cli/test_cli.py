@@ -49,6 +49,7 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     wrapped = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *STEP_WRAPPERS.values()]
     parts = [*wrapped, *WEIGHTINGS.values()]
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
+    headings += ["SUITES", "METRICS", "TASKS"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1

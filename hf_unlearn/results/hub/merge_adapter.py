@@ -1,4 +1,4 @@
-"""An adapter merged into its base model, as a folder that can be pushed. It trains nothing."""
+"""Merges a run's adapter into its base model, as a folder that can be pushed."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The push: which files of a run go to the Hub, and one commit that brings them there. It measures nothing."""
+"""The push: which files of a run go to the Hub, who may see them there, and the one commit that brings them."""
 
 import json
 from collections.abc import Callable
@@ -67,7 +67,7 @@ class PushPlan:
     def sizes(self) -> dict[str, int]:
         """Bytes of every file."""
         return {
-            name: len(each) if isinstance(each, bytes) else each.stat().st_size for name, each in self.files.items()
+            name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in self.files.items()
         }
 
 
@@ -113,8 +113,8 @@ class Push:
                 if name not in self.plan.files and _matches(name, _REPLACED)
             ]
             operations = [
-                CommitOperationAdd(name, each if isinstance(each, bytes) else str(each))
-                for name, each in self.plan.files.items()
+                CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))
+                for name, file in self.plan.files.items()
             ]
             return self.api.create_commit(
                 repo_id,
@@ -184,8 +184,8 @@ def needs_private(record: RunRecord, api: HfApi) -> bool:
     if origin == "hub" and _is_hidden(base, api.model_info):
         return True
     # A gated model may be used under its conditions; the rows of a gated dataset are not for everybody.
-    sets = [each for each in record.sets.values() if each.origin == "hub"]
-    return any(_is_hidden(each.id, api.dataset_info, gated=True) for each in sets)
+    sets = [rows for rows in record.sets.values() if rows.origin == "hub"]
+    return any(_is_hidden(rows.id, api.dataset_info, gated=True) for rows in sets)
 
 
 def _is_hidden(name: str | None, info_of: Callable[[str], Any], *, gated: bool = False) -> bool:
@@ -235,7 +235,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
 
 
-def _require_weights(folder: Path, pushed: list[str], found: list[str]) -> None:
+def _require_weights(folder: Path, pushed: list[str], names: list[str]) -> None:
     weights = [name for name in pushed if _matches(name, _WEIGHTS) and name.endswith(".safetensors")]
     kinds = {name.startswith("adapter_") for name in weights}
     if len(kinds) == 1:
@@ -247,7 +247,7 @@ def _require_weights(folder: Path, pushed: list[str], found: list[str]) -> None:
             why="the folder holds the models of two runs, and who loads it would get the wrong one",
             fix="remove the one that is not of the last run, or train into an empty output_dir",
         )
-    pickles = [name for name in found if _matches(name, _PICKLES)]
+    pickles = [name for name in names if _matches(name, _PICKLES)]
     raise input_error(
         expected="weights as safetensors",
         got=f"{pickles[0]}, a pickle" if pickles else f"{folder.name}, without weights",

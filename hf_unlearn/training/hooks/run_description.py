@@ -17,6 +17,7 @@ from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ...plugins import source_of
 from ...results.hub.names import is_repository
 from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
@@ -36,7 +37,7 @@ _PRIVATE = ("hub_model_id", "run_name", "logging_dir", "resume_from_checkpoint",
 _DERIVED = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "seed", "local_rank", "accelerator_config")
 _OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
 _PACKAGED = frozenset(
-    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.values()
+    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.packaged.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
 
@@ -98,14 +99,14 @@ def _count(weights: Any) -> int:
 
 
 def _adapter(config: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"kind": str(getattr(config.peft_type, "value", config.peft_type))}
+    facts: dict[str, Any] = {"kind": str(getattr(config.peft_type, "value", config.peft_type))}
     for fact in _ADAPTER_FACTS:
         value = getattr(config, fact, None)
         if value:
             # "all-linear" comes back as every module by its whole name.
-            leaves = {each.rpartition(".")[2] for each in value} if isinstance(value, set | list) else value
-            found[fact] = sorted(leaves) if isinstance(leaves, set) else leaves
-    return found
+            leaves = {module.rpartition(".")[2] for module in value} if isinstance(value, set | list) else value
+            facts[fact] = sorted(leaves) if isinstance(leaves, set) else leaves
+    return facts
 
 
 def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
@@ -138,6 +139,10 @@ def _part(part: Any) -> ComponentRecord:
     arguments = {name: value for name, value in dataclasses.asdict(part).items() if name != "weight"}
     if type(part) in _PACKAGED:
         return ComponentRecord(part.name, arguments, part.formula, part.paper)
+    source = source_of(type(part))
+    if source is not None:
+        origin = {"package": source.package, "version": source.version, "module": source.module}
+        return ComponentRecord(part.name, arguments, part.formula, part.paper, **origin)
     # A class of the user's own may have inherited a name, a formula and a paper that are not its.
     own = {name: vars(type(part)).get(name, "") for name in ("formula", "paper")}
     return ComponentRecord(part.name, arguments, **own, own=type(part).__name__)
@@ -150,13 +155,13 @@ def _term(side: str, term: Loss) -> TermRecord:
 def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     if args.forget_nll_bound is None:
         return {"setting": None}
-    found: dict[str, Any] = {"setting": args.forget_nll_bound}
+    bound: dict[str, Any] = {"setting": args.forget_nll_bound}
     level = None if baseline is None else baseline.bound
     if isinstance(level, Tensor):
-        found |= {"low": float(level.min()), "high": float(level.max())}
+        bound |= {"low": float(level.min()), "high": float(level.max())}
     elif level is not None:
-        found["nats"] = float(level)
-    return found
+        bound["nats"] = float(level)
+    return bound
 
 
 def describe_hardware(distributed: DistributedSetup, device: torch.device) -> dict[str, Any]:
@@ -186,15 +191,16 @@ def changed_arguments(args: UnlearningConfig) -> dict[str, Any]:
     """The arguments that differ from the defaults, without those that name a path, a token or an account."""
     values = args.to_dict()
     changed = {}
-    for each in dataclasses.fields(args):
-        value = values.get(each.name)
-        if each.name in (*_DERIVED, *_OLD_NAMES, *_PRIVATE) or each.name.endswith("_dir") or "token" in each.name:
+    for argument in dataclasses.fields(args):
+        name = argument.name
+        value = values.get(name)
+        if name in (*_DERIVED, *_OLD_NAMES, *_PRIVATE) or name.endswith("_dir") or "token" in name:
             continue
         if isinstance(value, Mapping):  # the Hub's own word for "none was asked for"
-            value = {name: inner for name, inner in value.items() if (name, inner) != ("revision", "main")}
-        if _same(value, _default(each)) or _private(value):
+            value = {key: inner for key, inner in value.items() if (key, inner) != ("revision", "main")}
+        if _same(value, _default(argument)) or _private(value):
             continue
-        changed[each.name] = value
+        changed[name] = value
     return changed
 
 
@@ -213,9 +219,9 @@ def _same(value: Any, default: Any) -> bool:
 def _private(value: Any) -> bool:
     """Whether a value, or one inside of it, names a path of this machine or holds a token."""
     if isinstance(value, Mapping):
-        return any("token" in str(name) or _private(each) for name, each in value.items())
+        return any("token" in str(name) or _private(inner) for name, inner in value.items())
     if isinstance(value, list | tuple | set):
-        return any(_private(each) for each in value)
+        return any(_private(inner) for inner in value)
     return isinstance(value, str) and is_path(value)
 
 
@@ -228,10 +234,10 @@ def is_path(text: str) -> bool:
 
 def versions() -> dict[str, str]:
     """Of this package, Python and the libraries that are installed."""
-    found = {"hf_unlearn": __version__, "python": platform.python_version()}
+    installed = {"hf_unlearn": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
-            found[library] = version(library)
+            installed[library] = version(library)
         except PackageNotFoundError:  # deepspeed is optional
             continue
-    return found
+    return installed
