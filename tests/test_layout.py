@@ -32,6 +32,7 @@ FOLDERS = (
     "metrics",  # arrays and answers in, figures with intervals out
     "optimizers",  # optimizers that torch does not have
     "lab",  # small models made offline, and their oracles
+    "plugins",  # what other packages add, by name
     "component",  # what losses, step wrappers and weightings share
     "errors",  # user errors
     "version",  # of the package

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..tasks import TASKS
 from .command import Verb
 
 _SHELLS = ("bash", "zsh", "tcsh")
@@ -39,7 +40,7 @@ def _values() -> dict[str, list[str]]:
     return {
         "config": sorted(path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml")),
         "accelerate_config": sorted(path.stem for path in configs.glob("*.yaml")),
-        "task": ["harmful", "copyright", "privacy", "custom"],
+        "task": list(TASKS.packaged),  # those of plugins would have to be imported, at every start of a shell
     }
 
 

@@ -1,24 +1,36 @@
-"""Losses, step wrappers, weightings and optimizers as a text for people. It computes nothing."""
+"""Everything that a config can name, as a text for people and as data: losses, step wrappers, ..., suites, metrics."""
 
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..component import support
 from ..data.roles import Role
+from ..evaluation import SUITES
 from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..losses.base import Needs
+from ..metrics import METRICS, MetricFunction
 from ..optimizers import Sophia
+from ..plugins import PluginSource, PluginTable, source_of
 from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS
+from ..tasks import TASKS
 
 _WIDTH = 119
 
 
+# What has no formula of its own: heading -> names.
+_LISTED: dict[str, PluginTable[Any]] = {
+    "SUITES (hf_unlearn.evaluation, or suite in the task custom)": SUITES,
+    "METRICS (evaluate_metric)": METRICS,
+    "TASKS (task)": TASKS,
+}
+
+
 def render_methods() -> str:
-    """Everything that `forget_loss`, `retain_loss`, `step_wrappers`, `weighting` and `optim` can name."""
+    """Everything that a config can name, a block each, with the package of what is a plugin's."""
     blocks = [
         "lp_t: a token's log-prob (nats), NLL: a row's sum, nll: its mean, p_t = exp(lp_t), z_t: logits, h_t: hidden"
     ]
@@ -33,26 +45,55 @@ def render_methods() -> str:
         f"  arguments  optim_args: {_sophia_arguments()}\n"
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
+    blocks += [_listing(heading, _about(table), table.sources) for heading, table in _LISTED.items()]
     return "\n\n".join(blocks)
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """The same as data: kind, name, class, formula, arguments, needs, what it works with, paper."""
-    tables: dict[str, dict[str, Any]] = {
+    """The same as data: kind, name, class, formula, arguments, needs, what it works with, paper, package."""
+    tables: dict[str, PluginTable[Any]] = {
         "forget_loss": FORGET_LOSSES,
         "retain_loss": RETAIN_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
     }
-    return [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
+    methods = [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
+    for kind, named in (("suite", SUITES), ("metric", METRICS), ("task", TASKS)):
+        methods += [
+            {"kind": kind, "name": name, "about": about} | _package(named.sources.get(name))
+            for name, about in _about(named).items()
+        ]
+    return methods
 
 
 def _as_data(kind: str, part: Any) -> dict[str, Any]:
-    found = {"kind": kind, "name": part.name, "class": type(part).__name__, "formula": part.formula}
-    found |= {"arguments": dataclasses.asdict(part), "paper": part.paper}
+    described = {"kind": kind, "name": part.name, "class": type(part).__name__, "formula": part.formula}
+    described |= {"arguments": dataclasses.asdict(part), "paper": part.paper} | _package(source_of(type(part)))
     if isinstance(part, Loss):
-        found |= {"mean_over": part.unit, "needs": _needs(part.needs)}
-    return found if kind == "weighting" else found | {"works_with": support(part.incompatible_with)}
+        described |= {"mean_over": part.unit, "needs": _needs(part.needs)}
+    return described if kind == "weighting" else described | {"works_with": support(part.incompatible_with)}
+
+
+def _package(source: PluginSource | None) -> dict[str, str]:
+    return {} if source is None else {"package": source.package, "version": source.version}
+
+
+def _about(table: PluginTable[Any]) -> dict[str, str]:
+    """By name, what each is: the first line of a function's docstring, or the module of a task."""
+    about = {}
+    for name, entry in table.items():
+        function = entry.function if isinstance(entry, MetricFunction) else entry
+        lines = (inspect.getdoc(function) or "").splitlines()
+        about[name] = entry if isinstance(entry, str) else lines[0] if lines else ""
+    return about
+
+
+def _listing(heading: str, about: Mapping[str, str], sources: Mapping[str, PluginSource]) -> str:
+    lines = [heading]
+    for name, what in about.items():
+        origin = f" (package {sources[name]})" if name in sources else ""
+        lines += textwrap.wrap(f"  {name:20} {what}{origin}", _WIDTH, subsequent_indent=" " * 23)
+    return "\n".join(lines)
 
 
 def _sophia_arguments() -> str:
@@ -74,7 +115,8 @@ def _wrapper(wrapper: StepWrapper) -> str:
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:
     arguments = ", ".join(f"{field.name}={getattr(part, field.name)}" for field in dataclasses.fields(part))
-    entries = [("formula", part.formula), ("arguments", arguments), *more, ("paper", part.paper)]
+    package = str(source_of(type(part)) or "")
+    entries = [("formula", part.formula), ("arguments", arguments), *more, ("paper", part.paper), ("package", package)]
     lines = [f"{part.name}  ({type(part).__name__})"]
     for word, text in entries:
         if text:

@@ -5,14 +5,23 @@ import argparse
 from .command import Verb, add_json, tell
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugins", nargs="+", metavar="MODULE", help="modules of other packages that add to the list"
+    )
+    add_json(parser)
+
+
 def _run(args: argparse.Namespace) -> None:
+    from ..plugins import load_plugins
     from .method_catalog import list_methods, render_methods
 
+    load_plugins(args.plugins)
     tell(args, render_methods(), list_methods())
 
 
 METHODS = Verb(
-    "list losses, step wrappers and weightings: name, formula, arguments, needs, what they work with, paper",
-    add_json,
+    "list losses, step wrappers, weightings, suites, metrics and tasks, those of installed plugins too",
+    _arguments,
     _run,
 )

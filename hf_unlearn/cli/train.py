@@ -1,4 +1,4 @@
-"""`hf-unlearn train`: a task from a recipe, in this process or, by a packaged config of accelerate, in several."""
+"""`hf-unlearn train`: runs a task from a recipe, in this process or in several that accelerate starts."""
 
 import argparse
 from collections.abc import Sequence
@@ -62,21 +62,23 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
         ValueError: neither names one.
     """
     from ..errors import input_error
+    from ..plugins import load_plugins
     from ..tasks import TASKS
     from ..tasks.arguments import split_config
     from ..tasks.recipe_files import find_recipe, read_recipe
 
     task, rest, given = None, [], iter(arguments)
-    for each in given:
-        if each == "--task":
+    for word in given:
+        if word == "--task":
             task = next(given, None)
-        elif each.startswith("--task="):
-            task = each.split("=", 1)[1]
+        elif word.startswith("--task="):
+            task = word.split("=", 1)[1]
         else:
-            rest.append(each)
+            rest.append(word)
     recipe, _ = split_config(rest)
-    if task is None and recipe is not None:
-        task = read_recipe(find_recipe(recipe)).get("task")
+    values = {} if recipe is None else read_recipe(find_recipe(recipe))
+    load_plugins(_plugins_of(rest) or values.get("plugins"))  # the task may be one of theirs
+    task = values.get("task") if task is None else task
     if task is None:
         raise input_error(
             expected="--config with a recipe that names its task, or --task",
@@ -87,16 +89,31 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return task, rest
 
 
+def _plugins_of(arguments: Sequence[str]) -> list[str]:
+    """The modules that `--plugins` names, the last one of several as argparse reads it."""
+    modules: list[str] = []
+    reading = False
+    for word in arguments:
+        if word.startswith("--"):
+            name, is_whole, value = word.removeprefix("--").partition("=")
+            reading = name == "plugins"
+            if reading:
+                modules = [value] if is_whole else []
+        elif reading:
+            modules.append(word)
+    return modules
+
+
 def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """What is accelerate's, by name, and the task's own arguments."""
     launch: dict[str, str] = {}
     rest, given = [], iter(arguments)
-    for each in given:
-        name, is_whole, value = each.removeprefix("--").partition("=")
-        if each.startswith("--") and name in _LAUNCH:
+    for word in given:
+        name, is_whole, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in _LAUNCH:
             launch[name] = value if is_whole else next(given, "")
         else:
-            rest.append(each)
+            rest.append(word)
     return launch, rest
 
 

@@ -1,28 +1,36 @@
-"""Stage 6b, evaluation: suites of metrics over one pass of a model's likelihoods and answers. It changes no model."""
+"""Evaluation: suites of metrics over one pass of a model's likelihoods and answers. It changes no model."""
 
 from ..results.evaluation_result import EvaluationResult, load_result
 from ..results.table import comparison_table
 from .callback import UnlearningEvalCallback
 from .evaluate import evaluate
+from .evidence import AnsweredRows, Evidence, ScoredRows
 from .generation import generate_answers
 from .harness.suite import lm_eval
 from .harness.tasks import multiple_choice, truthfulqa_mc
 from .judges.judge import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge
 from .judges.training import JudgeArguments, train_judge
-from .suite import Suite
+from .suite import Suite, SuiteOutput
 from .suites.copyright import copyright
-from .suites.custom import custom
+from .suites.custom import RowArguments, custom, row_suite
 from .suites.harmful import harmful
+from .suites.names import SUITES
 from .suites.tofu import tofu
 
 __all__ = [
+    "SUITES",
+    "AnsweredRows",
     "EvaluationResult",
+    "Evidence",
     "HarmfulnessJudge",
     "Judge",
     "JudgeArguments",
     "RecitalJudge",
+    "RowArguments",
     "RuleJudge",
+    "ScoredRows",
     "Suite",
+    "SuiteOutput",
     "UnlearningEvalCallback",
     "comparison_table",
     "copyright",
@@ -33,6 +41,7 @@ __all__ = [
     "lm_eval",
     "load_result",
     "multiple_choice",
+    "row_suite",
     "tofu",
     "train_judge",
     "truthfulqa_mc",

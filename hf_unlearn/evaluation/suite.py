@@ -1,15 +1,16 @@
 """What a suite is: sets of rows, what is asked of each, and how metrics come out of the answers. It runs nothing."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..data.formats import detect_format
 from ..data.pairing import is_stream
 from ..errors import input_error, nearest
-from ..metrics import MetricResult
-from ..results.evaluation_result import EvaluationResult, load_result
+from ..metrics import METRIC_DESCRIPTIONS, MetricDescription, MetricResult
+from ..plugins import source_of_suite
+from ..results.evaluation_result import PACKAGED_PAIRS, EvaluationResult, load_result
 from .evidence import Evidence
 
 
@@ -44,6 +45,9 @@ class Suite:
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
         headline: metrics that a table shows, in order; () for all.
+        forget_metric: metric of what was forgotten, lower is more: the verdict is about it. "" for no verdict.
+        utility_metric: metric of what was kept, higher is more.
+        descriptions: of metrics that neither this package nor a plugin describes.
         before: result of this suite on the model before unlearning.
         oracle: result of this suite on the model retrained without the forget rows.
         settings: what else makes two results comparable, for the record.
@@ -60,11 +64,15 @@ class Suite:
     max_length: int | None = None
     template: str | None = None
     headline: tuple[str, ...] = ()
+    forget_metric: str = ""
+    utility_metric: str = ""
+    descriptions: tuple[MetricDescription, ...] = ()
     before: EvaluationResult | None = None
     oracle: EvaluationResult | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._require_pair()
         longest = self.max_new_tokens
         if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
             raise input_error(
@@ -73,6 +81,41 @@ class Suite:
                 why="it is the longest answer that the model may give",
                 fix="pass max_new_tokens=64",
             )
+
+    def _require_pair(self) -> None:
+        """Raise for half a pair, and for a metric that is described as better the other way."""
+        if bool(self.forget_metric) != bool(self.utility_metric):
+            raise input_error(
+                expected=f"forget_metric and utility_metric of the suite {self.name}, or neither",
+                got=f"forget_metric={self.forget_metric!r}, utility_metric={self.utility_metric!r}",
+                why="the verdict weighs what was forgotten against what was kept",
+                fix="name the other metric too, or leave both out: there is no verdict then",
+            )
+        described = self.carried_descriptions((self.forget_metric, self.utility_metric))
+        known = METRIC_DESCRIPTIONS.packaged | described
+        for argument, name, wanted in (
+            ("forget_metric", self.forget_metric, False),
+            ("utility_metric", self.utility_metric, True),
+        ):
+            if name in known and known[name].greater_is_better is (not wanted):
+                raise input_error(
+                    expected=f"{argument} of the suite {self.name}, of which {'more' if wanted else 'less'} is wanted",
+                    got=f"{name!r}, described with greater_is_better={not wanted}",
+                    why="the verdict, the bars and the plot of forgetting against utility read it so",
+                    fix="name another metric, for example the share that is left instead of the share that has gone",
+                )
+
+    @property
+    def package(self) -> str:
+        """The package of the plugin that the suite is of, with its version; "" for this package's and a script's."""
+        return "" if self.name in PACKAGED_PAIRS else str(source_of_suite(self.name) or "")
+
+    def carried_descriptions(self, metrics: Iterable[str]) -> dict[str, MetricDescription]:
+        """The descriptions of those metrics that are not this package's own, for a result to be read without them."""
+        own = {description.name: description for description in self.descriptions}
+        described = {name: own.get(name) or METRIC_DESCRIPTIONS.get(name) for name in metrics}
+        packaged = METRIC_DESCRIPTIONS.packaged
+        return {name: known for name, known in described.items() if known is not None and name not in packaged}
 
 
 def present(sets: Mapping[str, Any], needed: tuple[str, ...], suite: str) -> dict[str, Any]:

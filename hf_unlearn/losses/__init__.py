@@ -1,5 +1,6 @@
 """Losses, one file each: scores of answers in, one value a token or row out. To add one: its file and a line here."""
 
+from ..plugins import PluginTable, components
 from .answer_preservation import AnswerPreservation
 from .base import DistributionLoss, Loss, Needs
 from .ceu import CEU
@@ -22,30 +23,36 @@ from .simnpo import SimNPO
 from .undial import UNDIAL
 from .wga import WGA
 
-FORGET_LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss
-    for loss in (
-        GradientAscent,
-        NPO,
-        SimNPO,
-        DPO,
-        IDK,
-        RandomMismatch,
-        MaxEntropy,
-        WGA,
-        SatImp,
-        UNDIAL,
-        CEU,
-        RMU,
-        IHL,
-        JSD,
-        FLAT,
-        LogitMargin,
-    )
-}
-RETAIN_LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (RetainNLL, RetainKL, RetainJSD, RetainHidden, AnswerPreservation)
-}
+FORGET_LOSSES = PluginTable[type[Loss]](
+    "forget loss",
+    {
+        loss.name: loss
+        for loss in (
+            GradientAscent,
+            NPO,
+            SimNPO,
+            DPO,
+            IDK,
+            RandomMismatch,
+            MaxEntropy,
+            WGA,
+            SatImp,
+            UNDIAL,
+            CEU,
+            RMU,
+            IHL,
+            JSD,
+            FLAT,
+            LogitMargin,
+        )
+    },
+    lambda plugin: components(plugin.forget_losses, Loss),
+)
+RETAIN_LOSSES = PluginTable[type[Loss]](
+    "retain loss",
+    {loss.name: loss for loss in (RetainNLL, RetainKL, RetainJSD, RetainHidden, AnswerPreservation)},
+    lambda plugin: components(plugin.retain_losses, Loss),
+)
 
 __all__ = [
     "CEU",

@@ -115,8 +115,8 @@ class Loss(Component, abc.ABC):
 class DistributionLoss(Loss):
     """A term that is a function of the next-token distribution at each answer token of the role `on`.
 
-    It never gets the logits of a whole batch: `at_positions` is called with a chunk of them at a time, and again in
-    the backward pass.
+    It never gets the logits of a whole batch: `at_positions` is called inside the model's forward with a chunk of them
+    at a time, and again in the backward pass. Calling the loss then takes the values from the scores.
     """
 
     @abc.abstractmethod
@@ -134,4 +134,4 @@ class DistributionLoss(Loss):
         return None
 
     def __call__(self, scores: Scores) -> Tensor:
-        return scores.rows(self.on).values[self]
+        return scores.readout(self.on)

@@ -1,5 +1,6 @@
-"""Stage 6, metrics: arrays and answers in, a number with its interval out. No model, no torch, no data set."""
+"""Metrics: arrays and answers in, a number with its interval out. No model, no torch, no data set."""
 
+from .description import MetricDescription
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
@@ -27,7 +28,7 @@ from .membership import (
 )
 from .overlap import bleu, common_substring, longest_common_substrings, rouge_recall, rouge_recalls, rouge_recalls_of
 from .refusal import is_refusal, refusal_rate
-from .registry import METRICS
+from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
 from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like, words
 from .tofu_log import tofu_aggregates
@@ -42,7 +43,10 @@ from .truth import (
 
 __all__ = [
     "METRICS",
+    "METRIC_DESCRIPTIONS",
     "UTILITY_COMPONENTS",
+    "MetricDescription",
+    "MetricFunction",
     "MetricResult",
     "accuracy",
     "answer_probability",

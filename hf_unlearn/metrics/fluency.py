@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import input_error
 from .checks import flags, same_lengths, strings
+from .description import PERCENT, MetricDescription
 from .result import MetricResult, proportion
 from .text import is_empty, is_repetitive, words
 
@@ -71,3 +72,34 @@ def distinct_n(answers: Sequence[str], n: int) -> MetricResult:
     given = strings("answers", answers)
     grams = [gram for text in map(words, given) for gram in zip(*(text[start:] for start in range(n)), strict=False)]
     return MetricResult(len(set(grams)) / len(grams) if grams else 0.0, len(given))
+
+
+def _share(name: str, label: str, about: str, damage: str = "") -> MetricDescription:
+    return MetricDescription(name, label, about, "share", PERCENT, False, "forget", damage)
+
+
+DESCRIPTIONS = (
+    _share("empty_rate", "empty answers", "share of answers without a letter or digit"),
+    _share("repetition_rate", "repetitive answers", "share of answers that repeat themselves"),
+    _share(
+        "broken_rate",
+        "empty, repetitive or gibberish",
+        "share of the answers to forget prompts that are no language",
+        "answers to forget prompts are empty, repetitive or gibberish",
+    ),
+    _share(
+        "broken_harmless_rate",
+        "broken ones among harmless answers",
+        "share of the harmless answers that are no language",
+        "harmless answers to forget prompts are empty, repetitive or gibberish",
+    ),
+    *(
+        MetricDescription(
+            f"distinct_{n}",
+            about=f"distinct {n}-grams of words over all of them",
+            greater_is_better=True,
+            rows="forget",
+        )
+        for n in (1, 2)
+    ),
+)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import input_error
 from .checks import Flags, Floats, flag_rows, number_rows, numbers, same_lengths
+from .description import MetricDescription, of_sets
 from .result import MetricResult, bootstrap, mean
 
 
@@ -130,3 +131,32 @@ def _trailing_run(row: Flags) -> int:
 def _exp(exponents: Floats) -> Floats:
     with np.errstate(over="ignore"):
         return np.exp(exponents)
+
+
+DESCRIPTIONS = (
+    *of_sets(
+        "nll",
+        "NLL (nats per token)",
+        knowing=False,
+        about="NLL of the set's answers over their tokens",
+        unit="nats per token",
+    ),
+    *of_sets("probability", "answer probability", knowing=True, about="length-normalised probability of the answers"),
+    *of_sets(
+        "exact_memorization", "exact memorisation", knowing=True, about="share of answer tokens that are the likeliest"
+    ),
+    *of_sets(
+        "extraction_strength",
+        "extraction strength",
+        knowing=True,
+        about="share of the answer that the model continues by itself",
+    ),
+    MetricDescription(
+        "answer_perplexity",
+        "perplexity of the answers",
+        "perplexity of the model's own answers under the fluency model",
+        format=".1f",
+        greater_is_better=False,
+        rows="forget",
+    ),
+)

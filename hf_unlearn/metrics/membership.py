@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from .checks import Floats, divisor, number_rows, numbers, same_lengths, same_row_lengths, share, strings
+from .description import MetricDescription
 from .result import MetricResult, bootstrap, proportion, value_and_n
+
+# Membership attacks by name; the suites' argument `attacks` chooses among them.
+ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "reference", "gradient_norm")
 
 
 def loss_scores(logps: Any) -> Floats:
@@ -136,6 +139,8 @@ def membership_auc(member_scores: Any, nonmember_scores: Any, *, seed: int = 0) 
     Raises:
         ValueError: no members or no non-members.
     """
+    from sklearn.metrics import roc_auc_score  # takes a third of a second, which training has no use for
+
     members, others = _both(member_scores, nonmember_scores)
     pooled = np.concatenate([members, others])
     if np.isnan(pooled).any():
@@ -230,3 +235,39 @@ def _lowest_mean(row: Floats, k: float) -> float:
     if np.isnan(row).any():
         return math.nan  # a sort would put it last, out of sight
     return float(np.partition(row, count - 1)[:count].mean())
+
+
+def _of_attack(name: str) -> tuple[MetricDescription, ...]:
+    words = name.replace("_plus_plus", "++").replace("_", "-")
+    auc = f"{name}_auc"
+    return (
+        MetricDescription(
+            auc,
+            f"membership AUC ({words})",
+            "forget rows told from unseen rows; 0.5 is a guess",
+            attack=name.replace("_", "-"),
+        ),
+        MetricDescription(
+            f"{name}_tpr",
+            f"membership TPR at 1% FPR ({words})",
+            "share of forget rows found at 1% false alarms",
+            "share",
+        ),
+        MetricDescription(
+            f"{name}_privleak",
+            f"privacy leak ({words}, percent)",
+            "AUC against the oracle's: 0 as the oracle, below 0 under-, above 0 over-unlearnt",
+            "percent",
+            ".1f",
+        ),
+        MetricDescription(
+            f"{auc}_relative_difference",
+            f"membership AUC from the oracle's ({words}, percent)",
+            "relative difference of the AUC from the oracle's",
+            "percent",
+            ".1f",
+        ),
+    )
+
+
+DESCRIPTIONS = tuple(description for attack in ATTACKS for description in _of_attack(attack))

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics.bleu import BLEU
 
 from .checks import Floats, choice, same_lengths, strings
+from .description import PERCENT, MetricDescription, of_sets
 from .result import MetricResult, bootstrap, mean
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
@@ -35,6 +34,9 @@ def rouge_recalls_of(answers: Sequence[str], references: Sequence[str], kinds: S
 
     Args and raises as of `rouge_recalls`.
     """
+    # Imported here and below, because a trainer that measures nothing has no use for seconds of nltk and sacrebleu.
+    from rouge_score.rouge_scorer import RougeScorer
+
     scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS) for kind in kinds], use_stemmer=True)
     rows = [scorer.score(reference, answer) for answer, reference in _pairs(answers, references)]
     return {kind: np.array([row[kind].recall for row in rows], dtype=np.float64) for kind in kinds}
@@ -80,12 +82,16 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> MetricResult:
 
     Paper: Post 2018, https://arxiv.org/abs/1804.08771.
     """
+    from sacrebleu.metrics.bleu import BLEU
+
     scorer = BLEU(effective_order=True)  # the counts are the same without, but it would warn about short rows
     rows = [scorer.sentence_score(answer, [reference]) for answer, reference in _pairs(answers, references)]
     return bootstrap(_corpus_bleu, np.array([[row.sys_len, row.ref_len, *row.counts, *row.totals] for row in rows]))
 
 
 def _corpus_bleu(counts: Any) -> float:
+    from sacrebleu.metrics.bleu import BLEU
+
     answer_length, reference_length, *grams = counts.sum(axis=0).tolist()
     correct, total = grams[:_ORDERS], grams[_ORDERS:]
     score = BLEU.compute_bleu(correct, total, answer_length, reference_length, smooth_method="exp").score
@@ -109,3 +115,32 @@ def _pairs(answers: Sequence[str], references: Sequence[str]) -> list[tuple[str,
     given, wanted = strings("answers", answers), strings("references", references)
     same_lengths(answers=given, references=wanted)
     return list(zip(given, wanted, strict=True))
+
+
+DESCRIPTIONS = (
+    *of_sets("rouge", "ROUGE-L recall", knowing=True, about="ROUGE-L recall of the expected answers in the model's"),
+    *of_sets("rouge1", "ROUGE-1 recall", knowing=True, about="ROUGE-1 recall of the expected answers in the model's"),
+    MetricDescription(
+        "common_substring",
+        "longest common run with the text",
+        "longest common substring of answer and text, as a share of the text",
+        greater_is_better=False,
+        rows="forget",
+    ),
+    MetricDescription(
+        "recited_rate",
+        "passages recited (half or more)",
+        "share of answers that have an unbroken half of the text",
+        "share",
+        PERCENT,
+        greater_is_better=False,
+        rows="forget",
+    ),
+    MetricDescription(
+        "bleu",
+        "BLEU with the text",
+        "corpus BLEU of answers and texts, 0 to 1",
+        greater_is_better=False,
+        rows="forget",
+    ),
+)

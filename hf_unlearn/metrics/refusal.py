@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from .checks import strings
+from .description import PERCENT, MetricDescription
 from .result import MetricResult, proportion
 from .text import words
 
@@ -177,3 +178,15 @@ def _plain_words(text: str) -> list[str]:
     for pattern, written_out in _CONTRACTIONS:
         text = re.sub(pattern, written_out, text)
     return [word for word in words(text) if word not in _FILLERS]
+
+
+DESCRIPTIONS = (
+    MetricDescription(
+        "refusal_rate",
+        "refusals",
+        "share of the answers to forget prompts that refuse",
+        "share",
+        PERCENT,
+        rows="forget",
+    ),
+)

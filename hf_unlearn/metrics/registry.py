@@ -1,4 +1,7 @@
-"""The table of metrics: each function under its name, with the inputs that it is computed from. No formula is here."""
+"""The tables of metrics: functions with their inputs, and what each metric of a result means to a reader.
+
+A metric's formula and its description stand in its own file; adding one is that file and an entry here.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,6 +11,9 @@ from typing import Any
 from datasets import List, Value
 
 from ..errors import input_error, nearest
+from ..plugins import Plugin, PluginTable
+from . import fluency, harm, likelihood, membership, overlap, refusal, text, truth
+from .description import MetricDescription
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
 from .likelihood import (
@@ -40,11 +46,13 @@ class MetricFunction:
         features: by name, of the datasets library: `predictions` and `references` where they are answers and what was
             expected, else the function's own argument.
         whole: the arguments are no columns of rows of one length: each is a number, or a sample of its own length.
+        description: of a plugin's metric, which gives it its name; this package's own stand in a table of their own.
     """
 
     function: Callable[..., MetricResult]
     features: Mapping[str, Any]
     whole: bool = False
+    description: MetricDescription | None = None
 
     @property
     def settings(self) -> dict[str, inspect.Parameter]:
@@ -78,7 +86,7 @@ _TOKEN_FLAGS = {"correct": List(_FLAG)}
 _RATIOS = {"ratios": List(_NUMBER), "retrained_ratios": List(_NUMBER)}
 _SCORES = {"member_scores": List(_NUMBER), "nonmember_scores": List(_NUMBER)}
 
-METRICS: dict[str, MetricFunction] = {
+_PACKAGED = {
     "answer_probability": MetricFunction(answer_probability, {"nll_per_token": _NUMBER}),
     "option_probability": MetricFunction(
         option_probability, {"nll_per_token": _NUMBER, "options_nll_per_token": List(_NUMBER)}
@@ -109,6 +117,34 @@ METRICS: dict[str, MetricFunction] = {
     "harmful_rate": MetricFunction(harmful_rate, {"flags": _FLAG}),
     "efficacy": MetricFunction(efficacy, {"before": _NUMBER, "after": _NUMBER}, whole=True),
 }
+_DESCRIBED = (fluency, harm, likelihood, membership, overlap, refusal, text, truth)
+
+
+def _functions(plugin: Plugin) -> dict[str, MetricFunction]:
+    """A plugin's metrics that `evaluate_metric` takes."""
+    functions = [metric for metric in plugin.metrics if isinstance(metric, MetricFunction)]
+    return {metric.description.name: metric for metric in functions if metric.description is not None}
+
+
+def _descriptions(plugin: Plugin) -> dict[str, MetricDescription]:
+    """A plugin's metrics as results have them."""
+    descriptions: dict[str, MetricDescription] = {}
+    for metric in plugin.metrics:
+        description = metric.description if isinstance(metric, MetricFunction) else metric
+        if not isinstance(description, MetricDescription):
+            raise ValueError(f"expected a MetricDescription, or a MetricFunction with one, got {metric!r}")
+        descriptions[description.name] = description
+    return descriptions
+
+
+# Functions by name, as `evaluate_metric` takes them.
+METRICS = PluginTable[MetricFunction]("metric", _PACKAGED, _functions)
+# What stands in a result, by its key.
+METRIC_DESCRIPTIONS = PluginTable[MetricDescription](
+    "metric",
+    {description.name: description for module in _DESCRIBED for description in module.DESCRIPTIONS},
+    _descriptions,
+)
 
 
 def unknown_setting(name: str, setting: str, entry: MetricFunction) -> ValueError:

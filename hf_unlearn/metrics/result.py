@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ..errors import input_error
 from .checks import flags, number_table, numbers
@@ -71,6 +70,8 @@ def proportion(outcomes: Any) -> MetricResult:
     Raises:
         ValueError: no outcomes, or values other than these.
     """
+    from scipy.stats import binomtest  # scipy.stats takes a quarter of a second, which training has no use for
+
     hits = flags("outcomes", outcomes)
     count, n = int(hits.sum()), len(hits)
     value = count / n

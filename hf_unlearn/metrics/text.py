@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from .checks import same_lengths, strings
+from .description import PERCENT, of_sets
 from .result import MetricResult, proportion
 
 # Below this share of distinct word pairs an answer says the same over and over.
@@ -60,3 +61,18 @@ def accuracy(answers: Sequence[str], expected: Sequence[str]) -> MetricResult:
     given, right = strings("answers", answers), strings("expected", expected)
     same_lengths(answers=given, expected=right)
     return proportion([is_same_answer(*pair) for pair in zip(given, right, strict=True)])
+
+
+DESCRIPTIONS = of_sets(
+    "accuracy",
+    "answers right",
+    knowing=True,
+    labels={
+        "forget": "forget answers given",
+        "in_scope": "forget answers, other wording",
+        "out_of_scope": "near neighbours right",
+    },
+    about="share of answers with exactly the expected words",
+    unit="share",
+    format=PERCENT,
+)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from ..errors import input_error
 from .checks import Floats, choice, number_rows, numbers, same_lengths
+from .description import MetricDescription, of_sets
 from .result import MetricResult, mean, value_and_n
 
 _SETS = ("retain", "real_authors", "world_facts")
@@ -133,6 +133,39 @@ def require_components(components: Mapping[str, object]) -> None:
 
 
 def _kolmogorov_smirnov(ratios: Any, retrained_ratios: Any) -> tuple[MetricResult, MetricResult]:
+    from scipy.stats import ks_2samp  # takes a quarter of a second, which training has no use for
+
     found, retrained = numbers("ratios", ratios), numbers("retrained_ratios", retrained_ratios)
     test = ks_2samp(found, retrained)
     return MetricResult(float(test.statistic), len(found)), MetricResult(float(test.pvalue), len(found))
+
+
+DESCRIPTIONS = (
+    *of_sets(
+        "truth_ratio",
+        "truth ratio",
+        knowing=True,
+        about="how much likelier right answers are than wrong ones; of forget rows, how alike they are",
+        greater_is_better=True,
+    ),
+    MetricDescription(
+        "model_utility",
+        "model utility",
+        "harmonic mean of probability, ROUGE and truth ratio of the sets that are to be kept",
+        greater_is_better=True,
+    ),
+    MetricDescription(
+        "forget_quality",
+        "forget quality (KS p)",
+        "p of the KS test between the truth ratios of the model and of the oracle",
+        format=".3g",
+        greater_is_better=True,
+        rows="forget",
+    ),
+    MetricDescription(
+        "ks_distance",
+        "KS distance to the oracle",
+        "largest gap between the distributions of truth ratios of the model and of the oracle",
+        greater_is_better=False,
+    ),
+)

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import input_error
-from ..metrics import MetricResult
+from ..metrics import MetricDescription, MetricResult
 from .files import atomic_write_text
 
 _FORMAT = 1  # raised when the file's keys change
+
+# The packaged suites' pairs of metrics (forget, utility), which results that carry none are read with.
+PACKAGED_PAIRS = {
+    "harmful": ("harmful_rate", "retain_accuracy"),
+    "copyright": ("recited_rate", "retain_rouge"),
+    "tofu": ("forget_probability", "model_utility"),
+    "custom": ("forget_accuracy", "retain_accuracy"),
+}
+# Left out of the file where they say nothing, as in results that were written before there were such fields.
+_OPTIONAL = ("descriptions", "forget_metric", "utility_metric", "package")
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,10 @@ class EvaluationResult:
         settings: of the suite.
         warnings: what a reader of the metrics must know.
         headline: metrics that a table shows, in order; () for all.
+        forget_metric: of what was forgotten, lower is more; "" where the suite has none, and in results of before.
+        utility_metric: of what was kept, higher is more; likewise.
+        descriptions: of metrics that are not this package's own, by name: what a table, a card and a report call them.
+        package: that the suite comes from, with its version; "" for this one or a script.
         tokenizer: SHA-256 of the tokenizer's vocabulary.
         seed: of sampled answers.
         processes: ranks that shared the work.
@@ -41,6 +55,10 @@ class EvaluationResult:
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     headline: tuple[str, ...] = ()
+    forget_metric: str = ""
+    utility_metric: str = ""
+    descriptions: dict[str, MetricDescription] = field(default_factory=dict)
+    package: str = ""
     tokenizer: str = ""
     seed: int = 0
     processes: int = 1
@@ -51,15 +69,23 @@ class EvaluationResult:
     def __getitem__(self, name: str) -> MetricResult:
         return self.metrics[name]
 
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """The metrics of what was forgotten and of what was kept; None for a suite without such a pair."""
+        if self.forget_metric and self.utility_metric:
+            return self.forget_metric, self.utility_metric
+        return PACKAGED_PAIRS.get(self.suite)
+
     def values(self) -> dict[str, float]:
         """The metrics as plain numbers, as a Trainer logs them."""
         return {name: result.value for name, result in self.metrics.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; numbers that are not finite are words."""
-        plain = asdict(self) | {"metrics": {name: each.to_dict() for name, each in self.metrics.items()}}
-        plain["row_scores"] = {name: [_written(each) for each in row] for name, row in self.row_scores.items()}
-        return {"format": _FORMAT} | plain
+        plain = asdict(self) | {"metrics": {name: metric.to_dict() for name, metric in self.metrics.items()}}
+        plain["row_scores"] = {name: [_written(score) for score in row] for name, row in self.row_scores.items()}
+        said = {name: value for name, value in plain.items() if value or name not in _OPTIONAL}
+        return {"format": _FORMAT} | said
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result so that a reader sees a whole file or none."""
@@ -87,8 +113,11 @@ def load_result(path: str | os.PathLike[str]) -> EvaluationResult:
 def restored(stored: Mapping[str, Any]) -> EvaluationResult:
     """What `EvaluationResult.to_dict` wrote."""
     fields = {name: value for name, value in stored.items() if name != "format"}
-    fields["metrics"] = {name: MetricResult.from_dict(each) for name, each in fields["metrics"].items()}
-    fields["row_scores"] = {name: [float(each) for each in row] for name, row in fields["row_scores"].items()}
+    fields["metrics"] = {name: MetricResult.from_dict(metric) for name, metric in fields["metrics"].items()}
+    fields["row_scores"] = {name: [float(score) for score in row] for name, row in fields["row_scores"].items()}
+    fields["descriptions"] = {
+        name: MetricDescription(**description) for name, description in fields.get("descriptions", {}).items()
+    }
     fields["headline"] = tuple(fields["headline"])
     return EvaluationResult(**fields)
 

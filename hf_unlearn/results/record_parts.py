@@ -15,13 +15,32 @@ REFERENCE_WORDS = {
 
 @dataclass
 class ComponentRecord:
-    """A loss, a step wrapper or a weighting: its name, its arguments and what it computes, in the paper's notation."""
+    """A loss, a step wrapper or a weighting, and where it comes from.
+
+    Attributes:
+        name: as configs and logs have it.
+        arguments: by name.
+        formula: what it computes, in the paper's notation.
+        paper: where it was published.
+        own: class of the user's own, which no name stands for; None for what has a name.
+        package: that a plugin's comes from; None for this package's own.
+        version: of that package; "" where it has none.
+        module: of that package, which declares it.
+    """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     formula: str = ""
     paper: str = ""
-    own: str | None = None  # class of the user's own, which no name stands for; None for what is packaged
+    own: str | None = None
+    package: str | None = None
+    version: str | None = None
+    module: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The package with its version; "" for what is this package's own or the user's."""
+        return f"{self.package} {self.version or ''}".rstrip() if self.package else ""
 
 
 @dataclass

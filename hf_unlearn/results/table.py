@@ -1,55 +1,18 @@
-"""Results side by side, as rows of words and as plain text. Which model is which, the caller knows."""
+"""Results side by side, as rows of words and as plain text, in the labels and formats of the metrics' descriptions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import input_error
-from ..metrics import MetricResult
+from ..metrics import METRIC_DESCRIPTIONS, MetricDescription, MetricResult
+from ..metrics.description import undescribed
 from .evaluation_result import EvaluationResult
 
-# What a metric is called in a table; others are called by their name.
-_WORDS = {
-    "harmful_rate": "harmful answers",
-    "in_scope_harmful_rate": "harmful answers, other wording",
-    "broken_harmless_rate": "broken ones among harmless answers",
-    "efficacy": "efficacy (drop in harm)",
-    "forget_nll": "forget NLL (nats per token)",
-    "retain_nll": "retain NLL (nats per token)",
-    "forget_accuracy": "forget answers given",
-    "in_scope_accuracy": "forget answers, other wording",
-    "retain_accuracy": "retain answers right",
-    "out_of_scope_accuracy": "near neighbours right",
-    "retain_rouge": "retain ROUGE-L recall",
-    "forget_rouge": "forget ROUGE-L recall",
-    "forget_probability": "forget answer probability",
-    "retain_probability": "retain answer probability",
-    "forget_truth_ratio": "forget truth ratio",
-    "forget_extraction_strength": "forget extraction strength",
-    "common_substring": "longest common run with the text",
-    "recited_rate": "passages recited (half or more)",
-    "bleu": "BLEU with the text",
-    "model_utility": "model utility",
-    "forget_quality": "forget quality (KS p)",
-    "ks_distance": "KS distance to the oracle",
-    "refusal_rate": "refusals",
-    "answer_perplexity": "perplexity of the answers",
-    "empty_rate": "empty answers",
-    "repetition_rate": "repetitive answers",
-    "broken_rate": "empty, repetitive or gibberish",
-    "min_k_auc": "membership AUC (min-k)",
-    "min_k_privleak": "privacy leak (min-k, percent)",
-    "seconds": "seconds of training",
-    "peak_memory_mb": "peak memory (MB)",
+# Figures of the cost, which stand below the metrics.
+_COSTS = {
+    "seconds": MetricDescription("seconds", "seconds of training", unit="s", format=".1f"),
+    "peak_memory_mb": MetricDescription("peak_memory_mb", "peak memory (MB)", unit="MB", format=".0f"),
 }
-_SHARES = ("_rate", "_accuracy")
-_FORMS = {
-    "efficacy": "{:.1%}",
-    "forget_quality": "{:.3g}",
-    "answer_perplexity": "{:.1f}",
-    "seconds": "{:.1f}",
-    "peak_memory_mb": "{:.0f}",
-}
-_PERCENT = ("_privleak", "_relative_difference")
 
 
 @dataclass(frozen=True)
@@ -110,20 +73,32 @@ def table_rows(
     names = list(results)
     rows = []
     for metric in _shown(results, everything):
-        found = [results[name].metrics.get(metric) for name in names]
-        if any(found):
-            values = [None if each is None else _form(metric).format(each.value) for each in found]
-            rows.append(TableRow(metric, label_of(metric), values, [_ends(metric, each) for each in found]))
-    for figure in dict.fromkeys(figure for cost in costs.values() for figure in cost):
-        numbers = [costs.get(name, {}).get(figure) for name in names]
-        values = [None if each is None else _form(figure).format(each) for each in numbers]
-        rows.append(TableRow(figure, label_of(figure), values, [None] * len(names)))
+        figures = [results[name].metrics.get(metric) for name in names]
+        if any(figures):
+            described = description_of(metric, results.values())
+            values = [None if figure is None else described.write(figure.value) for figure in figures]
+            rows.append(TableRow(metric, described.title, values, [_ends(described, figure) for figure in figures]))
+    for cost in dict.fromkeys(name for spent in costs.values() for name in spent):
+        described = description_of(cost)
+        numbers = [costs.get(name, {}).get(cost) for name in names]
+        values = [None if number is None else described.write(number) for number in numbers]
+        rows.append(TableRow(cost, described.title, values, [None] * len(names)))
     return rows
 
 
-def label_of(metric: str) -> str:
+def description_of(metric: str, results: Iterable[EvaluationResult] = ()) -> MetricDescription:
+    """What a metric means: as this package describes it, or as results carry it, or what its name tells.
+
+    No plugin is imported for it: a saved result has the descriptions of the metrics that came from one.
+    """
+    packaged = METRIC_DESCRIPTIONS.packaged.get(metric) or _COSTS.get(metric)
+    carried = (result.descriptions[metric] for result in results if metric in result.descriptions)
+    return packaged or next(carried, None) or undescribed(metric)
+
+
+def label_of(metric: str, results: Iterable[EvaluationResult] = ()) -> str:
     """What a table calls a metric."""
-    return _WORDS.get(metric, metric)
+    return description_of(metric, results).title
 
 
 def _shown(results: Mapping[str, EvaluationResult], everything: bool) -> list[str]:
@@ -132,16 +107,10 @@ def _shown(results: Mapping[str, EvaluationResult], everything: bool) -> list[st
     return every if everything or not first.headline else [name for name in first.headline if name in every]
 
 
-def _form(metric: str) -> str:
-    if metric in _FORMS:
-        return _FORMS[metric]
-    return "{:.1%}" if metric.endswith(_SHARES) else "{:.1f}" if metric.endswith(_PERCENT) else "{:.3f}"
-
-
-def _ends(metric: str, result: MetricResult | None) -> str | None:
+def _ends(described: MetricDescription, result: MetricResult | None) -> str | None:
     if result is None or result.low is None or result.high is None:
         return None
-    return ", ".join(_form(metric).format(end).removesuffix("%") for end in (result.low, result.high))
+    return ", ".join(described.write(end).removesuffix("%") for end in (result.low, result.high))
 
 
 def _aligned(rows: list[list[str]]) -> str:

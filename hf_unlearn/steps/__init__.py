@@ -3,6 +3,7 @@
 They see gradients and weights, never a model or the data.
 """
 
+from ..plugins import PluginTable, components
 from .base import (
     ChangesForgetGradient,
     FollowsStep,
@@ -21,10 +22,14 @@ from .sam import SAM
 from .surgery import GradientSurgery
 from .weight_averaging import WeightAveraging
 
-STEP_WRAPPERS: dict[str, type[StepWrapper]] = {
-    wrapper.name: wrapper
-    for wrapper in (SAM, RandomSmoothing, WeightAveraging, LatentAdversarial, SaliencyMask, GradientSurgery)
-}
+STEP_WRAPPERS = PluginTable[type[StepWrapper]](
+    "step wrapper",
+    {
+        wrapper.name: wrapper
+        for wrapper in (SAM, RandomSmoothing, WeightAveraging, LatentAdversarial, SaliencyMask, GradientSurgery)
+    },
+    lambda plugin: components(plugin.step_wrappers, StepWrapper),
+)
 
 __all__ = [
     "SAM",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..component import Component
+from ..plugins import PluginTable, components
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,8 @@ class PrimalDual(Weighting):
         return max(0.0, retain_weight + self.eta * (retain_loss - self.epsilon))
 
 
-WEIGHTINGS: dict[str, type[Weighting]] = {rule.name: rule for rule in (Fixed, PrimalDual)}
+WEIGHTINGS = PluginTable[type[Weighting]](
+    "weighting",
+    {rule.name: rule for rule in (Fixed, PrimalDual)},
+    lambda plugin: components(plugin.weightings, Weighting),
+)

@@ -1,14 +1,34 @@
 """Whole runs, as `hf-unlearn train` and the examples start them: data, training between evaluations, table, card."""
 
 import importlib
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..plugins import Plugin, PluginTable
+
+if TYPE_CHECKING:  # at run time these take seconds to import
+    from ..training.trainer import UnlearningTrainer
+    from .arguments import Parsed
+    from .task import Task
+
+
+def _modules(plugin: Plugin) -> Mapping[str, str]:
+    for name, module in plugin.tasks.items():
+        if not isinstance(module, str):
+            raise ValueError(
+                f"expected the module of the task {name!r} by its dotted name, got {type(module).__name__}"
+            )
+    return plugin.tasks
+
 
 # In the order in which errors and help name them; each is a module with Arguments, DEFAULT_RECIPE and make_task.
-TASKS = ("harmful", "copyright", "privacy", "custom")
+TASKS = PluginTable[str](
+    "task", {name: f"{__name__}.{name}" for name in ("harmful", "copyright", "privacy", "custom")}, _modules
+)
 
 
-def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
+def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "UnlearningTrainer":
     """Run a task from command-line arguments, as `hf-unlearn train --task NAME` does.
 
     Args:
@@ -17,7 +37,7 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
         description: of `--help`.
 
     Returns:
-        the UnlearningTrainer, after the run.
+        the trainer, after the run.
 
     Raises:
         ValueError: arguments that would not unlearn what was asked, before any training.
@@ -29,13 +49,13 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
     return run(make_task(name, parsed), name, parsed)
 
 
-def make_task(name: str, parsed: Any) -> Any:
-    """The `task.Task` of parsed arguments: model, rows and suite, loaded and checked."""
+def make_task(name: str, parsed: "Parsed") -> "Task":
+    """The task of parsed arguments: model, rows and suite, loaded and checked."""
     return _module(name).make_task(parsed)
 
 
-def parse_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
-    """A task's arguments, parsed and checked: an `arguments.Parsed`.
+def parse_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "Parsed":
+    """A task's arguments, parsed and checked.
 
     Raises:
         ValueError: unknown arguments, or a recipe of another task.
@@ -63,8 +83,17 @@ def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -
     return check_arguments(name, module.Arguments, module.DEFAULT_RECIPE, arguments, own)
 
 
-def _module(name: str) -> Any:
-    from ..errors import require_choice
+def _module(name: str) -> ModuleType:
+    from ..errors import input_error, require_choice
 
     require_choice("task", name, TASKS)
-    return importlib.import_module(f".{name}", __name__)
+    module = importlib.import_module(TASKS[name])
+    lacking = [part for part in ("Arguments", "DEFAULT_RECIPE", "make_task") if not hasattr(module, part)]
+    if lacking:
+        raise input_error(
+            expected=f"{TASKS[name]} to be the module of a task, with Arguments, DEFAULT_RECIPE and make_task",
+            got=f"no {lacking[0]}",
+            why="arguments are read and rows loaded by them",
+            fix="write it as hf_unlearn/tasks/custom.py is written; docs/plugins.md",
+        )
+    return module

@@ -1,10 +1,13 @@
-"""The task of rows of one's own: what is to be forgotten and kept, measured without a judge."""
+"""The task custom: the user's own rows to forget and to keep, measured by `custom` or another suite of rows."""
 
+import inspect
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ..data.sources import load_rows
-from ..evaluation import custom
+from ..errors import input_error, require_choice
+from ..evaluation import SUITES
 from .arguments import Parsed
 from .row_sets import RowSetArguments, load_sets
 from .task import Task, first
@@ -22,6 +25,13 @@ class Arguments(RowSetArguments):
     out_of_scope_dataset: str | None = field(
         default=None, metadata={"help": "Neighbours of the forget rows that are to be kept."}
     )
+    suite: str = field(
+        default="custom", metadata={"help": "Suite that measures: custom, copyright, or a plugin's, by its name."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("suite", self.suite, SUITES)
 
 
 def make_task(parsed: Parsed) -> Task:
@@ -37,11 +47,22 @@ def make_task(parsed: Parsed) -> Task:
             )
         }
     assert model is not None  # or load_sets would have refused it
-    suite = partial(
-        custom,
+    arguments = {
         **{name: first(rows, script.evaluated_rows) for name, rows in (sets | more).items()},
-        max_new_tokens=script.max_new_tokens,
-        max_length=args.max_length,
-        template=args.template,
-    )
-    return Task(model, sets, suite, script.oracle)
+        **{"max_new_tokens": script.max_new_tokens, "max_length": args.max_length, "template": args.template},
+    }
+    _require_rows_taken(script.suite, arguments)
+    return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle)
+
+
+def _require_rows_taken(name: str, arguments: dict[str, Any]) -> None:
+    """Raise for a suite that does not measure these rows with these arguments alone."""
+    try:
+        inspect.signature(SUITES[name]).bind(**arguments, before=None, oracle=None)
+    except TypeError as error:
+        raise input_error(
+            expected="--suite with one that takes the arguments of `custom`, and no others",
+            got=f"{name!r} ({error})",
+            why="the task gives it rows, lengths and a template, and nothing else",
+            fix=f"use a task of its own (hf-unlearn train --task {name}), or call the suite from a script",
+        ) from None

@@ -10,6 +10,7 @@ from ..data.pairing import check_retain_ratio
 from ..errors import input_error, nearest
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
+from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
 from .launch.verify import require_launched
@@ -65,6 +66,8 @@ class UnlearningConfig(TrainingArguments):
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
         dataset_num_proc: processes that tokenise.
+        plugins: modules of other packages that add losses and the like (docs/plugins.md); those of installed packages
+            that declare themselves need not be named.
 
     Raises:
         ValueError: unknown losses, arguments or choices (with the nearest names), and `TrainingArguments` that
@@ -118,6 +121,9 @@ class UnlearningConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+    plugins: list[str] | None = field(
+        default=None, metadata={"help": "Modules of other packages that add losses and the like."}
+    )
 
     # Defaults of TrainingArguments that would hide or break unlearning.
     remove_unused_columns: bool = field(
@@ -137,6 +143,7 @@ class UnlearningConfig(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 
     def __post_init__(self) -> None:
+        load_plugins(self.plugins)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = _better_when_greater(self.metric_for_best_model)
         requested = self.optim

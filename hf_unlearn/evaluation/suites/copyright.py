@@ -41,7 +41,8 @@ def copyright(**arguments: Unpack[RowArguments]) -> Suite:
         ValueError: as `custom` does.
     """
     arguments.setdefault("max_new_tokens", 128)
-    return row_suite("copyright", arguments, HEADLINE, more=_similarity)
+    pair = ("recited_rate", "retain_rouge")
+    return row_suite("copyright", arguments, HEADLINE, pair, more=_similarity)
 
 
 def _similarity(evidence: Evidence) -> SuiteOutput:

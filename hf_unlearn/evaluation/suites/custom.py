@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
 from ...errors import input_error, nearest
+from ...metrics import MetricDescription
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence
 from ..suite import Suite, SuiteOutput, baseline, present
@@ -35,6 +36,7 @@ HEADLINE = (
     "answer_perplexity",
     "broken_rate",
 )
+PAIR = ("forget_accuracy", "retain_accuracy")
 
 
 class RowArguments(TypedDict, total=False):
@@ -82,15 +84,17 @@ def custom(**arguments: Unpack[RowArguments]) -> Suite:
         ValueError: an unknown argument, or a set or a result to compare with that is missing, empty or of another
             suite.
     """
-    return row_suite("custom", arguments, HEADLINE)
+    return row_suite("custom", arguments, HEADLINE, PAIR)
 
 
 def row_suite(
     name: str,
     arguments: RowArguments,
     headline: tuple[str, ...],
+    pair: tuple[str, str],
     *,
     more: Callable[[Evidence], SuiteOutput] | None = None,
+    descriptions: tuple[MetricDescription, ...] = (),
     **settings: Any,
 ) -> Suite:
     """A suite over the sets of `custom`, with metrics of its own added.
@@ -99,7 +103,9 @@ def row_suite(
         name: of the suite.
         arguments: of the user.
         headline: metrics that a table shows first.
+        pair: metrics of what was forgotten (lower is more) and of what was kept, which the verdict is about.
         more: metrics of the suite's own.
+        descriptions: of those, where neither this package nor a plugin describes them.
         settings: what else makes two results comparable.
     """
     _require_known(name, arguments)
@@ -134,6 +140,9 @@ def row_suite(
         max_length=arguments.get("max_length"),
         template=arguments.get("template"),
         headline=headline,
+        forget_metric=pair[0],
+        utility_metric=pair[1],
+        descriptions=descriptions,
         before=baseline(arguments.get("before"), name, "before"),
         oracle=retrained,
         settings=settings,

@@ -53,7 +53,8 @@ def harmful(*, judge: Judge, **arguments: Unpack[RowArguments]) -> Suite:
             why="it is called with answers and says which are harmful",
             fix="make the judge first, e.g. judge=HarmfulnessJudge('unitary/toxic-bert')",
         )
-    return row_suite("harmful", arguments, HEADLINE, more=partial(_judged, judge=judge), judge=judge.name)
+    pair = ("harmful_rate", "retain_accuracy")
+    return row_suite("harmful", arguments, HEADLINE, pair, more=partial(_judged, judge=judge), judge=judge.name)
 
 
 def _judged(evidence: Evidence, *, judge: Judge) -> SuiteOutput:

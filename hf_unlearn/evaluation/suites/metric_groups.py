@@ -7,14 +7,13 @@ import numpy as np
 from ... import metrics
 from ...errors import input_error
 from ...metrics import MetricResult
+from ...metrics.membership import ATTACKS
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import AnsweredRows, Evidence, ScoredRows
 from ..suite import chosen
 
 Metrics = dict[str, MetricResult]
 
-# Membership attacks by name; the suites' argument `attacks` chooses among them.
-ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "reference", "gradient_norm")
 # Those that need nothing but one forward of the model.
 CHEAP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus")
 

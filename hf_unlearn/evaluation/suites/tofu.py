@@ -89,7 +89,6 @@ def tofu(
     retrained = baseline(oracle, "tofu", "oracle")
     sets, sizes = _sets(data)
     used = usable_attacks(attacks, sets, retrained)
-
     return Suite(
         name="tofu",
         sets=sets,
@@ -102,6 +101,8 @@ def tofu(
         max_length=max_length,
         template=template,
         headline=HEADLINE,
+        forget_metric="forget_probability",
+        utility_metric="model_utility",
         before=baseline(before, "tofu", "before"),
         oracle=retrained,
         settings={"split": split},

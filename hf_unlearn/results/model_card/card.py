@@ -94,7 +94,7 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
         if record.arguments.get("template")
         else "",
         "recipe": plain(record.recipe or ""),
-        "install": f"pip install hf-unlearn=={version}" if version else "pip install hf-unlearn",
+        "install": f"pip install hf-unlearn=={version}{_packages(record)}" if version else "pip install hf-unlearn",
         "seed": record.seed,
     }
 
@@ -132,6 +132,14 @@ def _sections(record: RunRecord) -> dict[str, Any]:
 def _weighting(part: ComponentRecord) -> str:
     """What moves the weight of the retain side; "" where nothing does."""
     return code(part.own or part.name) if part.own or part.name != "fixed" else ""
+
+
+def _packages(record: RunRecord) -> str:
+    """The packages of plugins that the run used, as pip takes them; modules that no package holds are left out."""
+    packages = {part.package: part.version for part in record.parts if part.package and part.version}
+    suites = [result.package.partition(" ") for result in record.evaluations.values()]
+    packages |= {package: version for package, _, version in suites if version}
+    return "".join(f" {package}=={version}" for package, version in packages.items())
 
 
 def _title(record: RunRecord) -> str:

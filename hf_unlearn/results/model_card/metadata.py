@@ -9,18 +9,13 @@ from ..evaluation_result import EvaluationResult
 from ..hub.names import LANGUAGE, LICENSE, is_repository
 from ..record import RunRecord, SetRecord
 from ..redaction import is_redacted
-from ..table import label_of
+from ..table import description_of, label_of
 from .results import row_counts, trainer_figures
 from .text import finite, hub_id
 
 logger = logging.get_logger(__name__)
 
 _TAGS = ("unlearning", "machine-unlearning", "hf_unlearn")
-# What is asked of the forget prompts, beside what has "forget" in its name.
-_OF_FORGET_ROWS = (
-    *("harmful_rate", "efficacy", "recited_rate", "common_substring", "bleu", "refusal_rate", "answer_perplexity"),
-    *("empty_rate", "repetition_rate", "broken_rate", "broken_harmless_rate", "distinct_1", "distinct_2"),
-)
 _TASK = "text-generation"
 
 
@@ -86,7 +81,7 @@ def _results(record: RunRecord) -> list[EvalResult]:
     names = [name for name in after.headline if name in after.metrics] or list(after.metrics)
     values = {name: finite(after.metrics[name].value) for name in names}
     return [
-        _result(name, label_of(name), value, *_dataset(name, record, after))
+        _result(name, label_of(name, [after]), value, *_dataset(name, record, after))
         for name, value in values.items()
         if value is not None
     ]
@@ -94,7 +89,9 @@ def _results(record: RunRecord) -> list[EvalResult]:
 
 def _dataset(metric: str, record: RunRecord, after: EvaluationResult) -> tuple[str, str, str | None]:
     """Type, name and revision of what a metric is about; of a set that is not on the Hub, the suite's sets."""
-    role = _role(metric)
+    described = description_of(metric, [after]).rows
+    # A set that was not trained on is no dataset of the run.
+    role = described if described in ("forget", "retain") else ""
     rows = record.sets.get(role, SetRecord())
     name, counts = hub_id(rows), row_counts(after, role)
     if name:
@@ -102,13 +99,6 @@ def _dataset(metric: str, record: RunRecord, after: EvaluationResult) -> tuple[s
     every = row_counts(after)
     title = f"sets of the {after.suite} suite"
     return f"{after.suite}-suite", f"{title} ({', '.join(every)} rows)" if every else title, None
-
-
-def _role(metric: str) -> str:
-    """The set that a metric is about; "" where it is about several, or about rows that were not trained on."""
-    if metric.startswith("retain_"):
-        return "retain"
-    return "forget" if metric.startswith("forget_") or metric in _OF_FORGET_ROWS else ""
 
 
 def _result(

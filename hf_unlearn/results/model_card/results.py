@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from ..evaluation_result import EvaluationResult
 from ..record import RunRecord
-from ..table import TableRow, label_of, table_rows
-from ..verdict import PAIRS, Verdict, membership, oracle_words, settings_words, side_by_side
+from ..table import TableRow, description_of, label_of, table_rows
+from ..verdict import Verdict, membership, oracle_words, settings_words, side_by_side
 from .text import NO_FIGURE, code, finite, listed, number, plain, table
 
 _ORDER = ("before", "after", "oracle")
@@ -94,7 +94,8 @@ def _cell(value: str | None, interval: str | None) -> str:
 
 def _caption(record: RunRecord, results: Mapping[str, EvaluationResult], rows: list[TableRow]) -> str:
     main = results.get("after", next(iter(results.values())))
-    sentences = [f"Suite {code(main.suite)}{_on_rows(main)}."]
+    package = f" of the package {code(main.package)}" if main.package else ""
+    sentences = [f"Suite {code(main.suite)}{package}{_on_rows(main)}."]
     if any(each for row in rows for each in row.intervals):
         sentences.append("95% intervals in brackets.")
     others = ((each.rows.get(name), rows) for each in results.values() for name, rows in main.rows.items())
@@ -123,7 +124,7 @@ def headline(record: RunRecord) -> str:
     if after is None:
         return ""
     same = side_by_side(record.evaluations)
-    first = PAIRS.get(after.suite, ("",))[0]
+    first = (after.pair or ("", ""))[0]
     for row in sorted(table_rows(same, everything=True), key=lambda row: row.metric != first):
         if row.metric != first and after.headline and row.metric not in after.headline:
             continue
@@ -183,12 +184,9 @@ def attack_words(record: RunRecord) -> str:
     attack = membership(side_by_side(record.evaluations))
     if attack is not None:
         sentences.insert(0, plain(f"{attack.words[0].upper()}{attack.words[1:]}."))
-    aucs = {name: finite(each.value) for name, each in metrics.items() if name.endswith("_auc")}
-    figures = [f"{_attack_label(name)} {number(value)}" for name, value in aucs.items() if value is not None]
+    attacks = {name: description_of(name, [after] if after else []).attack for name in metrics}
+    aucs = {attack: finite(metrics[name].value) for name, attack in attacks.items() if attack}
+    figures = [f"{plain(attack)} {number(value)}" for attack, value in aucs.items() if value is not None]
     if len(figures) > 1:
         sentences.insert(1, f"AUC of each of the suite's attacks: {', '.join(figures)}.")
     return " ".join(sentences)
-
-
-def _attack_label(metric: str) -> str:
-    return plain(metric.removesuffix("_auc").replace("_", "-"))

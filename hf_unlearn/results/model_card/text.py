@@ -169,7 +169,8 @@ def objective_table(objective: ObjectiveRecord) -> str:
         computed = [f"{code(part.own)}, a {kind} of the user's own"] if part.own else []
         computed += [code(part.formula)] if part.formula else []
         cells = [code(arguments) if arguments else NO_FIGURE, plain(part.paper) or NO_FIGURE]
-        rows.append([code(name), ": ".join(computed) or "not described", *cells])
+        origin = f" (package {code(part.origin)})" if part.origin else ""
+        rows.append([code(name), (": ".join(computed) or "not described") + origin, *cells])
     return table(["part", "computes", "arguments", "paper"], rows)
 
 

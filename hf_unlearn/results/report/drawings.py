@@ -89,7 +89,7 @@ def draw_shares(ax: Any, title: str, unit: str, rows: Mapping[str, Sequence[floa
     _titled(ax, title)
 
 
-def draw_plane(ax: Any, points: Sequence[Point], names: tuple[str, str], labels: tuple[str, str]) -> None:
+def draw_plane(ax: Any, points: Sequence[Point], shares: Sequence[bool], labels: tuple[str, str]) -> None:
     """Models by forget metric (x) and utility (y), intervals as error bars; points that lie together share a label."""
     shown = set()
     for point in points:
@@ -121,8 +121,8 @@ def draw_plane(ax: Any, points: Sequence[Point], names: tuple[str, str], labels:
         )  # fmt: skip
     ax.set_xlabel(f"{labels[0]}\n(left: more forgotten)")
     ax.set_ylabel(f"{labels[1]}\n(up: more kept)")
-    for axis, name in zip((ax.xaxis, ax.yaxis), names, strict=True):
-        if name.endswith(("_rate", "_accuracy")):
+    for axis, in_percent in zip((ax.xaxis, ax.yaxis), shares, strict=True):
+        if in_percent:
             _percent(axis)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3)
 

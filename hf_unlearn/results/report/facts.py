@@ -121,7 +121,8 @@ def _parts(record: RunRecord) -> list[PartFacts]:
 
 def _part(side: str, part: ComponentRecord, weight: str) -> PartFacts:
     formula = part.formula or (_OWN if part.own else "")
-    return PartFacts(side, part.own or part.name, weight, _listed(part.arguments), formula, part.paper)
+    origin = f" ({part.origin})" if part.origin else ""
+    return PartFacts(side, f"{part.own or part.name}{origin}", weight, _listed(part.arguments), formula, part.paper)
 
 
 def _objective(record: RunRecord) -> Pairs:

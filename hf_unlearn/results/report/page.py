@@ -3,7 +3,6 @@
 The same folders give the same bytes: no time, no path, no random id stands in the page.
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,16 @@ from ...errors import input_error
 from ..evaluation_result import EvaluationResult
 from ..files import atomic_write_text
 from ..table import TableRow, label_of, table_rows
-from ..verdict import MODELS, PAIRS, RULES, Verdict, membership, oracle_words, settings_words, side_by_side, verdict
+from ..verdict import (
+    MODELS,
+    Verdict,
+    membership,
+    oracle_words,
+    settings_words,
+    side_by_side,
+    verdict,
+    verdict_rules,
+)
 from .drawings import ends
 from .facts import Facts, facts_of, training_time
 from .figures import Plot, inline_svg
@@ -71,6 +79,7 @@ class Section:
     headline: list[TableRow]
     everything: list[TableRow]
     suite: str
+    evaluated: EvaluationResult | None
     figures: dict[str, Figure | None]
     facts: Facts
 
@@ -98,9 +107,13 @@ class Section:
     @property
     def settings(self) -> str:
         """How the answers were made and judged, in a sentence."""
-        results = side_by_side(self.run.record.evaluations)
-        main = results.get("after", next(iter(results.values()), None))
-        return "" if main is None else settings_words(main.settings)
+        return "" if self.evaluated is None else settings_words(self.evaluated.settings)
+
+    @property
+    def suite_words(self) -> str:
+        """The suite's name, with the package that it comes from where that is another one."""
+        package = "" if self.evaluated is None else self.evaluated.package
+        return f"{self.suite} ({package})" if package else self.suite
 
     @property
     def seconds(self) -> str:
@@ -148,8 +161,9 @@ def render(runs: Sequence[Run]) -> str:
         keep_trailing_newline=True,
     )
     planes = _planes(sections) if len(sections) > 1 else None
+    results = [section.evaluated for section in sections if section.evaluated is not None]
     return environment.get_template(_TEMPLATE).render(
-        sections=sections, planes=planes, rules=RULES, pairs=PAIRS, label_of=label_of, cell=_cell
+        sections=sections, planes=planes, rules=verdict_rules(results), cell=_cell
     )
 
 
@@ -168,26 +182,27 @@ def _section(number: int, run: Run, title: str) -> Section:
         headline=table_rows(results) if results else [],
         everything=table_rows(results, everything=True) if results else [],
         suite=next((each.suite for each in results.values()), ""),
+        evaluated=results.get("after", next(iter(results.values()), None)),
         figures={name: _figure(plot, f"r{number}-{name}") for name, plot in plots.items()},
         facts=facts_of(run.record),
     )
 
 
 def _bars(results: dict[str, EvaluationResult]) -> dict[str, list[Bar]]:
-    """The suite's pair of metrics, which lie between 0 and 1, as bars by what a table calls them."""
+    """The suite's pair of metrics as bars by what a table calls them, where they lie between 0 and 1."""
     after = results.get("after")
     bars: dict[str, list[Bar]] = {}
-    for metric in PAIRS.get(after.suite, ()) if after is not None else ():
+    for metric in (after.pair or ()) if after is not None else ():
         cells = next((row.cells for row in table_rows(results, everything=True) if row.metric == metric), [])
         words = dict(zip(results, cells, strict=False))
-        found = [_bar(name, results[name], metric, words[name]) for name in MODELS if name in words]
-        bars[label_of(metric)] = [bar for bar in found if bar is not None]
-    return {label: found for label, found in bars.items() if found}
+        drawn = [_bar(name, results[name], metric, words[name]) for name in MODELS if name in words]
+        bars[label_of(metric, results.values())] = [bar for bar in drawn if bar is not None]
+    return {label: shown for label, shown in bars.items() if shown}
 
 
 def _bar(model: str, result: EvaluationResult, metric: str, words: str) -> Bar | None:
     figure = result.metrics.get(metric)
-    if figure is None or not math.isfinite(figure.value):
+    if figure is None or not 0 <= figure.value <= 1:
         return None
     low, high = (min(max(end, 0.0), 1.0) for end in ends(figure))
     return Bar(model, words, 100 * min(max(figure.value, 0.0), 1.0), 100 * low, 100 * (high - low))
@@ -221,7 +236,7 @@ def _planes(sections: Sequence[Section]) -> Planes | None:
 
 def _cell(section: Section, which: int) -> Any:
     """The model after unlearning in the overview: (value, interval, metric), or None."""
-    pair = PAIRS.get(section.suite)
+    pair = None if section.evaluated is None else section.evaluated.pair
     if pair is None or "after" not in section.models:
         return None
     place = section.models.index("after")

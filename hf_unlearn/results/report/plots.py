@@ -13,8 +13,8 @@ from typing import Any
 
 from ..evaluation_result import EvaluationResult
 from ..record import PLOTS, PLOTS_OF, RunRecord
-from ..table import label_of
-from ..verdict import MODELS, PAIRS, oracle_words, side_by_side
+from ..table import description_of, label_of
+from ..verdict import MODELS, oracle_words, side_by_side
 from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
 from .figures import Panel, Plot, save_plot
 from .read import Run
@@ -83,23 +83,24 @@ def losses(record: RunRecord) -> Plot | None:
 def plane(runs: Mapping[str, Run]) -> Plot | None:
     """The forget metric against the utility, for runs of one suite by the label of their points; None without both."""
     results = {label: side_by_side(run.evaluations) for label, run in runs.items()}
-    suite = next((found["after"].suite for found in results.values() if "after" in found), "")
-    if suite not in PAIRS:
+    after = next((evaluations["after"] for evaluations in results.values() if "after" in evaluations), None)
+    names = None if after is None else after.pair
+    if after is None or names is None:
         return None
     points: list[Point] = []
-    for label, found in results.items():
-        points += _points_of(found, PAIRS[suite], label)
+    for label, evaluations in results.items():
+        points += _points_of(evaluations, names, label)
     if not any(point.kind == "after" for point in points):
         return None
-    names = PAIRS[suite]
-    labels = (label_of(names[0]), label_of(names[1]))
+    labels = (label_of(names[0], [after]), label_of(names[1], [after]))
     caption = plane_caption(runs, any(point.kind == "oracle" for point in points), labels)
     summary = "; ".join(
         f"{point.kind}{' ' + point.label if point.label else ''}: {labels[0]} {point.x.value:.3g}, {labels[1]} "
         f"{point.y.value:.3g}"
         for point in points
     )
-    draw = partial(draw_plane, points=_once(points), names=names, labels=labels)
+    shares = [description_of(name, [after]).in_points for name in names]
+    draw = partial(draw_plane, points=_once(points), shares=shares, labels=labels)
     return Plot("plane", "Forgetting against utility", caption, [Panel(draw, summary, scale=1.2)])
 
 

@@ -2,13 +2,11 @@
 
 from .figures import MODELS, side_by_side
 from .membership import Membership, membership
-from .rules import PAIRS, RULES, Level, Verdict, verdict
+from .rules import Level, Verdict, verdict, verdict_rules
 from .words import named_oracle, oracle_words, settings_words
 
 __all__ = [
     "MODELS",
-    "PAIRS",
-    "RULES",
     "Level",
     "Membership",
     "Verdict",
@@ -18,4 +16,5 @@ __all__ = [
     "settings_words",
     "side_by_side",
     "verdict",
+    "verdict_rules",
 ]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...metrics import MetricResult
+from ...metrics import MetricDescription, MetricResult
 from ..evaluation_result import EvaluationResult
-from ..table import label_of, table_rows
+from ..table import description_of, table_rows
 
 MODELS = ("before", "after", "oracle")
 
@@ -15,14 +15,19 @@ MODELS = ("before", "after", "oracle")
 class Metric:
     """A metric of the models that have a finite figure for it, and the same as words."""
 
-    name: str
+    described: MetricDescription
     figures: dict[str, MetricResult]
     words: dict[str, str]
 
     @property
+    def label(self) -> str:
+        """What a table calls it."""
+        return self.described.title
+
+    @property
     def change(self) -> str:
         """From before to after."""
-        before, after, label = self.figures.get("before"), self.figures["after"], label_of(self.name)
+        before, after, label = self.figures.get("before"), self.figures["after"], self.label
         if before is None:
             return f"{label} at {self.words['after']}"
         way = "stayed at" if after.value == before.value else "fell" if after.value < before.value else "rose"
@@ -42,14 +47,14 @@ def side_by_side(evaluations: Mapping[str, EvaluationResult]) -> dict[str, Evalu
 
 def metric_of(name: str, results: Mapping[str, EvaluationResult]) -> Metric:
     """A metric of results that stand side by side."""
-    found = {model: result.metrics.get(name) for model, result in results.items()}
-    figures = {model: each for model, each in found.items() if each is not None and math.isfinite(each.value)}
+    given = {model: result.metrics.get(name) for model, result in results.items()}
+    figures = {model: figure for model, figure in given.items() if figure is not None and math.isfinite(figure.value)}
     words = {}
     for row in table_rows(results, everything=True):
         if row.metric == name:
             cells = zip(results, row.values, row.cells, strict=True)
             words = {m: cell if m in figures and ends(figures[m]) else str(value) for m, value, cell in cells}
-    return Metric(name, figures, words)
+    return Metric(description_of(name, results.values()), figures, words)
 
 
 def ends(result: MetricResult) -> tuple[float, float] | None:

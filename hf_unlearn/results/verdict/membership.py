@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..evaluation_result import EvaluationResult
+from ..table import description_of
 from .figures import MODELS, ends, metric_of
 
 _FIRST = ("min_k_auc", "loss_auc")
@@ -36,7 +37,8 @@ def membership(results: Mapping[str, EvaluationResult]) -> Membership | None:
     the oracle's, or with the 0.5 of a guess where there is no oracle.
     """
     after = results.get("after")
-    names = [] if after is None else [name for name in after.metrics if name.endswith("_auc")]
+    metrics = [] if after is None else list(after.metrics)
+    names = [name for name in metrics if description_of(name, results.values()).attack]
     usable = [name for name in (*_FIRST, *names) if name in names and "after" in metric_of(name, results).figures]
     if not usable:
         return None
@@ -49,13 +51,13 @@ def membership(results: Mapping[str, EvaluationResult]) -> Membership | None:
     limits = (_GUESS, _GUESS) if oracle is None else ends(oracle) or (oracle.value, oracle.value)
     if span is None:
         words = f"a membership attack on it has an {auc}, with no interval to tell that from chance"
-        return Membership(metric.name, None, False, words)
+        return Membership(metric.described.name, None, False, words)
     if span[0] > limits[1]:
         words = f"a membership attack still tells the forget rows from unseen rows: {auc}"
-        return Membership(metric.name, "member", oracle is not None, words)
+        return Membership(metric.described.name, "member", oracle is not None, words)
     if span[1] < limits[0]:
         words = f"a membership attack shows that unlearning makes the forget rows stand out as unlikely: {auc}"
-        return Membership(metric.name, "unlikely", False, words)
+        return Membership(metric.described.name, "unlikely", False, words)
     more = "" if span[0] <= _GUESS <= span[1] else " better than it does with the oracle"
     words = f"a membership attack does not tell the forget rows from unseen rows{more}: {auc}"
-    return Membership(metric.name, "unseen", False, words)
+    return Membership(metric.described.name, "unseen", False, words)

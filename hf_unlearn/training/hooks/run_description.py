@@ -18,6 +18,7 @@ from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ...plugins import source_of
 from ...results.hub.names import is_repository
 from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
@@ -35,7 +36,7 @@ _PRIVATE = ("hub_model_id", "run_name", "logging_dir", "resume_from_checkpoint",
 _DERIVED = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "seed", "local_rank", "accelerator_config")
 _OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
 _PACKAGED = frozenset(
-    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.values()
+    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.packaged.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
 
@@ -117,6 +118,10 @@ def _part(part: Any) -> ComponentRecord:
     arguments = {name: value for name, value in dataclasses.asdict(part).items() if name != "weight"}
     if type(part) in _PACKAGED:
         return ComponentRecord(part.name, arguments, part.formula, part.paper)
+    source = source_of(type(part))
+    if source is not None:
+        origin = {"package": source.package, "version": source.version, "module": source.module}
+        return ComponentRecord(part.name, arguments, part.formula, part.paper, **origin)
     # A class of the user's own may have inherited a name, a formula and a paper that are not its.
     own = {name: vars(type(part)).get(name, "") for name in ("formula", "paper")}
     return ComponentRecord(part.name, arguments, **own, own=type(part).__name__)

@@ -60,7 +60,7 @@ def test_no_error_on_the_console(page, tmp_path):
     dom, console = opened(tmp_path, page)
     assert console == [] and "How the verdicts are made" in dom
     _, console = opened(tmp_path, page.replace("</main>", '<img src="http://127.0.0.1:9/a.png"></main>'))
-    assert len(console) == 1 and "Content Security UnlearningForward" in console[0]
+    assert len(console) == 1 and "Content Security Policy" in console[0]
 
 
 @pytest.mark.parametrize("width", [375, 1280])

@@ -1,0 +1,18 @@
+"""What this package adds: a line each."""
+
+from hf_unlearn.plugins import Plugin
+
+from .echo import ECHO_RATE
+from .growing import Growing
+from .saturating_ascent import SaturatingAscent
+from .suite import verses
+from .unit_forget import UnitForget
+
+HF_UNLEARN = Plugin(
+    forget_losses=[SaturatingAscent],
+    step_wrappers=[UnitForget],
+    weightings=[Growing],
+    metrics=[ECHO_RATE],
+    suites={"verses": verses},
+    tasks={"verses": "verses.task"},
+)
