@@ -1,4 +1,4 @@
-"""`hf-unlearn card`: the model card of a run, rendered again from its record."""
+"""`hf-unlearn card`: renders the model card of a run again from its record."""
 
 import argparse
 from pathlib import Path

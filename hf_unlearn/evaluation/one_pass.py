@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.digests import prompt_digest, row_digest
 from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
-from ..model.chunked_logits import TokenReadout, log_prob_moments
+from ..model.chunked_logits import log_prob_moments
+from ..model.head_query import TokenReadout
 from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
@@ -94,10 +95,10 @@ class OnePass:
         """
         rows = Distinct.of(sets, row_digest)
         function = statistical_figures if statistics else right_tokens
-        reading = TokenReadout("figures", None, function, width=3 if statistics else 1)
+        readout = TokenReadout("figures", None, function, width=3 if statistics else 1)
 
         def batches(wanted: list[int]) -> FoundBatches:
-            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [reading]):
+            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [readout]):
                 figures = token_figures(scores).cpu().numpy()
                 self.forwards += 1
                 yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
@@ -193,5 +194,5 @@ def statistical_figures(logits: Tensor, token_ids: Tensor, reference: Tensor | N
 
 def token_figures(scores: RowScores) -> Tensor:
     """Figures of T answer tokens, [2 or 4, T]: see `evidence.TOKEN_FIGURES`."""
-    values = scores.values["figures"]
+    values = scores.readouts["figures"]
     return torch.cat([scores.logps[None], values.reshape(len(scores.logps), -1).T])

@@ -1,10 +1,10 @@
-"""One training run between two evaluations: table, results.json, plots, card. What is unlearned, the task says."""
+"""One run: evaluation, training, evaluation again; then table, results.json, plots and card."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import get_peft_config
 
@@ -24,7 +24,7 @@ from .task import Task, checkpoint_of, require_model, require_output
 
 @dataclass
 class RunEvaluator:
-    """How every model of a run is measured: the same suite, the same prompts to show, the same fluency model."""
+    """Measures every model of a run in the same way: suite, prompts to show, fluency model."""
 
     task: Task
     script: RunArguments
@@ -34,8 +34,8 @@ class RunEvaluator:
     def __call__(
         self,
         name: str,
-        model: Any,
-        fluency_model: Any,
+        model: nn.Module,
+        fluency_model: nn.Module,
         before: EvaluationResult | None = None,
         oracle: EvaluationResult | None = None,
     ) -> EvaluationResult:
@@ -109,15 +109,15 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
 
 
 def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) -> None:
-    """What the trainer cannot know of the run."""
+    """Write into the record what the trainer cannot know of the run."""
     record, script = trainer.record, parsed.script
     record.task = name
     record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
     record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
-    for each in record.sets.values():
-        each.untouched = each.origin in ("hub", "lab")  # read by this package, which puts no row into them
+    for set_record in record.sets.values():
+        set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them
     if task.from_lab:
         record.model.origin, record.model.id = "lab", source_of(task.sets["forget"]).id
 
@@ -132,20 +132,20 @@ def _launched(trainer: UnlearningTrainer) -> str:
 
 
 def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:
-    """The oracle, where there is one, and the model as it is."""
+    """Results of the oracle, if there is one, and of the model before unlearning."""
     task, args, trainer = measure.task, parsed.args, measure.trainer
-    found = {}
+    results = {}
     if task.oracle is not None:
         same = task.oracle == parsed.model.model_name_or_path
         loading = {**args.init_kwargs, "revision": parsed.model.model_revision if same else None}
         model = move_unless_quantized(AutoModelForCausalLM.from_pretrained(task.oracle, **loading), args.device)
-        found["oracle"] = measure("oracle", model, trainer.model)
+        results["oracle"] = measure("oracle", model, trainer.model)
         del model
-    return {"before": measure("before", trainer.model, trainer.model, oracle=found.get("oracle"))} | found
+    return {"before": measure("before", trainer.model, trainer.model, oracle=results.get("oracle"))} | results
 
 
 def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationResult]) -> None:
-    """The table, and where things lie."""
+    """Print the table of results, and where the files lie."""
     folder, adapter = Path(trainer.args.output_dir), trainer.record.model.adapter is not None
     if results:
         print(f"\n{comparison_table(results, {'after': trainer.record.cost})}\n\n95% intervals in brackets.")
