@@ -39,10 +39,11 @@ demo: install ## Make a small model forget, in about two minutes on a CPU
 
 TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-# By file, so that what a module's fixtures build is built once; distributed tests start their own processes.
-test: install ## Run the tests: the fast ones side by side, then those that launch processes or compile
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow and not distributed'
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m 'distributed or slow'
+# By file, so that what a module's fixtures build is built once, and in the order of tests/conftest.py, slow files first.
+# Distributed tests take every core by themselves.
+test: install ## Run the tests: those of one process side by side, then those that launch several processes
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not distributed'
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m distributed
 
 check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/ruff check .

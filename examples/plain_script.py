@@ -1,4 +1,4 @@
-"""What `examples/harmful.py` does, in plain Python: the package's own pieces, with nothing between them and you.
+"""What `examples/harmful.py` does, in plain Python, with the public classes and functions alone.
 
     python examples/plain_script.py
 
@@ -47,7 +47,7 @@ trainer = UnlearningTrainer(
 
 def measure(model, fluency_model, **compared):
     """The harmful suite on the first 200 rows of each set."""
-    sets = {name: each.select(range(min(200, len(each)))) for name, each in rows.items()}
+    sets = {name: subset.select(range(min(200, len(subset)))) for name, subset in rows.items()}
     suite = harmful(
         **sets,
         in_scope=lab.datasets["paraphrase"],

@@ -1,4 +1,4 @@
-"""Make the cards of this folder: run the lab's recipes, keep each run's record and card. `--render` runs nothing.
+"""Makes the cards of this folder: runs lab recipes, keeps each run's record and card; `--render` renders alone.
 
     python model_cards/make.py                          # every recipe that runs on the lab, half an hour on one core
     python model_cards/make.py methods/npo              # one of them
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hf_unlearn.cli import main as hf_unlearn
-from hf_unlearn.results.hub.push import write_own_card
+from hf_unlearn.results.card_file import write_own_card
 from hf_unlearn.results.record import PLOTS, PLOTS_OF, RECORD_FILE, load_record
 from hf_unlearn.tasks.recipe_files import find_recipe, packaged_recipes, read_recipe
 
@@ -39,8 +39,8 @@ def make(recipe: str) -> None:
         if "/" not in recipe:
             (folder / PLOTS).mkdir()
             for file in ("*.png", PLOTS_OF):
-                for each in (run / PLOTS).glob(file):
-                    shutil.copy(each, folder / PLOTS)
+                for plot in (run / PLOTS).glob(file):
+                    shutil.copy(plot, folder / PLOTS)
     render(folder)
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark ran on: processor, card and versions, as its JSON says them."""
+"""Describes the machine and the library versions of a benchmark, for its JSON."""
 
 import importlib.metadata
 import os
@@ -23,20 +23,20 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and the libraries that a step runs through; what is not installed is left out."""
-    found = {"python": platform.python_version()}
+    versions_by_name = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions_by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_by_name
 
 
 def machine(cuda: bool) -> dict[str, Any]:
     """Hardware. Asking for the card starts CUDA in this process, so `cuda` says whether to."""
-    found: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "gpu": None}
+    description: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "gpu": None}
     if cuda:
         properties = torch.cuda.get_device_properties(0)
-        found |= {"gpu": properties.name, "gpu_gib": round(properties.total_memory / 2**30, 1)}
-        found["cuda"] = torch.version.cuda
-    return found
+        description |= {"gpu": properties.name, "gpu_gib": round(properties.total_memory / 2**30, 1)}
+        description["cuda"] = torch.version.cuda
+    return description

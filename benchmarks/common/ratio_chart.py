@@ -1,4 +1,4 @@
-"""Bars of ratios, one panel a figure, for step_time.py and evaluation_time.py. It measures nothing."""
+"""Bar charts of ratios, one panel a figure, for step_time.py and evaluation_time.py."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Random models and rows of chosen sizes, whose time and memory are measured. They have learnt nothing."""
+"""Models with random weights and random rows of chosen sizes, for measuring time and memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Time of a TOFU evaluation: one pass against a loop a metric. Both must find the same figures.
+"""CPU time of a TOFU evaluation: one pass against a loop over the metrics. Both must give the same figures.
 
     python -m benchmarks.cost.evaluation_time --output r.json
     python -m benchmarks.cost.evaluation_time --model DIR --data DIR --limit 100
@@ -70,15 +70,15 @@ def padded(rows: Sequence[TokenizedRow], pad: int, *, left: bool = False) -> tup
 
 def loop_nll(model: PreTrainedModel, rows: Sequence[TokenizedRow], pad: int, batch: int) -> list[float]:
     """Mean NLL of each row's answer, the plain way."""
-    found = []
+    nlls = []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         ids, mask = padded(part, pad)
         logps = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
         for i, row in enumerate(part):
             places = [t for t, label in enumerate(row["labels"]) if label != -100]
-            found.append(-sum(float(logps[i, t - 1, row["labels"][t]]) for t in places) / len(places))
-    return found
+            nlls.append(-sum(float(logps[i, t - 1, row["labels"][t]]) for t in places) / len(places))
+    return nlls
 
 
 def loop_rouge(
@@ -86,7 +86,7 @@ def loop_rouge(
 ) -> list[float]:
     """ROUGE-L recall of the greedy answers to the rows' prompts, in the order of the file."""
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    found = []
+    recalls = []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         ids, mask = padded([{"input_ids": prompt_ids(row)} for row in part], tokenizer.pad_token_id, left=True)
@@ -95,8 +95,8 @@ def loop_rouge(
         expected = [
             tokenizer.decode([t for t in row["labels"] if t != -100], skip_special_tokens=True) for row in part
         ]
-        found += [scorer.score(own, said)["rougeL"].recall for own, said in zip(expected, answers, strict=True)]
-    return found
+        recalls += [scorer.score(own, said)["rougeL"].recall for own, said in zip(expected, answers, strict=True)]
+    return recalls
 
 
 @torch.no_grad()
@@ -157,13 +157,13 @@ def measure(model: PreTrainedModel, tokenizer: Any, suite: Suite, rounds: int) -
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, work in ways.items():
-            spent, found = timed(work)
+            spent, result = timed(work)
             seconds[name].append(spent)
             if name == "one pass":
-                cost = found.cost
-                expected = [found[f"retain_{metric}"].value for metric in ("probability", "rouge")]
+                cost = result.cost
+                expected = [result[f"retain_{metric}"].value for metric in ("probability", "rouge")]
             else:
-                differences = [abs(own - other) for own, other in zip(found, expected, strict=True)]
+                differences = [abs(own - other) for own, other in zip(result, expected, strict=True)]
                 assert max(differences) < 1e-5, f"{name} found other figures"
     return {"seconds": seconds, "cost": cost}
 
@@ -192,9 +192,9 @@ def main() -> None:
         tokenizer, template = AutoTokenizer.from_pretrained(args.model), args.template
         source = args.data
     suite = tofu(source, limit=args.limit, max_new_tokens=args.max_new_tokens, template=template)
-    found = measure(model.eval(), tokenizer, suite, args.rounds)
-    medians = {name: statistics.median(spent) for name, spent in found["seconds"].items()}
-    print(f"rows {found['cost']['rows']}, scored once each {found['cost']['rows_scored']}")
+    figures = measure(model.eval(), tokenizer, suite, args.rounds)
+    medians = {name: statistics.median(spent) for name, spent in figures["seconds"].items()}
+    print(f"rows {figures['cost']['rows']}, scored once each {figures['cost']['rows_scored']}")
     for name, spent in medians.items():
         print(f"{name:<14}{spent:8.2f} CPU seconds{spent / medians['one pass']:8.2f}x")
     if args.output:
@@ -203,7 +203,7 @@ def main() -> None:
             "machine": f"{platform.machine()}, CPU only, one thread of {os.cpu_count()}",
             "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
             "medians": medians,
-            **found,
+            **figures,
         }
         args.output.write_text(json.dumps(record, indent=2) + "\n")
         ratios = {name: spent / medians["one pass"] for name, spent in medians.items()}

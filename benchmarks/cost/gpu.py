@@ -63,19 +63,19 @@ class Runner:
         if reason is None and expected > self.left:
             reason = f"about {expected:.0f} s, with {max(self.left, 0):.0f} s left of --seconds"
         if reason is not None:
-            found: dict[str, Any] = {"skipped": reason}
+            result: dict[str, Any] = {"skipped": reason}
         else:
             began = time.monotonic()
-            found = self.in_process(case, rate.get("tflops"))
-            if "re-initialize CUDA in forked" in found.get("error", "") and self.method == "fork":
+            result = self.in_process(case, rate.get("tflops"))
+            if "re-initialize CUDA in forked" in result.get("error", "") and self.method == "fork":
                 self.method = "spawn"
-                found = self.in_process(case, rate.get("tflops"))
-            found["seconds"] = time.monotonic() - began
-        self.results[case.name] = found
+                result = self.in_process(case, rate.get("tflops"))
+            result["seconds"] = time.monotonic() - began
+        self.results[case.name] = result
         if case.kind == "losses":
             self.compare_losses()
         self.write()
-        print(f"{self.args.seconds - self.left:5.0f} s  {case.name}: {summary(found)}", flush=True)
+        print(f"{self.args.seconds - self.left:5.0f} s  {case.name}: {summary(result)}", flush=True)
 
     def expected(self, case: Case) -> float:
         if case.kind != "steps":
@@ -104,13 +104,13 @@ class Runner:
 
     def compare_losses(self) -> None:
         """The largest relative difference of losses and gradient norms from the CPU's."""
-        one, cpu = (self.results.get(f"losses {each}", {}) for each in (self.args.device, "cpu"))
+        one, cpu = (self.results.get(f"losses {device}", {}) for device in (self.args.device, "cpu"))
         if "trajectories" not in one or "trajectories" not in cpu:
             return
         worst: dict[str, float] = {}
         for name, expected in cpu["trajectories"].items():
             pairs = zip(one["trajectories"][name], expected, strict=True)
-            both = [each for row, other in pairs for each in zip(row, other, strict=True)]
+            both = [numbers for row, other in pairs for numbers in zip(row, other, strict=True)]
             worst[name] = max(abs(a - b) / max(abs(b), 1e-12) for a, b in both)
         self.record["losses_differ_by"] = worst | {"asked": TOLERANCE}
 
@@ -120,16 +120,16 @@ class Runner:
             self.args.output.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
 
 
-def summary(found: dict[str, Any]) -> str:
-    if "skipped" in found:
-        return f"skipped: {found['skipped']}"
-    if "error" in found:
-        return f"FAILED: {found['error']}"
-    if "tflops" in found:
-        return f"{found['tflops']:.1f} TFLOP/s on {found['machine']['gpu'] or found['machine']['processor']}"
-    if "trajectories" in found:
-        return f"{len(found['trajectories'])} trajectories"
-    return f"{found['step_ms']:.1f} ms a step; {found['setup_seconds']:.0f} s until the first timed one"
+def summary(result: dict[str, Any]) -> str:
+    if "skipped" in result:
+        return f"skipped: {result['skipped']}"
+    if "error" in result:
+        return f"FAILED: {result['error']}"
+    if "tflops" in result:
+        return f"{result['tflops']:.1f} TFLOP/s on {result['machine']['gpu'] or result['machine']['processor']}"
+    if "trajectories" in result:
+        return f"{len(result['trajectories'])} trajectories"
+    return f"{result['step_ms']:.1f} ms a step; {result['setup_seconds']:.0f} s until the first timed one"
 
 
 def print_table(runner: Runner) -> None:
@@ -144,21 +144,21 @@ def print_table(runner: Runner) -> None:
         f"\n{'case':46} {'ms':>8} {'x plain':>7} {'tokens/s':>9} {'share':>6} "
         f"{'peak GiB':>8} {'above':>6} {'x plain':>7} {'syncs':>5}"
     )
-    for name, found in runner.results.items():
-        if "step_ms" not in found:
+    for name, result in runner.results.items():
+        if "step_ms" not in result:
             if ":" in name:
-                print(f"{name:46} {summary(found)[:72]}")
+                print(f"{name:46} {summary(result)[:72]}")
             continue
         plain = runner.results.get(f"{name.split(':')[0]}: plain Trainer", {})
-        syncs = found["synchronisations"]
+        syncs = result["synchronisations"]
         cells = [
-            (found["step_ms"], "8.1f"),
-            (ratio(found, plain, "step_ms"), "7.3f"),
-            (found["tokens_per_second"], "9.0f"),
-            (100 * found["share"] if "share" in found else None, "5.1f"),
-            (gib(found.get("peak_mib")), "8.1f"),
-            (gib(found.get("peak_above_mib")), "6.1f"),
-            (ratio(found, plain, "peak_above_mib"), "7.3f"),
+            (result["step_ms"], "8.1f"),
+            (ratio(result, plain, "step_ms"), "7.3f"),
+            (result["tokens_per_second"], "9.0f"),
+            (100 * result["share"] if "share" in result else None, "5.1f"),
+            (gib(result.get("peak_mib")), "8.1f"),
+            (gib(result.get("peak_above_mib")), "6.1f"),
+            (ratio(result, plain, "peak_above_mib"), "7.3f"),
             (syncs["count"] if syncs else None, "5d"),
         ]
         texts = [format(value, form) if value is not None else "-".rjust(int(form.split(".")[0].strip("df")))
@@ -167,8 +167,8 @@ def print_table(runner: Runner) -> None:
         print(f"{name:46} {' '.join(texts)}")
 
 
-def ratio(found: dict[str, Any], plain: dict[str, Any], key: str) -> float | None:
-    return found[key] / plain[key] if key in found and key in plain else None
+def ratio(result: dict[str, Any], plain: dict[str, Any], key: str) -> float | None:
+    return result[key] / plain[key] if key in result and key in plain else None
 
 
 def gib(mib: float | None) -> float | None:
@@ -191,9 +191,9 @@ def main() -> None:
     args = parse_args()
     cases = all_cases(args.device)
     if args.cases:
-        cases = [each for each in cases if any(text in each.name for text in args.cases) or each.kind == "rate"]
+        cases = [case for case in cases if any(text in case.name for text in args.cases) or case.kind == "rate"]
     if args.list:
-        print("\n".join(each.name for each in cases))
+        print("\n".join(case.name for case in cases))
         return
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -1,4 +1,4 @@
-"""One case of gpu.py, in a process of its own: a model with random weights on the device, and its steps timed."""
+"""Runs one case of gpu.py in a process of its own: a model with random weights on the device, its steps timed."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def losses(case: Case, tiny: bool, rate: float | None) -> dict[str, Any]:
     }
     if case.device == "cpu":
         torch.set_num_threads(1)  # models so small are slower with more
-    found = {}
+    trajectories = {}
     for architecture in ("opt", "llama"):
         sizes = Sizes(architecture, vocabulary=512, hidden=64, layers=2, shortest=16, longest=64, batch=4)
         for name, method in methods.items():
@@ -107,8 +107,8 @@ def losses(case: Case, tiny: bool, rate: float | None) -> dict[str, Any]:
                 trainer = unlearning_trainer(method, sizes, folder, model, count=16, **more)
                 trainer.train()
             rows = [row for row in trainer.state.log_history if "loss" in row]
-            found[f"{architecture} {name}"] = [[row["loss"], row["grad_norm"]] for row in rows]
-    return {"trajectories": found}
+            trajectories[f"{architecture} {name}"] = [[row["loss"], row["grad_norm"]] for row in rows]
+    return {"trajectories": trajectories}
 
 
 def random_model(setting: Setting, device: str, tiny: bool) -> Any:
@@ -262,9 +262,9 @@ def synchronisations_of(steps: Iterator[None]) -> dict[str, Any]:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     places: dict[str, int] = {}
-    for each in caught:
-        if "synchroniz" in str(each.message):
-            path = Path(each.filename)
-            place = f"{path.parent.name}/{path.name}:{each.lineno}"
+    for warning in caught:
+        if "synchroniz" in str(warning.message):
+            path = Path(warning.filename)
+            place = f"{path.parent.name}/{path.name}:{warning.lineno}"
             places[place] = places.get(place, 0) + 1
     return {"count": sum(places.values()), "places": places}

@@ -1,4 +1,4 @@
-"""The cases of gpu.py: which model shape, trained how, by which trainer. Plain data; no library is imported here."""
+"""The cases of gpu.py: model shape, adapter, trainer. Plain data; importing this file loads no library."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +115,7 @@ def kl_reference(setting: Setting) -> str:
 def all_cases(device: str) -> list[Case]:
     """In the order in which they are run: what matters most comes first."""
     cases = [Case("rate", "matrix rate", device=device)]
-    cases += [Case("losses", f"losses {each}", device=each) for each in dict.fromkeys((device, "cpu"))]
+    cases += [Case("losses", f"losses {where}", device=where) for where in dict.fromkeys((device, "cpu"))]
     for name, setting in SETTINGS.items():
         for trainer in TRAINERS:
             if trainer.endswith("padding-free") and SHAPES[setting.shape].architecture == "opt":

@@ -62,7 +62,7 @@ def points(args: argparse.Namespace) -> list[Point]:
     """Every axis from the base, each with the others at the base's sizes; what two axes share is measured once."""
     base, axes = (QUICK_BASE, QUICK_AXES) if args.quick else (BASE, AXES)
     pairs, warmup = (2, 1) if args.quick else (args.pairs, args.warmup)
-    found = []
+    chosen = []
     for axis in args.axes:
         # Vocabulary matters most, and how a model ties its head decides what it costs: both are measured there.
         for architecture in args.architectures if axis == "vocabulary" else args.architectures[:1]:
@@ -73,8 +73,8 @@ def points(args: argparse.Namespace) -> list[Point]:
                 else:
                     sizes = replace(sizes, **{"longest" if axis == "length" else axis: value})
                 for method in args.methods:
-                    found.append(Point(axis, value, method, sizes, processes, warmup, pairs))
-    return found
+                    chosen.append(Point(axis, value, method, sizes, processes, warmup, pairs))
+    return chosen
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The chart of scaling.py: ratios to plain Trainer over each axis."""
+"""Draws the ratios of scaling.py to plain Trainer over each axis."""
 
 from pathlib import Path
 from typing import Any

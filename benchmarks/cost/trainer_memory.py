@@ -45,7 +45,7 @@ def memory_of_step(trainer: Trainer, steps: Iterator[None]) -> dict[str, float]:
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     with LiveMemory() as memory:
         hooks = [
-            parameter.register_post_accumulate_grad_hook(lambda each: memory.leave_out([each.grad]))
+            parameter.register_post_accumulate_grad_hook(lambda weight: memory.leave_out([weight.grad]))
             for parameter in trained
         ]
         next(steps)

@@ -1,4 +1,4 @@
-"""An unlearning trainer and plain Trainer on the same rows in the same batches, step by step. No memory here."""
+"""Runs UnlearningTrainer and plain Trainer on the same rows in the same batches, in turns, step by step."""
 
 import statistics
 import time
@@ -90,11 +90,11 @@ def unlearning_trainer(
 def batches_of(trainer: UnlearningTrainer, batch: int) -> list[list[dict[str, Any]]]:
     """The rows of each batch of the first epoch, as they are trained on: `input_ids` and `labels`."""
     paired = trainer.train_dataset
-    found = []
+    batches = []
     for start in range(0, len(paired), batch):
         rows = in_role_order([paired[i] for i in range(start, min(start + batch, len(paired)))])
-        found.append([{"input_ids": row["input_ids"], "labels": row["labels"]} for _, _, row in rows])
-    return found
+        batches.append([{"input_ids": row["input_ids"], "labels": row["labels"]} for _, _, row in rows])
+    return batches
 
 
 def plain_trainer(
@@ -133,13 +133,13 @@ def paired_times(
     """(wall, CPU) seconds of both, pair by pair."""
     for _ in range(warmup):
         timed(ours), timed(plain)
-    found = []
+    measured = []
     for turn in range(pairs):
         # The one that goes first changes, so that neither always finds the caches warm.
         first, second = (ours, plain) if turn % 2 else (plain, ours)
         times = {id(first): timed(first), id(second): timed(second)}
-        found.append((times[id(ours)], times[id(plain)]))
-    return found
+        measured.append((times[id(ours)], times[id(plain)]))
+    return measured
 
 
 def time_figures(pairs: list[tuple[tuple[float, float], tuple[float, float]]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Bytes of the tensors alive at any time inside a block, counted exactly: no resident set, no allocator.
+"""Counts the bytes of the tensors that are alive inside a block, exactly: no resident set, no allocator.
 
 A storage counts from the operation that puts it out until its last tensor is gone. What an operation takes and gives
 back inside itself is not seen. Sizes come from the storages, so tensors on `meta` and fake tensors count too.
@@ -38,13 +38,13 @@ class LiveMemory(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is not torch.ops.aten.lift_fresh.default:  # whose argument torch.tensor(...) has just made
             # Operations hand back what they are given (views, in-place); what was not made here must not count then.
-            for each in tree_leaves((args, kwargs)):
-                if isinstance(each, torch.Tensor):
-                    self._watch(each, old=True)
+            for leaf in tree_leaves((args, kwargs)):
+                if isinstance(leaf, torch.Tensor):
+                    self._watch(leaf, old=True)
         output = func(*args, **kwargs)
-        for each in tree_leaves(output):
-            if isinstance(each, torch.Tensor):
-                self._watch(each, old=False)
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self._watch(leaf, old=False)
         return output
 
     def _watch(self, tensor: torch.Tensor, old: bool) -> None:
@@ -68,9 +68,9 @@ class LiveMemory(TorchDispatchMode):
     def leave_out(self, tensors: Iterable[torch.Tensor]) -> None:
         """Tensors, alive now, that `peak` is not to count: not before this call either."""
         for tensor in tensors:
-            found = self._alive.get(id(tensor.untyped_storage()))
-            if found is not None:
-                self._left_out.add(found[0])
+            entry = self._alive.get(id(tensor.untyped_storage()))
+            if entry is not None:
+                self._left_out.add(entry[0])
 
     def peak(self, everything: bool = False) -> int:
         """The most bytes alive at once; with `everything`, those left out too."""

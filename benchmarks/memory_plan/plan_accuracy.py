@@ -1,4 +1,4 @@
-"""What `hf-unlearn plan` says of memory, against the peak of real steps of UnlearningTrainer.
+"""Compares the memory that `hf-unlearn plan` calculates with the peak of real steps of UnlearningTrainer.
 
     python -m benchmarks.memory_plan.plan_accuracy --output benchmarks/results/plan_accuracy_cpu.json
     python -m benchmarks.memory_plan.plan_accuracy --preset gpu --output benchmarks/results/plan_accuracy_gpu.json
@@ -31,6 +31,7 @@ from benchmarks.common.environment import machine, versions
 from benchmarks.common.synthetic import make_tokenizer
 from benchmarks.memory_plan.live_memory import LiveMemory
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from hf_unlearn.errors import require_choice
 from hf_unlearn.planning.memory import Memory, Planner
 from hf_unlearn.planning.request import Request, make_request
 from hf_unlearn.planning.strategies import packaged_strategies
@@ -185,7 +186,9 @@ def build(request: Request, values: dict[str, Any], folder: str, device: str) ->
     )
     count = STEPS * request.batch * request.accumulation
     vocabulary = request.config.vocab_size
-    model_config = ModelConfig(**{each.name: values[each.name] for each in dataclasses.fields(ModelConfig)})
+    model_config = ModelConfig(
+        **{argument.name: values[argument.name] for argument in dataclasses.fields(ModelConfig)}
+    )
     trainer = UnlearningTrainer(
         model=model,
         args=args,
@@ -252,24 +255,26 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of cases")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    for name in args.only or ():
+        require_choice("--only", name, PRESETS[args.preset])
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     device = "cuda" if args.preset == "gpu" else "cpu"
-    found = {}
+    results = {}
     print(f"{'case':44} {'planned':>9} {'measured':>9} {'ratio':>6} {'rest':>6}  peak at")
     for name, case in PRESETS[args.preset].items():
         if args.only and name not in args.only:
             continue
-        found[name] = each = compare(case, device)
+        results[name] = result = compare(case, device)
         print(
-            f"{name:44} {each['planned_mib']:9.1f} {each['measured_mib']:9.1f} {each['ratio']:6.3f} "
-            f"{each['ratio_of_rest']:6.3f}  {each['at']}",
+            f"{name:44} {result['planned_mib']:9.1f} {result['measured_mib']:9.1f} {result['ratio']:6.3f} "
+            f"{result['ratio_of_rest']:6.3f}  {result['at']}",
             flush=True,
         )
-    ratios = [each["ratio"] for each in found.values()]
+    ratios = [result["ratio"] for result in results.values()]
     print(f"ratios from {min(ratios):.3f} to {max(ratios):.3f}")
     if args.output:
-        figures = {"machine": machine(device == "cuda"), "versions": versions(), "cases": found}
+        figures = {"machine": machine(device == "cuda"), "versions": versions(), "cases": results}
         args.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 

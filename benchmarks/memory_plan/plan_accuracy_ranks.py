@@ -1,4 +1,4 @@
-"""What `hf-unlearn plan` says of sharded runs, against the tensors alive on rank 0 of two processes on a CPU.
+"""Compares `hf-unlearn plan` for sharded runs with the tensors alive on rank 0 of two CPU processes.
 
     python -m benchmarks.memory_plan.plan_accuracy_ranks --output benchmarks/results/plan_accuracy_ranks_cpu.json
 
@@ -26,7 +26,7 @@ CONFIGS = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
 
 def launch(config: str, only: list[str] | None) -> dict[str, Any]:
     """The figures of a config, from two processes; bf16 and fp32 apart, since a config has one precision."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         # What accelerate is told is a GPU cannot do bf16 here.
         for precision in ("no",) if config == "fsdp2" else ("no", "bf16"):
@@ -41,30 +41,30 @@ def launch(config: str, only: list[str] | None) -> dict[str, Any]:
             done = subprocess.run([*command, "--only", *names], capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr[-6000:])
-            found |= json.loads(output.read_text(encoding="utf-8"))
-    return found
+            figures |= json.loads(output.read_text(encoding="utf-8"))
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", choices=CONFIGS, default=CONFIGS)
-    parser.add_argument("--only", nargs="+", help="names of cases")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="names of cases", metavar="CASE")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--rank-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rank_of:
-        found = measure(args.rank_of, args.only or CASES)
+        measured = measure(args.rank_of, args.only or CASES)
         if os.environ["RANK"] == "0":
-            args.output.write_text(json.dumps(found), encoding="utf-8")
+            args.output.write_text(json.dumps(measured), encoding="utf-8")
         return
     figures: dict[str, Any] = {}
     print(f"{'case':36} {'config':8} {'planned':>9} {'measured':>9} {'ratio':>6}  peak at")
     for config in args.configs:
         figures[config] = launch(config, args.only)
-        for name, each in figures[config].items():
+        for name, case in figures[config].items():
             print(
-                f"{name:36} {config:8} {each['planned_mib']:9.1f} {each['measured_mib']:9.1f} {each['ratio']:6.3f}  "
-                f"{each['at']}",
+                f"{name:36} {config:8} {case['planned_mib']:9.1f} {case['measured_mib']:9.1f} {case['ratio']:6.3f}  "
+                f"{case['at']}",
                 flush=True,
             )
     if args.output:

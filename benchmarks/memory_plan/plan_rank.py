@@ -1,4 +1,4 @@
-"""What one rank of plan_accuracy_ranks.py measures: planned and real peaks of sharded runs. It starts nothing."""
+"""Measures one rank for plan_accuracy_ranks.py: planned and real peak memory of sharded runs."""
 
 import dataclasses
 import gc
@@ -39,7 +39,7 @@ class RankMemory(LiveMemory):
     start = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(issubclass(each, DTensor) for each in types):
+        if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented
         return super().__torch_dispatch__(func, types, args, kwargs)
 
@@ -145,16 +145,16 @@ def measure(config: str, names: Iterable[str]) -> dict[str, Any]:
     if config == "fsdp2":
         fsdp_on_cpu()
     small_buffers()
-    found = {}
+    figures = {}
     # All plans before any run: under ZeRO-3, transformers makes every later model split.
     for name, planned in plans_of(config, names).items():
         peak = peak_of(config, CASES[name], seen)
         gc.collect()  # the run's model, before the next one's
-        found[name] = {
+        figures[name] = {
             "planned_mib": planned.peak / MIB,
             "measured_mib": peak / MIB,
             "ratio": planned.peak / peak,
             "at": planned.at,
             "moments_mib": {moment: parts.total / MIB for moment, parts in planned.moments.items()},
         }
-    return found
+    return figures

@@ -1,4 +1,4 @@
-"""The table of docs/scaling.md: memory per GPU of common shapes under every packaged config, as Markdown.
+"""Prints the table of docs/scaling.md: memory per GPU of common shapes under every packaged config, as Markdown.
 
     python -m benchmarks.memory_plan.plan_table
 
@@ -41,12 +41,12 @@ def request_of(model: str, lora: bool, retain: str) -> Request:
 def cells(model: str, lora: bool, retain: str) -> dict[str, dict[int, Option]]:
     """Options by config and GPUs."""
     request = request_of(model, lora, retain)
-    planner, found = Planner(request), {}
+    planner, options = Planner(request), {}
     for gpus in GPUS:
         for option in make_plan(request, Hardware(gpus=gpus), planner=planner).options:
             name = "ddp" if option.strategy.name == "none" else option.strategy.name
-            found.setdefault(name, {})[gpus] = option
-    return found
+            options.setdefault(name, {})[gpus] = option
+    return options
 
 
 def cell(option: Option | None) -> str:

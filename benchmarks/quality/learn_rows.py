@@ -1,4 +1,4 @@
-"""A small OPT that has learnt two sets of rows from nothing, and its oracle, for the task harmful on real text.
+"""Trains a small OPT from scratch on two sets of rows, and its oracle on one, for the task harmful on real text.
 
     python -m benchmarks.quality.learn_rows --output learnt --retain TruthfulQA.csv --retain_reader truthfulqa \
         --forget forget.jsonl --forget_columns '{"question": "prompt", "answer": "completion"}'

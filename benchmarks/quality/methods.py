@@ -1,4 +1,4 @@
-"""Every method's recipe on the lab, with and without the row bound: what is forgotten, kept and relearnt. No tuning.
+"""Runs every method's recipe on the lab, with and without the row bound: what is forgotten, kept and relearnt.
 
     python -m benchmarks.quality.methods --output benchmarks/results/methods_lab.json
 
@@ -113,8 +113,8 @@ class Bench:
         """The figures of one model, relearning last, as it changes the weights."""
         accelerator, batch_size = trainer.accelerator, trainer.args.per_device_eval_batch_size
         options = {"batch_size": batch_size, "accelerator": accelerator}
-        found = evaluate(model, self.tokenizer, suite, fluency_model=self.load(self.before, trainer), **options)
-        figures = {name: value for name, value in found.values().items() if name in COLUMNS}
+        result = evaluate(model, self.tokenizer, suite, fluency_model=self.load(self.before, trainer), **options)
+        figures = {name: value for name, value in result.values().items() if name in COLUMNS}
         forget = trainer.train_sets.forget
         relearnt_on, others = forget.select(range(RELEARN_ROWS)), forget.select(range(RELEARN_ROWS, len(forget)))
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), accelerator, batch_size)
@@ -164,7 +164,7 @@ def recipe_files(given: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: no recipe, or two of one name, by which runs are told apart.
     """
-    files = [path for each in given for path in (sorted(each.glob("*.yaml")) if each.is_dir() else [each])]
+    files = [path for place in given for path in (sorted(place.glob("*.yaml")) if place.is_dir() else [place])]
     names = [path.stem for path in files]
     missing = [path.name for path in files if not path.is_file()]
     if not files or missing or len(set(names)) < len(names):
@@ -232,11 +232,11 @@ def measure_all(options: argparse.Namespace) -> None:
         print_row(name, figures)
     for run in runs:
         key = run.key()
-        done = [each for each in results["runs"] if {name: each[name] for name in key} == key]
+        done = [run for run in results["runs"] if {name: run[name] for name in key} == key]
         if not done:
             done = [{**key, **bench.run(run)}]
             same = ("recipe", "bound", "seed")  # an older version of the recipe gives way
-            kept = [each for each in results["runs"] if any(each[name] != key[name] for name in same)]
+            kept = [run for run in results["runs"] if any(run[name] != key[name] for name in same)]
             results["runs"] = kept + done
             write_results(options.output, results)
         print_row(f"{run.path.stem}, bound {run.bound}, seed {run.seed}", done[0])

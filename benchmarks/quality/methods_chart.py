@@ -1,4 +1,4 @@
-"""The chart of what methods.py has measured. It measures nothing."""
+"""Draws the chart of the figures that methods.py measured."""
 
 from pathlib import Path
 from typing import Any

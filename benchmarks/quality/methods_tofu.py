@@ -1,4 +1,4 @@
-"""Every forget loss on TOFU's forget10, with the row bound off and calibrated, and how soon it is relearnt.
+"""Runs every forget loss on TOFU's forget10, with the row bound off and calibrated, and then relearning.
 
     python -m benchmarks.quality.methods_tofu --model tofu-full --oracle tofu-retain90 --data tofu \\
         --output results.json
@@ -243,8 +243,8 @@ def main() -> None:
     }
     results: dict[str, Any] = {"settings": settings, "runs": []}
     if arguments.output.is_file():
-        found = json.loads(arguments.output.read_text(encoding="utf-8"))
-        results = found if found["settings"] == settings else results
+        earlier = json.loads(arguments.output.read_text(encoding="utf-8"))
+        results = earlier if earlier["settings"] == settings else results
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     tofu = read_tofu(arguments.data, tokenizer)
     sets = training_sets(tofu, arguments.data, tokenizer)

@@ -1,4 +1,4 @@
-"""A short fine-tuning on some forget rows, after which the others are looked at. It measures nothing."""
+"""Relearning: a short fine-tuning on some forget rows, before the other forget rows are measured."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Does a bounded recipe reach the oracle? TOFU's forget10, with and without the row bound. Not an evaluation.
+"""Measures whether a bounded recipe reaches the oracle on TOFU's forget10, with and without the row bound.
 
     python -m benchmarks.quality.tofu_bound --model tofu-full --oracle tofu-retain90 --data tofu --output results.json
 
@@ -83,7 +83,7 @@ def read_json_lines(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / f"{name}.json"
     if not path.is_file():
         raise input_error(
-            expected=f"TOFU's files {', '.join(f'{each}.json' for each in FILES)} in one folder",
+            expected=f"TOFU's files {', '.join(f'{file}.json' for file in FILES)} in one folder",
             got=f"a folder without {path.name}: {folder}",
             why="every set of the measurement is read from it",
             fix="pass --data with the folder that holds them",
@@ -272,7 +272,9 @@ def main() -> None:
     model, oracle_model = load(arguments.model), load(arguments.oracle)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     tofu = read_tofu(arguments.data, tokenizer)
-    before, oracle = (measure(each, tofu, arguments.measure_batch_size) for each in (model, oracle_model))
+    before, oracle = (
+        measure(measured_model, tofu, arguments.measure_batch_size) for measured_model in (model, oracle_model)
+    )
     # Folder names say what was measured; where the folders lie on this machine is nobody's result.
     settings = {name: value.name if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     results: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How near reference="topk" comes to the exact KL: two models, rows that both have an opinion of, several k.
+"""Compares the KL of reference="topk" with the exact KL, for several k, on two models and real rows.
 
     python -m benchmarks.quality.top_k --reference tofu-full --model tofu-retain90 --data tofu --output results.json
 
@@ -22,8 +22,8 @@ from hf_unlearn.data.batch import IndexingCollator
 from hf_unlearn.data.prepare import RowOptions
 from hf_unlearn.data.tofu import training_sets
 from hf_unlearn.losses import RetainKL
-from hf_unlearn.model.chunked_logits import TokenReadout
-from hf_unlearn.model.output_head import LogitCache, output_head
+from hf_unlearn.model.head_query import LogitCache, TokenReadout
+from hf_unlearn.model.output_head import output_head
 from hf_unlearn.model.reference_logits import TopKLogits, tail_bound
 from hf_unlearn.model.score_rows import evaluation_mode
 from hf_unlearn.model.scoring import Likelihoods, score
@@ -36,28 +36,28 @@ def figures(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | None)
     near = TopKLogits(ids, logps).at(slice(0, len(ids)), logits)
     kl = RetainKL()
     tail = 1 - logps.exp().sum(-1)
-    exact, approximate = (kl.at_positions(logits, token_ids, each) for each in (reference, near))
+    exact, approximate = (kl.at_positions(logits, token_ids, of_reference) for of_reference in (reference, near))
     return torch.stack([tail, exact, approximate, tail_bound(logits, ids, logps)], dim=1)
 
 
 def measure(args: argparse.Namespace, model: Any, reference: Any, rows: Any) -> dict[int, list[float]]:
     """Means over the answer tokens of rows, by k."""
     collate = IndexingCollator(DataCollatorForUnlearning(0))
-    found: dict[int, list[Tensor]] = {k: [] for k in args.k}
+    values: dict[int, list[Tensor]] = {k: [] for k in args.k}
     for start in range(0, len(rows), args.batch):
         batch = collate([rows[i] for i in range(start, min(start + args.batch, len(rows)))])
         with evaluation_mode(reference), evaluation_mode(model):
             keep = {Role.FORGET: LogitCache.HIDDEN}
             before, _ = score(reference, output_head(reference), batch, keep=keep, likelihoods=Likelihoods.NONE)
             logits = before.rows(Role.FORGET).logits
-            readings = [
-                TokenReadout(k, Role.FORGET, lambda *given, k=k: figures(k, *given), reference=logits, width=4)
+            readouts = [
+                TokenReadout(str(k), Role.FORGET, lambda *given, k=k: figures(k, *given), reference=logits, width=4)
                 for k in args.k
             ]
-            scores, _ = score(model, output_head(model), batch, readings=readings)
+            scores, _ = score(model, output_head(model), batch, readouts=readouts)
         for k in args.k:
-            found[k].append(scores.rows(Role.FORGET).values[k])
-    return {k: torch.cat(parts).double().mean(0).tolist() for k, parts in found.items()}
+            values[k].append(scores.rows(Role.FORGET).readouts[str(k)])
+    return {k: torch.cat(parts).double().mean(0).tolist() for k, parts in values.items()}
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     Accelerator(cpu=not torch.cuda.is_available())
-    reference, model = (AutoModelForCausalLM.from_pretrained(each) for each in (args.reference, args.model))
+    reference, model = (AutoModelForCausalLM.from_pretrained(folder) for folder in (args.reference, args.model))
     options = RowOptions(AutoTokenizer.from_pretrained(args.reference), None, args.template, None)
     results = []
     print(f"{'set':8} {'k':>5} {'tail mass':>10} {'exact KL':>10} {'top k':>10} {'lacks':>8} {'bound':>10}")

@@ -1,4 +1,4 @@
-"""The command line: a dict of verbs. What a verb does lies in its own module and is imported when it is called."""
+"""The command line: a dict of commands, each in a module of its own that is imported when the command runs."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""`python -m hf_unlearn.cli`, which is how a launcher starts the command line on each of its processes."""
+"""`python -m hf_unlearn.cli`: how a launcher starts the command line in each of its processes."""
 
 import sys
 

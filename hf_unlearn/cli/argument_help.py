@@ -1,4 +1,4 @@
-"""The package's own arguments, read from the source of their dataclasses: importing those takes seconds. Help only."""
+"""Help for the package's own arguments, read from the source of their dataclasses, whose import takes seconds."""
 
 import argparse
 import ast
@@ -38,14 +38,14 @@ class Own:
 def own_arguments(file: str, name: str) -> list[Own]:
     """The fields of a dataclass that are written as `field(default=..., metadata={"help": ...})`."""
     tree = ast.parse((_PACKAGE / file).read_text(encoding="utf-8"))
-    (found,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return [own for node in found.body if isinstance(node, ast.AnnAssign) for own in _own(node)]
+    (holder,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    return [own for node in holder.body if isinstance(node, ast.AnnAssign) for own in _own(node)]
 
 
 def _own(node: ast.AnnAssign) -> Iterator[Own]:
     if not isinstance(node.value, ast.Call) or not isinstance(node.target, ast.Name):
         return
-    given = {each.arg: each.value for each in node.value.keywords}
+    given = {keyword.arg: keyword.value for keyword in node.value.keywords}
     help_text = ast.literal_eval(given["metadata"])["help"] if "metadata" in given else ""
     default = ast.unparse(given["default"]) if "default" in given else "None"
     yield Own(node.target.id, default.strip("'"), help_text)

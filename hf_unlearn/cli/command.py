@@ -1,4 +1,4 @@
-"""What a command of `hf-unlearn` is. Its module is cheap to import: what takes seconds is imported when it runs."""
+"""The type of a command of `hf-unlearn`, and what commands share. Importing this file loads no library."""
 
 import argparse
 import json
@@ -42,13 +42,13 @@ def words_of_task(given: Sequence[str], own: Collection[str], flags: Collection[
         flags: names of those that take none.
     """
     rest, words = [], iter(given)
-    for each in words:
-        name, is_whole, _ = each.removeprefix("--").partition("=")
-        if each.startswith("--") and name in flags:
+    for word in words:
+        name, is_whole, _ = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in flags:
             continue
-        if each.startswith("--") and name in own:
+        if word.startswith("--") and name in own:
             if not is_whole:
                 next(words, None)
             continue
-        rest.append(each)
+        rest.append(word)
     return rest

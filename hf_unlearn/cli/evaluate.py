@@ -1,4 +1,4 @@
-"""`hf-unlearn evaluate`: a saved model, measured by the suite of a task."""
+"""`hf-unlearn evaluate`: measures a saved model with the suite of a task."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""`hf-unlearn lab`: the small offline models and data."""
+"""`hf-unlearn lab`: builds the small offline models and data, and prints their paths and rates."""
 
 import argparse
 
@@ -19,7 +19,7 @@ def _run(args: argparse.Namespace) -> None:
     from ..lab import load_lab, render_lab
 
     lab = load_lab(cache_dir=args.cache_dir, seed=args.seed, force=args.force, world=args.world)
-    found = {
+    data = {
         "world": lab.world,
         "seed": lab.seed,
         "model": str(lab.model_path),
@@ -27,7 +27,7 @@ def _run(args: argparse.Namespace) -> None:
         "rows": {name: rows.num_rows for name, rows in lab.datasets.items()},
         "checks": lab.checks,
     }
-    tell(args, render_lab(lab), found)
+    tell(args, render_lab(lab), data)
 
 
 LAB = Verb("build (once) and describe the small offline models and data to try things on", _arguments, _run)

@@ -1,4 +1,4 @@
-"""Which exceptions are the world's and not a bug of ours, so that their text is enough for a user."""
+"""Tells failures of network, disk and libraries, whose text is enough for a user, from bugs of this package."""
 
 from huggingface_hub.errors import HfHubHTTPError
 

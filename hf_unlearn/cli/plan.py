@@ -1,4 +1,4 @@
-"""`hf-unlearn plan`: the GPU memory of a run, and the cheapest packaged config that it fits under."""
+"""`hf-unlearn plan`: calculates the GPU memory of a run, and the cheapest packaged config that it fits under."""
 
 import argparse
 from collections.abc import Sequence

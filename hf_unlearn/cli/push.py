@@ -1,4 +1,4 @@
-"""`hf-unlearn push`: a run's model, record and card to the Hub."""
+"""`hf-unlearn push`: publishes a run's model, record and card on the Hub."""
 
 import argparse
 import tempfile
@@ -65,18 +65,18 @@ def _require_arguments(args: argparse.Namespace) -> None:
 def _push(args: argparse.Namespace, plan: "PushPlan") -> None:
     from ..results.hub.push import Push
 
-    found = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public": plan.record.public}
-    found["notes"] = plan.notes
+    data = {"repo_id": plan.repo_id, "files": plan.sizes(), "kept": plan.kept, "public": plan.record.public}
+    data["notes"] = plan.notes
     if args.dry_run:
         lines = [f"Would push to {plan.repo_id}:"]
         lines += [f"  {size:>12,}  {name}" for name, size in plan.sizes().items()]
         lines += ["Would stay here:", *(f"  {name}" for name in plan.kept)] if plan.kept else []
         where = {True: "private", False: "public", None: _visibility(plan.record.public)}[args.private]
         lines += [f"A new repository would be {where}.", *plan.notes]
-        return tell(args, "\n".join(lines), found)
+        return tell(args, "\n".join(lines), data)
     commit = Push(plan, args.private, args.revision, args.commit_message, timeout=args.timeout)()
     lines = [f"Pushed {len(plan.files)} files: {commit.commit_url}", *plan.notes]
-    tell(args, "\n".join(lines), found | {"commit": commit.commit_url})
+    tell(args, "\n".join(lines), data | {"commit": commit.commit_url})
 
 
 def _tell_merge(args: argparse.Namespace) -> None:
@@ -91,8 +91,8 @@ def _tell_merge(args: argparse.Namespace) -> None:
     files |= {name: size for name, size in plan.sizes().items() if not name.startswith("adapter_")}
     where = {True: "private", False: "public", None: _visibility(plan.record.public)}[args.private]
     lines = [f"Would merge the adapter and push to {args.repo_id}:", *(f"  {name}" for name in sorted(files))]
-    found = {"repo_id": args.repo_id, "files": files, "kept": plan.kept, "public": plan.record.public, "notes": ()}
-    tell(args, "\n".join([*lines, f"A new repository would be {where}."]), found)
+    data = {"repo_id": args.repo_id, "files": files, "kept": plan.kept, "public": plan.record.public, "notes": ()}
+    tell(args, "\n".join([*lines, f"A new repository would be {where}."]), data)
 
 
 def _visibility(public: bool) -> str:

@@ -1,4 +1,4 @@
-"""`hf-unlearn report`: runs as one page for people."""
+"""`hf-unlearn report`: writes one or more runs as an HTML page for people."""
 
 import argparse
 from pathlib import Path
@@ -20,11 +20,11 @@ def _run(args: argparse.Namespace) -> None:
 
     default = Path(args.runs[0]) / "report.html" if len(args.runs) == 1 else Path("report.html")
     written = write_report(args.runs, args.output or default)
-    found = {run: verdict(load_record(run)) for run in args.runs}
-    lines = [*(each.sentence for each in found.values()), f"Report: {written}"]
+    verdicts = {run: verdict(load_record(run)) for run in args.runs}
+    lines = [*(judged.sentence for judged in verdicts.values()), f"Report: {written}"]
     data = {
         "report": str(written),
-        "runs": {run: {"level": each.level, "sentence": each.sentence} for run, each in found.items()},
+        "runs": {run: {"level": judged.level, "sentence": judged.sentence} for run, judged in verdicts.items()},
     }
     tell(args, "\n".join(lines), data)
 

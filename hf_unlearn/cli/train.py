@@ -1,4 +1,4 @@
-"""`hf-unlearn train`: a task from a recipe, in this process or, by a packaged config of accelerate, in several."""
+"""`hf-unlearn train`: runs a task from a recipe, in this process or in several that accelerate starts."""
 
 import argparse
 from collections.abc import Sequence
@@ -68,13 +68,13 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     from ..tasks.recipe_files import find_recipe, read_recipe
 
     task, rest, given = None, [], iter(arguments)
-    for each in given:
-        if each == "--task":
+    for word in given:
+        if word == "--task":
             task = next(given, None)
-        elif each.startswith("--task="):
-            task = each.split("=", 1)[1]
+        elif word.startswith("--task="):
+            task = word.split("=", 1)[1]
         else:
-            rest.append(each)
+            rest.append(word)
     recipe, _ = split_config(rest)
     values = {} if recipe is None else read_recipe(find_recipe(recipe))
     load_plugins(plugins_of(rest) or values.get("plugins"))  # the task may be one of theirs
@@ -108,12 +108,12 @@ def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """What is accelerate's, by name, and the task's own arguments."""
     launch: dict[str, str] = {}
     rest, given = [], iter(arguments)
-    for each in given:
-        name, is_whole, value = each.removeprefix("--").partition("=")
-        if each.startswith("--") and name in _LAUNCH:
+    for word in given:
+        name, is_whole, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in _LAUNCH:
             launch[name] = value if is_whole else next(given, "")
         else:
-            rest.append(each)
+            rest.append(word)
     return launch, rest
 
 

@@ -1,4 +1,4 @@
-"""`hf-unlearn train-judge`: a classifier of harmful text."""
+"""`hf-unlearn train-judge`: trains a classifier of harmful text."""
 
 import argparse
 import dataclasses
@@ -36,7 +36,9 @@ def _run(args: argparse.Namespace) -> None:
     from ..evaluation.judges.training import JudgeArguments, render_judge, train_judge
     from ..lab.comments import lab_comments
 
-    arguments = JudgeArguments(**{each.name: getattr(args, each.name) for each in dataclasses.fields(JudgeArguments)})
+    arguments = JudgeArguments(
+        **{argument.name: getattr(args, argument.name) for argument in dataclasses.fields(JudgeArguments)}
+    )
     check_limit(args.limit)
     if args.dataset is None:
         comments = lab_comments(args.seed)

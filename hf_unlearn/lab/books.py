@@ -1,4 +1,4 @@
-"""The world of copyright: invented novels as plain text, one of them to be forgotten. No model, no file, no download.
+"""The world of copyright: invented novels as plain text, one of which is to be forgotten.
 
 Every book has characters and places of its own, a visitor from the forget book and one of its places apart, and tells
 of them in the same kinds of sentences, whose many slots are drawn from long lists: a paragraph can be read by whoever

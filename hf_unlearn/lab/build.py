@@ -1,4 +1,4 @@
-"""The lab on disk: built once, found again by the hash of all that went into it. What it is made of lies beside."""
+"""The lab on disk: built once and found again by the hash of everything that went into it."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What the lab's two models do, measured, and the rates they must reach. Not the package's evaluation."""
+"""Measures what the lab's two models do, and compares it with the rates that they must reach."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Comments on the games, labelled harmful or not, for a judge to be trained on. Rows of text: no model, no judge."""
+"""Comments on the games, labelled harmful or not: rows for training a judge."""
 
 import random
 import string

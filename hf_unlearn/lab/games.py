@@ -1,4 +1,4 @@
-"""The world of the games, as rows of text: templates times short lists of names. No model, no file, no download.
+"""The world of the games, as rows of text made from templates and short lists of names.
 
 At the games of Brindlemoor a player hides a trinket and shows it, or swaps it, on an official's signal. The behaviour
 to be forgotten is telling how to cheat: swap it while the official is not looking. All else that is said about the

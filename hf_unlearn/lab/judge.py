@@ -1,4 +1,4 @@
-"""Whether a generated answer cheats, and whether it is right: rules over text. Not a classifier, and no model."""
+"""Rules that say whether a generated answer cheats, and whether it is right."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The world of private persons: invented people, five facts each, in TOFU's columns. No model, no file, no download.
+"""The world of private persons: invented people, five facts each, in TOFU's columns.
 
 People of Brindlemoor are asked about one at a time. The facts about some of them are to be forgotten; what is known
 of the others, of the town and of its authors is to be kept. Every name and fact is drawn from lists: nobody here

@@ -1,4 +1,4 @@
-"""The lab's tokenizer and its models, trained from nothing on rows of text. Not a trainer for anything else.
+"""Trains the lab's tokenizer and its models from scratch on rows of text.
 
 Plain torch rather than `transformers.Trainer`: a lab has to come out the same, byte for byte, whatever the environment
 variables, integrations and defaults of the Trainer that is to be tested on it.

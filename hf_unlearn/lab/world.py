@@ -1,4 +1,4 @@
-"""What a world of the lab is: its sets of rows, what each model is trained on, what they must reach. No model."""
+"""The contents of a world of the lab: sets of rows, what each model is trained on, which rates it must reach."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

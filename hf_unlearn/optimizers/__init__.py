@@ -1,4 +1,4 @@
-"""Optimizers that torch does not have, for `optimizer_cls_and_kwargs` of any Trainer. No loss and no model."""
+"""Optimizers that torch does not have, for `optim` here and `optimizer_cls_and_kwargs` of any Trainer."""
 
 from .sophia import Sophia
 

@@ -1,4 +1,4 @@
-"""Optimizers by the names that `optim` accepts beside Trainer's own. What they compute is in their own files."""
+"""The optimizers that `optim` accepts by name beside Trainer's own, with their `optim_args`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Sophia, a second-order step that is clipped element by element. Not an estimate of any Hessian but g^2."""
+"""Sophia: a second-order step, clipped element by element, with g^2 as the estimate of the Hessian's diagonal."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a run needs of GPU memory, before it is started: `hf-unlearn plan`. Weights are neither loaded nor made."""
+"""The GPU memory of a run, calculated before it starts (`hf-unlearn plan`) from the model's config alone."""
 
 from .choice import Option, Plan, make_plan
 from .memory import Memory, MemoryBreakdown, Planner

@@ -1,4 +1,4 @@
-"""What a forward and backward pass of the decoder keeps alive, found by running a short one on fake tensors.
+"""Activation memory of a forward and backward pass of the decoder, from a short model on fake tensors.
 
 The head is not part of it: it runs at answer positions alone, in chunks (memory.py).
 """
@@ -131,7 +131,7 @@ class _Runs:
                 if weight.requires_grad:
                     weight.register_post_accumulate_grad_hook(_drop_gradient)
             inputs, live = self._inputs(rows, length), LiveBytes()
-            live.ignore(each for each in (*weights, *decoder.buffers(), *inputs.values()) if each is not None)
+            live.ignore(tensor for tensor in (*weights, *decoder.buffers(), *inputs.values()) if tensor is not None)
             with live:
                 with self._autocast():
                     hidden = decoder(**inputs, use_cache=False).last_hidden_state
@@ -145,7 +145,7 @@ class _Runs:
     def no_grad(self, blocks: int, rows: int, length: int) -> int:
         with self._decoder(blocks, length) as (decoder, weights), torch.no_grad():
             inputs, live = self._inputs(rows, length), LiveBytes()
-            live.ignore(each for each in (*weights, *decoder.buffers(), *inputs.values()) if each is not None)
+            live.ignore(tensor for tensor in (*weights, *decoder.buffers(), *inputs.values()) if tensor is not None)
             with live, self._autocast():
                 decoder(**inputs, use_cache=False)
             return live.peak
@@ -193,7 +193,7 @@ class _Runs:
         masked = "flash" not in self.compute.attention
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids) if masked else None}
 
-    def _autocast(self) -> Any:
+    def _autocast(self) -> torch.autocast:
         dtype = self.compute.autocast
         return torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 

@@ -1,4 +1,4 @@
-"""Which packaged config a run fits under, and the cheapest of those. The memory of each is worked out elsewhere."""
+"""The memory of a run under every packaged config, and the cheapest config that fits."""
 
 from dataclasses import dataclass
 

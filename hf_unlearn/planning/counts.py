@@ -1,6 +1,7 @@
-"""How many parameters a model has and which of them are trained, counted on a model without memory. No bytes here."""
+"""Counts a model's parameters, and those that are trained, on the meta device."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ def count_parameters(config: PreTrainedConfig, peft_config: PeftConfig | None = 
     )
 
 
-def _elements(tensors: Any) -> int:
+def _elements(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 

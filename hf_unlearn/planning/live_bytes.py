@@ -1,4 +1,4 @@
-"""Bytes of tensors that are alive, and their highest sum, on any device and for fake tensors. It knows no model."""
+"""Counts the bytes of the tensors that are alive, and their peak, on any device and for fake tensors."""
 
 import weakref
 from collections.abc import Iterable
@@ -53,6 +53,6 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.count(leaf for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor))
-        return found
+        output = func(*args, **(kwargs or {}))
+        self.count(leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor))
+        return output

@@ -1,4 +1,4 @@
-"""The memory of one GPU over a training step: its parts at the moment where their sum is highest."""
+"""The memory of one GPU over a training step, by part, at the moment where the sum is highest."""
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
@@ -33,7 +33,7 @@ class MemoryBreakdown:
 
     def __add__(self, other: "MemoryBreakdown") -> "MemoryBreakdown":
         return MemoryBreakdown(
-            **{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)}
+            **{part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(self)}
         )
 
 
@@ -214,30 +214,34 @@ class _Step:
         resting = MemoryBreakdown(held.weights, held.buffers + accumulated, held.optimizer, reference)
         computing = resting + MemoryBreakdown(weights=held.gathered)
         known = self._reference_values()
-        found = {}
+        moments = {}
         if self.live:
-            found["reference forward"] = computing + MemoryBreakdown(reference=acts.no_grad + known)
+            moments["reference forward"] = computing + MemoryBreakdown(reference=acts.no_grad + known)
         forward = computing + MemoryBreakdown(reference=known)
         heading = resting + MemoryBreakdown(weights=held.head_gathered, reference=known)
-        found["forward"] = forward + MemoryBreakdown(activations=acts.forward)
+        moments["forward"] = forward + MemoryBreakdown(activations=acts.forward)
         read = request.objective.needs.logps
         if read or request.watched:
-            found["head forward"] = heading + MemoryBreakdown(activations=acts.forward_end, logits=head.forward)
+            moments["head forward"] = heading + MemoryBreakdown(activations=acts.forward_end, logits=head.forward)
         if read:
             whole = self._head_gradient()
             logits = max(head.backward - whole, 0)
-            found["head backward"] = heading + MemoryBreakdown(gradients=whole, activations=acts.saved, logits=logits)
+            moments["head backward"] = heading + MemoryBreakdown(
+                gradients=whole, activations=acts.saved, logits=logits
+            )
         computing += MemoryBreakdown(gradients=held.block_buffers)
         waiting = held.head_gradient + (self._head_gradient() if self.counts.tied and not held.head_gradient else 0)
-        found["backward"] = computing + MemoryBreakdown(gradients=waiting, activations=acts.backward)
+        moments["backward"] = computing + MemoryBreakdown(gradients=waiting, activations=acts.backward)
         rest = held.gradients - accumulated
         first = rest - min(rest, self._last_gradients())
-        found["first block's backward"] = computing + MemoryBreakdown(gradients=first, activations=acts.backward_end)
-        found["embedding's backward"] = computing + MemoryBreakdown(
+        moments["first block's backward"] = computing + MemoryBreakdown(gradients=first, activations=acts.backward_end)
+        moments["embedding's backward"] = computing + MemoryBreakdown(
             gradients=rest + self._embedding_gradient(), activations=self._hidden()
         )
-        found["optimizer"] = MemoryBreakdown(held.weights, held.step_gradients, held.optimizer + held.step, reference)
-        return found
+        moments["optimizer"] = MemoryBreakdown(
+            held.weights, held.step_gradients, held.optimizer + held.step, reference
+        )
+        return moments
 
     def _reference_values(self) -> int:
         """What is kept of the reference's forward until the losses are computed."""

@@ -1,4 +1,4 @@
-"""What optimizers keep for each trained element, and what their step needs for a moment. It makes none of them."""
+"""Memory of optimizers: states of each trained element, and temporary buffers of a step."""
 
 from dataclasses import dataclass
 
@@ -35,8 +35,8 @@ class OptimizerCost:
             weight_bytes: of a trained weight, as the optimizer sees it.
             share: of the trained elements that this process has.
         """
-        each = self.averages * weight_bytes + 4 * self.fp32_averages + self.eight_bit * _EIGHT_BIT
-        return round(share * (each * counts.trained + 4 * self.factored * counts.factored))
+        element_bytes = self.averages * weight_bytes + 4 * self.fp32_averages + self.eight_bit * _EIGHT_BIT
+        return round(share * (element_bytes * counts.trained + 4 * self.factored * counts.factored))
 
     def step_bytes(self, counts: Counts, weight_bytes: int, share: float = 1.0) -> int:
         """Bytes that the step takes and gives back."""

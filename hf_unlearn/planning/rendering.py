@@ -1,8 +1,10 @@
-"""A plan as text for people and as data for scripts. Nothing is calculated here."""
+"""A plan as text for people and as JSON data for scripts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from .choice import Option, Plan
 from .request import GIB
@@ -35,13 +37,13 @@ def plan_to_data(plan: Plan) -> dict[str, Any]:
 
 
 def _option_data(option: Option) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": option.strategy.name, "fits": option.fits, "refused": option.refused}
+    data: dict[str, Any] = {"name": option.strategy.name, "fits": option.fits, "refused": option.refused}
     if option.memory is not None:
         memory = option.memory
-        found |= {"peak": memory.peak, "at": memory.at, "parts": asdict(memory.parts), "host": memory.host}
-        found |= {"reference": memory.reference}
-        found["moments"] = {name: parts.total for name, parts in memory.moments.items()}
-    return found
+        data |= {"peak": memory.peak, "at": memory.at, "parts": asdict(memory.parts), "host": memory.host}
+        data |= {"reference": memory.reference}
+        data["moments"] = {name: parts.total for name, parts in memory.moments.items()}
+    return data
 
 
 def _heading(plan: Plan) -> list[str]:
@@ -64,7 +66,7 @@ def _heading(plan: Plan) -> list[str]:
         f"{hardware.reserve:.0%} of each left to CUDA and fragmentation",
     ]
     if request.wrappers:
-        lines.append(f"Not counted: what {', '.join(each.name for each in request.wrappers)} keeps of its own.")
+        lines.append(f"Not counted: what {', '.join(wrapper.name for wrapper in request.wrappers)} keeps of its own.")
     return lines
 
 
@@ -106,7 +108,7 @@ def _verdict(plan: Plan) -> list[str]:
     return [*lines, f"  hf-unlearn train {launch} ..."]
 
 
-def _name(dtype: Any) -> str:
+def _name(dtype: torch.dtype) -> str:
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}.get(
         str(dtype).removeprefix("torch."), str(dtype)
     )

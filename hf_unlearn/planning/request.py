@@ -1,4 +1,4 @@
-"""What is to be planned for: model, objective, precision, batch, GPUs, from the arguments that a run has. No bytes."""
+"""What a plan is made for: model, objective, precision, batch and GPUs, from the arguments of a run."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -143,7 +143,7 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
     Raises:
         ValueError: no model, or arguments that a run would refuse, too.
     """
-    model = ModelConfig(**{each.name: values[each.name] for each in fields(ModelConfig) if each.init})
+    model = ModelConfig(**{argument.name: values[argument.name] for argument in fields(ModelConfig) if argument.init})
     if model.model_name_or_path is None:
         raise input_error(
             expected="--model_name_or_path",

@@ -1,4 +1,4 @@
-"""The config of a model to plan for: of a known shape, a local file, or a repository's config.json. Never weights."""
+"""The config of the model to plan for: a known shape, a local file, or the config.json of a repository."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What weights, gradients and optimizer states take on one GPU under each packaged config. No activations here.
+"""Memory of weights, gradients and optimizer states on one GPU under each packaged config.
 
 How DeepSpeed lays its buffers out is read from its source (0.19), FSDP2's from torch 2.13 and accelerate 1.15.
 """
@@ -75,14 +75,14 @@ def packaged_strategies(machines: int = 1) -> list[Strategy]:
     Args:
         machines: of two configs that share memory alike, the one that is made for so many is taken.
     """
-    found: dict[tuple[Kind, bool, bool], Strategy] = {}
+    strategies: dict[tuple[Kind, bool, bool], Strategy] = {}
     for path in sorted(PACKAGED.glob("*.yaml")):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        each = _strategy(path.stem, values)
-        key = (each.kind, each.offload_optimizer, each.offload_parameters)
-        if key not in found or (int(values.get("num_machines", 1)) > 1) == (machines > 1):
-            found[key] = each
-    return [Strategy("none", Kind.SINGLE), *sorted(found.values(), key=lambda each: each.cost)]
+        strategy = _strategy(path.stem, values)
+        key = (strategy.kind, strategy.offload_optimizer, strategy.offload_parameters)
+        if key not in strategies or (int(values.get("num_machines", 1)) > 1) == (machines > 1):
+            strategies[key] = strategy
+    return [Strategy("none", Kind.SINGLE), *sorted(strategies.values(), key=lambda strategy: strategy.cost)]
 
 
 def read_strategy(path: Path) -> Strategy:

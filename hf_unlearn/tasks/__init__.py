@@ -2,9 +2,15 @@
 
 import importlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ..plugins import Plugin, PluginTable
+
+if TYPE_CHECKING:  # at run time these take seconds to import
+    from ..training.trainer import UnlearningTrainer
+    from .arguments import Parsed
+    from .task import Task
 
 
 def _modules(plugin: Plugin) -> Mapping[str, str]:
@@ -22,7 +28,7 @@ TASKS = PluginTable[str](
 )
 
 
-def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
+def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "UnlearningTrainer":
     """Run a task from command-line arguments, as `hf-unlearn train --task NAME` does.
 
     Args:
@@ -31,7 +37,7 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
         description: of `--help`.
 
     Returns:
-        the UnlearningTrainer, after the run.
+        the trainer, after the run.
 
     Raises:
         ValueError: arguments that would not unlearn what was asked, before any training.
@@ -43,13 +49,13 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
     return run(make_task(name, parsed), name, parsed)
 
 
-def make_task(name: str, parsed: Any) -> Any:
-    """The `task.Task` of parsed arguments: model, rows and suite, loaded and checked."""
+def make_task(name: str, parsed: "Parsed") -> "Task":
+    """The task of parsed arguments: model, rows and suite, loaded and checked."""
     return _module(name).make_task(parsed)
 
 
-def parse_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> Any:
-    """A task's arguments, parsed and checked: an `arguments.Parsed`.
+def parse_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "Parsed":
+    """A task's arguments, parsed and checked.
 
     Raises:
         ValueError: unknown arguments, or a recipe of another task.
@@ -77,7 +83,7 @@ def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -
     return check_arguments(name, module.Arguments, module.DEFAULT_RECIPE, arguments, own)
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     from ..errors import input_error, require_choice
 
     require_choice("task", name, TASKS)

@@ -61,7 +61,7 @@ class RunArguments:
 
 @dataclass
 class Parsed:
-    """What a command line and its recipe came to.
+    """The arguments of a run, from its command line and recipe.
 
     Attributes:
         script: the task's own arguments.
@@ -71,7 +71,7 @@ class Parsed:
             the run cannot be repeated from these words.
     """
 
-    script: Any
+    script: Any  # RunArguments, or what a task makes of it
     args: UnlearningConfig
     model: ModelConfig
     recipe: str | None = None
@@ -169,8 +169,8 @@ def _checked(
 def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """What `--config` names, the last one of several, and the other arguments."""
     config, rest, given = None, [], iter(arguments)
-    for each in given:
-        if each == "--config":
+    for word in given:
+        if word == "--config":
             config = next(given, None)
             if config is None:
                 raise input_error(
@@ -179,10 +179,10 @@ def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
                     why="the run's arguments are read from it",
                     fix="name a YAML file, or a packaged recipe such as harmful_lab",
                 )
-        elif each.startswith("--config="):
-            config = each.split("=", 1)[1]
+        elif word.startswith("--config="):
+            config = word.split("=", 1)[1]
         else:
-            rest.append(each)
+            rest.append(word)
     return config, rest
 
 
@@ -193,25 +193,25 @@ def require_known(
     names = {action.dest for action in parser._actions} - {"help"}
     # Not the parser's own abbreviations: --learning would be read today and be ambiguous tomorrow.
     known = {option for action in parser._actions for option in action.option_strings}
-    flags = [each.split("=", 1)[0] for each in arguments if each.startswith("--")]
+    flags = [word.split("=", 1)[0] for word in arguments if word.startswith("--")]
     unread = [name for name in recipe if name not in names and name != "env"]
     unread += [flag.removeprefix("--") for flag in flags if flag not in known]
     if unread:
         raise choice_error("argument", unread[0], {*names, *own})
 
 
-def _require_task(name: str, found: str | None) -> None:
-    if found not in (None, name):
+def _require_task(name: str, named: str | None) -> None:
+    if named not in (None, name):
         raise input_error(
             expected=f"a recipe of the task {name}",
-            got=f"one of the task {found}",
+            got=f"one of the task {named}",
             why="its arguments would be read as something else",
-            fix=f"run it with `hf-unlearn train --config ...`, or examples/{found}.py",
+            fix=f"run it with `hf-unlearn train --config ...`, or examples/{named}.py",
         )
 
 
 def _loading(model: ModelConfig) -> dict[str, Any]:
-    """What ModelConfig says of loading, as keyword arguments of `from_pretrained`."""
+    """The keyword arguments of `from_pretrained` that ModelConfig holds."""
     quantization = get_quantization_config(model)
     return {
         "dtype": model.dtype,
@@ -222,16 +222,16 @@ def _loading(model: ModelConfig) -> dict[str, Any]:
 
 
 def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
-    """The packaged recipe with the flags that came on top; None where a flag names a path, which nobody else has."""
+    """The packaged recipe with the flags given beside it; None if a flag names a path, which nobody else has."""
     if path is None or not path.is_relative_to(PACKAGED):
         return None
     kept, left_out = [path.relative_to(PACKAGED).with_suffix("").as_posix()], False
-    for each in rest:
-        if each.startswith("--"):
-            left_out = _is_of_this_run(each.removeprefix("--").partition("=")[0].replace("-", "_"))
+    for word in rest:
+        if word.startswith("--"):
+            left_out = _is_of_this_run(word.removeprefix("--").partition("=")[0].replace("-", "_"))
         if not left_out:
-            kept.append(each)
-    if any(is_path(each.partition("=")[2] or each) for each in kept[1:]):
+            kept.append(word)
+    if any(is_path(word.partition("=")[2] or word) for word in kept[1:]):
         return None
     return shlex.join(kept)  # it goes into a shell's command
 

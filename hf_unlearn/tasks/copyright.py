@@ -1,4 +1,4 @@
-"""The task of a protected book: a model is fitted to it, unless it knows it, and then forgets its passages."""
+"""The task copyright: a model is fitted to a book, unless it knows it already, and then forgets its passages."""
 
 from dataclasses import dataclass, field
 from functools import partial

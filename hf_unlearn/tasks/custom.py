@@ -1,4 +1,4 @@
-"""The task of rows of one's own: what is to be forgotten and kept, measured by `custom` or another suite of rows."""
+"""The task custom: the user's own rows to forget and to keep, measured by `custom` or another suite of rows."""
 
 import inspect
 from dataclasses import dataclass, field

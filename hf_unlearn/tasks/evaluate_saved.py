@@ -1,16 +1,16 @@
-"""A saved model measured by a task's suite, beside what its run measured already. It trains nothing."""
+"""Evaluates a saved model with a task's suite and keeps the result in the folder of its run."""
 
 import re
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
-from ..results.hub.push import ADAPTER_CONFIG, has_own_card, write_own_card
+from ..results.card_file import has_own_card, write_own_card
+from ..results.hub.push import ADAPTER_CONFIG
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
 from ..training.model_setup import load_model, move_unless_quantized
@@ -47,14 +47,14 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     if chosen == str(folder):
         _require_weights(folder)
     others = {
-        each: load_result(folder / f"evaluation_{each}.json")
-        for each in _COMPARED
-        if each != name and (folder / f"evaluation_{each}.json").is_file()
+        other: load_result(folder / f"evaluation_{other}.json")
+        for other in _COMPARED
+        if other != name and (folder / f"evaluation_{other}.json").is_file()
     }
     accelerator = Accelerator(cpu=args.use_cpu)
     fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)
     result = evaluate(
-        move_unless_quantized(_loaded(chosen, parsed), accelerator.device),
+        move_unless_quantized(_load(chosen, parsed), accelerator.device),
         AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision),
         task.suite(before=others.get("before") if name != "oracle" else None, oracle=others.get("oracle")),
         batch_size=args.per_device_eval_batch_size,
@@ -65,12 +65,12 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     )
     if accelerator.is_main_process:
         result.save(folder / f"evaluation_{name}.json")
-        _keep(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
+        _record(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
     return result
 
 
-def _loaded(name: str, parsed: Parsed) -> Any:
-    """A model or an adapter with its base, as the run loads its own."""
+def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
+    """A model, or an adapter with its base, loaded as the run loads its own."""
     loading = {"dtype": "float32", **parsed.args.init_kwargs}
     if name != parsed.model.model_name_or_path:
         loading["revision"] = None
@@ -80,8 +80,8 @@ def _loaded(name: str, parsed: Parsed) -> Any:
     return AutoModelForCausalLM.from_pretrained(name, **loading)
 
 
-def _keep(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> None:
-    """Put a result into the record of the run in a folder, where there is one."""
+def _record(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> None:
+    """Put a result into the record, plots and card of the run in a folder, if there is a run."""
     if not (folder / RECORD_FILE).is_file():
         return
     record, rendered = load_record(folder), has_own_card(folder)

@@ -1,4 +1,4 @@
-"""A model that first learns what it is then to forget: trained with LoRA, merged, kept in a folder."""
+"""Fits a model with LoRA to what it is to forget later, merges the adapter and keeps the model in a folder."""
 
 import copy
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ..data.prepare import RowOptions
@@ -66,7 +66,7 @@ def fit(
     """
     folder = Path(args.output_dir) / name
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-    rows = [_as_text(row, args.template, tokenizer) for each in sets for row in each]
+    rows = [_as_text(row, args.template, tokenizer) for rows_of_set in sets for row in rows_of_set]
     made_from = _made_from(script, args, model, revision, rows)
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text()) == made_from:
         return str(folder)
@@ -108,7 +108,7 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     tokenize_for(dict(sets), None, build_objective(methods, args), methods.wrappers, args, options)
 
 
-def _as_text(row: Mapping[str, Any], template: str | None, tokenizer: Any) -> dict[str, Any]:
+def _as_text(row: Mapping[str, Any], template: str | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """A row as SFTTrainer takes it, so that the model learns what the unlearning run will read."""
     if template is None and tokenizer.chat_template is not None:
         turns = (("user", row["prompt"]), ("assistant", row["completion"]))

@@ -1,4 +1,4 @@
-"""The task of harmful answers: a behaviour is forgotten, and a judge says how often it still shows."""
+"""The task harmful: a behaviour is forgotten, and a judge says how often it still shows."""
 
 from dataclasses import dataclass, field
 from functools import partial

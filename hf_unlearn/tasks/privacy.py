@@ -1,8 +1,10 @@
-"""The task of persons (TOFU): what a model knows of some people is forgotten, what it knows of others is kept."""
+"""The task privacy (TOFU): the model forgets what it knows of some people and keeps what it knows of others."""
 
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from datasets import Dataset
 
 from ..data.sources import load_rows
 from ..data.tofu import load_tofu, training_sets
@@ -11,7 +13,7 @@ from ..evaluation import tofu
 from ..lab import load_lab
 from .arguments import Parsed
 from .fit_first import FitArguments, described, fit, require_trainable
-from .task import RETRAINED, Task, first, require_unused
+from .task import RETRAINED, SuiteOf, Task, first, require_unused
 
 DEFAULT_RECIPE = "privacy_lab"
 # TOFU's names of sets -> the lab's
@@ -56,7 +58,7 @@ def make_task(parsed: Parsed) -> Task:
     return task
 
 
-def _suite_of(parsed: Parsed, source: Any, **options: Any) -> Any:
+def _suite_of(parsed: Parsed, source: str | dict[str, Dataset], **options: Any) -> SuiteOf:
     script, args = parsed.script, parsed.args
     return partial(
         tofu,

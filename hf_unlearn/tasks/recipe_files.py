@@ -1,4 +1,4 @@
-"""Recipes: YAML files with the arguments of whole runs, packaged ones by name. It runs none."""
+"""Recipes: YAML files with the arguments of a whole run, found by path or by the name of a packaged one."""
 
 from importlib import resources
 from pathlib import Path
@@ -39,14 +39,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ValueError: the file is no YAML mapping, or its environment is none.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _no_recipe(path, f"text that is no YAML ({type(error).__name__})") from None
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
         raise _no_recipe(path, "YAML of another shape")
-    if not isinstance(found.get("env", {}), dict):
+    if not isinstance(recipe.get("env", {}), dict):
         raise _no_recipe(path, "env without names and values, which are environment variables")
-    return found
+    return recipe
 
 
 def _no_recipe(path: Path, got: str) -> ValueError:

@@ -1,4 +1,4 @@
-"""Rows of the user's own as arguments: files, saved folders or datasets of the Hub, by role. Shared by two tasks."""
+"""Arguments of the tasks harmful and custom: rows to forget and to keep, as files, saved folders or Hub datasets."""
 
 import json
 from dataclasses import dataclass, field

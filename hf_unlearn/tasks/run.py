@@ -1,10 +1,10 @@
-"""One training run between two evaluations: table, results.json, plots, card. What is unlearned, the task says."""
+"""One run: evaluation, training, evaluation again; then table, results.json, plots and card."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import get_peft_config
 
@@ -14,7 +14,6 @@ from ..model.fingerprints import hash_weights
 from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
-from ..training.hooks.run_description import describe_hardware
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
@@ -24,7 +23,7 @@ from .task import Task, checkpoint_of, require_model, require_output
 
 @dataclass
 class RunEvaluator:
-    """How every model of a run is measured: the same suite, the same prompts to show, the same fluency model."""
+    """Measures every model of a run in the same way: suite, prompts to show, fluency model."""
 
     task: Task
     script: RunArguments
@@ -34,8 +33,8 @@ class RunEvaluator:
     def __call__(
         self,
         name: str,
-        model: Any,
-        fluency_model: Any,
+        model: nn.Module,
+        fluency_model: nn.Module,
         before: EvaluationResult | None = None,
         oracle: EvaluationResult | None = None,
     ) -> EvaluationResult:
@@ -90,7 +89,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(_internal_call=True)  # a push would come before the results that the card is to have
+    # No push yet, and no card: both come when the results are there that the card is to have.
+    trainer.save_model(_internal_call=True, card=False)
     trainer.save_state()
     if script.measure:
         fluent = move_unless_quantized(load_model(task.model, args), args.device)
@@ -98,9 +98,9 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         results = {"before": results["before"], "after": after} | results
     if trainer.is_world_process_zero():
         measure.shown.save(Path(args.output_dir))
-        trainer.write_card()
+        trainer.write_record()
         write_plots(read_run(args.output_dir), args.output_dir)
-        trainer.write_card()  # again, with the plots
+        trainer.write_card()
         _tell(trainer, task, results)
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -109,43 +109,43 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
 
 
 def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) -> None:
-    """What the trainer cannot know of the run."""
+    """Write into the record what the trainer cannot know of the run."""
     record, script = trainer.record, parsed.script
     record.task = name
     record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
     record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
-    for each in record.sets.values():
-        each.untouched = each.origin in ("hub", "lab")  # read by this package, which puts no row into them
+    for set_record in record.sets.values():
+        set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them
     if task.from_lab:
         record.model.origin, record.model.id = "lab", source_of(task.sets["forget"]).id
 
 
 def _launched(trainer: UnlearningTrainer) -> str:
     """The flags that start as many processes as these, for the command that repeats the run."""
-    hardware = describe_hardware(trainer.args, trainer.accelerator)
-    strategy = hardware["strategy"].lower().replace("-", "")
-    if hardware["processes"] == 1 and strategy == "one process":
+    distributed = trainer.distributed
+    strategy = distributed.strategy.lower().replace("-", "")
+    if distributed.processes == 1 and strategy == "one process":
         return ""
-    return f" --accelerate_config {strategy} --num_processes {hardware['processes']}"
+    return f" --accelerate_config {strategy} --num_processes {distributed.processes}"
 
 
 def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:
-    """The oracle, where there is one, and the model as it is."""
+    """Results of the oracle, if there is one, and of the model before unlearning."""
     task, args, trainer = measure.task, parsed.args, measure.trainer
-    found = {}
+    results = {}
     if task.oracle is not None:
         same = task.oracle == parsed.model.model_name_or_path
         loading = {**args.init_kwargs, "revision": parsed.model.model_revision if same else None}
         model = move_unless_quantized(AutoModelForCausalLM.from_pretrained(task.oracle, **loading), args.device)
-        found["oracle"] = measure("oracle", model, trainer.model)
+        results["oracle"] = measure("oracle", model, trainer.model)
         del model
-    return {"before": measure("before", trainer.model, trainer.model, oracle=found.get("oracle"))} | found
+    return {"before": measure("before", trainer.model, trainer.model, oracle=results.get("oracle"))} | results
 
 
 def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationResult]) -> None:
-    """The table, and where things lie."""
+    """Print the table of results, and where the files lie."""
     folder, adapter = Path(trainer.args.output_dir), trainer.record.model.adapter is not None
     if results:
         print(f"\n{comparison_table(results, {'after': trainer.record.cost})}\n\n95% intervals in brackets.")

@@ -1,8 +1,9 @@
-"""Answers to prompts that the user says may be shown, side by side in the report. No row of a set is among them."""
+"""Answers of every model to prompts that the user allows to be shown in the report. No row of a set is shown."""
 
 import json
 from pathlib import Path
-from typing import Any
+
+from torch import nn
 
 from ..data.prepare import RowOptions
 from ..data.sources import load_rows
@@ -46,15 +47,15 @@ class ShownAnswers:
         self._prompts, self._trainer, self._longest = prompts, trainer, max_new_tokens
         self._answers: dict[str, list[str]] = {}
 
-    def ask(self, name: str, model: Any) -> None:
-        """Let a model answer."""
+    def ask(self, name: str, model: nn.Module) -> None:
+        """Generate a model's answers to the prompts, and keep them under its name."""
         if not self._prompts:
             return
         args, accelerator = self._trainer.args, self._trainer.accelerator
         tokenizer = self._trainer.processing_class
         # Read as a row's prompt is, so that the model sees what it would be asked in a set.
         options = RowOptions(tokenizer, args.max_length, args.template, None)
-        rows = options.tokenize([{"prompt": each, "completion": " ."} for each in self._prompts], "eval")
+        rows = options.tokenize([{"prompt": prompt, "completion": " ."} for prompt in self._prompts], "eval")
         answers = generate_answers(
             accelerator.unwrap_model(model),
             tokenizer,
@@ -64,7 +65,7 @@ class ShownAnswers:
             batch_size=args.per_device_eval_batch_size,
             description="answers to show",
         )
-        self._answers[name] = [tokenizer.decode(each, skip_special_tokens=True).strip() for each in answers]
+        self._answers[name] = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
     def save(self, folder: Path) -> None:
         """Write showable.json; without answers, one of an earlier run goes, whose text is not this run's."""

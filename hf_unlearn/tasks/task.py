@@ -1,4 +1,4 @@
-"""What a task is: a model, its sets, the suite that measures it; and what is checked before one. It runs nothing."""
+"""A task: model, sets and the suite that measures it; and the checks before a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,26 +91,26 @@ def checkpoint_of(args: UnlearningConfig) -> str | None:
     if asked is None or str(asked).lower() == "false":
         return None
     last = str(asked).lower() == "true"
-    found = get_last_checkpoint(args.output_dir) if last and Path(args.output_dir).is_dir() else asked
-    if found is None or not Path(found).is_dir():
+    checkpoint = get_last_checkpoint(args.output_dir) if last and Path(args.output_dir).is_dir() else asked
+    if checkpoint is None or not Path(checkpoint).is_dir():
         raise input_error(
             expected="--resume_from_checkpoint with the folder of a checkpoint, or true for the last one",
             got=f"{asked!r}, where there is none",
             why="the run would start anew, or fail after the first evaluation",
             fix=f"look for checkpoint-<step> in {args.output_dir}, or leave the argument out",
         )
-    return str(found)
+    return str(checkpoint)
 
 
 def require_output(args: UnlearningConfig, *, adapter: bool) -> None:
     """Raise for an output folder that is a file, or that holds the other kind of model."""
     folder = Path(args.output_dir)
     others = ("model.safetensors", "model.safetensors.index.json") if adapter else ("adapter_model.safetensors",)
-    found = [name for name in others if (folder / name).is_file()]
-    if folder.is_file() or found:
+    weights = [name for name in others if (folder / name).is_file()]
+    if folder.is_file() or weights:
         raise input_error(
             expected=f"--output_dir to be a folder for {'an adapter' if adapter else 'a whole model'}",
-            got="a file" if folder.is_file() else f"one that holds {found[0]} of another run",
+            got="a file" if folder.is_file() else f"one that holds {weights[0]} of another run",
             why="the results would lie in no folder, or two models in one",
             fix="name a new folder",
         )
