@@ -130,9 +130,8 @@ class _Evaluation:
         cls, model: Any, tokenizer: Any, suite: Suite, accelerator: Accelerator, decoding: Decoding, fluency_model: Any
     ) -> "_Evaluation":
         """With the models unwrapped, and checked against each other."""
-        require_callable(model)
-        if fluency_model is not None:
-            require_callable(fluency_model)
+        for given in [model] if fluency_model is None else [model, fluency_model]:
+            require_callable(given)
         if suite.gradient_norms:
             require_own_gradients(model)
         model = accelerator.unwrap_model(model)
@@ -258,14 +257,13 @@ def _from_main_process(work: Callable[[], Any], accelerator: Accelerator) -> Any
     result_and_error: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
-            result_and_error[0] = work()
+            result_and_error = [work(), None]
         except ValueError as error:
-            result_and_error[1] = str(error)
+            result_and_error = [None, str(error)]
     broadcast_object_list(result_and_error)
-    result, message = result_and_error
-    if message is not None:
-        raise ValueError(message)
-    return result
+    if result_and_error[1] is not None:
+        raise ValueError(result_and_error[1])
+    return result_and_error[0]
 
 
 def _run_harness(

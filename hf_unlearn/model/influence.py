@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.tokenization import RowSet, tokenize_rows
+from ..data.tokenization import RowSet, TokenizedSet, tokenize_rows
 from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error, require_choice, require_range
 from .gradients import inner_product, norm
@@ -65,13 +65,7 @@ def influence_scores(
     rows = {}
     for set_name, given in (("forget", forget), ("retain", retain)):
         tokenized = tokenize_rows(given, tokenizer, set_name=set_name, template=template, max_length=max_length)
-        if not isinstance(tokenized, datasets.Dataset):
-            raise input_error(
-                expected=f"the {set_name} rows as a set with a length",
-                got=f"a {type(given).__name__}",
-                why="every row gets a score of its own",
-                fix="datasets.Dataset.from_list(list(stream))",
-            )
+        _require_length(tokenized, set_name, given)
         rows[set_name] = token_rows(model, tokenized, f"the {set_name} set")
     with eval_mode_with_grad(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
@@ -83,6 +77,16 @@ def influence_scores(
 
         gradients = row_gradients(model, rows["retain"], parameters, "Gradients of the retain set")
         return np.array(list(map(score, gradients)))
+
+
+def _require_length(tokenized: TokenizedSet, set_name: str, given: RowSet) -> None:
+    if not isinstance(tokenized, datasets.Dataset):
+        raise input_error(
+            expected=f"the {set_name} rows as a set with a length",
+            got=f"a {type(given).__name__}",
+            why="every row gets a score of its own",
+            fix="datasets.Dataset.from_list(list(stream))",
+        )
 
 
 def _set_gradient(model: Any, rows: list[EncodedRow], parameters: list[nn.Parameter]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..data.batch import Batch, indexed
 from ..data.collator import DataCollatorForUnlearning
+from ..data.lengths import row_lengths
 from ..data.pairing import read_rows
 from .head_query import TokenReadout
 from .output_head import output_head
@@ -139,7 +140,8 @@ class RowScorer:
         """
         head = output_head(self.accelerator.unwrap_model(model))
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
-        order = sorted(wanted, key=lambda i: -len(rows[i]["input_ids"]))
+        lengths = row_lengths(rows, alternates=False)
+        order = sorted(wanted, key=lambda place: -lengths[place])
         shares = [self._share(order, rank) for rank in range(self.accelerator.num_processes)]
         mine = shares[self.accelerator.process_index]
         # A forward of a model that is split over ranks waits for theirs: a rank that has none left makes one for them.
