@@ -31,6 +31,7 @@ from benchmarks.common.environment import machine, versions
 from benchmarks.common.synthetic import make_tokenizer
 from benchmarks.memory_plan.live_memory import LiveMemory
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from hf_unlearn.errors import require_choice
 from hf_unlearn.planning.memory import Memory, Planner
 from hf_unlearn.planning.request import Request, make_request
 from hf_unlearn.planning.strategies import packaged_strategies
@@ -254,6 +255,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of cases")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    for name in args.only or ():
+        require_choice("--only", name, PRESETS[args.preset])
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     device = "cuda" if args.preset == "gpu" else "cpu"

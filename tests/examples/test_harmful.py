@@ -1,4 +1,4 @@
-"""examples/harmful.py as a user runs it: what it writes, also after a kill and on two processes. No quality."""
+"""examples/harmful.py as a user runs it: what it writes, also after a kill. No quality."""
 
 import csv
 import json
@@ -125,19 +125,6 @@ def test_a_killed_run_goes_on_from_its_checkpoint(lab_run, tmp_path):
 
 def steps_of(found: dict) -> list[dict]:
     return [entry for entry in found["log"] if "loss" in entry]
-
-
-@pytest.mark.slow
-@pytest.mark.distributed
-def test_two_processes_measure_what_one_does(lab_run, tmp_path):
-    folder = tmp_path / "two"
-    run("harmful", folder, "--max_steps", "2", processes=2)
-    one, two = results(lab_run[0]), results(folder)
-    assert (one["hardware"]["processes"], two["hardware"]["processes"], two["steps"]) == (1, 2, 2)
-    assert (two["sets"], rows_evaluated(two)) == (one["sets"], rows_evaluated(one))
-    for column in ("before", "oracle"):
-        assert figures(two)[column] == pytest.approx(figures(one)[column], rel=1e-5)
-    assert two["holdout_nll"] == pytest.approx(one["holdout_nll"], rel=1e-5)
 
 
 # Files of one's own

@@ -26,6 +26,7 @@ from ...model.reference_logits import TopKLogits
 from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
 from ...model.scoring import Likelihoods, RowScores, score
 from ..config import UnlearningConfig
+from ..distributed_setup import DistributedSetup
 from ..objective import Objective
 from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, unavailable
 
@@ -92,13 +93,13 @@ class Reference:
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
             self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
-    def prepare(self, accelerator: Accelerator) -> None:
+    def prepare(self, accelerator: Accelerator, distributed: DistributedSetup) -> None:
         """Put the frozen copy on its device(s): sharded as the policy is under ZeRO-3 and FSDP."""
         if self._frozen is None:
             return
-        if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
+        if distributed.deepspeed:
             self._frozen = prepare_deepspeed(self._frozen, accelerator)
-        elif getattr(accelerator.state, "fsdp_plugin", None) is not None:
+        elif distributed.fsdp:
             self._frozen = prepare_fsdp(self._frozen, accelerator)
         else:
             self._frozen = accelerator.prepare_model(self._frozen, evaluation_mode=True)

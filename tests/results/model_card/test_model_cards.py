@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hf_unlearn.lab import load_lab
-from hf_unlearn.results.hub.push import CARD_FILE, saved_plots
+from hf_unlearn.results.card_file import CARD_FILE, saved_plots
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import RECORD_FILE, load_record
 from hf_unlearn.tasks import parse_task
