@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hf_unlearn.cli import main as hf_unlearn
-from hf_unlearn.results.hub.push import write_own_card
+from hf_unlearn.results.card_file import write_own_card
 from hf_unlearn.results.record import PLOTS, PLOTS_OF, RECORD_FILE, load_record
 from hf_unlearn.tasks.recipe_files import find_recipe, packaged_recipes, read_recipe
 

@@ -49,6 +49,8 @@ FORBIDDEN_LIBRARIES = {"component": {*_MODEL_LIBRARIES, "torch"}, "losses": _MOD
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 LONGEST_FILE = 300
+# UnlearningTrainer overrides some thirty hooks of Trainer in a few lines each; a base class would hide the length.
+LONGER_FILES = {"training/trainer.py": 400}
 LONGEST_FUNCTION = 60
 
 # Folders of one machine or one person. What stands before the slash tells a path from a URL, a division or a relative
@@ -110,8 +112,9 @@ def length_errors(package: Path) -> list[str]:
     errors = []
     for module, tree in modules(package):
         lines = len((package / module).read_text(encoding="utf-8").splitlines())
-        if lines > LONGEST_FILE:
-            errors.append(f"{module}: {lines} lines, more than {LONGEST_FILE}")
+        longest = LONGER_FILES.get(module, LONGEST_FILE)
+        if lines > longest:
+            errors.append(f"{module}: {lines} lines, more than {longest}")
         for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue

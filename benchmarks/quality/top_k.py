@@ -22,8 +22,8 @@ from hf_unlearn.data.batch import IndexingCollator
 from hf_unlearn.data.prepare import RowOptions
 from hf_unlearn.data.tofu import training_sets
 from hf_unlearn.losses import RetainKL
-from hf_unlearn.model.chunked_logits import TokenReadout
-from hf_unlearn.model.output_head import LogitCache, output_head
+from hf_unlearn.model.head_query import LogitCache, TokenReadout
+from hf_unlearn.model.output_head import output_head
 from hf_unlearn.model.reference_logits import TopKLogits, tail_bound
 from hf_unlearn.model.score_rows import evaluation_mode
 from hf_unlearn.model.scoring import Likelihoods, score
@@ -50,13 +50,13 @@ def measure(args: argparse.Namespace, model: Any, reference: Any, rows: Any) -> 
             keep = {Role.FORGET: LogitCache.HIDDEN}
             before, _ = score(reference, output_head(reference), batch, keep=keep, likelihoods=Likelihoods.NONE)
             logits = before.rows(Role.FORGET).logits
-            readings = [
-                TokenReadout(k, Role.FORGET, lambda *given, k=k: figures(k, *given), reference=logits, width=4)
+            readouts = [
+                TokenReadout(str(k), Role.FORGET, lambda *given, k=k: figures(k, *given), reference=logits, width=4)
                 for k in args.k
             ]
-            scores, _ = score(model, output_head(model), batch, readings=readings)
+            scores, _ = score(model, output_head(model), batch, readouts=readouts)
         for k in args.k:
-            values[k].append(scores.rows(Role.FORGET).values[k])
+            values[k].append(scores.rows(Role.FORGET).readouts[str(k)])
     return {k: torch.cat(parts).double().mean(0).tolist() for k, parts in values.items()}
 
 

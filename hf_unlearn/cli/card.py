@@ -19,8 +19,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..results.card_file import CARD_FILE, saved_plots, write_own_card
     from ..results.hub.names import require_metadata
-    from ..results.hub.push import CARD_FILE, require_repo_id, saved_plots
+    from ..results.hub.push import require_repo_id
     from ..results.model_card import render_card
     from ..results.record import load_record
 
@@ -34,12 +35,12 @@ def _run(args: argparse.Namespace) -> None:
     for name, value in given.items():
         if value is not None:
             setattr(record.metadata, name, value)
-    if any(value is not None for value in given.values()) and folder.is_dir() and args.output is None:
-        record.save(folder)  # the next card of the run has them too
-    default = folder / CARD_FILE if folder.is_dir() else folder.parent / CARD_FILE
-    output = Path(args.output or default)
-    card = render_card(record, plots=saved_plots(folder))
-    output.write_text(card, encoding="utf-8")
+    home = folder if folder.is_dir() else folder.parent
+    output = Path(args.output or home / CARD_FILE)
+    if output.resolve() == (home / CARD_FILE).resolve():
+        write_own_card(home, record)  # with the record: the next card of the run has the metadata too
+    else:
+        output.write_text(render_card(record, plots=saved_plots(home)), encoding="utf-8")
     tell(args, f"Card: {output}", {"card": str(output)})
 
 

@@ -1,4 +1,4 @@
-"""Stage 1, rows: from any accepted format to padded batches of forget, retain, alternate and mismatch rows."""
+"""Rows on their way: from any accepted format to tokens, pairs and padded batches with a role per row."""
 
 from .collator import DataCollatorForUnlearning
 from .pairing import ForgetRetainDataset, ForgetRetainStream

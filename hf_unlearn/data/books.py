@@ -1,4 +1,4 @@
-"""Passages of books, as prompts with their continuations or as whole texts. It downloads and judges nothing."""
+"""Passages of books, as prompts with their continuations or as whole texts."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import datasets
 
-from ..errors import input_error
+from ..errors import input_error, require_range, value_error
 from .checks import check_limit
 
 # A full stop after a short title does not end a sentence.
@@ -87,7 +87,7 @@ def books_in(
             fix="check the path; for one book use book_rows",
         )
     books = [_book_passages(path, passage_characters) for path in sorted(files, key=lambda path: path.name)]
-    check_limit(limit, at_least=len(books), why="a set needs rows, of every book")
+    check_limit(limit, at_least=len(books))  # a row of every book
     shares = _even_shares([len(book) for book in books], limit)
     chosen = [passage for book, share in zip(books, shares, strict=True) for passage in _spread(book, share)]
     return _rows(chosen, prompt_characters, passage_characters, None)
@@ -102,12 +102,9 @@ def _rows(
     if prompt_characters is None:
         return datasets.Dataset.from_dict({"text": passages})
     if not 1 <= prompt_characters <= passage_characters // 2:
-        raise input_error(
-            expected=f"prompt_characters from 1 to {passage_characters // 2}, half of passage_characters",
-            got=repr(prompt_characters),
-            why="the rest of a passage is the answer, and a short passage has half the length",
-            fix=f"pass passage_characters={2 * max(1, prompt_characters)} or more, or a shorter prompt",
-        )
+        expected = f"from 1 to {passage_characters // 2}, half of passage_characters"
+        hint = f"pass passage_characters={2 * max(1, prompt_characters)} or more, or a shorter prompt"
+        raise value_error("prompt_characters", expected, prompt_characters, hint)
     ends = [_word_end(passage, prompt_characters) for passage in passages]
     return datasets.Dataset.from_dict(
         {
@@ -118,13 +115,7 @@ def _rows(
 
 
 def _book_passages(text_or_path: str | Path, passage_characters: int) -> list[str]:
-    if isinstance(passage_characters, bool) or not isinstance(passage_characters, int) or passage_characters < 2:
-        raise input_error(
-            expected="passage_characters to be an integer of at least 2",
-            got=repr(passage_characters),
-            why="a passage is a prompt and an answer",
-            fix="leave it at 600, about 130 words",
-        )
+    require_range("passage_characters", passage_characters, at_least=2, whole=True)  # a prompt and an answer
     is_path = isinstance(text_or_path, Path) or ("\n" not in text_or_path and text_or_path.lower().endswith(".txt"))
     name = f"{str(text_or_path)!r}" if is_path else "a text"
     text = _read(Path(text_or_path).expanduser()) if is_path else str(text_or_path)
@@ -161,7 +152,7 @@ def _read(path: Path) -> str:
 
 def _passages(text: str, passage_characters: int) -> list[str]:
     """A text as passages that end with a paragraph near `passage_characters`, or else at the closest sentence end."""
-    found: list[tuple[str, str]] = []  # (what stands before a passage in its book, the passage)
+    passages: list[tuple[str, str]] = []  # (what stands before a passage in its book, the passage)
     before, current = "", ""
     # Room for the break between two pieces: then every passage but the last is longer than half its length.
     for between, piece in _pieces(text, max(1, passage_characters - len(_PARAGRAPH_BREAK))):
@@ -173,12 +164,12 @@ def _passages(text: str, passage_characters: int) -> list[str]:
         elif not paragraph_ends and abs(len(longer) - passage_characters) <= off:
             current = longer
         else:
-            found.append((before, current))
+            passages.append((before, current))
             before, current = between, piece
-    if found and len(current) <= passage_characters // 2:
-        earlier, passage = found.pop()
+    if passages and len(current) <= passage_characters // 2:
+        earlier, passage = passages.pop()
         before, current = earlier, passage + before + current
-    return [passage for _, passage in [*found, (before, current)]]
+    return [passage for _, passage in [*passages, (before, current)]]
 
 
 def _pieces(text: str, longest: int) -> Iterator[tuple[str, str]]:

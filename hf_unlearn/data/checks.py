@@ -1,13 +1,12 @@
-"""Checks that a set can be tokenised and trained on, and their errors. Single rows are checked elsewhere."""
+"""Checks that a set can be tokenised and trained on, and their errors."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..errors import input_error, nearest
+from ..errors import input_error, nearest, require_range, value_error
 
 logger = logging.get_logger(__name__)
 
@@ -35,24 +34,14 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def check_max_length(max_length: int | None) -> None:
     """Raise a ValueError unless `max_length` is None or an integer of at least 2."""
-    if max_length is not None and (not isinstance(max_length, int) or max_length < 2):
-        raise input_error(
-            expected="max_length to be None or an integer of at least 2",
-            got=repr(max_length),
-            why="a row's first token is never predicted, so shorter rows train nothing",
-            fix="pass the longest row to keep, in tokens, e.g. max_length=512",
-        )
+    if max_length is not None:  # a row's first token is never predicted, so a row of one would train nothing
+        require_range("max_length", max_length, at_least=2, whole=True)
 
 
-def check_limit(limit: Any, *, at_least: int = 1, why: str = "a set needs rows") -> None:
+def check_limit(limit: int | None, *, at_least: int = 1) -> None:
     """Raise a ValueError unless `limit`, a number of rows, is None or an integer of at least `at_least`."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < at_least):
-        raise input_error(
-            expected=f"limit to be None or an integer of at least {at_least}",
-            got=repr(limit),
-            why=why,
-            fix="pass limit=None for all rows",
-        )
+    if limit is not None:
+        require_range("limit", limit, at_least=at_least, whole=True)
 
 
 def require_columns(
@@ -75,12 +64,7 @@ def check_template(template: str | None) -> None:
     if template is None:
         return
     if [template.count(field) for field in fields] != [1, 1] or template.index(fields[0]) > template.index(fields[1]):
-        raise input_error(
-            expected="a template with the fields {prompt} and {completion}, once each and in this order",
-            got=repr(template),
-            why="the answer has to come once and after its prompt, or there is nothing to mask",
-            fix='write e.g. "### Question: {prompt}\\n ### Answer: {completion}"',
-        )
+        raise value_error("template", "a text with {prompt} and {completion}, once each and in this order", template)
 
 
 def check_targets(

@@ -1,4 +1,4 @@
-"""One flat, padded batch out of paired items: forget rows first, a role per row. It never sees a tokenizer's text."""
+"""Collators: paired items become one flat batch, forget rows first, with a role per row."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from typing import Any, Literal
 import torch
 
 from .roles import Role
+from .tokenized_row import IGNORED_LABEL, TokenizedRow
 
 # (role, forget row of the batch that it belongs to, tokenised row)
-RoleRow = tuple[Role, int, dict[str, Any]]
+RoleRow = tuple[Role, int, TokenizedRow]
 
 
 def in_role_order(items: list[dict[str, Any]]) -> list[RoleRow]:
@@ -80,13 +81,13 @@ class DataCollatorForUnlearning:
     def _join(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids = [torch.as_tensor(row["input_ids"]) for row in rows]
         labels = torch.cat([torch.as_tensor(row["labels"]) for row in rows])
-        lengths = torch.tensor([len(each) for each in ids])
+        lengths = torch.tensor([len(row_ids) for row_ids in ids])
         # Nothing predicts a row's first token: what stands before it is another row.
-        labels[lengths.cumsum(0) - lengths] = -100
+        labels[lengths.cumsum(0) - lengths] = IGNORED_LABEL
         return {
             "input_ids": torch.cat(ids)[None],
             "labels": labels[None],
-            "position_ids": torch.cat([torch.arange(len(each)) for each in ids])[None],
+            "position_ids": torch.cat([torch.arange(len(row_ids)) for row_ids in ids])[None],
             "row_lengths": lengths,
         }
 
@@ -95,7 +96,7 @@ class DataCollatorForUnlearning:
         if self.pad_to_multiple_of:
             length += -length % self.pad_to_multiple_of
         input_ids = torch.full((len(rows), length), self.pad_token_id)
-        labels = torch.full((len(rows), length), -100)
+        labels = torch.full((len(rows), length), IGNORED_LABEL)
         mask = torch.zeros((len(rows), length), dtype=torch.long)
         for i, row in enumerate(rows):
             size = len(row["input_ids"])

@@ -1,4 +1,4 @@
-"""A batch of rows as token ids and labels, the prompt masked and the answer trained. Not the set they come from."""
+"""Encodes a batch of rows: token ids, and labels that mask the prompt and train the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

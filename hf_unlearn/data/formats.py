@@ -1,4 +1,4 @@
-"""Row formats: the one a set's columns spell, and a row as prompt, completion and alternate. No tokenizer here."""
+"""Row formats: which one the columns of a set spell, and a row of it as prompt, completion and alternate."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -116,9 +116,9 @@ def _missing_columns(column_names: Collection[str], set_name: str) -> ValueError
     by_lower_name = {name.lower(): name for name in column_names}
     renames: dict[str, str] = {}
     for group in (("prompt", "completion"), ("messages",), ("text",)):
-        found = [next((by_lower_name[n] for n in _OTHER_NAMES[c] if n in by_lower_name), None) for c in group]
-        if None not in found:
-            renames = {str(old): new for old, new in zip(found, group, strict=True) if old != new}
+        theirs = [next((by_lower_name[n] for n in _OTHER_NAMES[c] if n in by_lower_name), None) for c in group]
+        if None not in theirs:
+            renames = {str(old): new for old, new in zip(theirs, group, strict=True) if old != new}
             break
     if renames:
         call = ", ".join(f'"{old}": "{new}"' for old, new in renames.items())
@@ -237,11 +237,11 @@ def _check_answer(answer: Text | None, name: str, where: str, *, blank_is_fine: 
 def _checked(value: Any, name: str, where: str, kinds: tuple[type[str] | type[list], ...] = (str, list)) -> Any:
     """A part of a row as it came, or its messages without the keys that Arrow filled with None."""
     if not isinstance(value, kinds) or value == []:
-        found = "missing" if value is None else "an empty list" if value == [] else f"a {type(value).__name__}"
+        problem = "missing" if value is None else "an empty list" if value == [] else f"a {type(value).__name__}"
         accepted = ["a string" if kind is str else "a list of messages" for kind in kinds]
         raise input_error(
             expected=f"`{name}` to be {' or '.join(accepted)}",
-            got=f"{where}, where it is {found}",
+            got=f"{where}, where it is {problem}",
             why="nothing else can be tokenised",
             fix=f"fill, convert or drop the rows without such a `{name}`",
         )

@@ -60,7 +60,7 @@ class LengthGroups:
         """
         forget, retain = forget.copy(), retain.copy()
         for number, (start, end) in enumerate(pairwise(self._borders(starts, turns))):
-            sign = 1 if number % 2 else -1
+            sign = 1 if number % 2 else -1  # the first group falls, so that the longest batch comes first of all
             forget[start:end] = _sorted(forget[start:end], sign * self.forget)
             first, last = starts[start], starts[end]
             if first < last:
@@ -70,9 +70,11 @@ class LengthGroups:
         return forget, retain
 
     def _borders(self, starts: np.ndarray, turns: np.ndarray) -> Sequence[int]:
+        """Items at which a group begins, and the number of items."""
         items = len(starts) - 1
         new = np.arange(1, items) % self.size == 0
         if len(turns):
+            # The walk that an item's first step belongs to; an item without a step of its own has that of the next.
             new |= np.diff(turns[np.minimum(starts[:-1], len(turns) - 1)]) != 0
         return [0, *(np.flatnonzero(new) + 1).tolist(), items]
 

@@ -9,11 +9,12 @@ from .pairing import is_stream
 from .tokenized_row import answer_start
 
 
-def row_lengths(rows: Any) -> np.ndarray:
-    """Tokens of each tokenised row, [rows]; of its alternate where that is longer."""
+def row_lengths(rows: Any, *, alternates: bool = True) -> np.ndarray:
+    """Tokens of each tokenised row, [rows]; of its alternate where that is longer, unless `alternates` is False."""
+    names = ("input_ids", "alternate_input_ids") if alternates else ("input_ids",)
     if not isinstance(rows, datasets.Dataset):
-        return np.array([max(len(row["input_ids"]), len(row.get("alternate_input_ids", ()))) for row in rows])
-    columns = [name for name in ("input_ids", "alternate_input_ids") if name in rows.column_names]
+        return np.array([max(len(row.get(name, ())) for name in names) for row in rows])
+    columns = [name for name in names if name in rows.column_names]
     return np.max([_list_lengths(rows, name) for name in columns], axis=0)
 
 
@@ -26,7 +27,7 @@ def longest_row(rows: Any, max_length: int | None) -> int:
 
 def longest_mismatch(forget: datasets.Dataset, retain: datasets.Dataset) -> int:
     """Tokens of the longest row that a retain row's answer makes under a forget row's prompt, before it is cut."""
-    answers = _list_lengths(retain, "input_ids") - _answer_starts(retain)
+    answers = row_lengths(retain, alternates=False) - _answer_starts(retain)
     return int(_answer_starts(forget).max() + answers.max())
 
 

@@ -1,4 +1,4 @@
-"""How near the rows of a pool are to a forget set, by words in common or by an encoder. It splits nothing."""
+"""How near the rows of a pool are to a forget set, by words in common (BM25) or by an encoder."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import input_error, nearest
+from ..errors import input_error, require_choice, require_range
 from .formats import Text, detect_format, to_row
 
 Rows: TypeAlias = datasets.Dataset | Sequence[Mapping[str, Any]]
@@ -74,18 +74,12 @@ def near_neighbours(
     """
     _check_method(method, model)
     forget_texts, pool_texts = row_texts(forget, "forget", text), row_texts(pool, "retain", text)
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(forget_texts):
-        raise input_error(
-            expected=f"k to be an integer from 1 to {len(forget_texts)}, the forget rows",
-            got=repr(k),
-            why="a score is the mean over the k nearest forget rows",
-            fix="leave k at 1: as near as the nearest forget row",
-        )
+    require_range("k", k, at_least=1, at_most=len(forget_texts), whole=True)  # a mean over k of the forget rows
     if model is None:
-        found = _bm25_scores(forget_texts, pool_texts)
+        scores = _bm25_scores(forget_texts, pool_texts)
     else:
-        found = _cosines(forget_texts, pool_texts, model, batch_size)
-    return _ranked(found, len(pool_texts), k)
+        scores = _cosines(forget_texts, pool_texts, model, batch_size)
+    return _ranked(scores, len(pool_texts), k)
 
 
 def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[str]:
@@ -109,10 +103,10 @@ def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[st
     if text is None:
         row_format = detect_format(list(rows[0]), set_name)
         parts = (to_row(row, row_format, set_name, index=index) for index, row in enumerate(rows))
-        found = [f"{_contents(row.prompt)} {_contents(row.completion)}" for row in parts]
+        texts = [f"{_contents(row.prompt)} {_contents(row.completion)}" for row in parts]
     else:
-        found = [text(row) for row in rows]
-    return [" ".join(each.split()) for each in found]
+        texts = [text(row) for row in rows]
+    return [" ".join(row_text.split()) for row_text in texts]
 
 
 def _contents(part: Text) -> str:
@@ -120,13 +114,7 @@ def _contents(part: Text) -> str:
 
 
 def _check_method(method: str, model: Encoder | None) -> None:
-    if method not in _METHODS:
-        raise input_error(
-            expected=f"method to be {' or '.join(map(repr, _METHODS))}",
-            got=repr(method),
-            why="it says what near means",
-            fix=nearest(str(method), _METHODS),
-        )
+    require_choice("method", method, _METHODS)
     if (method == "embedding") != (model is not None):
         raise input_error(
             expected='an encoder as `model` with method="embedding", and none with "bm25"',
@@ -139,7 +127,7 @@ def _check_method(method: str, model: Encoder | None) -> None:
 def _bm25_scores(forget_texts: list[str], pool_texts: list[str]) -> Iterator[np.ndarray]:
     """s(i, .) [N] for each forget row i in turn."""
     pool_words, forget_words = (
-        [_WORD.findall(each.lower()) for each in texts] for texts in (pool_texts, forget_texts)
+        [_WORD.findall(text.lower()) for text in texts] for texts in (pool_texts, forget_texts)
     )
     if not any(pool_words):
         raise input_error(
@@ -159,12 +147,12 @@ def _bm25_scores(forget_texts: list[str], pool_texts: list[str]) -> Iterator[np.
 def _cosines(forget_texts: list[str], pool_texts: list[str], model: Encoder, batch_size: int) -> Iterator[np.ndarray]:
     """s(i, .) [N] for each forget row i in turn."""
     # Each text once: the padding beside it changes a vector's last digits, and equal texts shall tie.
-    texts = sorted({*forget_texts, *pool_texts}, key=lambda each: (-len(each), each))
-    place = {each: number for number, each in enumerate(texts)}
+    texts = sorted({*forget_texts, *pool_texts}, key=lambda text: (-len(text), text))
+    place = {text: number for number, text in enumerate(texts)}
     vectors = _embedded(texts, model, batch_size)
-    columns = [place[each] for each in pool_texts]
-    for each in forget_texts:
-        yield (vectors @ vectors[place[each]])[columns]
+    columns = [place[text] for text in pool_texts]
+    for text in forget_texts:
+        yield (vectors @ vectors[place[text]])[columns]
 
 
 def _embedded(texts: list[str], model: Encoder, batch_size: int) -> np.ndarray:
@@ -215,10 +203,11 @@ def _loaded(model: Encoder) -> tuple[Any, PreTrainedTokenizerBase]:
     return pair
 
 
-def _ranked(found: Iterable[np.ndarray], rows: int, k: int) -> Neighbours:
+def _ranked(scores_by_forget_row: Iterable[np.ndarray], rows: int, k: int) -> Neighbours:
+    """The pool ranked by the mean of its k best scores; the scores of one forget row at a time are in memory."""
     best = np.full((k, rows), -np.inf)  # ascending: the best score so far is the last
     closest = np.zeros(rows, dtype=np.int64)
-    for number, scores in enumerate(found):
+    for number, scores in enumerate(scores_by_forget_row):
         closest[scores > best[-1]] = number
         if k == 1:
             np.maximum(best, scores, out=best)

@@ -1,4 +1,4 @@
-"""Which retain rows meet which forget row, in every epoch and on every rank. Not a sampler: it decides the order."""
+"""Which retain rows meet which forget row, in every epoch and on every rank, and in which order."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from ..errors import input_error
+from ..errors import input_error, require_range
 from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
@@ -24,13 +24,7 @@ def _permutation(size: int, *key: int) -> np.ndarray:
 
 def check_retain_ratio(retain_ratio: float) -> float:
     """`retain_ratio` as a float, or a ValueError when it is not a positive finite number."""
-    if isinstance(retain_ratio, bool) or not isinstance(retain_ratio, int | float) or not 0 < retain_ratio < math.inf:
-        raise input_error(
-            expected="retain_ratio to be a positive number of retain rows per forget row",
-            got=repr(retain_ratio),
-            why="each forget row is paired with that many retain rows",
-            fix="pass retain_ratio=1 (the default), or retain_loss='none' to train on forget rows alone",
-        )
+    require_range("retain_ratio", retain_ratio, above=0)
     return float(retain_ratio)
 
 
@@ -121,7 +115,7 @@ class _Pairing:
     ) -> dict[str, Any]:
         """One item: the forget row (with its alternate), its retain rows, and the drawn answers under its prompt."""
         item = with_alternate({**forget, "row": row})
-        item["retain"] = [with_alternate(each) for each in retain]
+        item["retain"] = [with_alternate(kept) for kept in retain]
         item["mismatch"] = [mismatch_row(forget, other, self.max_length) for other in drawn]
         return item
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
@@ -11,19 +12,26 @@ from .digests import shared_rows
 from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
 from .roles import TRAIN_SETS
-from .tokenization import tokenize_rows
+from .tokenization import RowSet, TokenizedSet, tokenize_rows
 
 
 @dataclass(frozen=True)
 class RowOptions:
-    """How rows become tokens, the same for every set of a run."""
+    """How rows become tokens, the same for every set of a run.
+
+    Attributes:
+        tokenizer: None where all rows are tokenised already.
+        max_length: longest row in tokens, the rest cut from the right; None for no limit.
+        template: text around the strings of prompt/completion rows.
+        num_proc: processes that tokenise a datasets.Dataset.
+    """
 
     tokenizer: PreTrainedTokenizerBase | None
     max_length: int | None
     template: str | None
     num_proc: int | None
 
-    def tokenize(self, rows: Any, set_name: str, *, alternates: bool = False) -> Any:
+    def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
         """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
         return tokenize_rows(
             rows,
@@ -44,11 +52,24 @@ class RowOptions:
 
 @dataclass(frozen=True)
 class TrainSets:
-    """Tokenised training sets by name."""
+    """Tokenised training sets by name.
 
-    forget: Any
-    retain: Any = None
-    holdout: Any = None
+    Attributes:
+        forget: rows to forget, with their alternates where a loss needs these.
+        retain: rows to keep; None where no loss reads them.
+        holdout: rows that the model has never seen; None where no level is calibrated on them.
+    """
+
+    forget: TokenizedSet
+    retain: TokenizedSet | None = None
+    holdout: TokenizedSet | None = None
+
+    @property
+    def alternates(self) -> datasets.Dataset:
+        """The alternate answers of the forget rows, as rows of their own."""
+        assert isinstance(self.forget, datasets.Dataset), "a stream has no rows to select"
+        kept = self.forget.select_columns(["alternate_input_ids", "alternate_labels"])
+        return kept.rename_columns({"alternate_input_ids": "input_ids", "alternate_labels": "labels"})
 
     @property
     def stream(self) -> bool:
@@ -120,8 +141,8 @@ def tokenize_train_sets(
     unseen_rows = train_dataset.get("holdout") if holdout else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
     _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")
+    why = "the level of unseen data would be measured on rows that the model was trained on"
     for set_name, rows in (("forget", forget), ("retain", kept)):
-        why = "the level of unseen data would be measured on rows that the model was trained on"
         _require_disjoint(set_name, rows, "holdout", unseen, why)
     return TrainSets(forget, kept, unseen)
 
@@ -142,7 +163,7 @@ def _require_disjoint(first_name: str, first: Any, second_name: str, second: Any
 
 def require_full_batch(sets: TrainSets, batch_size: int, retain_ratio: float) -> None:
     """Raise when one batch would need more retain rows than there are."""
-    if sets.retain is None or is_stream(sets.retain):
+    if not isinstance(sets.retain, datasets.Dataset):  # none, or a stream, of which nobody knows the length
         return
     wanted = int(batch_size * retain_ratio)
     if len(sets.retain) < wanted:

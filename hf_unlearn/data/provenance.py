@@ -1,4 +1,4 @@
-"""Where a set of rows came from: the Hub, the lab, or the user's own. No path of a machine comes out of it."""
+"""Where a set of rows came from: the Hub, the lab, or the user's own files, whose paths it never tells."""
 
 import re
 from dataclasses import dataclass
@@ -37,10 +37,10 @@ def source_of(rows: Any) -> Source:
     if info.builder_name == LAB_BUILDER:
         return Source("lab", info.config_name)
     if info.download_checksums:
-        found = [_HUB_FILE.match(file) for file in info.download_checksums]
-        sources = {Source("hub", match["id"], match["revision"] or None) for match in found if match}
+        matches = [_HUB_FILE.match(file) for file in info.download_checksums]
+        sources = {Source("hub", match["id"], match["revision"] or None) for match in matches if match}
         # Files of two repositories, or one from elsewhere: no single public source.
-        return sources.pop() if len(sources) == 1 and all(found) else Source()
+        return sources.pop() if len(sources) == 1 and all(matches) else Source()
     # `concatenate_datasets` drops the builder of unlike sets, of which one may come from memory and be in no cache.
     return _from_cache(rows) if isinstance(rows, datasets.Dataset) and info.builder_name else Source()
 

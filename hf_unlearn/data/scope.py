@@ -1,7 +1,7 @@
 """The scope of a forget request: rows near what is to be forgotten, dealt to train or to test, and rows far from it.
 
-It forgets nothing, and measures nearness through data/neighbours.py, whose functions it offers. How much a row to keep
-moves with the forget rows' gradient is `influence_scores` in data/influence.py: that runs a model.
+Nearness in words is measured by `near_neighbours`; how much a row to keep moves with the forget rows' gradient, by
+`influence_scores` in model/influence.py.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 
-from ..errors import input_error
+from ..errors import input_error, value_error
 from .neighbours import Encoder, Neighbours, Rows, RowText, near_neighbours, row_texts
 
 __all__ = [
@@ -71,14 +71,13 @@ def split_scope(
     is_count = isinstance(near, int) and not isinstance(near, bool)
     count = int(near) if is_count else max(1, round(near * rows)) if 0 < near < 1 else 0
     if not 0 < count < rows:
-        raise input_error(
-            expected=f"near to be a share between 0 and 1, or a number of rows below {rows}, the rows of the pool",
-            got=repr(near),
-            why="both sides of the split need rows",
-            fix="pass near=0.1 for the nearest tenth, or near=100 for 100 rows",
+        raise value_error(
+            "near", f"a share between 0 and 1, or a number of rows below {rows}, those of the pool", near
         )
-    found = near_neighbours(forget, pool, k=k, method=method, text=text, model=model, batch_size=batch_size)
-    return Scope(near=pool.select(np.sort(found.order[:count])), far=pool.select(np.sort(found.order[count:])))
+    neighbours = near_neighbours(forget, pool, k=k, method=method, text=text, model=model, batch_size=batch_size)
+    return Scope(
+        near=pool.select(np.sort(neighbours.order[:count])), far=pool.select(np.sort(neighbours.order[count:]))
+    )
 
 
 def deal_near_rows(near: datasets.Dataset, *, test: float = 0.5, seed: int = 0) -> NearRows:
@@ -97,8 +96,8 @@ def deal_near_rows(near: datasets.Dataset, *, test: float = 0.5, seed: int = 0) 
     _require_dataset(near, "the near rows")
     texts = row_texts(near, "retain")
     places: dict[str, list[int]] = {}
-    for place, each in enumerate(texts):
-        places.setdefault(each, []).append(place)
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
     groups = list(places.values())
     wanted = round(test * len(texts)) if 0 < test < 1 else 0
     tested: list[int] = []

@@ -1,4 +1,4 @@
-"""Where rows come from: files, saved folders, the Hub, two public sets in the package's columns. No tokenizer here."""
+"""Rows from files, saved folders and the Hub, and two public sets in the package's columns."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from ..errors import input_error, nearest
+from ..errors import input_error, require_choice
 from .checks import check_limit, require_columns
 from .provenance import from_hub
 
@@ -118,13 +118,7 @@ def truthfulqa_rows(dataset: datasets.Dataset, which: Literal["best", "all_corre
 
     Source: Lin et al. 2109.07958.
     """
-    if which not in ("best", "all_correct"):
-        raise input_error(
-            expected='which to be "best" or "all_correct"',
-            got=repr(which),
-            why="it says which answers become rows",
-            fix=nearest(str(which), ("best", "all_correct")),
-        )
+    require_choice("which", which, ("best", "all_correct"))
     from_csv = "Question" in dataset.column_names
     question = "Question" if from_csv else "question"
     if which == "best":
@@ -220,13 +214,7 @@ def _load_saved(path: Path, split: str) -> datasets.Dataset:
     saved = datasets.load_from_disk(str(path))
     if isinstance(saved, datasets.Dataset):
         return saved
-    if split not in saved:
-        raise input_error(
-            expected=f"a split of {path.name}",
-            got=repr(split),
-            why="a folder saved from a DatasetDict holds several sets",
-            fix=nearest(split, saved),
-        )
+    require_choice("split", split, saved)
     return saved[split]
 
 

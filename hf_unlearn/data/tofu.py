@@ -1,4 +1,4 @@
-"""TOFU's sets from the Hub, a folder or memory: questions, answers, reworded and wrong ones. It scores nothing."""
+"""TOFU's sets from the Hub, a folder or memory: questions, answers, and reworded and wrong answers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import datasets
 
-from ..errors import input_error, nearest
+from ..errors import input_error, nearest, require_choice
 from .checks import check_limit, require_columns
 from .sources import load_rows
 
@@ -112,13 +112,7 @@ def training_sets(
 
 
 def _check_split(split: str) -> None:
-    if split not in _RETAIN_SPLITS:
-        raise input_error(
-            expected=f"split to be one of {', '.join(_RETAIN_SPLITS)}",
-            got=repr(split),
-            why="it says which authors are to be forgotten",
-            fix=nearest(str(split), _RETAIN_SPLITS),
-        )
+    require_choice("split", split, _RETAIN_SPLITS)
 
 
 def _configuration(source: Source, name: str, revision: str | None) -> datasets.Dataset:
@@ -132,7 +126,7 @@ def _configuration(source: Source, name: str, revision: str | None) -> datasets.
         return load_rows(source, name=name, revision=revision)
     path = folder / f"{name}.json"
     if not path.is_file():
-        there = sorted(each.stem for each in folder.glob("*.json"))
+        there = sorted(file.stem for file in folder.glob("*.json"))
         raise _missing(name, f"{str(folder)!r} without {path.name}", nearest(name, there))
     return load_rows(path)
 

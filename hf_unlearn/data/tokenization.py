@@ -1,4 +1,4 @@
-"""A set of rows in any accepted format as the token ids and labels that training reads: not padded, not paired."""
+"""Tokenises a set of rows in any accepted format: a datasets.Dataset, a list, a torch dataset or a stream."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

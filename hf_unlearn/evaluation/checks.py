@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.digests import shared_rows
 from ..data.lengths import longest_row
 from ..data.tokenized_row import TokenizedRow, prompt_ids
-from ..errors import input_error
+from ..errors import input_error, require_range
 from ..model.sharding import gathers_itself, is_sharded
 from .harness.suite import LMEvalSuite
 from .suite import Suite
@@ -62,19 +62,19 @@ def require_rows_alone(fluency_model: Any | None, temperature: float, partial: A
 
 def require_same_vocabulary(fluency_model: Any, model: Any, accelerator: Accelerator) -> None:
     """Raise for a fluency model that reads other tokens, has less room, or stands on another device."""
-    room = [_positions(each) for each in (fluency_model, model)]
-    if room[0] < room[1]:
+    room, needed = _positions(fluency_model), _positions(model)
+    if room < needed:
         raise input_error(
-            expected=f"a fluency model with the model's {room[1]:g} positions",
-            got=f"one with {room[0]:g}",
+            expected=f"a fluency model with the model's {needed:g} positions",
+            got=f"one with {room:g}",
             why="it reads what the model wrote, to the end",
             fix="pass the model before unlearning",
         )
-    sizes = [each.config.get_text_config().vocab_size for each in (fluency_model, model)]
-    if sizes[0] != sizes[1] or fluency_model.device.type != accelerator.device.type:
+    size, expected_size = (reader.config.get_text_config().vocab_size for reader in (fluency_model, model))
+    if size != expected_size or fluency_model.device.type != accelerator.device.type:
         raise input_error(
-            expected=f"a fluency model with the model's vocabulary of {sizes[1]} tokens on {accelerator.device}",
-            got=f"one of {sizes[0]} tokens on {fluency_model.device}",
+            expected=f"a fluency model with the model's vocabulary of {expected_size} tokens on {accelerator.device}",
+            got=f"one of {size} tokens on {fluency_model.device}",
             why="it scores the token ids of the model's answers, which mean something else to another model",
             fix="pass the model before unlearning, moved to the same device",
         )
@@ -146,22 +146,10 @@ def require_own_gradients(model: Any) -> None:
 
 def require_numbers(batch_size: int, generation_batch_size: int | None, temperature: float) -> None:
     """Raise for sizes below 1 and temperatures below 0."""
-    sizes = {"batch_size": batch_size, "generation_batch_size": generation_batch_size}
-    for name, size in sizes.items():
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise input_error(
-                expected=f"{name} to be a whole number from 1 on",
-                got=repr(size),
-                why="it counts the rows of a batch",
-                fix=f"pass {name}=32",
-            )
-    if not 0 <= temperature < float("inf"):
-        raise input_error(
-            expected="temperature to be 0 or a positive number",
-            got=repr(temperature),
-            why="answers are drawn from softmax(z / temperature), or are the likeliest ones at 0",
-            fix="pass temperature=0.0 for greedy answers",
-        )
+    require_range("batch_size", batch_size, at_least=1, whole=True)
+    if generation_batch_size is not None:
+        require_range("generation_batch_size", generation_batch_size, at_least=1, whole=True)
+    require_range("temperature", temperature, at_least=0)
 
 
 def require_prompts(sets: Mapping[str, Sequence[TokenizedRow]], tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,4 +1,4 @@
-"""evaluate(): a suite on a model, in one pass over its rows. What is asked and measured, the suite knows."""
+"""evaluate(): measures a model on a suite, in one pass over the suite's rows."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -130,8 +130,8 @@ class _Evaluation:
         cls, model: Any, tokenizer: Any, suite: Suite, accelerator: Accelerator, decoding: Decoding, fluency_model: Any
     ) -> "_Evaluation":
         """With the models unwrapped, and checked against each other."""
-        for each in (model,) if fluency_model is None else (model, fluency_model):
-            require_callable(each)
+        for given in [model] if fluency_model is None else [model, fluency_model]:
+            require_callable(given)
         if suite.gradient_norms:
             require_own_gradients(model)
         model = accelerator.unwrap_model(model)
@@ -153,21 +153,21 @@ class _Evaluation:
         options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
         sets = {name: _token_rows(rows, options, self.model) for name, rows in suite.sets.items()}
         require_prompts({name: sets[name] for name in suite.answered}, self.tokenizer)
-        found = {name: {"count": len(each), "sha256": set_digest(each)} for name, each in sets.items()}
-        require_comparable(suite, self.settings, found, hash_tokenizer(self.tokenizer))
+        described = {name: {"count": len(rows), "sha256": set_digest(rows)} for name, rows in sets.items()}
+        require_comparable(suite, self.settings, described, hash_tokenizer(self.tokenizer))
         require_unseen(sets)
-        return sets, found
+        return sets, described
 
     def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
         started, suite = time.perf_counter(), self.suite
         sets, rows = self.rows()
         tokenizer = hash_tokenizer(self.tokenizer)
-        found = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
+        partial = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
-        one_pass = OnePass(scorer, self.tokenizer, end_tokens(self.model, self.tokenizer), found)
+        one_pass = OnePass(scorer, self.tokenizer, end_tokens(self.model, self.tokenizer), partial)
         evidence, scored = self._evidence(one_pass, sets, generation_batch_size)
         measured: SuiteOutput = _from_main_process(lambda: suite.measure(evidence), self.accelerator)
-        found.remove()
+        partial.remove()
         return EvaluationResult(
             suite=suite.name,
             metrics=measured.metrics,
@@ -209,10 +209,10 @@ class _Evaluation:
         fluency: dict[str, ScoredRows] = {}
         if self.fluency_model is not None and suite.fluent:
             end = self.tokenizer.eos_token_id
-            said = {name: continued(sets[name], answers[name], end) for name in suite.fluent}
-            fluency, _ = one_pass.score(self.fluency_model, said, "fluency", False)
+            answered_rows = {name: continued(sets[name], answers[name], end) for name in suite.fluent}
+            fluency, _ = one_pass.score(self.fluency_model, answered_rows, "fluency", False)
         norms = {name: sets[name] for name in suite.gradient_norms}
-        answered = {name: one_pass.as_evidence(sets[name], each, fluency.get(name)) for name, each in answers.items()}
+        answered = {name: one_pass.as_evidence(sets[name], ids, fluency.get(name)) for name, ids in answers.items()}
         evidence = Evidence(
             scored=scored,
             answered=answered,
@@ -254,16 +254,16 @@ def _from_main_process(work: Callable[[], Any], accelerator: Accelerator) -> Any
     """
     if accelerator.num_processes == 1:
         return work()
-    found: list[Any] = [None, None]
+    result_and_error: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
-            found[0] = work()
+            result_and_error = [work(), None]
         except ValueError as error:
-            found[1] = str(error)
-    broadcast_object_list(found)
-    if found[1] is not None:
-        raise ValueError(found[1])
-    return found[0]
+            result_and_error = [None, str(error)]
+    broadcast_object_list(result_and_error)
+    if result_and_error[1] is not None:
+        raise ValueError(result_and_error[1])
+    return result_and_error[0]
 
 
 def _run_harness(

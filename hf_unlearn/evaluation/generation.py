@@ -1,4 +1,4 @@
-"""Answers to many prompts: batched, shared by the ranks, greedy or seeded. It judges nothing."""
+"""Answers to many prompts: batched, shared by the ranks, greedy or drawn from a seed."""
 
 import contextlib
 import hashlib
@@ -61,13 +61,13 @@ def generate_answers(
     """
     decoding = Decoding(max_new_tokens)
     wanted = range(len(prompts))
-    found: list[tuple[int, list[int]]] = []
+    numbered: list[tuple[int, list[int]]] = []  # place of a prompt, ids of its answer
     for indices, answers in answer_batches(
         model, tokenizer, prompts, wanted, accelerator, decoding, batch_size, description
     ):
-        found += zip(indices, answers, strict=True)
+        numbered += zip(indices, answers, strict=True)
     ends = end_tokens(model, tokenizer)
-    return [strip_end_token(ids, ends) for _, ids in sorted(gather_object(found))]
+    return [strip_end_token(ids, ends) for _, ids in sorted(gather_object(numbered))]
 
 
 def strip_end_token(ids: list[int], ends: list[int]) -> list[int]:
@@ -134,7 +134,9 @@ class SeededSampling(LogitsProcessor):
         self._generators = [torch.Generator().manual_seed(_seed_of(prompt, decoding.seed)) for prompt in prompts]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        draws = [torch.rand(scores.shape[-1], generator=each, dtype=torch.float64) for each in self._generators]
+        sizes = scores.shape[-1]
+        draws = [torch.rand(sizes, generator=generator, dtype=torch.float64) for generator in self._generators]
+        # Gumbel noise is -log(-log u); a draw u of exactly 0 would make it minus infinity.
         noise = -torch.log(-torch.log(torch.stack(draws).clamp_min(torch.finfo(torch.float64).tiny)))
         return scores.float() / self._temperature + noise.to(scores.device, torch.float32)
 
@@ -192,7 +194,7 @@ def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end an answer: the tokenizer's, and those of the model's own settings (chat models have several)."""
     own = _generation_holders(model)[-1].generation_config.eos_token_id
     listed = own if isinstance(own, list) else [own]
-    return sorted({tokenizer.eos_token_id, *(each for each in listed if each is not None)})
+    return sorted({tokenizer.eos_token_id, *(token for token in listed if token is not None)})
 
 
 def _settings(tokenizer: PreTrainedTokenizerBase, ends: list[int], max_new_tokens: int) -> GenerationConfig:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,30 +12,31 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.digests import prompt_digest, row_digest
 from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
-from ..model.chunked_logits import TokenReadout, log_prob_moments
+from ..model.chunked_logits import log_prob_moments
+from ..model.head_query import TokenReadout
 from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
 from .generation import Decoding, answer_batches, strip_end_token
-from .partial import HeadResult, PartialResults
+from .partial import Findings, PartialResults
 
-# Batch by batch: which items, and what was found for each.
-Findings = Iterator[tuple[list[int], list[np.ndarray]]]
+# Batch by batch: the places of items, and the finding of each.
+FoundBatches: TypeAlias = Iterator[tuple[list[int], list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
 class Distinct:
-    """Items of several sets, in which equal ones are one.
+    """The distinct rows or prompts of several sets: what is in two sets is asked of the model once.
 
     Attributes:
-        items: the distinct ones, in the order of their first appearance.
-        keys: SHA-256 of each one's content.
+        items: in the order of their first appearance.
+        digests: of each, by which it is known on disk.
         places: by set, which distinct item each of its items is.
     """
 
     items: list[Any]
-    keys: list[str]
+    digests: list[str]
     places: Mapping[str, list[int]]
 
     @classmethod
@@ -47,20 +48,20 @@ class Distinct:
         for name, members in sets.items():
             places[name] = []
             for member in members:
-                key = digest(member)
-                if key not in known:
-                    known[key] = len(items)
+                identity = digest(member)
+                if identity not in known:
+                    known[identity] = len(items)
                     items.append(member)
-                places[name].append(known[key])
+                places[name].append(known[identity])
         return cls(items, list(known), places)
 
-    def missing(self, found: HeadResult) -> list[int]:
-        """The distinct items that nothing is known of."""
-        return [place for place, key in enumerate(self.keys) if key not in found]
+    def missing(self, findings: Findings) -> list[int]:
+        """The places of the items without a finding."""
+        return [place for place, digest in enumerate(self.digests) if digest not in findings]
 
-    def in_sets(self, found: HeadResult) -> dict[str, list[np.ndarray]]:
-        """What was found, set by set in the set's order."""
-        return {name: [found[self.keys[place]] for place in places] for name, places in self.places.items()}
+    def in_sets(self, findings: Findings) -> dict[str, list[np.ndarray]]:
+        """The findings set by set, in the set's order."""
+        return {name: [findings[self.digests[place]] for place in places] for name, places in self.places.items()}
 
 
 @dataclass
@@ -71,7 +72,7 @@ class OnePass:
         scorer: batches and ranks.
         tokenizer: of the model.
         ends: tokens that end an answer.
-        partial: what an earlier start has found.
+        partial: the findings of earlier starts.
         forwards: batches that this rank has scored, counted as they come.
     """
 
@@ -94,16 +95,16 @@ class OnePass:
         """
         rows = Distinct.of(sets, row_digest)
         function = statistical_figures if statistics else right_tokens
-        reading = TokenReadout("figures", None, function, width=3 if statistics else 1)
+        readout = TokenReadout("figures", None, function, width=3 if statistics else 1)
 
-        def batches(wanted: list[int]) -> Findings:
-            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [reading]):
+        def batches(wanted: list[int]) -> FoundBatches:
+            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [readout]):
                 figures = token_figures(scores).cpu().numpy()
                 self.forwards += 1
                 yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
 
-        found = self._complete(kind, rows, batches)
-        return {name: ScoredRows(parts) for name, parts in found.items()}, len(rows.items)
+        figures_by_set = self._complete(kind, rows, batches)
+        return {name: ScoredRows(figures) for name, figures in figures_by_set.items()}, len(rows.items)
 
     def answer(
         self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int
@@ -112,42 +113,48 @@ class OnePass:
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()}, prompt_digest)
         accelerator = self.scorer.accelerator
 
-        def batches(wanted: list[int]) -> Findings:
+        def batches(wanted: list[int]) -> FoundBatches:
             for indices, answers in answer_batches(
                 model, self.tokenizer, prompts.items, wanted, accelerator, decoding, batch_size, "answers"
             ):
                 yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
 
-        found = self._complete("answers", prompts, batches)
-        return {name: [ids.tolist() for ids in each] for name, each in found.items()}
+        answers_by_set = self._complete("answers", prompts, batches)
+        return {name: [ids.tolist() for ids in answers] for name, answers in answers_by_set.items()}
 
     def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]]) -> dict[str, np.ndarray]:
         """L2 norm of the gradient of every row's NLL per token, by set."""
         rows = Distinct.of(sets, row_digest)
         accelerator, size = self.scorer.accelerator, self.scorer.batch_size
 
-        def batches(wanted: list[int]) -> Findings:
+        def batches(wanted: list[int]) -> FoundBatches:
             mine = wanted[accelerator.process_index :: accelerator.num_processes]
             for start in range(0, len(mine), size):
                 part = mine[start : start + size]
                 yield part, list(map(np.array, row_gradient_norms(model, [rows.items[i] for i in part])))
 
-        found = self._complete("gradient norms", rows, batches)
-        return {name: np.array(each) for name, each in found.items()}
+        norms_by_set = self._complete("gradient norms", rows, batches)
+        return {name: np.array(norms) for name, norms in norms_by_set.items()}
 
     def _complete(
-        self, kind: str, items: Distinct, batches: Callable[[list[int]], Findings]
+        self, kind: str, items: Distinct, batches: Callable[[list[int]], FoundBatches]
     ) -> dict[str, list[np.ndarray]]:
-        """What an earlier start, this rank's batches and the other ranks have found, by set; kept batch by batch."""
-        found = dict(self.partial.of(kind))
-        fresh: HeadResult = {}
-        for indices, values in batches(items.missing(found)):
-            batch = {items.keys[i]: value for i, value in zip(indices, values, strict=True)}
+        """The findings of earlier starts, of this rank's batches and of the other ranks, by set.
+
+        Args:
+            kind: what they are called on disk.
+            items: what is asked for; those of an earlier start are not asked again.
+            batches: this rank's share of the items at some places, batch by batch; each is kept on disk at once.
+        """
+        findings = dict(self.partial.of(kind))
+        own: Findings = {}
+        for places, values in batches(items.missing(findings)):
+            batch = {items.digests[place]: value for place, value in zip(places, values, strict=True)}
             self.partial.add(kind, batch)
-            fresh |= batch
-        for each in gather_object([fresh]):
-            found |= each
-        return items.in_sets(found)
+            own |= batch
+        for of_rank in gather_object([own]):
+            findings |= of_rank
+        return items.in_sets(findings)
 
     def texts(self, rows: Sequence[TokenizedRow]) -> list[str]:
         """The rows' own answers as text."""
@@ -187,5 +194,5 @@ def statistical_figures(logits: Tensor, token_ids: Tensor, reference: Tensor | N
 
 def token_figures(scores: RowScores) -> Tensor:
     """Figures of T answer tokens, [2 or 4, T]: see `evidence.TOKEN_FIGURES`."""
-    values = scores.values["figures"]
+    values = scores.readouts["figures"]
     return torch.cat([scores.logps[None], values.reshape(len(scores.logps), -1).T])

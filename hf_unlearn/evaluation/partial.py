@@ -1,4 +1,4 @@
-"""What an evaluation has found so far, on disk, so that a killed one goes on. Never the result, and gone with it.
+"""The findings of an unfinished evaluation on disk, so that a killed one goes on; deleted once there is a result.
 
 Answers are kept as token ids: while an evaluation runs, its folder is as confidential as the forget set.
 """
@@ -15,8 +15,8 @@ from accelerate.utils import broadcast_object_list
 
 from ..errors import input_error
 
-# key of an item -> what was found for it
-HeadResult = dict[str, np.ndarray]
+# digest of a row or a prompt -> its figures, or the ids of its answer
+Findings = dict[str, np.ndarray]
 
 
 class PartialResults:
@@ -36,41 +36,43 @@ class PartialResults:
 
     def __init__(self, folder: Path | None, fingerprint: str, accelerator: Accelerator) -> None:
         self._folder, self._accelerator = folder, accelerator
-        self._found: dict[str, HeadResult] = {}
+        self._findings: dict[str, Findings] = {}
         if folder is None:
             return
-        read: list[Any] = [None, None]
+        same_and_findings: list[Any] = [None, None]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # on every rank: nodes may have disks of their own
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            stored = [_read(path) for path in sorted(folder.glob("*.jsonl"))]
-            read = [
-                all(each[0] == fingerprint for each in stored if each),
-                _merged([each[1] for each in stored if each]),
+            files = [_read(path) for path in sorted(folder.glob("*.jsonl"))]
+            stored = [file for file in files if file is not None]
+            same_and_findings = [
+                all(written_for == fingerprint for written_for, _ in stored),
+                _merged([findings for _, findings in stored]),
             ]
         if accelerator.num_processes > 1:
-            broadcast_object_list(read)
-        if not read[0]:
+            broadcast_object_list(same_and_findings)
+        same, findings = same_and_findings
+        if not same:
             raise input_error(
                 expected=f"findings of this model, tokenizer and settings in {folder.name}",
                 got="those of another evaluation",
                 why="numbers of two models would end up in one result",
                 fix="pass another folder, or delete this one",
             )
-        self._found = read[1]
+        self._findings = findings
         starts = len(list(folder.glob(f"rank{accelerator.process_index}-*.jsonl")))
         self._path = folder / f"rank{accelerator.process_index}-{starts}.jsonl"
         self._path.touch(mode=0o600)  # the folder may be one that others can look into
         self._write({"fingerprint": fingerprint})
 
-    def of(self, kind: str) -> HeadResult:
-        """What is known of a kind."""
-        return self._found.get(kind, {})
+    def of(self, kind: str) -> Findings:
+        """What earlier starts have found of a kind."""
+        return self._findings.get(kind, {})
 
-    def add(self, kind: str, found: Mapping[str, np.ndarray]) -> None:
+    def add(self, kind: str, findings: Mapping[str, np.ndarray]) -> None:
         """Keep the findings of a batch."""
         if self._folder is not None:
-            self._write([kind, {key: _encoded(value) for key, value in found.items()}])
+            self._write([kind, {key: _encoded(value) for key, value in findings.items()}])
 
     def _write(self, line: Any) -> None:
         with open(self._path, "a", encoding="utf-8") as file:
@@ -97,7 +99,7 @@ def _decoded(stored: list[Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(data), dtype=kind).reshape(shape)
 
 
-def _read(path: Path) -> tuple[Any, list[tuple[str, HeadResult]]] | None:
+def _read(path: Path) -> tuple[Any, list[tuple[str, Findings]]] | None:
     """The fingerprint of a file and its findings; None where a kill left it empty."""
     lines: list[Any] = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -111,13 +113,13 @@ def _read(path: Path) -> tuple[Any, list[tuple[str, HeadResult]]] | None:
     if not isinstance(head, dict) or "fingerprint" not in head:
         return None, []  # no file of ours, and no fingerprint that any evaluation has
     return head["fingerprint"], [
-        (kind, {key: _decoded(value) for key, value in found.items()}) for kind, found in stored
+        (kind, {key: _decoded(value) for key, value in findings.items()}) for kind, findings in stored
     ]
 
 
-def _merged(files: list[list[tuple[str, HeadResult]]]) -> dict[str, HeadResult]:
-    merged: dict[str, HeadResult] = {}
+def _merged(files: list[list[tuple[str, Findings]]]) -> dict[str, Findings]:
+    merged: dict[str, Findings] = {}
     for lines in files:
-        for kind, found in lines:
-            merged.setdefault(kind, {}).update(found)
+        for kind, findings in lines:
+            merged.setdefault(kind, {}).update(findings)
     return merged

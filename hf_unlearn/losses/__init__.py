@@ -1,4 +1,4 @@
-"""Stage 4, losses: one file each, scores in, values out, no model in sight. Adding one is its file and a line here."""
+"""Losses, one file each: scores of answers in, one value a token or row out. To add one: its file and a line here."""
 
 from ..plugins import PluginTable, components
 from .answer_preservation import AnswerPreservation

@@ -1,4 +1,4 @@
-"""What a loss is: values of answer tokens or rows, and what it needs for them. No loss lives here."""
+"""What a loss is: values of answer tokens or rows, and what it must be supplied with to compute them."""
 
 import abc
 import dataclasses
@@ -8,14 +8,19 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..component import Component
+from ..component import Component, IncompatibleSetups, TrainingSetup
 from ..data.roles import Role
 from ..model.hidden_states import layer_problem
 from ..model.scoring import Scores
 
 Unit = Literal["token", "row"]
 
-HIDDEN_UNDER_REENTRANT = "DDP cannot tell there which weights the hidden states of a block were computed from"
+HIDDEN_UNDER_REENTRANT: IncompatibleSetups = {
+    TrainingSetup.REENTRANT: "DDP cannot tell there which weights the hidden states of a block were computed from"
+}
+WHOLE_REFERENCE_DISTRIBUTIONS: IncompatibleSetups = {
+    TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
+}
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,8 @@ class Loss(Component, abc.ABC):
 class DistributionLoss(Loss):
     """A term that is a function of the next-token distribution at each answer token of the role `on`.
 
-    It never gets the logits of a whole batch: `at_positions` is called with a chunk of them at a time, and again in
-    the backward pass.
+    It never gets the logits of a whole batch: `at_positions` is called inside the model's forward with a chunk of them
+    at a time, and again in the backward pass. Calling the loss then takes the values from the scores.
     """
 
     @abc.abstractmethod
@@ -129,4 +134,4 @@ class DistributionLoss(Loss):
         return None
 
     def __call__(self, scores: Scores) -> Tensor:
-        return scores.rows(self.on).values[self]
+        return scores.readout(self.on)

@@ -34,7 +34,7 @@ class RetainHidden(Loss):
     )
     incompatible_with = {
         TrainingSetup.CACHED_REFERENCE: "it needs the reference's hidden states, and log-probs are cached",
-        TrainingSetup.REENTRANT: HIDDEN_UNDER_REENTRANT,
+        **HIDDEN_UNDER_REENTRANT,
     }
     formula = "mean_t MSE(h_t, h_ref_t) at one layer"
     paper = "Li et al. 2024, arXiv:2403.03218"

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..component import TrainingSetup
 from ..data.roles import Role
 from ..model.scoring import Scores
-from .base import DistributionLoss, Loss, Needs, roles
+from .base import WHOLE_REFERENCE_DISTRIBUTIONS, DistributionLoss, Loss, Needs, roles
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ class RetainJSD(DistributionLoss):
     unit = "token"
     on = Role.RETAIN
     needs = Needs(roles=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
-    incompatible_with = {
-        TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
-    }
+    incompatible_with = WHOLE_REFERENCE_DISTRIBUTIONS
     formula = "mean_t JSD(pi_theta, pi_ref)"
     paper = "Singh et al. 2025, arXiv:2509.02820"
 
@@ -63,7 +60,7 @@ class RetainJSD(DistributionLoss):
 
     def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         assert reference is not None
-        return jensen_shannon_slope(logits, reference)
+        return jensen_shannon_grad_logits(logits, reference)
 
 
 def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
@@ -74,7 +71,7 @@ def jensen_shannon(logits: Tensor, reference: Tensor) -> Tensor:
     return ((log_p.exp() * (log_p - log_middle)).sum(-1) + (log_q.exp() * (log_q - log_middle)).sum(-1)) / 2
 
 
-def jensen_shannon_slope(logits: Tensor, reference: Tensor) -> Tensor:
+def jensen_shannon_grad_logits(logits: Tensor, reference: Tensor) -> Tensor:
     """Its derivative by the logits, p (g - sum_v p g) with g = (log p - log m) / 2: two [t, V] -> [t, V]."""
     log_p = logits.log_softmax(-1)
     log_middle = torch.logaddexp(log_p, reference.to(logits.dtype).log_softmax(-1)) - math.log(2)

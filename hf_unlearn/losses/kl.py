@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..component import TrainingSetup
 from ..data.roles import Role
-from .base import DistributionLoss, Needs, roles
+from .base import WHOLE_REFERENCE_DISTRIBUTIONS, DistributionLoss, Needs, roles
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,7 @@ class RetainKL(DistributionLoss):
     unit = "token"
     on = Role.RETAIN
     needs = Needs(roles=roles(Role.RETAIN), reference_logits=roles(Role.RETAIN))
-    incompatible_with = {
-        TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
-    }
+    incompatible_with = WHOLE_REFERENCE_DISTRIBUTIONS
     formula = "mean_t KL(pi_ref || pi_theta)"
     paper = "Maini et al. 2024, arXiv:2401.06121"
 
@@ -35,7 +32,7 @@ class RetainKL(DistributionLoss):
 
     def grad_logits(self, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
         assert reference is not None
-        return kl_slope(logits, reference)
+        return kl_grad_logits(logits, reference)
 
 
 def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
@@ -45,7 +42,7 @@ def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
     return (log_reference.exp() * (log_reference - log_policy)).sum(-1)
 
 
-def kl_slope(logits: Tensor, reference: Tensor) -> Tensor:
+def kl_grad_logits(logits: Tensor, reference: Tensor) -> Tensor:
     """Its derivative by the logits, softmax(logits) - softmax(reference): two [t, V] -> [t, V].
 
     Exactly zero at the reference, where autograd's would be the rounding of a sum of probabilities.

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..component import TrainingSetup
 from ..data.roles import Role
 from ..model.scoring import Scores
 from .base import HIDDEN_UNDER_REENTRANT, Loss, Needs, roles
@@ -36,7 +35,7 @@ class RMU(Loss):
     unit = "token"
     on = Role.FORGET
     needs = Needs(logps=False, hidden=roles(Role.FORGET))
-    incompatible_with = {TrainingSetup.REENTRANT: HIDDEN_UNDER_REENTRANT}
+    incompatible_with = HIDDEN_UNDER_REENTRANT
     formula = "mean_t MSE(h_t, c u), u a fixed random unit vector"
     paper = "Li et al. 2024, arXiv:2403.03218"
 

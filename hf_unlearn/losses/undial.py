@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..component import TrainingSetup
 from ..data.roles import Role
-from .base import DistributionLoss, Needs, roles
+from .base import WHOLE_REFERENCE_DISTRIBUTIONS, DistributionLoss, Needs, roles
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,7 @@ class UNDIAL(DistributionLoss):
     unit = "token"
     on = Role.FORGET
     needs = Needs(reference_logits=roles(Role.FORGET))
-    incompatible_with = {
-        TrainingSetup.CACHED_REFERENCE: "it needs the reference's whole distributions, and log-probs are cached"
-    }
+    incompatible_with = WHOLE_REFERENCE_DISTRIBUTIONS
     formula = "mean_t CE(softmax(z_ref - b onehot(y_t)), softmax(z))"
     paper = "Dong et al. 2024, arXiv:2402.10052"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import input_error
+from ..errors import value_error
 
 PERCENT = ".1%"
 # The sets of the packaged suites: what a label calls each, and whether its answers are to be known (None: neither).
@@ -58,14 +58,9 @@ class MetricDescription:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"expected the name of a metric, got {self.name!r}")
+            raise value_error("name of a metric", "a text", self.name)
         if not isinstance(self.format, str) or not _FORMAT.fullmatch(self.format):
-            raise input_error(
-                expected=f"the format of {self.name} as a precision and one of %, e, f, g",
-                got=repr(self.format),
-                why="tables, cards and reports write its values so",
-                fix='pass format=".1%" for a share, ".3f" for other numbers',
-            )
+            raise value_error(f"format of {self.name}", "a precision and one of % e f g, such as '.1%'", self.format)
 
     @property
     def title(self) -> str:

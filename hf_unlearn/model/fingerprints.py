@@ -1,4 +1,4 @@
-"""What a model, a set of rows and a tokenizer are, as SHA-256: equal content, equal key. No text comes back out."""
+"""The identity of a model and of a tokenizer as SHA-256: equal content, equal key."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Norms and inner products of gradients over all weights. It computes no gradient."""
+"""Norms and inner products of gradients over all weights of a model."""
 
 from collections.abc import Sequence
 

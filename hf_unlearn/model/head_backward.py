@@ -1,7 +1,5 @@
-"""Stage 2b, an output head as a source of logits, forward and backward of a chunk. It picks no positions."""
+"""An output head as a provider of logits: forward and backward of one chunk, also after the model's forward."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,32 +8,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from .chunked_logits import softmax_dtype
-
-Forward = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class LogitTransform:
-    """What a model does to the logits of its head: z -> c tanh(s z / c), or s z without a cap.
-
-    Args:
-        scale: s (Cohere, Granite).
-        cap: c (Gemma 2 and later), None for none.
-    """
-
-    scale: float = 1.0
-    cap: float | None = None
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        """The logits as the model puts them out."""
-        scaled = logits if self.scale == 1 else logits * self.scale
-        return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
-
-    def grad_logits(self, transformed: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient by the head's logits, given that by what became of them."""
-        if self.cap is not None:
-            gradient = gradient * (1 - (transformed / self.cap).square())
-        return gradient if self.scale == 1 else gradient * self.scale
+from .forward_patching import Forward
+from .logit_transform import LogitTransform
 
 
 class LMHead:
@@ -43,7 +17,7 @@ class LMHead:
 
     Args:
         module: the head; ZeRO-3 and FSDP must hold its weights together whenever it is used.
-        forward: its forward.
+        forward: its own forward, not what stands in for it during a call: the backward pass runs this one.
         transform: from its logits to those of the model.
     """
 
@@ -51,6 +25,7 @@ class LMHead:
         self._module, self._forward, self._transform = module, forward, transform
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self._device = next(module.parameters()).device.type
+        # The backward pass runs outside of autocast: chunks that are computed again there must be rounded the same.
         enabled = torch.is_autocast_enabled(self._device)
         self._autocast: dict[str, Any] = {"enabled": enabled}
         if enabled:
@@ -68,39 +43,45 @@ class LMHead:
 
     def backward(self, inputs: Tensor, logits: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
         """The gradient by the inputs; those of the trained weights are added to `gradients`."""
-        grad_logits = self._transform.grad_logits(logits, grad_logits)
+        grad_logits = self._transform.backward(logits, grad_logits)
+        # By type, not isinstance: an adapter layer or a quantised one may be a subclass with a forward of its own.
         if type(self._module) is nn.Linear:
             return self._backward_linear(inputs, grad_logits, gradients)
+        # Any other head is differentiated by autograd, a chunk at a time, as if the chunk were the whole input.
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
             raw = self._raw(leaf)
-        back, *found = torch.autograd.grad(raw, [leaf, *self._weights], grad_logits.to(raw.dtype), allow_unused=True)
-        for total, part in zip(gradients, found, strict=True):
+        grad_inputs, *grad_weights = torch.autograd.grad(
+            raw, [leaf, *self._weights], grad_logits.to(raw.dtype), allow_unused=True
+        )
+        for total, part in zip(gradients, grad_weights, strict=True):
             if part is not None and total is not None:
                 total += part
-        return back
+        return grad_inputs
 
     def _backward_linear(self, inputs: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
         """The same for a plain linear layer: sums go straight into the gradients, which are as large as the layer."""
         weight: Tensor = self._module.weight  # type: ignore[assignment]
         dtype = self._autocast.get("dtype", weight.dtype)
-        grad_logits, inputs_then = grad_logits.to(dtype), inputs.to(dtype)
+        grad_logits, rounded = grad_logits.to(dtype), inputs.to(dtype)
         for trained, total in zip(self._weights, gradients, strict=True):
             if total is None:
                 continue
             if trained.ndim == 1:  # the bias
                 total += grad_logits.sum(0, dtype=total.dtype)
             elif total.dtype == dtype:
-                total.addmm_(grad_logits.T, inputs_then)
+                total.addmm_(grad_logits.T, rounded)
             else:
-                total += grad_logits.T @ inputs_then
+                # addmm_ takes one type only; the product is rounded once, the sum over chunks is not.
+                total += grad_logits.T @ rounded
         return (grad_logits @ weight.to(dtype)).to(inputs.dtype)
 
 
 def without_disabled_adapters(module: nn.Module, forward: Forward) -> tuple[nn.Module, Forward]:
     """A head as it is now, and its forward: without its adapters where they are switched off, else itself.
 
-    Whether they are is a matter of the moment, and its logits may be asked for later.
+    Adapters may be on again when the logits are asked for: the reference is read with them off, and its logits are
+    computed inside the policy's forward with them on.
     """
     if isinstance(module, BaseTunerLayer) and module.disable_adapters:
         return module.get_base_layer(), module.get_base_layer().forward
@@ -110,24 +91,24 @@ def without_disabled_adapters(module: nn.Module, forward: Forward) -> tuple[nn.M
 
 
 def has_active_dropout(module: nn.Module) -> bool:
-    """Whether a head drops out at random, and would drop something else when a chunk is computed again."""
-    layers = [each for each in module.modules() if isinstance(each, nn.modules.dropout._DropoutNd)]
-    return any(each.training and each.p > 0 for each in layers)
+    """True if the head has active dropout; its logits cannot then be recomputed in the backward pass."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
+    return any(layer.training and layer.p > 0 for layer in layers)
 
 
-def restore_precision(found: Tensor, exact: Tensor | None) -> Tensor:
-    """What came out of a model, with the values that its head put out: FSDP2, for one, rounds all that it puts out.
+def restore_precision(output: Tensor, exact: Tensor | None) -> Tensor:
+    """Replaces a model output that FSDP2 cast to low precision by the exact values.
 
-    Its gradient goes the way of what came out.
+    Gradients flow through the original, which FSDP2 has hung its backward hooks on.
     """
-    return found if exact is None or exact.dtype == found.dtype else _Unrounded.apply(found, exact)
+    return output if exact is None or exact.dtype == output.dtype else _RestoredPrecision.apply(output, exact)
 
 
-class _Unrounded(torch.autograd.Function):
+class _RestoredPrecision(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, found: Tensor, exact: Tensor) -> Tensor:
-        ctx.dtype = found.dtype
-        return exact.to(found.device)
+    def forward(ctx: Any, output: Tensor, exact: Tensor) -> Tensor:
+        ctx.dtype = output.dtype
+        return exact.to(output.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -1,4 +1,4 @@
-"""Hidden states read inside a forward, which may end below the head. It selects no position and knows no loss."""
+"""Decoder blocks of a model, and the hidden states that are read at their outputs during a forward."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import input_error
+from .forward_patching import hidden_of, output_hooks, skipped_blocks
 
 
 def decoder_blocks(model: Any) -> nn.ModuleList:
@@ -20,6 +21,7 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
     """
     layers = model.config.get_text_config().num_hidden_layers
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    # A list inside of a block, such as the experts of a mixture, may happen to have as many members.
     outermost = [m for m in lists if not any(m is not other and m in set(other.modules()) for other in lists)]
     if len(outermost) != 1:
         raise input_error(
@@ -73,65 +75,33 @@ class HiddenStateCapture:
         return max(block_number(layer, len(self.blocks)) for layer in self.layers)
 
     @contextlib.contextmanager
-    def reading(self, *, above: bool = True) -> Iterator[dict[float, Tensor]]:
+    def capture(self, *, above: bool = True) -> Iterator[dict[float, Tensor]]:
         """Fills a mapping layer -> hidden states [B, L, H] in the forward inside.
 
         Args:
             above: what comes above the deepest layer is differentiated too; False runs it without a graph, for numbers
                 that no loss reads.
         """
-        found: dict[float, Tensor] = {}
+        states: dict[float, Tensor] = {}
         numbers = {layer: block_number(layer, len(self.blocks)) for layer in self.layers}
         grad_enabled = torch.is_grad_enabled()
 
         def keep(number: int, _: nn.Module, __: Any, output: Any) -> None:
             # Only stored: an operation here would be one that activation checkpointing does not repeat.
-            found.update({layer: hidden_of(output) for layer, each in numbers.items() if each == number})
+            states.update({layer: hidden_of(output) for layer, own in numbers.items() if own == number})
+            # Off from here to the end of the forward, where `score` switches it on again for DDP.
             if number == self.deepest and not above:
                 torch.set_grad_enabled(False)
 
-        handles = [
-            self.blocks[number - 1].register_forward_hook(partial(keep, number)) for number in set(numbers.values())
-        ]
-        try:
-            yield found
-        finally:
-            torch.set_grad_enabled(grad_enabled)
-            for handle in handles:
-                handle.remove()
+        with output_hooks([(self.blocks[number - 1], partial(keep, number)) for number in set(numbers.values())]):
+            try:
+                yield states
+            finally:
+                torch.set_grad_enabled(grad_enabled)  # also after an error above the deepest layer
 
-    @contextlib.contextmanager
-    def ending(self) -> Iterator[None]:
+    def early_exit(self) -> contextlib.AbstractContextManager[None]:
         """The blocks above the deepest layer hand on what they are given: the forward ends there in all but name.
 
-        Nothing is raised to leave the forward, which DDP, DeepSpeed and FSDP would take for a failure. A block whose
-        output is more than its hidden states is run as ever.
+        A block whose output is more than its hidden states is run as ever.
         """
-        last = self.blocks[self.deepest - 1]
-        skipped = list(self.blocks[self.deepest :])
-        own = [vars(block).get("forward") for block in skipped]
-        plain = [True]
-
-        def look(_: nn.Module, __: Any, output: Any) -> None:
-            plain[0] = isinstance(output, Tensor)
-
-        handle = last.register_forward_hook(look)
-        for block in skipped:
-            block.forward = partial(_hand_on, block.forward, plain)
-        try:
-            yield
-        finally:
-            handle.remove()
-            for block, forward in zip(skipped, own, strict=True):
-                del block.forward
-                if forward is not None:
-                    block.forward = forward
-
-
-def _hand_on(forward: Any, plain: list[bool], *args: Any, **kwargs: Any) -> Any:
-    return args[0] if plain[0] and args else forward(*args, **kwargs)
-
-
-def hidden_of(output: Any) -> Tensor:
-    """The hidden states in what a decoder block puts out: itself, or the first of a tuple."""
-    return output if isinstance(output, Tensor) else output[0]
+        return skipped_blocks(self.blocks, self.deepest)

@@ -1,4 +1,4 @@
-"""Which retain rows a forget set pulls on, by the agreement of their gradients. It changes no weight."""
+"""How much of the forget set's gradient each retain row shares (TracIn)."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.tokenization import RowSet, tokenize_rows
+from ..data.tokenization import RowSet, TokenizedSet, tokenize_rows
 from ..data.tokenized_row import EncodedRow, target_count
-from ..errors import input_error, nearest
+from ..errors import input_error, require_choice, require_range
 from .gradients import inner_product, norm
 from .row_gradients import eval_mode_with_grad, row_gradients, token_rows
 
@@ -60,17 +60,12 @@ def influence_scores(
 
     Source: Pruthi et al. 2002.08484 (TracIn), at one checkpoint and with a random projection.
     """
-    _check_arguments(rank, kind)
+    require_choice("kind", kind, _KINDS)
+    require_range("rank", rank, at_least=1, whole=True)
     rows = {}
-    for set_name, each in (("forget", forget), ("retain", retain)):
-        tokenized = tokenize_rows(each, tokenizer, set_name=set_name, template=template, max_length=max_length)
-        if not isinstance(tokenized, datasets.Dataset):
-            raise input_error(
-                expected=f"the {set_name} rows as a set with a length",
-                got=f"a {type(each).__name__}",
-                why="every row gets a score of its own",
-                fix="datasets.Dataset.from_list(list(stream))",
-            )
+    for set_name, given in (("forget", forget), ("retain", retain)):
+        tokenized = tokenize_rows(given, tokenizer, set_name=set_name, template=template, max_length=max_length)
+        _require_length(tokenized, set_name, given)
         rows[set_name] = token_rows(model, tokenized, f"the {set_name} set")
     with eval_mode_with_grad(model), _adapter(model, rank, seed) as parameters:
         target = _set_gradient(model, rows["forget"], parameters)
@@ -84,36 +79,29 @@ def influence_scores(
         return np.array(list(map(score, gradients)))
 
 
+def _require_length(tokenized: TokenizedSet, set_name: str, given: RowSet) -> None:
+    if not isinstance(tokenized, datasets.Dataset):
+        raise input_error(
+            expected=f"the {set_name} rows as a set with a length",
+            got=f"a {type(given).__name__}",
+            why="every row gets a score of its own",
+            fix="datasets.Dataset.from_list(list(stream))",
+        )
+
+
 def _set_gradient(model: Any, rows: list[EncodedRow], parameters: list[nn.Parameter]) -> list[Tensor]:
     """The gradient of the mean over all answer tokens of a set, in fp32 at least."""
     total = sum(target_count(row.labels) for row in rows)
-    found = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
+    sums = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
     gradients = row_gradients(model, rows, parameters, "Gradients of the forget set")
 
     def add(row: EncodedRow, gradient: list[Tensor]) -> None:
-        for each, part in zip(found, gradient, strict=True):
-            each.add_(part, alpha=target_count(row.labels) / total)
+        for whole, part in zip(sums, gradient, strict=True):
+            whole.add_(part, alpha=target_count(row.labels) / total)
 
-    for _ in map(add, rows, gradients):
+    for _ in map(add, rows, gradients):  # not a loop over `gradients`: its variable would keep one of them alive
         pass
-    return found
-
-
-def _check_arguments(rank: int, kind: str) -> None:
-    if kind not in _KINDS:
-        raise input_error(
-            expected=f"kind to be {' or '.join(map(repr, _KINDS))}",
-            got=repr(kind),
-            why="it says how gradients are compared",
-            fix=nearest(str(kind), _KINDS),
-        )
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise input_error(
-            expected="rank to be an integer of at least 1",
-            got=repr(rank),
-            why="it is the width of the projection that gradients are compared in",
-            fix="leave rank at 32; more is less noise and more memory",
-        )
+    return sums
 
 
 @contextlib.contextmanager
@@ -142,7 +130,7 @@ def _adapter(model: Any, rank: int, seed: int) -> Iterator[list[nn.Parameter]]:
 
 def _drawn(model: nn.Module, rank: int, generator: torch.Generator) -> list[nn.Parameter]:
     """Sets every A to a draw, and gives every B. The gradient of A is zero while B is, so nobody asks for it."""
-    found = []
+    projections = []
     for name, parameter in model.named_parameters():
         # At least fp32, whatever the model's type: gradients are compared, and 16 bits of them are few.
         dtype = torch.promote_types(parameter.dtype, torch.float32)
@@ -153,5 +141,5 @@ def _drawn(model: nn.Module, rank: int, generator: torch.Generator) -> list[nn.P
         elif f".lora_B.{_ADAPTER}." in name:
             parameter.data = parameter.data.to(dtype)
             parameter.requires_grad_()
-            found.append(parameter)
-    return found
+            projections.append(parameter)
+    return projections

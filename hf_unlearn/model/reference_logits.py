@@ -1,4 +1,4 @@
-"""Stage 2b, the reference's logits where they are not stored whole: out of hidden states, or its likeliest tokens."""
+"""The reference's logits where they are not stored whole: from hidden states, or from its k likeliest tokens."""
 
 import math
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .chunked_logits import DenseLogits, LogitProvider, ReferenceLogits
+from .chunked_logits import DenseLogits, LogitProvider
+from .head_query import ReferenceLogits
 
 
 @dataclass(frozen=True)
 class HeadLogits:
-    """The reference's logits, out of its hidden states [T, H] whenever they are asked for."""
+    """The reference's logits, computed from its hidden states [T, H] whenever they are asked for."""
 
-    source: LogitProvider
+    provider: LogitProvider
     hidden: Tensor
 
     def at(self, part: slice, logits: Tensor) -> Tensor:
         """Those of a stretch of tokens."""
-        return self.source.logits(self.hidden[part]).to(logits.dtype)
+        return self.provider.logits(self.hidden[part]).to(logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,4 @@ def slice_logits(logits: ReferenceLogits, tokens: slice) -> ReferenceLogits:
         assert logits.tensor is not None
         return DenseLogits(logits.tensor[tokens])
     assert isinstance(logits, HeadLogits), "the likeliest tokens are looked up role by role"
-    return HeadLogits(logits.source, logits.hidden[tokens])
+    return HeadLogits(logits.provider, logits.hidden[tokens])

@@ -1,4 +1,4 @@
-"""Gradients of single rows under a model that is left as it was: for influence and membership. It trains nothing."""
+"""Gradients of single rows, for influence and membership, under a model that is left as it was."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,18 +89,18 @@ def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list
             fix="pass AutoModelForCausalLM.from_pretrained(...); unwrap what DDP, DeepSpeed or FSDP has wrapped",
         )
     config = model.config.get_text_config()
-    found = [given_tokens(row, "", config.vocab_size, f"row {i} of {name}") for i, row in enumerate(rows)]
+    tokens = [given_tokens(row, "", config.vocab_size, f"row {i} of {name}") for i, row in enumerate(rows)]
     positions = getattr(config, "max_position_embeddings", None)
-    problems = {i: _problem(row, positions) for i, row in enumerate(found)}
+    problems = {i: _problem(row, positions) for i, row in enumerate(tokens)}
     first = next((i for i, problem in problems.items() if problem), None)
-    if not found or first is not None:
+    if not tokens or first is not None:
         raise input_error(
             expected=f"rows with an answer token and of at most {positions} tokens, the model's positions",
             got=f"no row in {name}" if first is None else f"row {first} of {name}, {problems[first]}",
             why="a gradient is that of the mean over a row's answer tokens",
             fix="drop such rows, or set max_length where they are tokenised",
         )
-    return found
+    return tokens
 
 
 def _problem(row: EncodedRow, positions: int | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Log-probs of whole sets of rows under a model as it is, for references, bounds and baselines. Not an evaluation."""
+"""Scores of whole sets of rows under a model as it is: for references, bounds, baselines and evaluations."""
 
 import contextlib
 import random
@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 
 from ..data.batch import Batch, indexed
 from ..data.collator import DataCollatorForUnlearning
+from ..data.lengths import row_lengths
 from ..data.pairing import read_rows
-from .chunked_logits import TokenReadout
+from .head_query import TokenReadout
 from .output_head import output_head
 from .scoring import RowScores, score_answers, sum_rows
 from .sharding import is_sharded, reshard
@@ -104,18 +105,19 @@ class RowScorer:
 
     def __call__(self, model: nn.Module, rows: Any, description: str) -> RowLogps:
         """Log-probs of every row, in the order of `rows`; each rank scores its share and all get the whole."""
-        found: list[tuple[int, Tensor]] = []
+        logps: list[tuple[int, Tensor]] = []  # place of a row, log-probs of its answer tokens
         for indices, scores in self.batches(model, rows, range(len(rows)), description):
-            found += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
-        return _in_order(gather_object(found))
+            logps += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_object(logps))
+        return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
 
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
-        found: list[tuple[int, Tensor]] = []
-        reading = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
-        for indices, scores in self.batches(model, rows, range(len(rows)), description, [reading]):
-            found += zip(indices, scores.values["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
-        parts = [part for _, part in sorted(gather_object(found), key=lambda pair: pair[0])]
+        values: list[tuple[int, Tensor]] = []
+        readout = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
+        for indices, scores in self.batches(model, rows, range(len(rows)), description, [readout]):
+            values += zip(indices, scores.readouts["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_object(values))
         logps, ids = torch.cat(parts).split(k, dim=1)
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
 
@@ -125,7 +127,7 @@ class RowScorer:
         rows: Any,
         wanted: Iterable[int],
         description: str,
-        readings: Sequence[TokenReadout] = (),
+        readouts: Sequence[TokenReadout] = (),
     ) -> Iterator[tuple[list[int], RowScores]]:
         """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
 
@@ -134,11 +136,12 @@ class RowScorer:
             rows: tokenised.
             wanted: indices of the rows to score, the same on all ranks.
             description: of the progress bar.
-            readings: what is read of the distributions at answer tokens.
+            readouts: what is read of the distributions at answer tokens.
         """
         head = output_head(self.accelerator.unwrap_model(model))
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
-        order = sorted(wanted, key=lambda i: -len(rows[i]["input_ids"]))
+        lengths = row_lengths(rows, alternates=False)
+        order = sorted(wanted, key=lambda place: -lengths[place])
         shares = [self._share(order, rank) for rank in range(self.accelerator.num_processes)]
         mine = shares[self.accelerator.process_index]
         # A forward of a model that is split over ranks waits for theirs: a rank that has none left makes one for them.
@@ -148,7 +151,7 @@ class RowScorer:
         for number, indices in enumerate(bar):
             batch = self._to_device(indexed(self.collator.collate_rows(read_rows(rows, indices))))
             with evaluation_mode(model), self.accelerator.autocast():
-                scores, _ = score_answers(model, head, batch, readings=readings)
+                scores, _ = score_answers(model, head, batch, readouts=readouts)
             if number < len(mine):
                 yield indices, scores
         reshard(model)
@@ -168,6 +171,6 @@ def _likeliest(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | No
     return torch.cat([logps, ids.to(logps.dtype)], dim=1)
 
 
-def _in_order(found: list[tuple[int, Tensor]]) -> RowLogps:
-    parts = [part for _, part in sorted(found, key=lambda pair: pair[0])]
-    return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
+def _in_order(numbered: list[tuple[int, Tensor]]) -> list[Tensor]:
+    """What each row has, by the row's place. Tensors have no order of their own, so the places alone are compared."""
+    return [part for _, part in sorted(numbered, key=lambda pair: pair[0])]

@@ -1,8 +1,8 @@
-"""Stage 2, one forward as scores of answer tokens, role by role. No loss is known here."""
+"""One forward of a model as scores of answer tokens, role by role: what losses are computed from."""
 
 import contextlib
 import enum
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..data.batch import AnswerIndex, Batch, answer_index
 from ..data.roles import Role
-from .chunked_logits import Placed, ReferenceLogits, TokenReadout, split_values
+from .forward_patching import grad_mode_after
+from .head_query import HeadQuery, HeadResult, LogitCache, ReferenceLogits, TokenReadout
 from .hidden_states import HiddenStateCapture
-from .output_head import HeadQuery, LogitCache, OutputHead
+from .output_head import OutputHead
 from .reference_logits import slice_logits
 
 
@@ -36,7 +37,7 @@ class RowScores:
         lengths: answer tokens of each row, [R].
         source: the forget row of the batch to which each row belongs, [R] (-1 for retain rows).
         row: index of each row in its own dataset, [R] (-1 where it has none).
-        values: by reading, what was read of the next-token distributions, [T] or [T, width], nats.
+        readouts: by the readout's name, what was read of the next-token distributions, [T] or [T, width], nats.
         logits: where z_t, [T, V], can be had again in chunks; None unless they were kept.
         hidden: by layer the hidden states h_t that answer tokens are predicted from, [T, H]; empty unless a loss needs
             them.
@@ -48,7 +49,7 @@ class RowScores:
     lengths: Tensor
     source: Tensor
     row: Tensor
-    values: Mapping[Hashable, Tensor] = field(default_factory=dict)
+    readouts: Mapping[str, Tensor] = field(default_factory=dict)
     logits: ReferenceLogits | None = None
     hidden: Mapping[float, Tensor] = field(default_factory=dict)
     reference: "RowScores | None" = None
@@ -69,13 +70,18 @@ class RowScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a batch by role; a role without rows in the batch is None."""
+    """Scores of a batch by role; a role without rows in the batch is None.
+
+    Attributes:
+        term: name of the loss term that is computed from them, under which the head has read the term's values.
+    """
 
     forget: RowScores | None = None
     retain: RowScores | None = None
     alternate: RowScores | None = None
     mismatch: RowScores | None = None
     retain_alternate: RowScores | None = None
+    term: str = ""
 
     def of(self, role: Role) -> RowScores | None:
         """The scores of a role."""
@@ -83,21 +89,31 @@ class Scores:
 
     def rows(self, role: Role) -> RowScores:
         """The scores of a role that the batch must hold."""
-        found = self.of(role)
-        assert found is not None, f"no {role.name.lower()} rows in the batch"
-        return found
+        rows = self.of(role)
+        assert rows is not None, f"no {role.name.lower()} rows in the batch"
+        return rows
+
+    def for_term(self, term: str) -> "Scores":
+        """The same scores, as a term of that name is given them."""
+        return replace(self, term=term)
+
+    def readout(self, role: Role) -> Tensor:
+        """What the head has read for the term at the answer tokens of a role, [T]."""
+        return self.rows(role).readouts[self.term]
 
     def with_reference(self, references: Mapping[Role, RowScores]) -> "Scores":
         """The same scores, each role with its reference."""
-        roles = {
-            role: replace(scores, reference=references[role]) for role, scores in self.items() if role in references
+        compared: dict[str, Any] = {
+            role.name.lower(): replace(rows, reference=references[role])
+            for role, rows in self.items()
+            if role in references
         }
-        return replace(self, **{role.name.lower(): scores for role, scores in roles.items()})
+        return replace(self, **compared)
 
     def items(self) -> list[tuple[Role, RowScores]]:
         """(role, scores) of the roles that the batch holds."""
-        found = [(role, self.of(role)) for role in Role]
-        return [(role, scores) for role, scores in found if scores is not None]
+        every = [(role, self.of(role)) for role in Role]
+        return [(role, rows) for role, rows in every if rows is not None]
 
 
 def sum_rows(values: Tensor, lengths: Tensor) -> Tensor:
@@ -111,10 +127,10 @@ def score(
     head: OutputHead,
     batch: Batch,
     *,
-    readings: Sequence[TokenReadout] = (),
+    readouts: Sequence[TokenReadout] = (),
     keep: Mapping[Role, LogitCache] | None = None,
     full_logits: bool = False,
-    taps: HiddenStateCapture | None = None,
+    capture: HiddenStateCapture | None = None,
     likelihoods: Likelihoods = Likelihoods.TRAINED,
 ) -> tuple[Scores, Any]:
     """One forward of the whole batch, as scores by role.
@@ -126,11 +142,11 @@ def score(
         model: what is called, wrapped or not.
         head: `output_head` of the model inside it.
         batch: from `DataCollatorForUnlearning`.
-        readings: what losses read of the distributions at the answer tokens of a role.
+        readouts: what losses read of the distributions at the answer tokens of a role.
         keep: roles whose logits are to be had again later, and how.
         full_logits: compute the logits of every position, as plain Trainer does, and keep them in the output.
-        taps: where hidden states are read, if a loss needs them.
-        likelihoods: what the log-probs are for; anything but TRAINED needs taps or `keep`.
+        capture: where hidden states are read, if a loss needs them.
+        likelihoods: what the log-probs are for; anything but TRAINED needs `capture` or `keep`.
 
     Returns:
         the scores, and the model's output.
@@ -138,30 +154,33 @@ def score(
     Raises:
         ValueError: rows not in the order of roles, or a head that is not fed [B, L, hidden].
     """
-    layout = answer_index(batch)
+    index = answer_index(batch)
     kept = keep or {}
-    ending = likelihoods is Likelihoods.NONE and not kept
+    ends_early = likelihoods is Likelihoods.NONE and not kept
+    query = HeadQuery(
+        positions=index.positions[:0] if ends_early else index.positions,
+        targets=index.targets,
+        tokens={readout.role: index.token_slice(readout.role) for readout in readouts},
+        readouts=readouts,
+        compute_logps=likelihoods is not Likelihoods.NONE,
+        keep=max(kept.values(), key=list(LogitCache).index, default=LogitCache.NOTHING),
+    )
+    hidden: dict[float, Tensor] = {}
     with contextlib.ExitStack() as stack:
-        if ending and taps is not None:
-            stack.enter_context(taps.ending())
-        hidden: dict[float, Tensor] = {}
-        if taps is not None:
-            hidden = stack.enter_context(taps.reading(above=likelihoods is Likelihoods.TRAINED))
-            stack.enter_context(_grad_after(head.module, torch.is_grad_enabled()))
-        placed = [Placed(each, layout.token_slice(each.role)) for each in readings]
-        wanted = HeadQuery(
-            layout.positions[:0] if ending else layout.positions,
-            layout.targets,
-            placed,
-            values=likelihoods is not Likelihoods.NONE,
-            keep=max(kept.values(), key=list(LogitCache).index, default=LogitCache.NOTHING),
-        )
-        found, output = head.read(model, model_inputs(batch, layout), wanted, full_logits=full_logits)
-    tokens = len(layout.targets) if wanted.values else 0
-    logps, values = split_values(found.values, tokens, placed if wanted.values else [])
-    states = {layer: each.flatten(0, 1)[layout.positions] for layer, each in hidden.items()}
-    answers = _Answers(logps, values, dict.fromkeys(kept, found.logits), states)
-    return _by_role(batch, layout, answers), output
+        if capture is not None:
+            if ends_early:
+                stack.enter_context(capture.early_exit())
+            hidden = stack.enter_context(capture.capture(above=likelihoods is Likelihoods.TRAINED))
+            # Back on before the forward ends: DDP asks there whether a backward is to come.
+            stack.enter_context(grad_mode_after(head.module, torch.is_grad_enabled()))
+        result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
+    states = {layer: outputs.flatten(0, 1)[index.positions] for layer, outputs in hidden.items()}
+    scores: dict[str, Any] = {
+        role.name.lower(): _of_role(role, batch, index, query, result, states, keeps=role in kept)
+        for role in Role
+        if index.rows[role]
+    }
+    return Scores(**scores), output
 
 
 def score_answers(
@@ -169,7 +188,7 @@ def score_answers(
     head: OutputHead,
     batch: Batch,
     *,
-    readings: Sequence[TokenReadout] = (),
+    readouts: Sequence[TokenReadout] = (),
     full_logits: bool = False,
 ) -> tuple[RowScores, Any]:
     """One forward of a batch, as scores of all its B rows in their order, whatever they are there for.
@@ -178,80 +197,60 @@ def score_answers(
         model: what is called, wrapped or not.
         head: `output_head` of the model inside it.
         batch: with its answer index; its rows need no roles.
-        readings: what is read of the distributions at answer tokens, each of role None.
+        readouts: what is read of the distributions at answer tokens, each of role None.
         full_logits: compute the logits of every position too, and keep them in the output.
 
     Returns:
         the scores, and the model's output.
     """
     index = answer_index(batch)
-    placed = [Placed(reading, index.token_slice(None)) for reading in readings]
-    query = HeadQuery(index.positions, index.targets, placed)
+    query = HeadQuery(index.positions, index.targets, {None: index.token_slice(None)}, readouts)
     result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
-    logps, values = split_values(result.values, len(index.targets), placed)
     rows = RowScores(
-        logps=logps,
+        logps=result.logps,
         token_ids=index.targets,
         lengths=index.lengths,
         source=torch.full_like(index.lengths, -1),  # to no row of another role does any of them belong
         row=batch["row"],
-        values={key: value for (_, key), value in values.items()},
+        readouts=result.readouts,
     )
     return rows, output
 
 
-def model_inputs(batch: Batch, layout: AnswerIndex) -> dict[str, Any]:
+def model_inputs(batch: Batch, index: AnswerIndex) -> dict[str, Any]:
     """What the model's forward takes of a batch."""
     inputs: dict[str, Any] = {
         key: batch[key] for key in ("input_ids", "attention_mask", "position_ids") if key in batch
     }
-    if layout.packed:
+    if index.packed:
         # Read by flash attention over rows of any length; others see by the positions where rows begin.
         ends = torch.nn.functional.pad(batch["row_lengths"].cumsum(0), (1, 0)).int()
         inputs |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends}
-        inputs |= {"max_length_q": layout.longest, "max_length_k": layout.longest}
+        inputs |= {"max_length_q": index.longest, "max_length_k": index.longest}
     return inputs
 
 
-@contextlib.contextmanager
-def _grad_after(head: nn.Module, enabled: bool) -> Iterator[None]:
-    """Switches gradients back on where the forward ends, while DDP still looks at them."""
-
-    def switch(_: nn.Module, __: Any, ___: Any) -> None:  # what a hook returns would stand in for the head's output
-        torch.set_grad_enabled(enabled)
-
-    handle = head.register_forward_hook(switch)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """What a forward gives at the T answer positions of a batch, row after row."""
-
-    logps: Tensor
-    values: Mapping[tuple[Role | None, Hashable], Tensor]
-    logits: Mapping[Role, ReferenceLogits | None]
-    hidden: Mapping[float, Tensor]
-
-
-def _by_role(batch: Batch, layout: AnswerIndex, answers: _Answers) -> Scores:
-    found = {}
-    for role in Role:
-        if not layout.rows[role]:
-            continue
-        row, token = layout.row_slice(role), layout.token_slice(role)
-        logits = answers.logits.get(role)
-        found[role.name.lower()] = RowScores(
-            logps=answers.logps[token],
-            token_ids=layout.targets[token],
-            lengths=layout.lengths[row],
-            source=batch["source"][row],
-            row=batch["row"][row],
-            values={key: each for (of, key), each in answers.values.items() if of is role},
-            logits=None if logits is None else slice_logits(logits, token),
-            hidden={layer: states[token] for layer, states in answers.hidden.items()},
-        )
-    return Scores(**found)
+def _of_role(
+    role: Role,
+    batch: Batch,
+    index: AnswerIndex,
+    query: HeadQuery,
+    result: HeadResult,
+    states: Mapping[float, Tensor],
+    *,
+    keeps: bool,
+) -> RowScores:
+    """The part of a forward's results that belongs to the rows of one role."""
+    row, token = index.row_slice(role), index.token_slice(role)
+    own = [readout.name for readout in query.readouts if readout.role is role]
+    logits = result.logits if keeps else None
+    return RowScores(
+        logps=result.logps[token],
+        token_ids=index.targets[token],
+        lengths=index.lengths[row],
+        source=batch["source"][row],
+        row=batch["row"][row],
+        readouts={name: result.readouts[name] for name in own if name in result.readouts},
+        logits=None if logits is None else slice_logits(logits, token),
+        hidden={layer: hidden[token] for layer, hidden in states.items()},
+    )

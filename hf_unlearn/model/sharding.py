@@ -1,4 +1,4 @@
-"""Models whose parameters are split over ranks (ZeRO-3, FSDP): which they are, and their tensors whole again."""
+"""Models whose parameters are split over ranks (ZeRO-3, FSDP): how to tell them, and how to read whole tensors."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def is_sharded(model: nn.Module) -> bool:
     """Whether parameters are split over ranks, so that every forward of one rank waits for the others'."""
     if any(isinstance(module, FSDPModule | FullyShardedDataParallel) for module in model.modules()):
         return True
-    return any(is_partitioned(each) or isinstance(each, DTensor) for each in model.parameters())
+    return any(is_partitioned(weight) or isinstance(weight, DTensor) for weight in model.parameters())
 
 
 def gathers_itself(model: nn.Module) -> bool:

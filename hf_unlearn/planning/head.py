@@ -1,4 +1,4 @@
-"""What the output head takes at answer positions, found by running it on fake tensors. Not the decoder."""
+"""Memory of the output head at answer positions, found by running it on fake tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data.roles import Role
-from ..model.chunked_logits import Placed, ReferenceLogits, chunk_rows, read_positions
-from ..model.head_backward import LMHead, LogitTransform
+from ..model.chunked_logits import chunk_rows, read_positions
+from ..model.head_backward import LMHead
+from ..model.head_query import HeadQuery, ReferenceLogits
+from ..model.logit_transform import LogitTransform
 from ..model.reference_logits import HeadLogits, TopKLogits
 from ..model.scoring import RowScores
 from ..training.objective import Objective
@@ -76,16 +78,16 @@ def measure_head(
             "cpu", dtype=compute.autocast or torch.bfloat16, enabled=compute.autocast is not None
         )
         with autocast:
-            source = LMHead(linear, linear.forward, LogitTransform())
-        references = _references(objective, tokens, source, shape.hidden, compute.dtype, top_k)
+            provider = LMHead(linear, linear.forward, LogitTransform())
+        references = _references(objective, tokens, provider, shape.hidden, compute.dtype, top_k)
         weights = [linear.weight] if shape.trained and differentiated else []
         live = LiveBytes()
         live.ignore([linear.weight, hidden, targets, *references[1]])
         with live:
             with autocast:
                 picked = hidden.index_select(0, targets)
-                placed = _placed(objective, references[0], tokens)
-                values = read_positions(picked, targets, source, placed, weights, as_if)
+                query = _query(objective, references[0], tokens, targets)
+                values = read_positions(picked, query, provider, weights, as_if)
                 del picked
                 forward, end = live.peak, live.now
             kept = live.now
@@ -98,7 +100,7 @@ def measure_head(
 def _references(
     objective: Objective,
     tokens: Mapping[Role, int],
-    source: LMHead,
+    provider: LMHead,
     hidden: int,
     dtype: torch.dtype,
     top_k: int | None,
@@ -110,7 +112,7 @@ def _references(
         logits: ReferenceLogits
         if top_k is None:
             states = torch.empty(tokens[role], hidden, dtype=dtype)
-            tensors, logits = [*tensors, states], HeadLogits(source, states)
+            tensors, logits = [*tensors, states], HeadLogits(provider, states)
         else:
             ids = torch.empty(tokens[role], top_k, dtype=torch.long)
             logps = torch.empty(tokens[role], top_k)
@@ -119,14 +121,13 @@ def _references(
     return rows, tensors
 
 
-def _placed(objective: Objective, references: Mapping[Role, RowScores], tokens: Mapping[Role, int]) -> list[Placed]:
-    starts, start = {}, 0
+def _query(
+    objective: Objective, references: Mapping[Role, RowScores], tokens: Mapping[Role, int], targets: torch.Tensor
+) -> HeadQuery:
+    """What the objective asks of the head, the tokens of the roles one after another as in a batch."""
+    places: dict[Role | None, slice] = {}
+    start = 0
     for role in Role:
-        starts[role] = start
-        start += tokens.get(role, 0)
-    placed = []
-    for reading in objective.readings(references):
-        assert reading.role is not None, "a loss reads one role"
-        start = starts[reading.role]
-        placed.append(Placed(reading, slice(start, start + tokens[reading.role])))
-    return placed
+        places[role] = slice(start, start + tokens.get(role, 0))
+        start = places[role].stop
+    return HeadQuery(targets, targets, places, objective.readouts(references))

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all. What is in them, the caller knows."""
+"""Writes files so that a reader sees a whole file or the former one."""
 
 import os
 from pathlib import Path

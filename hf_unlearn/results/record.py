@@ -1,4 +1,4 @@
-"""The record of a run: what was to be forgotten, how, and what came of it. JSON without any row's text.
+"""The record of a run (results.json): what was to be forgotten, how, and what came of it, without any row's text.
 
 The card, the report and the push are made from it alone, so that they can be made again at any time.
 """
@@ -63,6 +63,8 @@ class RunRecord:
         attacks: what was tried on the model after unlearning; empty where it was not attacked.
         metadata: what only the user knows.
         log: Trainer's log history: the components of the loss over the steps.
+        card_sha256: SHA-256 of the card that was rendered from the record and lies beside it; a card with another hash
+            was edited by hand. None where no card was written.
     """
 
     name: str = ""
@@ -90,6 +92,7 @@ class RunRecord:
     attacks: list[AttackRecord] = field(default_factory=list)
     metadata: CardMetadata = field(default_factory=CardMetadata)
     log: list[dict[str, Any]] = field(default_factory=list)
+    card_sha256: str | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -109,7 +112,7 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
-        shallow = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "evaluations"}
+        shallow = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "evaluations"}
         plain = {name: _plain(value) for name, value in shallow.items()}
         plain["evaluations"] = {name: _without_rows(result) for name, result in self.evaluations.items()}
         return {"format": _FORMAT} | plain
@@ -117,6 +120,10 @@ class RunRecord:
     def as_text(self) -> str:
         """The content of results.json. What a user put into the record may have held a path or a token."""
         return json.dumps(redacted(self).to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def as_saved(self) -> "RunRecord":
+        """The record as `load_record` gives it back once it was saved."""
+        return _restored(json.loads(self.as_text()))
 
     def figures_hash(self) -> str:
         """SHA-256 of what plots are drawn from: the log, the evaluations and the bound."""
@@ -151,15 +158,15 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
 def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values = {name: value for name, value in stored.items() if name != "format"}
     objective = dict(values["objective"])
-    objective["terms"] = [TermRecord(**each) for each in objective["terms"]]
-    objective["step_wrappers"] = [ComponentRecord(**each) for each in objective["step_wrappers"]]
+    objective["terms"] = [TermRecord(**term) for term in objective["terms"]]
+    objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective["step_wrappers"]]
     objective["weighting"] = ComponentRecord(**objective["weighting"])
     values["objective"] = ObjectiveRecord(**objective)
     values["model"] = ModelRecord(**values["model"])
-    values["sets"] = {name: SetRecord(**each) for name, each in values["sets"].items()}
-    values["attacks"] = [AttackRecord(**each) for each in values["attacks"]]
+    values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
+    values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]
     values["metadata"] = CardMetadata(**values["metadata"])
-    values["evaluations"] = {name: restored(each) for name, each in values["evaluations"].items()}
+    values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}
     return RunRecord(**values)
 
 
@@ -172,9 +179,9 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return _plain(asdict(value))
     if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
+        return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_plain(each) for each in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, float) and not abs(value) < float("inf"):
         return str(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)

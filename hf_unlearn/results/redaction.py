@@ -1,6 +1,7 @@
-"""Paths of a machine and tokens, taken out of a record before it is published. It knows texts, and no field.
+"""Paths of a machine and tokens, taken out of the texts of a record before it is published.
 
-A record is to hold neither (`description.py`); this is the second lock, for what a user or a callback put into it.
+A record is to hold neither (`run_description` leaves them out); this is the second lock, for what a user or a callback
+put into it.
 """
 
 import dataclasses
@@ -37,14 +38,14 @@ def redacted(value: Value) -> Value:
     """
     changed: Any = value
     if isinstance(value, str):
-        changed = _TOKEN.sub(_TOKEN_WORDS, _PATH.sub(lambda found: found["url"] or _PATH_WORDS, value))
+        changed = _TOKEN.sub(_TOKEN_WORDS, _PATH.sub(lambda match: match["url"] or _PATH_WORDS, value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [each.name for each in dataclasses.fields(value)]
+        names = [field.name for field in dataclasses.fields(value)]
         changed = dataclasses.replace(value, **{name: redacted(getattr(value, name)) for name in names})
     elif isinstance(value, Mapping):
-        changed = {redacted(name): redacted(each) for name, each in value.items()}
+        changed = {redacted(name): redacted(inner) for name, inner in value.items()}
     elif isinstance(value, list | tuple):
-        changed = [redacted(each) for each in value]
+        changed = [redacted(inner) for inner in value]
     elif isinstance(value, float):
         changed = float(value)  # numpy's are floats too, but look different in code
     elif not isinstance(value, int | None):

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
-from ..results.hub.push import ADAPTER_CONFIG, has_own_card, write_own_card
+from ..results.card_file import has_own_card, write_own_card
+from ..results.hub.push import ADAPTER_CONFIG
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
 from ..training.model_setup import load_model, move_unless_quantized

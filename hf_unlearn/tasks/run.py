@@ -14,7 +14,6 @@ from ..model.fingerprints import hash_weights
 from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
-from ..training.hooks.run_description import describe_hardware
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
@@ -90,7 +89,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(_internal_call=True)  # a push would come before the results that the card is to have
+    # No push yet, and no card: both come when the results are there that the card is to have.
+    trainer.save_model(_internal_call=True, card=False)
     trainer.save_state()
     if script.measure:
         fluent = move_unless_quantized(load_model(task.model, args), args.device)
@@ -98,9 +98,9 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         results = {"before": results["before"], "after": after} | results
     if trainer.is_world_process_zero():
         measure.shown.save(Path(args.output_dir))
-        trainer.write_card()
+        trainer.write_record()
         write_plots(read_run(args.output_dir), args.output_dir)
-        trainer.write_card()  # again, with the plots
+        trainer.write_card()
         _tell(trainer, task, results)
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -124,11 +124,11 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
 
 def _launched(trainer: UnlearningTrainer) -> str:
     """The flags that start as many processes as these, for the command that repeats the run."""
-    hardware = describe_hardware(trainer.args, trainer.accelerator)
-    strategy = hardware["strategy"].lower().replace("-", "")
-    if hardware["processes"] == 1 and strategy == "one process":
+    distributed = trainer.distributed
+    strategy = distributed.strategy.lower().replace("-", "")
+    if distributed.processes == 1 and strategy == "one process":
         return ""
-    return f" --accelerate_config {strategy} --num_processes {hardware['processes']}"
+    return f" --accelerate_config {strategy} --num_processes {distributed.processes}"
 
 
 def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:

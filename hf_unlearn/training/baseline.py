@@ -1,4 +1,4 @@
-"""What is measured before the first step: row bound, stop target, retain baseline. It measures; the callbacks act."""
+"""Levels of the model before unlearning, on which runs are bounded and stopped: row bound, stop target, retain NLL."""
 
 from dataclasses import dataclass
 from typing import Any

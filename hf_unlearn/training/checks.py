@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
@@ -20,7 +19,7 @@ from ..data.tokenized_row import trained_ids
 from ..errors import input_error
 from .baseline import needs_holdout
 from .config import UnlearningConfig
-from .launch.verify import require_engaged
+from .distributed_setup import DistributedSetup
 from .methods import Methods
 from .step.checks import require_wrapped_optimizer
 
@@ -123,29 +122,24 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
-def require_setup(args: UnlearningConfig, methods: Methods, model: Any, accelerator: Accelerator) -> None:
+def require_setup(args: UnlearningConfig, methods: Methods, model: Any, distributed: DistributedSetup) -> None:
     """Raise for losses and step wrappers that do not work in the setup of the run, and for what wrappers cannot share.
 
     Args:
         args: of the run.
         methods: its losses, step wrappers and weighting.
         model: unwrapped.
-        accelerator: of the trainer, which knows how parameters and gradients are distributed.
+        distributed: how the run is spread over processes.
     """
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    stage = None if plugin is None else plugin.zero_stage
-    require_engaged(accelerator)
     checkpointing = args.activation_checkpointing_kwargs or {}
     setups = {
         TrainingSetup.LORA: isinstance(model, PeftModel),
         TrainingSetup.CACHED_REFERENCE: args.reference == "precomputed",
-        TrainingSetup.ZERO_1_2: stage is not None and stage < 3,
-        TrainingSetup.ZERO_3: stage == 3,
-        TrainingSetup.FSDP: getattr(accelerator.state, "fsdp_plugin", None) is not None,
         TrainingSetup.SIXTEEN_BITS: any(p.requires_grad and p.dtype in _SIXTEEN_BITS for p in model.parameters()),
         TrainingSetup.REENTRANT: bool(args.activation_checkpointing and checkpointing.get("use_reentrant")),
     }
-    require_supported(methods.components, [setup for setup, holds in setups.items() if holds])
+    holding = {setup for setup, holds in setups.items() if holds} | distributed.training_setups
+    require_supported(methods.components, holding)
     require_wrapped_optimizer(args, methods.wrappers)
 
 

@@ -1,5 +1,6 @@
-"""The arguments of a run. What belongs to one loss lives on that loss, not here."""
+"""`UnlearningConfig`: the arguments of a run. A loss, step wrapper or weighting has arguments of its own."""
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from ..data.pairing import check_retain_ratio
-from ..errors import input_error, nearest
+from ..errors import choice_error, input_error, require_choice, require_range
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
@@ -165,18 +166,27 @@ class UnlearningConfig(TrainingArguments):
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
-        if self.reference not in REFERENCES:
-            raise _bad_choice("reference", self.reference, REFERENCES)
-        if self.reference_top_k < 1:
-            raise input_error(
-                expected="reference_top_k of at least 1",
-                got=repr(self.reference_top_k),
-                why="nothing would be known of the reference",
-                fix="64 keeps nearly all of the mass of most distributions",
-            )
+        require_choice("reference", self.reference, REFERENCES)
+        require_range("reference_top_k", self.reference_top_k, at_least=1, whole=True)
         for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
             _require_not_negative(name, getattr(self, name))
         _refuse_training_arguments(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds, as training_args.bin is one: all but the token, which no file of a run may hold."""
+        return {**vars(self), "hub_token": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "UnlearningConfig":
+        """A copy in memory keeps the token, which a copy by way of a pickle's state would lose."""
+        copied = copy.copy(self)
+        memo[id(self)] = copied
+        copied.__dict__.update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return copied
+
+    def __copy__(self) -> "UnlearningConfig":
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
@@ -209,7 +219,7 @@ def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | 
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise _bad_choice(argument, value, (*names, "a number", "none")) from None
+        raise choice_error(argument, value, (*names, "a number", "none")) from None
     if isinstance(value, bool) or not 0 < number < math.inf:
         raise input_error(
             expected=f"{argument} in nats per token, above 0",
@@ -218,15 +228,6 @@ def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | 
             fix=f"pass a positive number, {', '.join(map(repr, names))} or None",
         )
     return number
-
-
-def _bad_choice(argument: str, value: Any, choices: tuple[str, ...]) -> ValueError:
-    return input_error(
-        expected=f"{argument} to be one of {', '.join(choices)}",
-        got=repr(value),
-        why="it decides what is computed",
-        fix=nearest(str(value), choices),
-    )
 
 
 def _require_not_negative(argument: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""The model before the Trainer gets it: loaded, dropout off, adapters on, checked. No training and no scoring here."""
+"""The model as Trainer takes it: loaded, checked, with its adapter and without dropout."""
 
 import inspect
 import math
@@ -94,7 +94,7 @@ def _require_plain_sequences(model: Any, peft_config: PeftConfig | None) -> None
     """Raise for models whose output positions are not those of the tokens they are given."""
     adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else [peft_config]
     prompts = PromptTuningConfig | PromptEncoderConfig
-    lengthening = [type(each).__name__ for each in adapters if isinstance(each, prompts)]
+    lengthening = [type(adapter).__name__ for adapter in adapters if isinstance(adapter, prompts)]
     if lengthening or model.config.is_encoder_decoder:
         raise input_error(
             expected="a decoder whose answer positions are those of its input tokens",
@@ -112,6 +112,7 @@ def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) ->
             why="a second adapter would be stacked on the first, and it would be open which one unlearns",
             fix="drop peft_config to go on with the adapter, or pass model.merge_and_unload()",
         )
+    # Asked of the arguments: Trainer makes the accelerator, and with it the DistributedSetup, later.
     # ZeRO-3 gathers persistent parameters into buffers of one type, so adapters in fp32 beside a bf16 base break it. A
     # quantised base holds integers there, which are gathered apart.
     sharded = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3

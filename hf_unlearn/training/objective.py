@@ -1,4 +1,4 @@
-"""Stage 4c, the objective: weighted terms, the row bound, the exact mean over a step. It sees scores, not models."""
+"""The objective: the weighted sum of the losses, each the exact mean over an optimizer step, and the row bound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from ..data.roles import Role
 from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
-from ..model.chunked_logits import TokenReadout
+from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
 from ..steps import MeasuresTrainingSet
 from .config import UnlearningConfig
@@ -63,19 +63,26 @@ class Objective:
         """What all terms together must be supplied with."""
         return reduce(or_, (term.needs for term in self.terms))
 
-    def readings(self, references: Mapping[Role, RowScores]) -> list[TokenReadout]:
-        """What the terms read of the distributions at answer tokens.
+    def readouts(self, references: Mapping[Role, RowScores]) -> list[TokenReadout]:
+        """What the terms read of the distributions at answer tokens, each under its component's name.
 
         Args:
             references: scores of the batch under the reference, with logits where a term needs them.
         """
-        found = {}  # by key: a term that is there twice is read once
-        for term in self.terms:
-            if isinstance(term, DistributionLoss):
-                rows = references.get(term.on) if term.on in term.needs.reference_logits else None
-                logits = None if rows is None else rows.logits
-                found[term] = TokenReadout(term, term.on, term.at_positions, term.grad_logits, logits)
-        return list(found.values())
+        readouts = []
+        for side, _, terms in self._sides:
+            for term in terms:
+                if isinstance(term, DistributionLoss):
+                    rows = references.get(term.on) if term.on in term.needs.reference_logits else None
+                    logits = None if rows is None else rows.logits
+                    name = _component(side, term)
+                    readouts.append(TokenReadout(name, term.on, term.at_positions, term.grad_logits, logits))
+        return readouts
+
+    @property
+    def _sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:
+        """(name, weight, terms) of each side."""
+        return ("forget", self.forget_weight, self.forget), ("retain", self.retain_weight, self.retain)
 
     @property
     def mismatches(self) -> int:
@@ -85,7 +92,7 @@ class Objective:
     @property
     def component_names(self) -> list[str]:
         """Names of everything that a call returns beside the total, the same for every micro-batch."""
-        terms = [f"forget/{term.name}" for term in self.forget] + [f"retain/{term.name}" for term in self.retain]
+        terms = [_component(side, term) for side, _, terms in self._sides for term in terms]
         retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
         return [*terms, "forget_nll", *retain, "bound_share"]
 
@@ -116,21 +123,24 @@ class Objective:
             if rows is not None and len(rows.logps):  # none where the forward ended below the head
                 components[name] = _mean_part(-rows.logps, counts[role, 0])
         total = counts.new_zeros((), dtype=torch.float32)
-        for side, weight, terms in (
-            ("forget", self.forget_weight, self.forget),
-            ("retain", self.retain_weight, self.retain),
-        ):
+        for side, weight, terms in self._sides:
             for term in terms:
                 # No retain row when retain_ratio is below 1, or rows of the other side when a step takes them apart.
                 if scores.of(term.on) is None:
                     continue
-                items = term(scores)
+                name = _component(side, term)
+                items = term(scores.for_term(name))
                 if side == "forget":
                     items = hold_bounded(items, scores, term, active)
                 part = _mean_part(items, counts[term.on, _UNIT_COLUMN[term.unit]])
-                components[f"{side}/{term.name}"] = part
+                components[name] = part
                 total = total + weight * term.weight * part[0]
         return total, {name: part.detach() for name, part in components.items()}
+
+
+def _component(side: str, term: Loss) -> str:
+    """The name of a term's component, in logs and of what the head reads for it; a side has a name once."""
+    return f"{side}/{term.name}"
 
 
 def _mean_part(items: Tensor, count: Tensor) -> Tensor:
@@ -176,11 +186,11 @@ def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_s
     """
     new = build_objective(methods, args)
     now = args.to_dict()
-    ours = {each.name for each in fields(UnlearningConfig)} - {each.name for each in fields(TrainingArguments)}
+    ours = {field.name for field in fields(UnlearningConfig)} - {field.name for field in fields(TrainingArguments)}
     fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
-    same = [(each.component_names, each.mismatches, each.layers) for each in (new, objective)]
+    prepared_for = [(version.component_names, version.mismatches, version.layers) for version in (new, objective)]
     measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
-    if fixed or measured or same[0] != same[1]:
+    if fixed or measured or prepared_for[0] != prepared_for[1]:
         raise input_error(
             expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",
             got=[*fixed, *(f"{name}, which is measured before" for name in measured), "other losses or layers"][0],

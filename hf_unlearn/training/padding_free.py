@@ -1,16 +1,17 @@
-"""Training batches without padding: which models and runs can have them. The batches are made by the collator."""
+"""Training batches without padding: which rows are joined, and which models and runs can have such batches."""
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.batch import indexed
+from ..data.collator import DataCollatorForUnlearning
 from ..data.pairing import is_stream, read_rows
 from ..errors import input_error
 from ..model.output_head import output_head
@@ -24,6 +25,23 @@ logger = logging.get_logger(__name__)
 
 # Nats per token: what rounding may do, and how often more than to the first row, before which nothing stands.
 _TOLERANCE, _TIMES = 1e-3, 4
+
+
+@dataclass(frozen=True)
+class PairsWithoutPadding:
+    """A collator of both kinds of rows that Trainer loads: paired ones are trained without padding.
+
+    Rows of evaluation sets come alone and are padded, as Trainer's loop puts their logits together by position.
+
+    Args:
+        collator: pads rows.
+    """
+
+    collator: DataCollatorForUnlearning
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        paired = "retain" in items[0]  # a pair has the key for no retain row too
+        return replace(self.collator, padding_free=paired)(items)
 
 
 def require_own_collator(args: UnlearningConfig, attacks: Sequence[PerturbsHiddenStates], data_collator: Any) -> None:
@@ -66,19 +84,19 @@ def require_rows_apart(model: nn.Module, rows: Any, scorer: RowScorer) -> None:
         rows: tokenised.
         scorer: of the run.
     """
-    found_rows = list(islice(rows, 2)) if is_stream(rows) else read_rows(rows, range(min(2, len(rows))))
-    two = (found_rows * 2)[:2]  # a set of one row meets itself
+    first_rows = list(islice(rows, 2)) if is_stream(rows) else read_rows(rows, range(min(2, len(rows))))
+    two = (first_rows * 2)[:2]  # a set of one row meets itself
     head = output_head(scorer.accelerator.unwrap_model(model))
-    found = []
+    logps = []  # padded, then joined
     for padding_free in (False, True):
         batch = indexed(replace(scorer.collator, padding_free=padding_free).collate_rows(two))
         batch = {key: value.to(scorer.accelerator.device) for key, value in batch.items()}
         with evaluation_mode(model), scorer.accelerator.autocast():
             scores, _ = score_answers(model, head, batch)
-        found.append(scores.logps)
+        logps.append(scores.logps)
     reshard(model)
     first = int(scores.lengths[0])
-    difference = (found[0] - found[1]).abs()
+    difference = (logps[0] - logps[1]).abs()
     allowed = max(_TOLERANCE, _TIMES * float(difference[:first].mean()))
     later = float(difference[first:].mean()) if len(difference) > first else 0.0
     if not later <= allowed:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
+
 from ..data.length_groups import LengthGroupedDataset, group_size
 from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
@@ -117,6 +119,7 @@ def _paired(objective: Objective, sets: TrainSets, args: UnlearningConfig) -> Fo
     )
     if sets.stream:
         return ForgetRetainStream(sets.forget, sets.retain, **options)
+    assert isinstance(sets.forget, datasets.Dataset)
     if args.train_sampling_strategy == "group_by_length":
         step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         size = group_size(len(sets.forget), step)

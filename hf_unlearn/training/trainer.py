@@ -1,55 +1,45 @@
-"""Stage 5, the trainer: the hooks of `transformers.Trainer` that make a step an unlearning step, and nothing else."""
+"""`UnlearningTrainer`: the hooks of `transformers.Trainer` that make a step an unlearning step, in its own order."""
 
 import weakref
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.utils.hub import PushInProgress
 
-from ..data.batch import Batch, IndexingCollator, count_answers
-from ..data.collator import DataCollatorForUnlearning
+from ..data.batch import Batch, count_answers
 from ..data.pairing import is_stream
-from ..data.prepare import RowOptions
+from ..evaluation import EvaluationResult
+from ..model.output_head import output_head
+from ..model.scoring import score_answers
+from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
-from .baseline import Baseline, require_measurable
-from .checks import (
-    paired_collator,
-    require_config,
-    require_other_model,
-    require_setup,
-    require_tokenizer,
-)
+from .baseline import Baseline
+from .checks import require_config, require_other_model, require_setup
 from .config import UnlearningConfig
-from .hooks.before_training import BeforeTraining
-from .hooks.callbacks import (
-    DistributedCheckCallback,
-    LogWindow,
-    NonFiniteGuard,
-    SpareFrozenPrefix,
-    StepEnds,
-    StopRules,
-)
-from .hooks.evaluation_loop import EvaluationLoop
-from .hooks.publishing import Publishing, require_pushable, start_record
+from .distributed_setup import DistributedSetup
+from .hooks.before_training import BaselineMeasurement
+from .hooks.callbacks import stop_rules_of
+from .hooks.evaluation_loop import RowEvaluation, lend_trainer
+from .hooks.publishing import RunPublisher, require_pushable, warn_of_failures
+from .hooks.run_callbacks import add_run_callbacks
+from .hooks.run_recorder import RunRecorder, start_record
+from .launch.verify import require_engaged
 from .method_specs import LossSpec
-from .methods import Methods
-from .model_setup import check_fit, load_model, prepare_model
-from .objective import build_objective, retuned, rows_below
-from .padding_free import require_own_collator, require_padding_free
-from .reference.reference import build_reference
+from .objective import rows_below
+from .prepared_run import PreparedRun
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
-from .train_sets import build_train_sets
 
 
-class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
+class UnlearningTrainer(Trainer):
     """`transformers.Trainer` that forgets one set of rows and keeps another.
 
     A step takes one flat batch (forget rows, retain rows, and what else the losses want) through one forward, plus at
@@ -74,8 +64,8 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         ValueError: data, arguments or models that would not unlearn what was asked, before any training.
     """
 
-    data_collator: Any
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
+    push_in_progress: PushInProgress | None  # Trainer's own
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
 
     def __init__(
@@ -102,30 +92,21 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         args = require_config(args, compute_loss_func)
         require_pushable(args)
         require_other_model(ref_model, model)
-        self.methods = Methods.resolve(args, forget_loss, retain_loss)
-        require_own_collator(args, self.methods.attacks, data_collator)
-        self._given_losses, self._config_at_start = (forget_loss, retain_loss), args.to_dict()
-        self.objective = build_objective(self.methods, args)
-        self._model_name = model if isinstance(model, str) else None
-        self._ref_model, self._peft_config = ref_model, peft_config
-        processing_class = require_tokenizer(processing_class, self._model_name, args)
-        self._rows = RowOptions(processing_class, args.max_length, args.template, args.dataset_num_proc)
-        sets = build_train_sets(train_dataset, eval_dataset, self.objective, self.methods.wrappers, args, self._rows)
-        self.train_sets, self._longest = sets.train, sets.longest
-        self._collator = DataCollatorForUnlearning(processing_class.pad_token_id, args.pad_to_multiple_of)
-        if model_init is None:
-            model = self._prepare_model(load_model(model, args) if isinstance(model, str) else model, args)
-        self.baseline: Baseline | None = None
+        name = model if isinstance(model, str) else None
+        losses = forget_loss, retain_loss
+        self._run = run = PreparedRun.prepare(
+            args, losses, train_dataset, eval_dataset, processing_class, data_collator, name, peft_config, ref_model
+        )
+        self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets.train
         self.record = start_record(train_dataset)
+        self._publisher = RunPublisher(args, self.record)
         super().__init__(
-            model=model,
+            model=run.prepare_model(model) if model_init is None else model,
             args=args,
-            data_collator=IndexingCollator(
-                self._collator if data_collator is None else paired_collator(data_collator, sets.paired)
-            ),
-            train_dataset=sets.paired,
-            eval_dataset=sets.evaluation,
-            processing_class=processing_class,
+            data_collator=run.data_collator,
+            train_dataset=run.sets.paired,
+            eval_dataset=run.sets.evaluation,
+            processing_class=run.options.tokenizer,
             model_init=model_init,
             compute_metrics=compute_metrics,
             callbacks=callbacks,
@@ -135,76 +116,106 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         )
         self._set_up()
 
-    @property
-    def stop_reason(self) -> str | None:
-        """Why the last run stopped before its last step, or None."""
-        return self._stop_rules.stop_reason
+    def _set_up(self) -> None:
+        """What needs the accelerator, which Trainer has made."""
+        run = self._run
+        run.require_levels()
+        require_engaged(self.accelerator)
+        self.distributed = DistributedSetup.detect(self.args, self.accelerator)
+        require_setup(self.args, self.methods, self.model, self.distributed)
+        self._steps = WrappedStep(self.methods, run.objective.retain_weight, self.accelerator)
+        self._step_log = ComponentLog(run.objective.component_names, self.args.device)
+        self._policy(self.model).check_layers()
+        self.reference = run.reference(self.model, self.distributed)
+        self._measurement: BaselineMeasurement | None = None
+        if self.train_sets is not None:
+            self.reference.bind(self.model)
+            self.reference.prepare(self.accelerator, self.distributed)
+            self._measurement = BaselineMeasurement(run, self.reference)
+        self._evaluation = RowEvaluation()
+        trainer = weakref.proxy(self)
+        self._recorder = RunRecorder(self.record, trainer, run.model_name)
+        add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer)
 
     # Before the first step
 
-    def _prepare_model(self, model: Any, args: UnlearningConfig) -> Any:
-        set_seed(args.seed)  # adapters start from random weights
-        model = prepare_model(model, args, self._peft_config, whole=self.objective.needs.logps)
-        check_fit(model, self._rows.tokenizer, args, self._longest)
-        if args.padding_free:
-            require_padding_free(model, args)
-        return model
-
-    def _set_up(self) -> None:
-        """What needs the accelerator: step wrappers, the reference, the rules' callbacks, the step's log."""
-        if self.train_sets is not None:
-            require_measurable(self.args, self.train_sets.holdout)
-        require_setup(self.args, self.methods, self.model, self.accelerator)
-        self._steps = WrappedStep(self.methods, self.objective.retain_weight, self.accelerator)
-        self._policy(self.model).check_layers()
-        self.reference = build_reference(
-            self.objective,
-            self.args,
-            self.model,
-            stream=self.train_sets is not None and self.train_sets.stream,
-            sharded=self._sharded,
-            ref_model=self._ref_model,
-            reload=None
-            if self._model_name is None
-            else partial(load_model, self._model_name, self.args, in_8bit=self.args.reference_load_in_8bit),
-        )
-        if self.train_sets is not None:
-            self.reference.bind(self.model)
-            self.reference.prepare(self.accelerator)
-        evaluated = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else []
-        self.add_callback(StopRules(evaluated=evaluated if self.args.eval_strategy != "no" else []))
-        trainer = weakref.proxy(self)  # a strong reference would keep the weights in memory after `del trainer`
-        restart = partial(self._steps.restart, lambda: trainer.objective.retain_weight)
-        self.callback_handler.callbacks.insert(0, StepEnds(restart, self._steps.after_step, self._steps.finish))
-        if self.args.stop_on_nonfinite:
-            finite, stop = lambda: trainer._step_log.finite(trainer.accelerator), lambda reason: trainer._stop(reason)
-            self.add_callback(NonFiniteGuard(finite, stop))
-        self.add_callback(SpareFrozenPrefix())
-        self.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.accelerator)))
-        self._step_log = ComponentLog(self.objective.component_names, self.args.device)
-        self.add_callback(LogWindow(self._step_log.start))
-        self._observe()
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> TrainOutput:
+        """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
+        if self.model_init is None:
+            self._measure(self.model, sharded=False)
+        lend_trainer(self.callback_handler.callbacks, self)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh model from `model_init`, prepared as the first one; its reference is bound again."""
-        model = self._prepare_model(super().call_model_init(trial), self.args)
-        if self.is_in_train and self.train_sets is not None:
+        model = self._run.prepare_model(super().call_model_init(trial))
+        if self.is_in_train and self._measurement is not None:
             self._move_model_to_device(model, self.args.device)
-            self.baseline = None
+            self._measurement.restart()
             self.reference.bind(model)
-            self.reference.prepare(self.accelerator)
-            self._measure_whole(model)
+            self.reference.prepare(self.accelerator, self.distributed)
+            self._measure(model, sharded=False)
         return model
 
     def _hp_search_setup(self, trial: Any) -> None:
         """Trainer's, and the trial's loss arguments and seed too, which were read when the trainer was built."""
         super()._hp_search_setup(trial)
         if trial is not None:
-            self.methods = Methods.resolve(self.args, *self._given_losses)
-            self.objective = retuned(self.objective, self.methods, self.args, self._config_at_start)
+            self.methods, self.unlearning_objective = self._run.retuned(self.unlearning_objective)
             self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if is_stream(rows) or self.args.train_sampling_strategy == "batch_rebalance":
+            return super()._get_train_sampler(train_dataset)
+        return SequentialSampler(rows)  # the paired dataset decides the order itself
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
+        """Trainer's, and the optimizers of `hf_unlearn.optimizers` by name."""
+        return named_optimizer(args) or Trainer.get_optimizer_cls_and_kwargs(args, model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
+        """Trainer's, and the moment to measure a model that is split over ranks."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        # Trainer calls it when the model has just been wrapped, and before a checkpoint's weights come into it.
+        # DeepSpeed calls it too, for an optimizer of its own and before it has wrapped anything.
+        if self.is_in_train and optimizer is None and self.distributed.sharded:
+            self._measure(self.accelerator._models[-1], sharded=True)
+        return scheduler
+
+    def _measure(self, model: nn.Module, *, sharded: bool) -> None:
+        """Measure a model once, at the moment for models that are, or are not, split over ranks."""
+        if self._measurement is None or self.baseline is not None or sharded != self.distributed.sharded:
+            return
+
+        def batches() -> Iterator[Batch]:
+            return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
+
+        self._measurement.measure(model, self.accelerator, stop_rules_of(self.callback_handler))
+        unwrapped = self.accelerator.unwrap_model(model)
+        self._steps.begin(unwrapped, batches, self.compute_loss, self.compute_loss_context_manager)
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """What was measured of the model before the first step; None until then."""
+        return None if self._measurement is None else self._measurement.baseline
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the last run stopped before its last step, or None."""
+        return stop_rules_of(self.callback_handler).stop_reason
+
     # The step
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
+        """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
+        if not batch_samples:
+            return None
+        counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.reduce(counts, "sum")
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
@@ -212,16 +223,11 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
-        return UnlearningForward(
-            model, self.objective, self.methods.attacks, likelihoods_for(self.objective, self.args)
-        )
+        objective = self.unlearning_objective
+        return UnlearningForward(model, objective, self.methods.attacks, likelihoods_for(objective, self.args))
 
     def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ) -> Any:
         """This micro-batch's share of the objective, times the number of processes (their gradients are averaged)."""
         counts = count_answers(inputs) if num_items_in_batch is None else num_items_in_batch
@@ -231,8 +237,9 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         references = self.reference.read(self.accelerator, model, inputs)
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
         context = self._steps.context
-        objective = self.objective.with_retain_weight(context.retain_weight)
-        loss, components = objective(scores, counts, rows_below(scores.forget, self._bound))
+        objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
+        active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
+        loss, components = objective(scores, counts, active)
         self._step_log.add(components if context.recording else {}, loss)
         if context.recording:
             self._steps.record(objective, components)
@@ -241,38 +248,51 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    @property
-    def _bound(self) -> Tensor | float | None:
-        return None if self.baseline is None else self.baseline.bound
-
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
-        """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
-        if not batch_samples:
-            return None
-        counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.reduce(counts, "sum")
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Trainer's, its batches without padding where that is asked for."""
-        padded = self.data_collator
-        if self.args.padding_free:
-            self.data_collator = IndexingCollator(replace(self._collator, padding_free=True))
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = padded
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        if is_stream(rows) or self.args.train_sampling_strategy == "batch_rebalance":
-            return super()._get_train_sampler(train_dataset)
-        return SequentialSampler(rows)  # the paired dataset decides the order itself
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log, with every component of the loss by name, unweighted."""
         if "loss" in logs:
             logs |= self._step_log.read(self.accelerator) | self._steps.logged()
         super().log(logs, start_time)
+
+    # Evaluation
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Trainer's, with its suites' callbacks able to log."""
+        lend_trainer(self.callback_handler.callbacks, self)
+        return super().evaluate(*args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Trainer's, for rows in any of the accepted formats."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):  # else tokenised already
+            eval_dataset = self._run.options.tokenize(eval_dataset, "eval")
+        # With persistent workers Trainer keeps one loader for all sets without a name: the first rows would stay.
+        vars(self).get("_eval_dataloaders", {}).pop("eval", None)
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Trainer's, for rows in any of the accepted formats."""
+        return super().get_test_dataloader(self._run.options.tokenize(test_dataset, "eval"))
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Trainer's loop, with the set's exact NLL per token and answer probability."""
+        self._evaluation.start()
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        reshard(self.model)  # the best checkpoint may be loaded next
+        output.metrics.update(self._evaluation.metrics(kwargs.get("metric_key_prefix", "eval")))
+        return output
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
+        inputs = self._prepare_inputs(inputs)
+        head = output_head(self.model)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            scores, outputs = score_answers(model, head, inputs, full_logits=not prediction_loss_only)
+        loss = self._evaluation.add(self.accelerator, scores)
+        return (loss, None, None) if prediction_loss_only else (loss, outputs.logits, inputs["labels"])
+
+    # Checkpoints, the record and the card
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -284,10 +304,94 @@ class UnlearningTrainer(BeforeTraining, EvaluationLoop, Publishing):
         if checkpoint is not None:
             self._steps.load(checkpoint)
 
-    @staticmethod
-    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
-        """Trainer's, and the optimizers of `hf_unlearn.optimizers` by name."""
-        return named_optimizer(args) or Trainer.get_optimizer_cls_and_kwargs(args, model)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False, *, card: bool = True) -> None:
+        """Trainer's, and then results.json and the card; `card=False` leaves that to a `write_card` that follows."""
+        super().save_model(output_dir, _internal_call=True)
+        self._recorder.write(output_dir, card=card)  # over the card that PEFT writes
+        if self.args.push_to_hub and not _internal_call:  # Trainer's own would come before the card
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def _stop(self, reason: str) -> None:
-        self._stop_rules.stop(reason, self.state, self.control)
+    def add_evaluation(self, name: str, result: EvaluationResult) -> None:
+        """Put a suite's result ("before", "after", "oracle" or another word) into the record, and the next card."""
+        self._recorder.add_evaluation(name, result)
+
+    def write_record(self, folder: str | None = None) -> None:
+        """Write results.json into a folder (`args.output_dir`), and take away a card that lies there."""
+        self._recorder.write(folder, card=False)
+
+    def write_card(self, folder: str | None = None) -> None:
+        """Write results.json and README.md into a folder (`args.output_dir`), over whatever is there."""
+        self._recorder.write(folder, card=True)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the card, with what only the user knows; arguments and errors as of `RunRecorder.add_metadata`."""
+        self._recorder.add_metadata(
+            language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
+        )
+        self.write_card()
+
+    # The Hub
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Trainer's; private unless every set is known to be public, or `hub_private_repo` says otherwise."""
+
+        def create(private: bool) -> str:
+            super(UnlearningTrainer, self).init_hf_repo(token, private)
+            return self.hub_model_id
+
+        if self.is_world_process_zero():
+            self._publisher.create_repository(create, token, private)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Push model or adapter, tokenizer, results.json, card and plots, and nothing else, in one commit.
+
+        A repository that it makes is private unless all sets are public (`private=False` makes it public). The other
+        arguments are Trainer's, `kwargs` those of `create_model_card`; a Future comes back where it does not block.
+
+        Raises:
+            PushError: the Hub refused or could not be reached; pushing again goes on.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        self.save_model(_internal_call=True, card=not self.is_world_process_zero())
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**kwargs)  # the first process's card
+        self._finish_current_push()
+        push = self._publisher.push(self.hub_model_id, commit_message or "End of training", token, revision, private)
+        return push() if blocking else push.api.run_as_future(push)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Trainer's, of what a push brings to the Hub alone; it runs beside the training."""
+        if not self.is_world_process_zero() or not self._publisher.may_push_checkpoint(self.push_in_progress):
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self._publisher.copy_checkpoint(checkpoint_folder)  # with its record and its card
+        message = f"Training in progress, step {self.state.global_step}"
+        self.push_in_progress = self._publisher.push_beside(self.push_in_progress, self.hub_model_id, message)
+
+    def _finish_current_push(self) -> None:
+        """Trainer's, and a warning of pushes during the training that have failed."""
+        super()._finish_current_push()
+        warn_of_failures(getattr(self, "push_in_progress", None))
+        self.push_in_progress = None

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from hf_unlearn.cli import VERBS, main
+from hf_unlearn.evaluation import SUITES
 from hf_unlearn.lab import load_lab, render_lab
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.metrics import METRICS
 from hf_unlearn.optimizers.named import OPTIMIZERS
 from hf_unlearn.results.hub.errors import PushError
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
+from hf_unlearn.tasks import TASKS
 from hf_unlearn.version import __version__
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -207,6 +210,9 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "retain_loss": RETAIN_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "suite": SUITES,
+        "metric": METRICS,
+        "task": TASKS,
     }
     assert list(found) == [(kind, name) for kind, table in tables.items() for name in table]
     npo = found["forget_loss", "npo"]

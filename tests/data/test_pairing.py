@@ -90,7 +90,7 @@ def test_a_fractional_ratio_is_exact_over_epochs_and_even_within(ratio):
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), True, "2", None])
 def test_ratios_that_are_none(ratio):
-    with pytest.raises(ValueError, match="retain_ratio to be a positive number"):
+    with pytest.raises(ValueError, match="retain_ratio must be a finite number above 0"):
         check_retain_ratio(ratio)
 
 

@@ -159,7 +159,7 @@ def test_a_split_has_every_row_once_in_the_pools_order(near: float, expected: li
 
 @pytest.mark.parametrize("near", [0, 6, 0.0, 1.0, 0.999, -1, True])
 def test_a_split_with_an_empty_side_is_refused(near: float) -> None:
-    with pytest.raises(ValueError, match="near to be a share between 0 and 1"):
+    with pytest.raises(ValueError, match="near must be a share between 0 and 1"):
         split_scope(FORGET, dataset(POOL), near=near)
 
 
@@ -248,8 +248,8 @@ def test_a_deal_with_an_empty_part_is_refused(rows: list[dict[str, str]], test: 
         ({"method": "embedding"}, "no model"),
         ({"model": "bert"}, "a model"),
         ({"method": "embedding", "model": (1, 2)}, "a loaded"),
-        ({"k": 0}, "k to be an integer from 1 to 2"),
-        ({"k": 3}, "k to be an integer from 1 to 2"),
+        ({"k": 0}, "k must be a whole number at least 1 and at most 2"),
+        ({"k": 3}, "k must be a whole number at least 1 and at most 2"),
         ({"pool": []}, "at least one retain row"),
         ({"forget": iter(FORGET)}, "a datasets.Dataset or a list of dicts"),
         ({"pool": [{"prompt": "?", "completion": "!"}]}, "pool rows with words"),

@@ -76,7 +76,7 @@ def test_a_limit_takes_the_first_rows_of_each_set(folder: Path) -> None:
     assert [len(getattr(data, p)) for p in ("forget", "retain", "real_authors", "world_facts")] == [2] * 4
     assert data.holdout is not None and data.holdout.to_list() == rows_of("holdout10")[:2]
     assert load_tofu(mapping(), limit=1).holdout is None
-    with pytest.raises(ValueError, match="limit to be None or an integer"):
+    with pytest.raises(ValueError, match="limit must be a whole number"):
         load_tofu(folder, limit=0)
 
 

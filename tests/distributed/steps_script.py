@@ -81,7 +81,7 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     assert trainer.accelerator.num_processes == trainer.args.world_size == world_size
     start = weights(trainer.model)
     trainer.train()
-    targets = [term.target(32) for term in trainer.objective.forget if isinstance(term, RMU)]
+    targets = [term.target(32) for term in trainer.unlearning_objective.forget if isinstance(term, RMU)]
     return {
         "num_processes": trainer.accelerator.num_processes,
         "wrapped": type(trainer.model_wrapped).__name__,

@@ -8,15 +8,8 @@ import torch
 from hf_unlearn.data import Role
 from hf_unlearn.evaluation.one_pass import statistical_figures
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import (
-    DenseLogits,
-    Placed,
-    TokenReadout,
-    log_prob_moments,
-    read_positions,
-    softmax_dtype,
-    split_values,
-)
+from hf_unlearn.model.chunked_logits import DenseLogits, log_prob_moments, read_positions, softmax_dtype
+from hf_unlearn.model.head_query import HeadQuery, TokenReadout
 
 
 def moments(logits: list[float]) -> tuple[float, float]:
@@ -62,11 +55,11 @@ def test_a_shift_of_all_logits_changes_nothing():
 def test_chunks_change_nothing(monkeypatch):
     logits = random_logits()
     tokens, vocabulary = logits.shape
-    placed = [Placed(TokenReadout("figures", Role.FORGET, statistical_figures, width=3), slice(0, tokens))]
     monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 2 * vocabulary)
     targets = logits.argmax(-1)
-    flat = read_positions(logits, targets, DenseLogits(), placed, (), vocabulary)
-    (figures,) = split_values(flat, tokens, placed)[1].values()
+    readout = TokenReadout("figures", Role.FORGET, statistical_figures, width=3)
+    query = HeadQuery(targets, targets, {Role.FORGET: slice(0, tokens)}, [readout])
+    figures = query.split(read_positions(logits, query, DenseLogits(), (), vocabulary))[1]["figures"]
     right, *found = figures.unbind(1)
     assert right.all() and all(map(torch.equal, found, log_prob_moments(logits)))
 

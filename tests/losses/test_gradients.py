@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fixtures.scores import LOSSES, forget, random_logits, random_targets, rows, token_logps
+from fixtures.scores import LOSSES, forget, query_of, random_logits, random_targets, rows, token_logps, values_of
 from hf_unlearn import losses
 from hf_unlearn.data import Role
 from hf_unlearn.losses import DistributionLoss
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import DenseLogits, Placed, TokenReadout, read_positions
+from hf_unlearn.model.chunked_logits import DenseLogits, read_positions
+from hf_unlearn.model.head_query import TokenReadout
 from hf_unlearn.model.scoring import Scores
 
 T, V = 11, 7
@@ -64,7 +65,7 @@ def test_gradients_are_those_of_differences(name):
     loss = LOSSES[name]()
 
     def values(z: Tensor) -> Tensor:
-        return loss(all_scores(z, reference))
+        return values_of(loss, all_scores(z, reference))
 
     assert torch.autograd.grad(values(logits).sum(), logits)[0].abs().max() > 1e-3
     assert torch.autograd.gradcheck(values, logits, eps=1e-6, atol=1e-7, rtol=1e-6)
@@ -91,7 +92,7 @@ def test_weights_and_targets_that_are_held_constant_give_no_gradient(name):
     loss, expected = CONSTANTS_HELD[name]
     logits, _ = logits_and_reference(torch.float64)
     scores = forget(token_logps(logits, TARGETS), token_ids=TARGETS, logits=logits)
-    (gradient,) = torch.autograd.grad(loss(scores).sum(), logits)
+    (gradient,) = torch.autograd.grad(values_of(loss, scores).sum(), logits)
     assert gradient.abs().max() > 0.01
     torch.testing.assert_close(gradient, expected(logits.detach().softmax(-1)), rtol=1e-9, atol=1e-12)
 
@@ -99,7 +100,7 @@ def test_weights_and_targets_that_are_held_constant_give_no_gradient(name):
 @pytest.mark.parametrize("name", OF_DISTRIBUTIONS)
 def test_nothing_flows_into_the_distributions_of_the_reference(name):
     logits, reference = logits_and_reference(torch.float64)
-    values = LOSSES[name]()(all_scores(logits, reference.requires_grad_()))
+    values = values_of(LOSSES[name](), all_scores(logits, reference.requires_grad_()))
     into_logits, into_reference = torch.autograd.grad(values.sum(), (logits, reference), allow_unused=True)
     assert into_logits.abs().max() > 1e-3 and into_reference is None
 
@@ -122,7 +123,7 @@ def test_chunks_change_neither_values_nor_gradients(monkeypatch, name, elements,
 
     def value_and_gradient() -> tuple[Tensor, Tensor]:
         logits, reference = logits_and_reference(dtype)
-        values = loss(all_scores(logits, reference))
+        values = values_of(loss, all_scores(logits, reference))
         return values.detach(), torch.autograd.grad((upstream.to(values) * values).sum(), logits)[0]
 
     assert chunked(monkeypatch, 1 << 24) == 1
@@ -139,7 +140,7 @@ def test_logits_in_16_bits_have_the_loss_of_the_same_numbers_in_32(name):
     loss = LOSSES[name]()
     logits, reference = logits_and_reference(torch.bfloat16)
     same = logits.detach().float().requires_grad_()
-    values = loss(all_scores(logits, reference)), loss(all_scores(same, reference.float()))
+    values = [values_of(loss, all_scores(*each)) for each in ((logits, reference), (same, reference.float()))]
     torch.testing.assert_close(*values, rtol=0, atol=0)
     gradients = (torch.autograd.grad(each.sum(), leaf)[0] for each, leaf in zip(values, (logits, same), strict=True))
     rounded, exact = gradients
@@ -157,9 +158,8 @@ def test_no_copy_of_all_logits_in_32_bits_is_made(monkeypatch):
         return z.logsumexp(-1)
 
     logits = random_logits(40, 1000).requires_grad_()
-    placed = [Placed(TokenReadout("counted", Role.FORGET, counted), slice(0, 40))]
-    targets = random_targets(40, 1000)
-    values = read_positions(logits, targets, DenseLogits(), placed, (), 1000)[40:]
+    query = query_of(random_targets(40, 1000), TokenReadout("counted", Role.FORGET, counted))
+    values = read_positions(logits, query, DenseLogits(), (), 1000)[40:]
     values.sum().backward()
     assert seen == [10] * 8  # forward, and again backward
     torch.testing.assert_close(logits.grad, logits.detach().softmax(-1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures.scores import double, forget, random_logits, random_targets, retain, rows, token_logps
+from fixtures.scores import double, forget, random_logits, random_targets, retain, rows, token_logps, values_of
 from hf_unlearn import losses
 from hf_unlearn.losses.ceu import without_token
 from hf_unlearn.model.scoring import Scores
@@ -29,7 +29,7 @@ def extreme(scale: float, seed: int = 0) -> Tensor:
 
 
 def value_and_gradient(loss: losses.Loss, scores: Scores, leaf: Tensor) -> tuple[Tensor, Tensor]:
-    values = loss(scores)
+    values = values_of(loss, scores)
     return values.detach(), torch.autograd.grad(values.sum(), leaf)[0]
 
 
@@ -58,7 +58,7 @@ def test_jsd_to_the_reference_is_between_zero_and_log_2_with_a_finite_gradient(s
     assert values.max() - values.min() > (1e-3 if scale < 1 else 0.5)
     assert torch.isfinite(gradient).all() and (scale > 10 or gradient.abs().max() > 1e-4)
     # Symmetric in what it compares.
-    swapped = losses.RetainJSD()(retain(logits=reference, reference=rows(logits=logits.detach())))
+    swapped = values_of(losses.RetainJSD(), retain(logits=reference, reference=rows(logits=logits.detach())))
     torch.testing.assert_close(swapped, values, rtol=1e-4, atol=1e-6)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fixtures.one_step import TESTED_ALONE
-from fixtures.scores import double, forget, retain, rows
+from fixtures.scores import double, forget, retain, rows, values_of
 from hf_unlearn import losses
 from hf_unlearn.model.scoring import Scores
 
@@ -83,7 +83,7 @@ BY_HAND = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_value_by_hand(name):
     loss, scores, expected = BY_HAND[name]
-    values = loss(scores)
+    values = values_of(loss, scores)
     assert values.dtype == torch.float64 and float(values.abs().min()) > 0.01
     torch.testing.assert_close(values, double(expected), rtol=1e-6 if name == "rmu" else 1e-12, atol=0)
 
@@ -98,4 +98,4 @@ def test_every_loss_that_is_new_has_a_number():
 def test_a_loss_has_a_value_for_each_of_its_items(name):
     loss, scores, _ = BY_HAND[name]
     own = scores.rows(loss.on)
-    assert loss(scores).shape == ((len(own.token_ids) if loss.unit == "token" else len(own.lengths)),)
+    assert values_of(loss, scores).shape == ((len(own.token_ids) if loss.unit == "token" else len(own.lengths)),)

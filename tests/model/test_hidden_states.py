@@ -83,7 +83,7 @@ def test_a_forward_for_hidden_states_alone_ends_at_the_layer(tmp_path, kind):
     runs = {}
     for bound in (None, HIGH_BOUND):
         trainer = steered(tmp_path, copy.deepcopy(model), ref_model=perturbed(model), forget_nll_bound=bound)
-        trainer._measure(trainer.model, trainer.train_sets)
+        trainer._measure(trainer.model, sharded=False)
         examine(trainer.model)
         seen = of_both_models(trainer)
         trainer.train()
@@ -139,7 +139,7 @@ def test_under_a_bound_the_upper_part_has_no_graph(tmp_path):
     for retain, graph in (("hidden", False), ("nll", True)):
         retain_loss = STEERED["retain_loss"] if retain == "hidden" else retain
         trainer = steered(tmp_path, tiny_model(), forget_nll_bound=HIGH_BOUND, retain_loss=retain_loss)
-        trainer._measure(trainer.model, trainer.train_sets)
+        trainer._measure(trainer.model, sharded=False)
         examine(trainer.model)
         seen = Seen(
             lower=inner_module(trainer.model, 1),
@@ -260,7 +260,7 @@ def hooks_and_patches(model: nn.Module) -> list[str]:
 def test_nothing_is_left_on_the_model_after_an_error_in_its_forward(tmp_path, kind, bound, place):
     trainer = steered(tmp_path, tiny_model(kind), forget_nll_bound=bound)
     batch = trainer.data_collator([trainer.train_dataset[position] for position in range(4)])
-    trainer._measure(trainer.model, trainer.train_sets)
+    trainer._measure(trainer.model, sharded=False)
     untouched = hooks_and_patches(trainer.model)
     whole = trainer.compute_loss(trainer.model, batch).detach()
     blocks = decoder_blocks(trainer.model)

@@ -23,8 +23,8 @@ from fixtures.models import tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES, DistributionLoss
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import TokenReadout
-from hf_unlearn.model.output_head import LogitCache, output_head
+from hf_unlearn.model.head_query import LogitCache, TokenReadout
+from hf_unlearn.model.output_head import output_head
 from hf_unlearn.model.scoring import Likelihoods, score
 
 V = 61
@@ -131,10 +131,10 @@ def test_values_and_gradients_are_those_of_the_models_own_logits(monkeypatch, na
     monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * V)
     model, batch = MODELS[name]().double(), batch_of()
     other, logits = reference_of(model, batch, keep)
-    reading = TokenReadout("kl", Role.RETAIN, kl, reference=logits)
-    scores, _ = score(model, output_head(model), batch, readings=[reading])
+    readout = TokenReadout("kl", Role.RETAIN, kl, reference=logits)
+    scores, _ = score(model, output_head(model), batch, readouts=[readout])
     upstream = torch.linspace(-1, 2, len(scores.forget.logps))
-    got = (upstream * scores.forget.logps).sum() + scores.retain.values["kl"].sum()
+    got = (upstream * scores.forget.logps).sum() + scores.retain.readouts["kl"].sum()
     found = gradients(model, got)
 
     z, ids = naive(model, batch, Role.FORGET)
@@ -144,7 +144,7 @@ def test_values_and_gradients_are_those_of_the_models_own_logits(monkeypatch, na
         before = naive(other, batch, Role.RETAIN)[0]
     divergence = kl(policy, ids, before)
     torch.testing.assert_close(scores.forget.logps, logps, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(scores.retain.values["kl"], divergence, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(scores.retain.readouts["kl"], divergence, rtol=1e-8, atol=1e-9)
     expected = gradients(model, (upstream * logps).sum() + divergence.sum())
     assert found.keys() == expected.keys() and divergence.mean() > 1e-3
     for weight, gradient in expected.items():
@@ -191,12 +191,12 @@ def test_a_step_in_chunks_is_the_step_in_one(monkeypatch, loss):
             other, output_head(other), batch, keep={loss.on: LogitCache.HIDDEN}, likelihoods=Likelihoods.NONE
         )
     reference = before.rows(loss.on).logits if loss.needs.reference_logits else None
-    reading = TokenReadout(loss, loss.on, loss.at_positions, loss.grad_logits, reference)
+    readout = TokenReadout("term", loss.on, loss.at_positions, loss.grad_logits, reference)
     results = []
     for tokens in (1000, 5):
         monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * V)
-        scores, _ = score(model, output_head(model), batch, readings=[reading])
-        values = loss(scores)
+        scores, _ = score(model, output_head(model), batch, readouts=[readout])
+        values = loss(scores.for_term("term"))
         upstream = torch.linspace(-1, 2, len(values))
         results.append((values.detach(), gradients(model, (upstream * values).sum() + scores.forget.logps.sum())))
     (values, whole), (chunked_values, chunked) = results

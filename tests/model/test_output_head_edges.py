@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import pickle
 import weakref
 from functools import partial
 from typing import Any
@@ -15,9 +16,10 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import Role
 from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import TokenReadout
-from hf_unlearn.model.head_backward import LMHead, LogitTransform
-from hf_unlearn.model.output_head import LogitCache, output_head
+from hf_unlearn.model.head_backward import LMHead
+from hf_unlearn.model.head_query import LogitCache, TokenReadout
+from hf_unlearn.model.logit_transform import LogitTransform
+from hf_unlearn.model.output_head import output_head
 from hf_unlearn.model.reference_logits import HeadLogits
 from hf_unlearn.model.score_rows import _likeliest
 from hf_unlearn.model.scoring import score
@@ -93,9 +95,9 @@ def test_values_are_not_rounded_with_what_a_model_puts_out():
     rounding.load_state_dict(whole.state_dict())
     found = []
     for model in (whole, rounding):
-        reading = TokenReadout("top", Role.FORGET, partial(_likeliest, 4), width=8)
-        scores, _ = score(model, output_head(model), batch, readings=[reading])
-        found.append((scores.forget.logps, scores.forget.values["top"]))
+        readout = TokenReadout("top", Role.FORGET, partial(_likeliest, 4), width=8)
+        scores, _ = score(model, output_head(model), batch, readouts=[readout])
+        found.append((scores.forget.logps, scores.forget.readouts["top"]))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     assert found[1][1][:, 4:].max() > 256 and found[1][0].dtype == torch.float32
     one, other = (gradients(model, each[0].sum()) for model, each in zip((whole, rounding), found, strict=True))
@@ -300,11 +302,11 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again():
     with torch.no_grad():
         other.lm_head.weight.mul_(1.1)
         before, _ = score(other, output_head(other), batch, keep={Role.RETAIN: LogitCache.HIDDEN})
-    reading = TokenReadout(
+    readout = TokenReadout(
         "kl", Role.RETAIN, lambda z, y, r: (r.softmax(-1) * -z.log_softmax(-1)).sum(-1), reference=before.retain.logits
     )
-    scores, _ = score(model, output_head(model), batch, readings=[reading])
-    value = scores.forget.logps.sum() + scores.retain.values["kl"].square().sum()
+    scores, _ = score(model, output_head(model), batch, readouts=[readout])
+    value = scores.forget.logps.sum() + scores.retain.readouts["kl"].square().sum()
     first = torch.autograd.grad(value, model.lm_head.weight, retain_graph=True)[0]
     second = torch.autograd.grad(value, model.lm_head.weight)[0]
     torch.testing.assert_close(second, first, rtol=0, atol=0)
@@ -350,3 +352,26 @@ def test_a_trainer_and_its_models_are_freed(tmp_path, options):
     del trainer, models
     gc.collect()
     assert [each() for each in kept] == [None] * len(kept)
+
+
+def test_a_copied_or_pickled_model_has_a_head_of_its_own():
+    model, batch = plain(), batch_of()
+    expected, _ = score(model, output_head(model), batch)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert output_head(other) is not output_head(model) and output_head(other) is output_head(other)
+        assert output_head(other).module is other.lm_head
+        scores, _ = score(other, output_head(other), batch)
+        assert torch.equal(scores.forget.logps, expected.forget.logps)
+    assert output_head(get_peft_model(model, LoraConfig(target_modules=["q_proj"]))) is not output_head(model)
+
+
+def test_a_forward_of_a_head_inside_another_of_it_is_refused():
+    model, batch = plain(), batch_of()
+    head = output_head(model)
+    score(model, head, batch)  # examined
+    handle = model.model.register_forward_hook(lambda *_: score(model, head, batch) and None)
+    with pytest.raises(AssertionError, match="running already"):
+        score(model, head, batch)
+    handle.remove()
+    assert "forward" not in vars(model.lm_head)
+    score(model, head, batch)

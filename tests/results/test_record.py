@@ -82,6 +82,7 @@ def full_record(**changes) -> RunRecord:
         attacks=[AttackRecord("relearning", "25 steps", "held", True)],
         metadata=CardMetadata("title", "mit", ["en"], ["tag"], ["a/rows"]),
         log=[{"loss": 1.0, "step": 1, "epoch": 0.5}],
+        card_sha256="12" * 32,
     )
     return RunRecord(**values | changes)
 

@@ -41,7 +41,7 @@ def seen(trainer: UnlearningTrainer, batch: Batch, *wrappers: LatentAdversarial)
     inputs: list[Tensor] = []
     block = decoder_blocks(trainer.model)[1]
     handle = block.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
-    policy = UnlearningForward(trainer.model, trainer.objective, wrappers, Likelihoods.TRAINED)
+    policy = UnlearningForward(trainer.model, trainer.unlearning_objective, wrappers, Likelihoods.TRAINED)
     scores, _ = policy(trainer.model, batch, {})
     handle.remove()
     return scores, inputs[-1]

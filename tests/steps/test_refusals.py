@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from hf_unlearn.steps import (
     WeightAveraging,
 )
 from hf_unlearn.training.checks import require_setup
+from hf_unlearn.training.distributed_setup import DistributedSetup
 from hf_unlearn.training.method_specs import step_wrappers
 from hf_unlearn.training.methods import Methods
 
@@ -132,15 +132,10 @@ def test_a_layer_beyond_the_model(tmp_path):
 # --- Setups ---
 
 
-def state(**plugins: Any) -> Any:
-    """An accelerator of a run with these plugins."""
-    return SimpleNamespace(state=SimpleNamespace(**{"deepspeed_plugin": None, "fsdp_plugin": None} | plugins))
-
-
 SETUPS = {
-    "DeepSpeed ZeRO-1 or 2": [state(deepspeed_plugin=SimpleNamespace(zero_stage=stage)) for stage in (0, 1, 2)],
-    "DeepSpeed ZeRO-3": [state(deepspeed_plugin=SimpleNamespace(zero_stage=3))],
-    "FSDP": [state(fsdp_plugin=SimpleNamespace())],
+    "DeepSpeed ZeRO-1 or 2": [DistributedSetup(zero_stage=stage) for stage in (0, 1, 2)],
+    "DeepSpeed ZeRO-3": [DistributedSetup(zero_stage=3)],
+    "FSDP": [DistributedSetup(fsdp_version=version) for version in (1, 2)],
 }
 
 
@@ -148,20 +143,18 @@ SETUPS = {
 @pytest.mark.parametrize("name", STEP_WRAPPERS)
 def test_engines_that_own_the_gradients_are_refused(tmp_path, name, setup):
     args, wrapped, plain = config(tmp_path), Methods.parse("npo", wrappers=name), Methods.parse("npo")
-    require_setup(args, wrapped, tiny_model(), state())
-    for accelerator in SETUPS[setup]:
-        refused(lambda accelerator=accelerator: require_setup(args, wrapped, tiny_model(), accelerator), name, setup)
-        require_setup(args, plain, tiny_model(), accelerator)
+    require_setup(args, wrapped, tiny_model(), DistributedSetup())
+    for distributed in SETUPS[setup]:
+        refused(lambda distributed=distributed: require_setup(args, wrapped, tiny_model(), distributed), name, setup)
+        require_setup(args, plain, tiny_model(), distributed)
 
 
 @pytest.mark.parametrize("name", STEP_WRAPPERS)
 def test_they_are_refused_when_the_trainer_is_built(tmp_path, monkeypatch, name):
-    def under_fsdp(args: Any, methods: Any, model: Any, accelerator: Any) -> None:
-        require_setup(args, methods, model, state(fsdp_plugin=SimpleNamespace()))
-
-    monkeypatch.setattr("hf_unlearn.training.trainer.require_setup", under_fsdp)
+    sharded = DistributedSetup(fsdp_version=2)
+    monkeypatch.setattr(DistributedSetup, "detect", lambda args, accelerator: sharded)
     refused(lambda: make_trainer(tmp_path, tiny_model(), step_wrappers=name), name, "FSDP")
-    make_trainer(tmp_path, tiny_model())
+    assert make_trainer(tmp_path, tiny_model()).distributed is sharded
 
 
 def test_an_attack_through_reentrant_checkpointing(tmp_path):

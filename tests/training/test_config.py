@@ -1,5 +1,6 @@
 """UnlearningConfig from Python, YAML, JSON and a command line, and back. What it refuses is in test_bad_input."""
 
+import copy
 import json
 import pickle
 import sys
@@ -217,7 +218,7 @@ def test_the_trainers_losses_win_over_the_configurations(tmp_path):
         forget_loss=[GradientAscent(weight=0.5)],
         retain_loss="none",
     )
-    assert trainer.objective.component_names == ["forget/grad_ascent", "forget_nll", "bound_share"]
+    assert trainer.unlearning_objective.component_names == ["forget/grad_ascent", "forget_nll", "bound_share"]
     trainer.train()
     (total,), (ascent,) = logged(trainer, "loss"), logged(trainer, "forget/grad_ascent")
     assert total == pytest.approx(0.5 * ascent)
@@ -248,3 +249,15 @@ def test_batches_of_a_stream_are_not_cut_into_ranks(tmp_path):
     # None would let accelerate do it for every stream.
     assert config(tmp_path).accelerator_config.dispatch_batches is False
     assert config(tmp_path, accelerator_config={"split_batches": True}).accelerator_config.dispatch_batches is False
+
+
+def test_a_pickle_of_it_holds_no_token_and_a_copy_does(tmp_path):
+    """training_args.bin is a pickle that stays beside the model."""
+    args = config(tmp_path, hub_token="hf_secret", forget_loss=NPO(beta=0.5))
+    stored = pickle.dumps(args)
+    assert b"hf_secret" not in stored and pickle.loads(stored).hub_token is None
+    assert pickle.loads(stored).to_dict() == args.to_dict() | {"hub_token": "<HUB_TOKEN>"}
+    for copied in (copy.copy(args), copy.deepcopy(args)):
+        assert copied is not args and copied.hub_token == args.hub_token == "hf_secret"
+        assert copied.to_dict() == args.to_dict()
+    assert copy.deepcopy(args).accelerator_config is not args.accelerator_config is copy.copy(args).accelerator_config

@@ -37,7 +37,7 @@ def test_the_trainers_own_losses_come_first(tmp_path):
         processing_class=tiny_tokenizer(),
         forget_loss=SimNPO(beta=3.0),
     )
-    assert trainer.methods.forget == tuple(trainer.objective.forget) == (SimNPO(beta=3.0),)
+    assert trainer.methods.forget == tuple(trainer.unlearning_objective.forget) == (SimNPO(beta=3.0),)
 
 
 def test_texts_of_a_command_line():

@@ -11,6 +11,7 @@ from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, trai
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.data.batch import IndexingCollator, read_answer_index, select_roles
 from hf_unlearn.model.scoring import model_inputs
+from hf_unlearn.training.padding_free import PairsWithoutPadding
 
 ITEMS = [
     {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "row": 4, "retain": [{"input_ids": [8, 9], "labels": [8, 9]}]},
@@ -36,6 +37,14 @@ def test_rows_follow_each_other():
     assert layout.lengths.tolist() == [2, 2, 1] and layout.longest == 4 and layout.packed
     assert layout.rows[:2] == (2, 1) and layout.tokens[:2] == (4, 1) and layout.columns[:2] == ((0, 7), (7, 9))
     assert layout.row_numbers == (4, 2, -1) and layout.host_lengths == (2, 2, 1)
+
+
+def test_pairs_are_joined_and_rows_of_evaluation_sets_are_padded():
+    collate = PairsWithoutPadding(DataCollatorForUnlearning(0))
+    joined, padded = collate(ITEMS), collate([ITEMS[0]["retain"][0], {"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}])
+    assert joined["input_ids"].tolist() == [[5, 6, 7, 1, 2, 3, 4, 8, 9]] and "attention_mask" not in joined
+    assert padded["input_ids"].tolist() == [[8, 9, 0], [1, 2, 3]] and "row_lengths" not in padded
+    assert padded["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
 
 
 def test_attention_over_rows_of_any_length_is_told_where_they_begin_and_end():

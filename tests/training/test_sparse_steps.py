@@ -129,8 +129,8 @@ def test_a_trial_sets_the_arguments_of_losses_and_nothing_that_was_used_up(tmp_p
         return trainer
 
     tuned = trainer_of(forget_loss={"name": "npo", "beta": 0.5}, retain_weight=7.0, seed=99)
-    assert tuned.objective.forget[0].beta == 0.5
-    assert (tuned.objective.retain_weight, tuned.train_dataset.seed) == (7.0, 99)
+    assert tuned.unlearning_objective.forget[0].beta == 0.5
+    assert (tuned.unlearning_objective.retain_weight, tuned.train_dataset.seed) == (7.0, 99)
     for used_up in ({"forget_loss": "simnpo"}, {"max_length": 16}, {"retain_ratio": 2}):
         with pytest.raises(ValueError, match="one trainer per value"):
             trainer_of(**used_up)

@@ -1,4 +1,4 @@
-"""What can go wrong between here and the Hub, as one kind of error that says how to go on."""
+"""PushError: whatever goes wrong between here and the Hub, with how to go on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

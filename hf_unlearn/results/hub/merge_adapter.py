@@ -1,4 +1,4 @@
-"""An adapter merged into its base model, as a folder that can be pushed. It trains nothing."""
+"""Merges a run's adapter into its base model, as a folder that can be pushed."""
 
 import json
 import shutil
@@ -9,8 +9,9 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 from ...errors import input_error
+from ..card_file import write_own_card
 from ..record import PLOTS, load_record
-from .push import ADAPTER_CONFIG, write_own_card
+from .push import ADAPTER_CONFIG
 
 
 def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float32") -> Path:
@@ -36,7 +37,6 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
     if (folder / PLOTS).is_dir():
         shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
     record.model.merged = True
-    record.save(output)
     write_own_card(output, record)
     return output
 

@@ -1,4 +1,4 @@
-"""Names as the Hub writes them: repositories, licences, languages. Nothing is asked of the Hub."""
+"""Names as the Hub writes them: repositories, licences, languages; checked offline."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The push: which files of a run go to the Hub, and one commit that brings them there. It measures nothing."""
+"""The push: which files of a run go to the Hub, who may see them there, and the one commit that brings them."""
 
 import json
 from collections.abc import Callable
@@ -12,12 +12,11 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
-from ..files import atomic_write_text
+from ..card_file import CARD_FILE, has_own_card, saved_plots
 from ..model_card import render_card
-from ..record import PLOTS, PLOTS_OF, RECORD_FILE, ModelRecord, RunRecord, load_record
+from ..record import RECORD_FILE, ModelRecord, RunRecord, load_record
 from .errors import hub_errors
 
-CARD_FILE = "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
 # What a model, its tokenizer and its record are made of; all else stays where it is.
 _WEIGHTS = ("adapter_model*.safetensors", "model*.safetensors", "*.safetensors.index.json")
@@ -68,7 +67,7 @@ class PushPlan:
     def sizes(self) -> dict[str, int]:
         """Bytes of every file."""
         return {
-            name: len(each) if isinstance(each, bytes) else each.stat().st_size for name, each in self.files.items()
+            name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in self.files.items()
         }
 
 
@@ -114,8 +113,8 @@ class Push:
                 if name not in self.plan.files and _matches(name, _REPLACED)
             ]
             operations = [
-                CommitOperationAdd(name, each if isinstance(each, bytes) else str(each))
-                for name, each in self.plan.files.items()
+                CommitOperationAdd(name, file if isinstance(file, bytes) else str(file))
+                for name, file in self.plan.files.items()
             ]
             return self.api.create_commit(
                 repo_id,
@@ -142,10 +141,7 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
     folder = Path(folder)
     require_repo_id(repo_id)
     record = load_record(folder)
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    pushed = [name for name in found if _matches(name, PUSHED)]
-    _require_weights(folder, pushed, found)
-    files: dict[str, Path | bytes] = {name: folder / name for name in pushed}
+    files: dict[str, Path | bytes] = {name: folder / name for name in pushable_files(folder)}
     if base_model is not None:
         require_repo_id(base_model, "base_model")
         record.model.id, record.model.origin = base_model, "hub"
@@ -154,37 +150,29 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
         files[ADAPTER_CONFIG] = _adapter_config(folder / ADAPTER_CONFIG, record.model)
         notes += [NO_BASE] if record.model.origin != "hub" else []
     plots = saved_plots(folder)
-    rendered = has_own_card(folder)
     files = {name: file for name, file in files.items() if not name.startswith("plots/") or plots}
-    if rendered:
+    if has_own_card(folder):
         files[CARD_FILE] = render_card(record, repo_id=repo_id, plots=plots).encode()
     if base_model is not None:
         files[RECORD_FILE] = record.as_text().encode()
-    kept = [name for name in found if name not in files]
+    kept = [name for name in _files_in(folder) if name not in files]
     return PushPlan(repo_id, dict(sorted(files.items())), kept, record, tuple(notes))
 
 
-def has_own_card(folder: str | Path) -> bool:
-    """Whether a folder's README.md is as it was rendered, or not there; one that was edited by hand is left alone."""
-    card = Path(folder, CARD_FILE)
-    if not card.is_file():
-        return True
-    # render_card takes the repository that `hf-unlearn card --repo_id` named from the record.
-    return card.read_text(encoding="utf-8") == render_card(load_record(folder), plots=saved_plots(folder))
+def pushable_files(folder: str | Path) -> list[str]:
+    """Paths in a run's folder of all that a push may bring to the Hub, as they lie there.
+
+    Raises:
+        ValueError: no weights, those of two runs, or pickled ones.
+    """
+    names = _files_in(Path(folder))
+    pushed = [name for name in names if _matches(name, PUSHED)]
+    _require_weights(Path(folder), pushed, names)
+    return pushed
 
 
-def write_own_card(folder: str | Path, record: RunRecord) -> None:
-    """Render the card of a record that lies in a folder, with the plots that lie there, as its README.md."""
-    atomic_write_text(Path(folder, CARD_FILE), render_card(record, plots=saved_plots(folder)))
-
-
-def saved_plots(folder: str | Path) -> dict[str, str]:
-    """The plots of a run in its folder, by title, as the card shows them; none where they are of an earlier run."""
-    plots = Path(folder, PLOTS)
-    mark = plots / PLOTS_OF
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != load_record(folder).figures_hash():
-        return {}
-    return {path.stem.replace("_", " ").capitalize(): f"{PLOTS}/{path.name}" for path in sorted(plots.glob("*.png"))}
+def _files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def needs_private(record: RunRecord, api: HfApi) -> bool:
@@ -196,8 +184,8 @@ def needs_private(record: RunRecord, api: HfApi) -> bool:
     if origin == "hub" and _is_hidden(base, api.model_info):
         return True
     # A gated model may be used under its conditions; the rows of a gated dataset are not for everybody.
-    sets = [each for each in record.sets.values() if each.origin == "hub"]
-    return any(_is_hidden(each.id, api.dataset_info, gated=True) for each in sets)
+    sets = [rows for rows in record.sets.values() if rows.origin == "hub"]
+    return any(_is_hidden(rows.id, api.dataset_info, gated=True) for rows in sets)
 
 
 def _is_hidden(name: str | None, info_of: Callable[[str], Any], *, gated: bool = False) -> bool:
@@ -247,7 +235,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in patterns)
 
 
-def _require_weights(folder: Path, pushed: list[str], found: list[str]) -> None:
+def _require_weights(folder: Path, pushed: list[str], names: list[str]) -> None:
     weights = [name for name in pushed if _matches(name, _WEIGHTS) and name.endswith(".safetensors")]
     kinds = {name.startswith("adapter_") for name in weights}
     if len(kinds) == 1:
@@ -259,7 +247,7 @@ def _require_weights(folder: Path, pushed: list[str], found: list[str]) -> None:
             why="the folder holds the models of two runs, and who loads it would get the wrong one",
             fix="remove the one that is not of the last run, or train into an empty output_dir",
         )
-    pickles = [name for name in found if _matches(name, _PICKLES)]
+    pickles = [name for name in names if _matches(name, _PICKLES)]
     raise input_error(
         expected="weights as safetensors",
         got=f"{pickles[0]}, a pickle" if pickles else f"{folder.name}, without weights",

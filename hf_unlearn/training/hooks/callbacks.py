@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from accelerate import Accelerator
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
+from transformers.trainer_callback import CallbackHandler, ExportableState
 
+from ..distributed_setup import DistributedSetup
 from ..launch.verify import require_wrapped
 
 
@@ -210,12 +210,19 @@ class DistributedCheckCallback(TrainerCallback):
     """Looks at the wrapped model once, before the first step.
 
     Args:
-        wrapped: gives the model as the trainer calls it, and the accelerator.
+        wrapped: gives the model as the trainer calls it, and the setup that it was to be wrapped for.
     """
 
-    def __init__(self, wrapped: Callable[[], tuple[nn.Module, Accelerator]]) -> None:
+    def __init__(self, wrapped: Callable[[], tuple[nn.Module, DistributedSetup]]) -> None:
         self._wrapped = wrapped
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Trainer's, after the model was prepared."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The model has been prepared."""
         require_wrapped(*self._wrapped())
+
+
+def stop_rules_of(handler: CallbackHandler) -> StopRules:
+    """The stop rules of a run. Looked up, because a resumed run may have replaced the callback by a restored one."""
+    return next(callback for callback in handler.callbacks if isinstance(callback, StopRules))

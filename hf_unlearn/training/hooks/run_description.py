@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
@@ -20,14 +19,16 @@ from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ...plugins import source_of
 from ...results.hub.names import is_repository
-from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, SetRecord, TermRecord
+from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
 from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
 from ..baseline import Baseline
 from ..config import UnlearningConfig
+from ..distributed_setup import DistributedSetup
 from ..methods import Methods
 from ..objective import Objective
+from .trainer_view import TrainerView
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "deepspeed")
 # Arguments that say where things lie or who runs them, not what is done.
@@ -39,6 +40,26 @@ _PACKAGED = frozenset(
     part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.packaged.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
+
+
+def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None) -> None:
+    """Put into a record what is known before the first step; what was measured since is the observer's.
+
+    Args:
+        record: of the run.
+        trainer: as it is now.
+        model_name: what the model was loaded by, None for a model in memory.
+    """
+    args, baseline = trainer.args, trainer.baseline
+    record.name = record.name or Path(args.output_dir).absolute().name
+    record.model = describe_model(trainer.model, model_name, args.init_kwargs.get("revision"), record.model)
+    record.objective = describe_objective(trainer.unlearning_objective, trainer.methods, args, baseline)
+    record.reference = str(trainer.reference.plan)
+    record.hardware = describe_hardware(trainer.distributed, args.device)
+    record.holdout_nll = None if baseline is None else baseline.holdout_nll
+    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), versions()
+    if trainer.train_sets is not None and args.should_save:
+        count_rows(record.sets, trainer.train_sets)
 
 
 def describe_model(model: Any, name: str | None, revision: str | None, known: ModelRecord) -> ModelRecord:
@@ -78,14 +99,14 @@ def _count(weights: Any) -> int:
 
 
 def _adapter(config: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"kind": str(getattr(config.peft_type, "value", config.peft_type))}
+    facts: dict[str, Any] = {"kind": str(getattr(config.peft_type, "value", config.peft_type))}
     for fact in _ADAPTER_FACTS:
         value = getattr(config, fact, None)
         if value:
             # "all-linear" comes back as every module by its whole name.
-            leaves = {each.rpartition(".")[2] for each in value} if isinstance(value, set | list) else value
-            found[fact] = sorted(leaves) if isinstance(leaves, set) else leaves
-    return found
+            leaves = {module.rpartition(".")[2] for module in value} if isinstance(value, set | list) else value
+            facts[fact] = sorted(leaves) if isinstance(leaves, set) else leaves
+    return facts
 
 
 def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
@@ -134,32 +155,24 @@ def _term(side: str, term: Loss) -> TermRecord:
 def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     if args.forget_nll_bound is None:
         return {"setting": None}
-    found: dict[str, Any] = {"setting": args.forget_nll_bound}
+    bound: dict[str, Any] = {"setting": args.forget_nll_bound}
     level = None if baseline is None else baseline.bound
     if isinstance(level, Tensor):
-        found |= {"low": float(level.min()), "high": float(level.max())}
+        bound |= {"low": float(level.min()), "high": float(level.max())}
     elif level is not None:
-        found["nats"] = float(level)
-    return found
+        bound["nats"] = float(level)
+    return bound
 
 
-def describe_hardware(args: UnlearningConfig, accelerator: Accelerator) -> dict[str, Any]:
+def describe_hardware(distributed: DistributedSetup, device: torch.device) -> dict[str, Any]:
     """What the run computes on, and how the work is shared."""
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    if plugin is not None:
-        strategy = f"ZeRO-{plugin.zero_stage}"
-    elif getattr(accelerator.state, "fsdp_plugin", None) is not None:
-        strategy = f"FSDP{accelerator.state.fsdp_plugin.fsdp_version}"
-    else:
-        strategy = "DDP" if accelerator.num_processes > 1 else "one process"
-    on_gpu = accelerator.device.type == "cuda"
-    device = torch.cuda.get_device_name(accelerator.device) if on_gpu else f"{platform.machine()} CPU"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     return {
-        "device": device if accelerator.device.type in ("cuda", "cpu") else accelerator.device.type,
+        "device": name if device.type in ("cuda", "cpu") else device.type,
         "cores": os.cpu_count(),
-        "processes": accelerator.num_processes,
-        "strategy": strategy,
-        "precision": "bf16 mixed" if args.bf16 else "fp16 mixed" if args.fp16 else "as loaded",
+        "processes": distributed.processes,
+        "strategy": distributed.strategy,
+        "precision": "as loaded" if distributed.precision == "no" else f"{distributed.precision} mixed",
         "platform": platform.system(),
     }
 
@@ -178,15 +191,16 @@ def changed_arguments(args: UnlearningConfig) -> dict[str, Any]:
     """The arguments that differ from the defaults, without those that name a path, a token or an account."""
     values = args.to_dict()
     changed = {}
-    for each in dataclasses.fields(args):
-        value = values.get(each.name)
-        if each.name in (*_DERIVED, *_OLD_NAMES, *_PRIVATE) or each.name.endswith("_dir") or "token" in each.name:
+    for argument in dataclasses.fields(args):
+        name = argument.name
+        value = values.get(name)
+        if name in (*_DERIVED, *_OLD_NAMES, *_PRIVATE) or name.endswith("_dir") or "token" in name:
             continue
         if isinstance(value, Mapping):  # the Hub's own word for "none was asked for"
-            value = {name: inner for name, inner in value.items() if (name, inner) != ("revision", "main")}
-        if _same(value, _default(each)) or _private(value):
+            value = {key: inner for key, inner in value.items() if (key, inner) != ("revision", "main")}
+        if _same(value, _default(argument)) or _private(value):
             continue
-        changed[each.name] = value
+        changed[name] = value
     return changed
 
 
@@ -205,9 +219,9 @@ def _same(value: Any, default: Any) -> bool:
 def _private(value: Any) -> bool:
     """Whether a value, or one inside of it, names a path of this machine or holds a token."""
     if isinstance(value, Mapping):
-        return any("token" in str(name) or _private(each) for name, each in value.items())
+        return any("token" in str(name) or _private(inner) for name, inner in value.items())
     if isinstance(value, list | tuple | set):
-        return any(_private(each) for each in value)
+        return any(_private(inner) for inner in value)
     return isinstance(value, str) and is_path(value)
 
 
@@ -220,10 +234,10 @@ def is_path(text: str) -> bool:
 
 def versions() -> dict[str, str]:
     """Of this package, Python and the libraries that are installed."""
-    found = {"hf_unlearn": __version__, "python": platform.python_version()}
+    installed = {"hf_unlearn": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
-            found[library] = version(library)
+            installed[library] = version(library)
         except PackageNotFoundError:  # deepspeed is optional
             continue
-    return found
+    return installed

@@ -1,14 +1,14 @@
-"""The callback that watches a run for its record: time, steps, figures. It only observes; it changes nothing."""
+"""The callback that fills the record of a run as it goes: time, steps, figures. It changes nothing of the run."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import CodeCarbonCallback
 
 from ...results.record import RunRecord
-from .run_description import peak_memory_mb
+from .run_description import describe_run, peak_memory_mb
+from .trainer_view import TrainerView
 
 
 class RunObserver(TrainerCallback):
@@ -16,14 +16,12 @@ class RunObserver(TrainerCallback):
 
     Args:
         record: to be filled.
-        describe: fills in what the trainer knows when a run begins (model, objective, hardware).
-        callbacks: of the trainer, among which codecarbon's may be.
+        trainer: held weakly; says what it knows when a run begins (model, objective, hardware).
+        model_name: what the model was loaded by, None for a model in memory.
     """
 
-    def __init__(
-        self, record: RunRecord, describe: Callable[[], None], callbacks: Callable[[], list[TrainerCallback]]
-    ) -> None:
-        self.record, self._describe, self._callbacks = record, describe, callbacks
+    def __init__(self, record: RunRecord, trainer: TrainerView, model_name: str | None) -> None:
+        self.record, self._trainer, self._model_name = record, trainer, model_name
         self._started: float | None = None
         self._ended = False
 
@@ -37,7 +35,7 @@ class RunObserver(TrainerCallback):
         # What was measured of the weights as they were is no figure of those that come now.
         self.record.trainer_metrics, self.record.attacks = {}, []
         self.record.evaluations.pop("after", None)
-        self._describe()
+        describe_run(self.record, self._trainer, self._model_name)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """How far it has come."""
@@ -82,7 +80,7 @@ class RunObserver(TrainerCallback):
 
     def _look_at_emissions(self) -> None:
         """codecarbon's figure, which a callback that was added later has only after `on_train_end` has been here."""
-        for callback in self._callbacks():
+        for callback in self._trainer.callback_handler.callbacks:
             if isinstance(callback, CodeCarbonCallback):
                 # Without the attribute where codecarbon could not measure, as where power meters are closed to it.
                 emitted = getattr(callback.tracker, "final_emissions", None)

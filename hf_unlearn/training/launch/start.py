@@ -1,4 +1,4 @@
-"""Several processes through `accelerate launch`, with packaged configs by name. It starts them and runs nothing."""
+"""Starts several processes through `accelerate launch`, with packaged configs by name."""
 
 import subprocess
 from collections.abc import Mapping

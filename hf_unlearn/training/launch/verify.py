@@ -1,4 +1,4 @@
-"""What a launcher asked for against what runs: processes, sharding, stage. It starts nothing; launching.py does."""
+"""Checks of what runs against what a launcher asked for: number of processes, sharding, ZeRO stage."""
 
 import os
 
@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from ...errors import input_error
 from ...model.sharding import is_sharded
+from ..distributed_setup import DistributedSetup
 
 _WORLD_SIZES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
 _ALONE = (DistributedType.NO, DistributedType.MULTI_CPU)
@@ -97,14 +98,13 @@ def _not_engaged(name: str, got: str, fix: str) -> ValueError:
     )
 
 
-def require_wrapped(model: nn.Module, accelerator: Accelerator) -> None:
-    """Raise unless the model that is about to train is wrapped as the accelerator says.
+def require_wrapped(model: nn.Module, distributed: DistributedSetup) -> None:
+    """Raise unless the model that is about to train is wrapped as the setup says.
 
     Args:
         model: as the trainer calls it (a DeepSpeed engine, DDP, sharded, or plain).
-        accelerator: after it has prepared the model.
+        distributed: the setup that was detected when the trainer was built.
     """
-    kind = accelerator.distributed_type
     if isinstance(model, nn.DataParallel):
         raise input_error(
             expected="one process for every GPU",
@@ -112,16 +112,16 @@ def require_wrapped(model: nn.Module, accelerator: Accelerator) -> None:
             why="the rows to forget and to keep are slices of a whole batch",
             fix="start it with `accelerate launch --num_processes N`, or show it one GPU (CUDA_VISIBLE_DEVICES=0)",
         )
-    if kind == DistributedType.DEEPSPEED:
-        asked, engine = accelerator.state.deepspeed_plugin.zero_stage, getattr(model, "zero_optimization_stage", None)
+    if distributed.deepspeed:
+        asked, engine = distributed.zero_stage, getattr(model, "zero_optimization_stage", None)
         expected, got = f"a DeepSpeed engine of ZeRO-{asked}", "none" if engine is None else f"ZeRO-{engine()}"
         engaged = engine is not None and engine() == asked
-    elif kind == DistributedType.FSDP:
+    elif distributed.fsdp:
         expected, got, engaged = "parameters sharded by FSDP", "whole ones", is_sharded(model)
     else:
         expected, got = "a model whose gradients are averaged over the processes", "one that is not wrapped"
-        wrapped = any(isinstance(each, DistributedDataParallel) for each in model.modules())
-        engaged = accelerator.num_processes == 1 or wrapped or is_sharded(model)
+        wrapped = any(isinstance(module, DistributedDataParallel) for module in model.modules())
+        engaged = distributed.processes == 1 or wrapped or is_sharded(model)
     if not engaged:
         raise input_error(
             expected=expected,

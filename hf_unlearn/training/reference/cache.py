@@ -1,4 +1,4 @@
-"""What is computed of the reference before training, log-probs and likeliest tokens, kept on disk under a key."""
+"""The disk cache of what is computed of the reference before training: log-probs and likeliest tokens of rows."""
 
 import os
 from collections.abc import Callable
@@ -77,17 +77,17 @@ class ReferenceCache:
         """
         accelerator: Accelerator = self.scorer.accelerator
         folder = default_cache_dir() if self.folder is None else Path(self.folder)
-        found: list[Stored | None] = [None]
+        stored: list[Stored | None] = [None]  # in a list, as it is broadcast
         path: Path | None = None
         main = accelerator.is_main_process
         key = reference_key(model, rows, self.tokenizer, accelerator, name) if main or is_sharded(model) else None
         if main:
             path = folder / f"{key}.safetensors"
-            found = [read_stored(kind, path, len(rows))]
+            stored = [read_stored(kind, path, len(rows))]
         if accelerator.num_processes > 1:
-            broadcast_object_list(found)
-        if found[0] is not None:
-            return found[0]
+            broadcast_object_list(stored)
+        if stored[0] is not None:
+            return stored[0]
         computed = compute()
         if path is not None:
             write_stored(path, computed)
@@ -111,14 +111,13 @@ def precompute(reference: Reference, model: nn.Module, sets: TrainSets, cache: R
 
 
 def _rows_of(role: Role, sets: TrainSets) -> Any:
-    """The rows of a role as a set of its own: alternates come out of the forget set."""
+    """The rows of a role as a set of its own."""
     if role is Role.FORGET:
         return sets.forget
     if role is Role.RETAIN:
         return sets.retain
     assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
-    kept = sets.forget.select_columns(["alternate_input_ids", "alternate_labels"])
-    return kept.rename_columns({"alternate_input_ids": "input_ids", "alternate_labels": "labels"})
+    return sets.alternates
 
 
 def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
@@ -127,7 +126,7 @@ def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            stored = kind(**{each.name: file.get_tensor(each.name) for each in fields(kind)})
+            stored = kind(**{field.name: file.get_tensor(field.name) for field in fields(kind)})
     except (SafetensorError, OSError) as error:
         logger.warning(f"The reference cache {path} cannot be read ({error}); it is computed again.")
         return None
@@ -141,5 +140,5 @@ def write_stored(path: Path, stored: RowLogps | RowTopK) -> None:
     """Store so that a reader sees a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({each.name: getattr(stored, each.name).contiguous() for each in fields(stored)}, unfinished)
+    save_file({field.name: getattr(stored, field.name).contiguous() for field in fields(stored)}, unfinished)
     unfinished.replace(path)

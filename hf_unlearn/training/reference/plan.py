@@ -1,4 +1,4 @@
-"""Which way of knowing the reference serves a run, and which ways are not to be had. It loads and computes nothing."""
+"""Chooses how reference log-probs and logits are obtained, and rejects impossible choices."""
 
 import enum
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ...losses.base import Needs
 
 
 class ReferenceMode(enum.StrEnum):
-    """How the reference is had."""
+    """How the reference is obtained."""
 
     NONE = "none"  # no loss needs it
     PRECOMPUTED = "precomputed"  # log-probs of fixed rows, computed once and cached on disk
@@ -36,7 +36,7 @@ class ReferencePlan:
 
 @dataclass(frozen=True)
 class ReferenceContext:
-    """The facts that decide which modes are to be had."""
+    """The facts that decide which modes are possible."""
 
     peft: bool  # the model is a PeftModel
     trained_adapter: bool  # whose adapter already changes the output
@@ -46,7 +46,7 @@ class ReferenceContext:
     sparse: bool  # a micro-batch may hold no retain row (retain_ratio below 1)
 
 
-def plan_reference(needs: Needs, requested: str, setting: ReferenceContext) -> ReferencePlan:
+def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> ReferencePlan:
     """The cheapest exact modes for what the losses need.
 
     Log-probs of fixed rows are computed once; distributions and hidden states come from the adapter switched off, or a
@@ -56,27 +56,27 @@ def plan_reference(needs: Needs, requested: str, setting: ReferenceContext) -> R
         ValueError: a reference that was asked for and cannot be had, or a ref_model that nothing would read.
     """
     if not needs.reference:
-        if setting.given:
+        if context.given:
             raise unavailable(
                 "a loss that compares with the reference", "ref_model, but no loss reads it", "drop ref_model"
             )
         return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
-    _require_available(needs, requested, setting)
-    live = _live_mode(requested, setting)
-    can_precompute = requested in ("auto", "precomputed", "topk") and not setting.stream
+    _require_available(needs, requested, context)
+    live = _live_mode(requested, context)
+    can_precompute = requested in ("auto", "precomputed", "topk") and not context.stream
     logps = ReferenceMode.PRECOMPUTED if can_precompute else live
     plan = ReferencePlan(
         logps=logps if needs.reference_logps else ReferenceMode.NONE,
         live=live if needs.reference_live else ReferenceMode.NONE,
     )
-    if setting.sharded:
-        _require_shardable(plan, needs, setting)
+    if context.sharded:
+        _require_shardable(plan, needs, context)
     return plan
 
 
-def _require_shardable(plan: ReferencePlan, needs: Needs, setting: ReferenceContext) -> None:
+def _require_shardable(plan: ReferencePlan, needs: Needs, context: ReferenceContext) -> None:
     """Raise for references that every rank would have to hold, or to compute, on its own."""
-    if ReferenceMode.ADAPTER_DISABLED in plan.modes and setting.trained_adapter:
+    if ReferenceMode.ADAPTER_DISABLED in plan.modes and context.trained_adapter:
         raise unavailable(
             "the adapter's initial weights within reach of every rank",
             "a trained adapter under ZeRO-3 or FSDP",
@@ -86,7 +86,7 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, setting: ReferenceCont
     if plan.live is ReferenceMode.TOP_K:
         return  # nothing is called
     called = needs.reference_live if looked_up else needs.reference_live | needs.reference_logps
-    if setting.sparse and Role.RETAIN in called:
+    if context.sparse and Role.RETAIN in called:
         raise unavailable(
             "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
             "a retain_ratio below 1",
@@ -94,22 +94,22 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, setting: ReferenceCont
         )
 
 
-def _live_mode(requested: str, setting: ReferenceContext) -> ReferenceMode:
+def _live_mode(requested: str, context: ReferenceContext) -> ReferenceMode:
     if requested == "topk":
         return ReferenceMode.TOP_K
-    if requested == "copy" or setting.given or not setting.peft:
+    if requested == "copy" or context.given or not context.peft:
         return ReferenceMode.FROZEN_COPY
     return ReferenceMode.ADAPTER_DISABLED
 
 
-def _require_available(needs: Needs, requested: str, setting: ReferenceContext) -> None:
-    if requested == "adapter" and not setting.peft:
+def _require_available(needs: Needs, requested: str, context: ReferenceContext) -> None:
+    if requested == "adapter" and not context.peft:
         raise unavailable(
             "a PEFT model, for reference='adapter'",
             "full parameters",
             "pass peft_config=LoraConfig(...), or reference='copy'",
         )
-    if requested == "adapter" and setting.given:
+    if requested == "adapter" and context.given:
         raise unavailable("one reference", "both reference='adapter' and ref_model", "keep one of them")
     if requested == "topk" and (needs.reference_hidden or not needs.reference_logits):
         raise unavailable(
@@ -117,7 +117,7 @@ def _require_available(needs: Needs, requested: str, setting: ReferenceContext) 
             "one of hidden states" if needs.reference_hidden else "none that does",
             "use reference='auto'",
         )
-    if requested == "topk" and setting.stream:
+    if requested == "topk" and context.stream:
         raise unavailable("sets with a length, for reference='topk'", "a stream", "use reference='adapter' or 'copy'")
     if requested != "precomputed":
         return
@@ -127,7 +127,7 @@ def _require_available(needs: Needs, requested: str, setting: ReferenceContext) 
             "a loss that needs more of the reference: whole distributions (kl) or hidden states",
             "use reference='auto', which caches what can be cached",
         )
-    if setting.stream:
+    if context.stream:
         raise unavailable(
             "sets with a length, for reference='precomputed'", "a stream", "use reference='adapter' or 'copy'"
         )

@@ -1,4 +1,4 @@
-"""Stage 3, what the model was before unlearning, known the cheapest exact way. Never the model being changed."""
+"""The reference of a run: log-probs, distributions and hidden states of the model as it was before unlearning."""
 
 import contextlib
 import copy
@@ -19,12 +19,14 @@ from ...data.batch import AnswerIndex, Batch, answer_index, select_roles
 from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Needs
+from ...model.head_query import LogitCache
 from ...model.hidden_states import HiddenStateCapture, decoder_blocks
-from ...model.output_head import LogitCache, OutputHead, output_head
+from ...model.output_head import OutputHead, output_head
 from ...model.reference_logits import TopKLogits
 from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
 from ...model.scoring import Likelihoods, RowScores, score
 from ..config import UnlearningConfig
+from ..distributed_setup import DistributedSetup
 from ..objective import Objective
 from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, unavailable
 
@@ -91,13 +93,13 @@ class Reference:
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
             self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
-    def prepare(self, accelerator: Accelerator) -> None:
+    def prepare(self, accelerator: Accelerator, distributed: DistributedSetup) -> None:
         """Put the frozen copy on its device(s): sharded as the policy is under ZeRO-3 and FSDP."""
         if self._frozen is None:
             return
-        if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
+        if distributed.deepspeed:
             self._frozen = prepare_deepspeed(self._frozen, accelerator)
-        elif getattr(accelerator.state, "fsdp_plugin", None) is not None:
+        elif distributed.fsdp:
             self._frozen = prepare_fsdp(self._frozen, accelerator)
         else:
             self._frozen = accelerator.prepare_model(self._frozen, evaluation_mode=True)
@@ -130,9 +132,9 @@ class Reference:
             model: that unlearns, wrapped.
             batch: as the collator made it.
         """
-        layout = answer_index(batch)
+        index = answer_index(batch)
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
-        present = frozenset(role for role in Role if layout.rows[role])
+        present = frozenset(role for role in Role if index.rows[role])
         live = ((self.needs.reference_logps - precomputed) | self.needs.reference_live) & present
         references = {role: self._look_up(role, batch) for role in precomputed & present}
         if self.plan.live is ReferenceMode.TOP_K:
@@ -148,12 +150,12 @@ class Reference:
                     head,
                     select_roles(batch, live),
                     keep=dict.fromkeys(logits, self._keep),
-                    taps=self._hidden_states,
+                    capture=self._hidden_states,
                     likelihoods=self._likelihoods(precomputed),
                 )
             for role, rows in forward.items():
-                found = references.get(role)
-                references[role] = rows if found is None else replace(rows, logps=found.logps)
+                looked_up = references.get(role)
+                references[role] = rows if looked_up is None else replace(rows, logps=looked_up.logps)
         return references
 
     @property
@@ -194,32 +196,32 @@ class Reference:
                 parameter.data = trained[name]
 
     def _look_up(self, role: Role, batch: Batch) -> RowScores:
-        layout, stored = answer_index(batch), self._stored[role]
-        rows, tokens = layout.row_slice(role), layout.token_slice(role)
-        row, lengths = batch["row"][rows], layout.lengths[rows]
-        self._require_same(role, layout, self._lengths[role])
+        index, stored = answer_index(batch), self._stored[role]
+        rows, tokens = index.row_slice(role), index.token_slice(role)
+        row, lengths = batch["row"][rows], index.lengths[rows]
+        self._require_same(role, index, self._lengths[role])
         first = self._starts[role][row] - (lengths.cumsum(0) - lengths)
-        total = layout.tokens[role]
+        total = index.tokens[role]
         shift = torch.repeat_interleave(first, lengths, output_size=total)
         logps = stored.logps[torch.arange(total, device=shift.device) + shift]
-        return RowScores(logps, layout.targets[tokens], lengths, batch["source"][rows], row)
+        return RowScores(logps, index.targets[tokens], lengths, batch["source"][rows], row)
 
     def _look_up_top_k(self, role: Role, batch: Batch) -> TopKLogits:
         """From the host, where a whole set's are kept, to the device."""
-        layout, (stored, starts) = answer_index(batch), self._top_k[role]
-        self._require_same(role, layout, self._lengths[role])
-        places = [slice(starts[i], starts[i + 1]) for i in layout.row_numbers[layout.row_slice(role)]]
-        device = layout.targets.device
+        index, (stored, starts) = answer_index(batch), self._top_k[role]
+        self._require_same(role, index, self._lengths[role])
+        places = [slice(starts[i], starts[i + 1]) for i in index.row_numbers[index.row_slice(role)]]
+        device = index.targets.device
         ids, logps = (
-            torch.cat([each[place] for place in places]).to(device, non_blocking=True)
-            for each in (stored.ids, stored.logps)
+            torch.cat([values[place] for place in places]).to(device, non_blocking=True)
+            for values in (stored.ids, stored.logps)
         )
         return TopKLogits(ids.long(), logps)
 
     @staticmethod
-    def _require_same(role: Role, layout: AnswerIndex, lengths: list[int]) -> None:
-        rows = layout.row_slice(role)
-        if [lengths[i] for i in layout.row_numbers[rows]] != list(layout.host_lengths[rows]):
+    def _require_same(role: Role, index: AnswerIndex, lengths: list[int]) -> None:
+        rows = index.row_slice(role)
+        if [lengths[i] for i in index.row_numbers[rows]] != list(index.host_lengths[rows]):
             raise input_error(
                 expected=f"the {role.name.lower()} rows whose reference was computed before training",
                 got="rows of other lengths",
@@ -230,10 +232,10 @@ class Reference:
 
 def _without_scores(role: Role, batch: Batch) -> RowScores:
     """The rows of a role, nothing known of them."""
-    layout = answer_index(batch)
-    rows, tokens = layout.row_slice(role), layout.token_slice(role)
-    nothing = torch.empty(0, device=layout.targets.device)
-    return RowScores(nothing, layout.targets[tokens], layout.lengths[rows], batch["source"][rows], batch["row"][rows])
+    index = answer_index(batch)
+    rows, tokens = index.row_slice(role), index.token_slice(role)
+    nothing = torch.empty(0, device=index.targets.device)
+    return RowScores(nothing, index.targets[tokens], index.lengths[rows], batch["source"][rows], batch["row"][rows])
 
 
 def build_reference(
@@ -259,7 +261,7 @@ def build_reference(
             or is not wanted because the copy is to be in 8 bits.
     """
     needs, layers = objective.needs, objective.reference_layers
-    setting = ReferenceContext(
+    context = ReferenceContext(
         peft=isinstance(model, PeftModel),
         trained_adapter=has_trained_adapter(model),
         given=ref_model is not None,
@@ -267,9 +269,9 @@ def build_reference(
         sharded=sharded,
         sparse=args.retain_ratio < 1,
     )
-    plan = plan_reference(needs, args.reference, setting)
+    plan = plan_reference(needs, args.reference, context)
     if args.reference_load_in_8bit:
-        _require_8bit(plan, setting, reload)
+        _require_8bit(plan, context, reload)
         return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]
     if ref_model is not None:
         return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True, sharded=sharded)
@@ -284,12 +286,12 @@ def build_reference(
     return Reference(plan, needs, layers, copy_model=lambda _: reload(), sharded=True)  # type: ignore[misc]
 
 
-def _require_8bit(plan: ReferencePlan, setting: ReferenceContext, reload: Any) -> None:
+def _require_8bit(plan: ReferencePlan, context: ReferenceContext, reload: Any) -> None:
     """Raise unless there is a frozen copy to load in 8 bits."""
-    if ReferenceMode.FROZEN_COPY not in plan.modes or setting.given or setting.sharded or reload is None:
+    if ReferenceMode.FROZEN_COPY not in plan.modes or context.given or context.sharded or reload is None:
         raise unavailable(
             "a frozen copy of a model given by name, whole on every GPU, for reference_load_in_8bit",
-            f"reference: {plan}" + ", ref_model" * setting.given + ", a model split over ranks" * setting.sharded,
+            f"reference: {plan}" + ", ref_model" * context.given + ", a model split over ranks" * context.sharded,
             "leave it out, or set reference='copy' and pass the model by name; a ref_model can be loaded in 8 bits by "
             "from_pretrained(..., quantization_config=...)",
         )

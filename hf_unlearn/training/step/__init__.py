@@ -1,1 +1,1 @@
-"""One gradient step: the forward of the model that unlearns, the step wrappers, the log of components."""
+"""One gradient step: the forward of the model that unlearns, step wrappers and weighting around it, and its log."""

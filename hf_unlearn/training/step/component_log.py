@@ -1,4 +1,4 @@
-"""Running sums of what steps measured, kept on the device. Nothing is computed from a model here."""
+"""The log of a step: components of the loss summed on the device, and whether every loss was finite."""
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +15,7 @@ class ComponentLog:
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self._names, self._device = names, device
-        self._on_its_way: _OnItsWay | None = None
+        self._answer: _HostCopy | None = None  # to whether the last losses were finite, while it is on its way
         self.start()
 
     def start(self) -> None:
@@ -41,26 +41,26 @@ class ComponentLog:
         return {name: value / steps for name, (value, steps) in zip(self._names, totals, strict=True) if steps}
 
     def send(self, accelerator: Accelerator) -> None:
-        """Send for the answer of `finite`, on all ranks, between a step's last forward and its backward.
+        """Ask all ranks for the answer of `finite`, between a step's last forward and its backward.
 
         It arrives while the device is busy with the backward pass: asking for it after that would leave the device
         without work until the host has caught up.
         """
         broken = accelerator.reduce((~self._finite).float(), "sum")
         self._finite = torch.ones_like(self._finite)
-        self._on_its_way = _OnItsWay(broken)
+        self._answer = _HostCopy(broken)
 
     def finite(self, accelerator: Accelerator) -> bool:
         """Whether every loss since the last call was finite on every rank; the same answer on all of them."""
-        if self._on_its_way is None:
+        if self._answer is None:
             self.send(accelerator)
-        assert self._on_its_way is not None
-        broken, self._on_its_way = self._on_its_way.arrived(), None
+        assert self._answer is not None
+        broken, self._answer = self._answer.wait(), None
         return broken == 0
 
 
-class _OnItsWay:
-    """A number on its way from the device to the host."""
+class _HostCopy:
+    """A copy of a number from the device to the host, which goes on while the host does something else."""
 
     def __init__(self, value: Tensor) -> None:
         self._value, self._event = value, None
@@ -70,7 +70,7 @@ class _OnItsWay:
             self._event = torch.cuda.Event()
             self._event.record()
 
-    def arrived(self) -> float:
+    def wait(self) -> float:
         """The number, once it is there; what the device was given after it is not waited for."""
         if self._event is not None:
             self._event.synchronize()

@@ -1,4 +1,4 @@
-"""The forward of the model that unlearns: what it puts out for an objective, and under which perturbation."""
+"""The forward of the model that unlearns: scores for an objective, under the perturbations of step wrappers."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ...data.batch import Batch, answer_index
 from ...data.roles import Role
 from ...errors import input_error
-from ...model.hidden_states import HiddenStateCapture, block_number, decoder_blocks, hidden_of
+from ...model.forward_patching import hidden_states_in_output, shifted_output
+from ...model.hidden_states import HiddenStateCapture, block_number, decoder_blocks
 from ...model.output_head import OutputHead, output_head
 from ...model.scoring import Likelihoods, RowScores, Scores, score
 from ...steps import PerturbsHiddenStates
@@ -87,17 +88,18 @@ class UnlearningForward:
                 if attack.attack_layer is not None:
                     stack.enter_context(self._attacked(attack, attack.attack_layer, batch))
             layers = self.objective.layers
+            # No loss reads log-probs: DDP must see in the output that hidden states get gradients.
             if (
                 isinstance(getattr(model, "_orig_mod", model), DistributedDataParallel)
                 and self.likelihoods is not Likelihoods.TRAINED
             ):
-                stack.enter_context(self._put_out(layers))
+                stack.enter_context(hidden_states_in_output(self.model, self._blocks_at(layers)))
             scores, output = score(
                 model,
                 self._head,
                 batch,
-                readings=self.objective.readings(references),
-                taps=HiddenStateCapture(decoder_blocks(self.model), layers) if layers else None,
+                readouts=self.objective.readouts(references),
+                capture=HiddenStateCapture(decoder_blocks(self.model), layers) if layers else None,
                 likelihoods=self.likelihoods,
             )
         return scores.with_reference(references), output
@@ -106,30 +108,14 @@ class UnlearningForward:
     def _head(self) -> OutputHead:
         return output_head(self.model)
 
-    @contextlib.contextmanager
-    def _put_out(self, layers: Collection[float]) -> Iterator[None]:
-        """A forward inside puts out the layers' hidden states too: DDP looks in the output for what gets gradients."""
+    def _blocks_at(self, layers: Collection[float]) -> list[nn.Module]:
+        """The decoder blocks whose output the layers are, each once."""
         blocks = decoder_blocks(self.model)
-        hidden: list[Tensor] = []
-
-        def keep(_: nn.Module, __: Any, output: Any) -> None:
-            hidden.append(hidden_of(output))
-
-        def put_out(_: nn.Module, __: Any, output: Any) -> None:
-            output["hidden_states"] = tuple(hidden)
-
-        numbers = {block_number(layer, len(blocks)) for layer in layers}
-        handles = [blocks[number - 1].register_forward_hook(keep) for number in numbers]
-        handles.append(self.model.register_forward_hook(put_out))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return [blocks[number - 1] for number in {block_number(layer, len(blocks)) for layer in layers}]
 
     @contextlib.contextmanager
-    def _attacked(self, wrapper: PerturbsHiddenStates, layer: float, batch: Batch) -> Iterator[None]:
-        """A forward inside sees the wrapper's perturbation at the layer, on the rows to forget alone."""
+    def _attacked(self, attack: PerturbsHiddenStates, layer: float, batch: Batch) -> Iterator[None]:
+        """A forward inside sees the perturbation of an attack at the layer, on the rows to forget alone."""
         rows = answer_index(batch).rows[Role.FORGET]
         if not rows:
             yield
@@ -137,37 +123,22 @@ class UnlearningForward:
         self._head.examine(self.model, batch)  # a forward of two tokens, to which no perturbation fits
         # The forget rows come first; their padding stays, so that positions are those of the batch.
         forget = {key: value[:rows] for key, value in batch.items() if isinstance(value, Tensor)}
-        blocks = decoder_blocks(self.model)
-        block = blocks[block_number(layer, len(blocks)) - 1]
-        seen = forget["attention_mask"].unsqueeze(-1)
+        (block,) = self._blocks_at([layer])
+        seen = forget["attention_mask"].unsqueeze(-1)  # padding stays as it is
 
         def nll_sum(delta: Tensor) -> Tensor:
             # Not through DDP: its reducer counts every forward, and no weight gets a gradient here.
-            with _added(block, delta * seen):
+            with shifted_output(block, delta * seen):
                 scores, _ = score(self.model, self._head, forget)
             # The sum: a mean over many tokens leaves gradients that fp16 cannot hold, and their length is not read.
             return -scores.rows(Role.FORGET).logps.sum()
 
-        size = self.model.get_input_embeddings().weight.new_zeros(()).dtype
+        dtype = self.model.get_input_embeddings().weight.dtype
         start = torch.zeros(
             (*forget["input_ids"].shape, self.model.config.get_text_config().hidden_size),
-            dtype=torch.promote_types(size, torch.float32),
+            dtype=torch.promote_types(dtype, torch.float32),
             device=forget["input_ids"].device,
         )
-        delta = wrapper.attack(nll_sum, start) * seen
-        with _added(block, pad(delta, (0, 0, 0, 0, 0, len(batch["role"]) - rows))):
+        delta = attack.attack(nll_sum, start) * seen
+        with shifted_output(block, pad(delta, (0, 0, 0, 0, 0, len(batch["role"]) - rows))):
             yield
-
-
-@contextlib.contextmanager
-def _added(block: nn.Module, delta: Tensor) -> Iterator[None]:
-    def add(_: nn.Module, __: Any, output: Any) -> Any:
-        hidden = hidden_of(output)
-        moved = hidden + delta.to(hidden.dtype)
-        return moved if isinstance(output, Tensor) else (moved, *output[1:])
-
-    handle = block.register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()

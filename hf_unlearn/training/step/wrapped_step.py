@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -121,6 +122,7 @@ class WrappedStep:
                 )
             return [part / _MEASURING_SCALE for part in forget], [part / _MEASURING_SCALE for part in retain]
 
+        # A wrapper's hooks share one state by its name, whether it was measured, is kept, or both.
         self._states = {wrapper.name: {} for wrapper in self.methods.wrappers}
         for wrapper in self.methods.wrappers:
             if isinstance(wrapper, MeasuresTrainingSet):
@@ -182,6 +184,7 @@ class WrappedStep:
         """
         last = self.accelerator.sync_gradients
         if self._by_side:
+            # A wrapper needs the gradient of the whole step, so its micro-batches wait for the last of them.
             self._micro_steps.append((inputs, counts))
             loss = torch.zeros((), device=self.accelerator.device)
             if last:
@@ -189,7 +192,7 @@ class WrappedStep:
         else:
             with self._calling(self._of_the_run(last=last)):
                 loss = backward(model, inputs, counts)
-        if last:
+        if last:  # the weights now hold the gradient of the whole step, the mean over ranks
             for wrapper in self.methods.wrappers:
                 if isinstance(wrapper, MasksGradient):
                     wrapper.after_backward(self._states[wrapper.name], self._weights)
@@ -214,11 +217,13 @@ class WrappedStep:
             # A wrapper may ask again at other weights; the loss that is logged is that of its first question.
             return side(FORGET_SIDE, recording=not losses).gradient
 
+        # g_f, nested: the second wrapper's "gradient at the present weights" is what the first makes of it there.
         gradient: Callable[[], Gradients] = forget_gradient
         for wrapper in self.methods.wrappers:
             if isinstance(wrapper, ChangesForgetGradient):
-                gradient = _wrapped(wrapper, gradient, self._weights, step)
+                gradient = partial(wrapper.forget_gradient, gradient, self._weights, step)
         forget = gradient()
+        # g_r at the weights of the step, which every wrapper has restored.
         retain_loss, retain, _ = side(RETAIN_SIDE, recording=True)
         for wrapper in self.methods.wrappers:
             if isinstance(wrapper, ReconcilesGradients):
@@ -237,7 +242,7 @@ class WrappedStep:
         backward: Backward,
     ) -> SideGradient:
         """The gradient of one side over all of the step; the weights keep none."""
-        model.zero_grad()
+        model.zero_grad()  # Trainer's own backward adds to what is there
         loss = torch.zeros((), device=self.accelerator.device)
         # Averaged below, once: a side without rows on one rank makes no backward that DDP could average in.
         with self.accelerator.no_sync(model):
@@ -292,9 +297,3 @@ class WrappedStep:
         retain_weight = load_state(folder, self.methods, self._states)
         if retain_weight is not None and self.methods.weighting.moves:
             self.retain_weight = retain_weight
-
-
-def _wrapped(
-    wrapper: ChangesForgetGradient, gradient: Callable[[], Gradients], weights: list[nn.Parameter], step: int
-) -> Callable[[], Gradients]:
-    return lambda: wrapper.forget_gradient(gradient, weights, step)

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 import torch
 
-from hf_unlearn.steps import StepWrapper
+from hf_unlearn.steps import ChangesForgetGradient
 from hf_unlearn.steps.base import Gradients, Weights
 
 
 @dataclass(frozen=True)
-class UnitForget(StepWrapper):
+class UnitForget(ChangesForgetGradient):
     """g_f <- g_f / ||g_f||, the norm over all trainable weights; a gradient of zero stays."""
 
     name = "unit_forget"
-    splits = True
     formula = "g_f <- g_f / ||g_f||"
 
     def forget_gradient(self, gradient: Callable[[], Gradients], weights: Weights, step: int) -> Gradients:

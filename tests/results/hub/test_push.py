@@ -7,9 +7,10 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from fixtures.examples import assert_four_parts
+from hf_unlearn.results.card_file import saved_plots
 from hf_unlearn.results.hub.errors import PushError
 from hf_unlearn.results.hub.merge_adapter import merge_adapter
-from hf_unlearn.results.hub.push import Push, plan_push, saved_plots
+from hf_unlearn.results.hub.push import Push, plan_push
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import load_record
 from local_hub.card_rules import check_card

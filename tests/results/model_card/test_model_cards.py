@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from hf_unlearn.lab import load_lab
-from hf_unlearn.results.hub.push import CARD_FILE, saved_plots
+from hf_unlearn.results.card_file import CARD_FILE, saved_plots
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import RECORD_FILE, load_record
 from hf_unlearn.tasks import parse_task
 from hf_unlearn.tasks.recipe_files import find_recipe, packaged_recipes, read_recipe
 from hf_unlearn.training.hooks.run_description import describe_objective
+from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import build_objective
 from local_hub.card_rules import check_card
 
@@ -47,7 +48,8 @@ def test_the_card_of_another_recipe_says_what_its_run_did(name):
     args = parse_task("harmful", ["--config", name, "--use_cpu"]).args
     record = load_record(FOLDERS["methods/npo"])
     record.name, record.recipe = name.rpartition("/")[2], name
-    record.objective = describe_objective(build_objective(args, None, None), args, None)
+    methods = Methods.resolve(args)
+    record.objective = describe_objective(build_objective(methods, args), methods, args, None)
     card = render_card(record)
     assert check_card(card)[0] == []
     assert f"hf-unlearn train --config {name}" in card

@@ -13,6 +13,7 @@ from fixtures.models import tiny_model
 from hf_unlearn.data.roles import Role
 from hf_unlearn.losses import GradientAscent, Loss, RetainNLL
 from hf_unlearn.model.score_rows import RowScorer
+from hf_unlearn.training.hooks.callbacks import stop_rules_of
 
 STEPS = 12
 ASCENT = dict(max_steps=STEPS, lr_scheduler_type="constant")
@@ -119,7 +120,7 @@ def test_a_second_run_has_its_own_reason(tmp_path):
     trainer = build(tmp_path, stop_forget_nll=0.1, **ASCENT)
     trainer.train()
     assert trainer.stop_reason is not None
-    trainer._stop_rules.watch(None, None)
+    stop_rules_of(trainer.callback_handler).watch(None, None)
     trainer.train()
     assert (trainer.stop_reason, trainer.state.global_step) == (None, STEPS)
 
@@ -127,7 +128,7 @@ def test_a_second_run_has_its_own_reason(tmp_path):
 def test_an_evaluation_after_the_run_is_no_reason(tmp_path):
     trainer = build(tmp_path, eval_dataset=sets(), **{**ASCENT, "max_steps": 1, "stop_forget_nll": 50.0})
     trainer.train()
-    trainer._stop_rules.watch(0.1, None)
+    stop_rules_of(trainer.callback_handler).watch(0.1, None)
     assert trainer.evaluate()["eval_forget_nll"] > 0.1
     assert trainer.stop_reason is None
 
@@ -232,7 +233,7 @@ def test_a_resumed_run_counts_its_own_steps(tmp_path):
 
 def test_baseline_rows_are_those_of_the_model_before(tmp_path):
     trainer = build(tmp_path, train_dataset={**sets(), "holdout": holdout()}, forget_nll_bound="holdout", max_steps=3)
-    scorer = RowScorer(trainer._collator, trainer.accelerator, 4)
+    scorer = RowScorer(trainer._run.collator, trainer.accelerator, 4)
     expected = scorer(tiny_model(), trainer.train_sets.holdout, "holdout").nll_per_token().mean()
     trainer.train()
     assert trainer.baseline.bound == pytest.approx(float(expected), rel=1e-5)

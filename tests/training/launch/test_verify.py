@@ -1,4 +1,4 @@
-"""The model that is about to train against what the accelerator says it is. Launches: distributed/test_engaged.py."""
+"""The model that is about to train against what the setup says it is. Launches: distributed/test_engaged.py."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +10,16 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from fixtures.examples import assert_four_parts
 from fixtures.models import make_trainer, tiny_model
+from hf_unlearn.training.distributed_setup import DistributedSetup
 from hf_unlearn.training.hooks.callbacks import DistributedCheckCallback
 from hf_unlearn.training.launch.verify import require_engaged, require_wrapped
 
-
-def accelerator(kind: str, processes: int = 2, stage: int = 3) -> Any:
-    plugin = SimpleNamespace(zero_stage=stage)
-    state = SimpleNamespace(deepspeed_plugin=plugin)
-    return SimpleNamespace(distributed_type=DistributedType(kind), num_processes=processes, state=state)
+SETUPS = {
+    "DEEPSPEED": DistributedSetup(processes=2, zero_stage=3),
+    "FSDP": DistributedSetup(processes=2, fsdp_version=2),
+    "DDP": DistributedSetup(processes=2),
+    "one process": DistributedSetup(),
+}
 
 
 class Engine(nn.Linear):
@@ -37,13 +39,12 @@ class Engine(nn.Linear):
         ("DEEPSPEED", Engine(2), ["a DeepSpeed engine of ZeRO-3", "Got: ZeRO-2"]),
         ("DEEPSPEED", nn.Linear(2, 2), ["a DeepSpeed engine of ZeRO-3", "Got: none"]),
         ("FSDP", nn.Linear(2, 2), ["sharded by FSDP", "Got: whole ones"]),
-        ("MULTI_GPU", nn.Linear(2, 2), ["gradients are averaged", "not wrapped"]),
-        ("MULTI_CPU", nn.Linear(2, 2), ["gradients are averaged", "not wrapped"]),
+        ("DDP", nn.Linear(2, 2), ["gradients are averaged", "not wrapped"]),
     ],
 )
-def test_a_model_that_is_not_what_the_accelerator_says_is_refused(kind, model, words):
+def test_a_model_that_is_not_what_the_setup_says_is_refused(kind, model, words):
     with pytest.raises(ValueError) as error:
-        require_wrapped(model, accelerator(kind))
+        require_wrapped(model, SETUPS[kind])
     assert_four_parts(str(error.value), *words)
 
 
@@ -53,9 +54,9 @@ class Sharded(FullyShardedDataParallel):
 
 
 def test_models_that_are():
-    require_wrapped(Engine(3), accelerator("DEEPSPEED"))
-    require_wrapped(nn.Linear(2, 2), accelerator("NO", processes=1))
-    require_wrapped(Sharded(), accelerator("FSDP"))
+    require_wrapped(Engine(3), SETUPS["DEEPSPEED"])
+    require_wrapped(nn.Linear(2, 2), SETUPS["one process"])
+    require_wrapped(Sharded(), SETUPS["FSDP"])
 
 
 @pytest.mark.parametrize(
@@ -63,17 +64,18 @@ def test_models_that_are():
 )
 def test_an_accelerator_that_has_fallen_back_is_refused(monkeypatch, variable, name):
     monkeypatch.setenv(variable, "true")
+    fallen_back: Any = SimpleNamespace(distributed_type=DistributedType.MULTI_CPU)
     with pytest.raises(ValueError) as error:
-        require_engaged(accelerator("MULTI_CPU"))
+        require_engaged(fallen_back)
     assert_four_parts(str(error.value), f"Expected {name}", "Got: MULTI_CPU")
     monkeypatch.setenv(variable, "false")
-    require_engaged(accelerator("MULTI_CPU"))
+    require_engaged(fallen_back)
 
 
 def test_every_run_looks_before_its_first_step(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, tiny_model())
     assert [type(each) for each in trainer.callback_handler.callbacks].count(DistributedCheckCallback) == 1
-    monkeypatch.setattr(trainer, "accelerator", accelerator("FSDP"))
+    monkeypatch.setattr(trainer, "distributed", SETUPS["FSDP"])
     with pytest.raises(ValueError, match="sharded by FSDP"):
         trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
 
@@ -85,5 +87,5 @@ def test_one_process_for_several_gpus_is_refused():
             self.device_ids = [0, 1]
 
     with pytest.raises(ValueError, match="one process for every GPU") as refused:
-        require_wrapped(Parallel(), accelerator("NO", processes=1))
+        require_wrapped(Parallel(), SETUPS["one process"])
     assert_four_parts(str(refused.value))

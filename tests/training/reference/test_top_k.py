@@ -150,7 +150,7 @@ def test_another_number_of_tokens_is_not_read_from_the_disk(tmp_path):
     [
         (dict(forget_loss="npo", retain_loss="nll"), "a loss that compares distributions"),
         (dict(forget_loss="rmu", retain_loss="hidden"), "hidden states"),
-        (dict(forget_loss="npo", retain_loss="kl", reference_top_k=0), "reference_top_k of at least 1"),
+        (dict(forget_loss="npo", retain_loss="kl", reference_top_k=0), "reference_top_k must be a whole number"),
     ],
 )
 def test_what_it_cannot_serve_is_refused(tmp_path, options, message):

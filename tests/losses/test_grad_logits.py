@@ -15,7 +15,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("scale", [0.3, 8.0], ids=["flat", "sharp"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.on.name.lower()}/{loss.name}")
-def test_a_stated_slope_is_the_derivative_of_the_values(loss, scale):
+def test_stated_grad_logits_are_the_derivative_of_the_values(loss, scale):
     logits = random_logits(T, V, scale=scale).double().requires_grad_()
     reference = random_logits(T, V, scale=scale, seed=1).double() if loss.needs.reference_logits else None
     ids = torch.arange(T) * 7 % V

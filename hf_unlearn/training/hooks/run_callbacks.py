@@ -1,0 +1,44 @@
+"""The callbacks that every run has, in the order in which they are to see it."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from ..step.component_log import ComponentLog
+from ..step.wrapped_step import WrappedStep
+from .callbacks import (
+    DistributedCheckCallback,
+    LogWindow,
+    NonFiniteGuard,
+    SpareFrozenPrefix,
+    StepEnds,
+    StopRules,
+    stop_rules_of,
+)
+from .run_observer import RunObserver
+from .trainer_view import TrainerView
+
+
+def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: ComponentLog, observer: RunObserver) -> None:
+    """Add what stops a run, what opens and closes its steps, what checks it and what watches it.
+
+    Args:
+        trainer: held weakly; Trainer has built it, with the callbacks of the user.
+        steps: step wrappers and weighting; they come first, so that all others see the weights as they leave them.
+        step_log: of the components of the loss.
+        observer: comes last, and sees what the others did.
+    """
+    handler, args = trainer.callback_handler, trainer.args
+    watched = isinstance(trainer.eval_dataset, Mapping) and args.eval_strategy != "no"
+    handler.add_callback(StopRules(evaluated=list(trainer.eval_dataset) if watched else []))
+    restart = partial(steps.restart, lambda: trainer.unlearning_objective.retain_weight)
+    handler.callbacks.insert(0, StepEnds(restart, steps.after_step, steps.finish))
+    if args.stop_on_nonfinite:
+
+        def stop(reason: str) -> None:
+            stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
+
+        handler.add_callback(NonFiniteGuard(lambda: step_log.finite(trainer.accelerator), stop))
+    handler.add_callback(SpareFrozenPrefix())
+    handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
+    handler.add_callback(LogWindow(step_log.start))
+    handler.add_callback(observer)

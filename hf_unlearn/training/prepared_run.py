@@ -1,0 +1,142 @@
+"""What a trainer is built from: arguments, method, tokenised rows and model, checked against each other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from peft import PeftConfig
+from torch import nn
+from transformers import set_seed
+
+from ..data.batch import IndexingCollator
+from ..data.collator import DataCollatorForUnlearning
+from ..data.prepare import RowOptions
+from .baseline import require_measurable
+from .checks import paired_collator, require_tokenizer
+from .config import UnlearningConfig
+from .distributed_setup import DistributedSetup
+from .method_specs import LossSpec
+from .methods import Methods
+from .model_setup import check_fit, load_model, prepare_model
+from .objective import Objective, build_objective, retuned
+from .padding_free import PairsWithoutPadding, require_own_collator, require_padding_free
+from .reference.reference import Reference, build_reference
+from .train_sets import RunSets, build_train_sets
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run before Trainer takes over; nothing here changes after it was made.
+
+    Attributes:
+        args: of the run.
+        methods: losses, step wrappers and weighting.
+        objective: of the losses.
+        options: how rows become tokens.
+        sets: all rows, tokenised, checked and paired.
+        collator: the package's, which pads.
+        data_collator: Trainer's; the user's own, or the package's.
+        model_name: what the model is loaded by, None for one in memory.
+        peft_config: of the adapter to add, or None.
+        ref_model: given by the user, or None.
+        losses: the trainer's own `forget_loss` and `retain_loss`.
+        args_at_start: the arguments before a hyperparameter search changes them.
+    """
+
+    args: UnlearningConfig
+    methods: Methods
+    objective: Objective
+    options: RowOptions
+    sets: RunSets
+    collator: DataCollatorForUnlearning
+    data_collator: IndexingCollator
+    model_name: str | None
+    peft_config: PeftConfig | None
+    ref_model: nn.Module | None
+    losses: tuple[LossSpec, LossSpec]
+    args_at_start: Mapping[str, Any]
+
+    @classmethod
+    def prepare(
+        cls,
+        args: UnlearningConfig,
+        losses: tuple[LossSpec, LossSpec],
+        train_dataset: Any,
+        eval_dataset: Any,
+        processing_class: Any,
+        data_collator: Callable[..., Any] | None,
+        model_name: str | None,
+        peft_config: PeftConfig | None,
+        ref_model: nn.Module | None,
+    ) -> "PreparedRun":
+        """Everything but the model, from the trainer's own arguments, in the order in which mistakes are cheapest.
+
+        Raises:
+            ValueError: data or arguments that would not unlearn what was asked.
+        """
+        args_at_start = args.to_dict()
+        methods = Methods.resolve(args, *losses)
+        require_own_collator(args, methods.attacks, data_collator)
+        objective = build_objective(methods, args)
+        tokenizer = require_tokenizer(processing_class, model_name, args)
+        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc)
+        sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+        own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
+        collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
+        if data_collator is not None:
+            collate = paired_collator(data_collator, sets.paired)
+        return cls(
+            args=args,
+            methods=methods,
+            objective=objective,
+            options=options,
+            sets=sets,
+            collator=own,
+            data_collator=IndexingCollator(collate),
+            model_name=model_name,
+            peft_config=peft_config,
+            ref_model=ref_model,
+            losses=losses,
+            args_at_start=args_at_start,
+        )
+
+    def prepare_model(self, model: Any) -> Any:
+        """A model as Trainer takes it: loaded where it is a name, with its adapter, checked against the rows."""
+        model = load_model(model, self.args) if isinstance(model, str) else model
+        set_seed(self.args.seed)  # adapters start from random weights
+        model = prepare_model(model, self.args, self.peft_config, whole=self.objective.needs.logps)
+        check_fit(model, self.options.tokenizer, self.args, self.sets.longest)
+        if self.args.padding_free:
+            require_padding_free(model, self.args)
+        return model
+
+    def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:
+        """How the model before unlearning is known to the losses; not yet bound to the model."""
+        reload = None
+        if self.model_name is not None:
+            in_8bit = self.args.reference_load_in_8bit
+            reload = partial(load_model, self.model_name, self.args, in_8bit=in_8bit)
+        return build_reference(
+            self.objective,
+            self.args,
+            model,
+            stream=self.sets.train is not None and self.sets.train.stream,
+            sharded=distributed.sharded,
+            ref_model=self.ref_model,
+            reload=reload,
+        )
+
+    def retuned(self, objective: Objective) -> tuple[Methods, Objective]:
+        """Method and objective with the arguments and weights that a trial of a search has set on `args`.
+
+        Args:
+            objective: of the trial before.
+        """
+        methods = Methods.resolve(self.args, *self.losses)
+        return methods, retuned(objective, methods, self.args, dict(self.args_at_start))
+
+    def require_levels(self) -> None:
+        """Raise when a level is to be measured on rows that are not there."""
+        if self.sets.train is not None:
+            require_measurable(self.args, self.sets.train.holdout)
