@@ -116,12 +116,3 @@ def test_two_processes_are_started_and_measure_what_one_does(files, tmp_path):
     for model in ("before", "oracle"):
         assert figures(two)[model] == pytest.approx(figures(one)[model], rel=1e-5), model
     assert two["holdout_nll"] == pytest.approx(one["holdout_nll"], rel=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.distributed
-def test_what_is_refused_in_two_processes_is_told_once(files, tmp_path):
-    """By the process that would have started them: no traceback of each."""
-    done = started(tmp_path, *files, "--num_processes", "2", "--forget_los", "npo", "--use_cpu")
-    assert done.returncode == 2 and done.stdout.count("got 'forget_los'") == 1 and "Traceback" not in done.stdout
-    assert "did you mean 'forget_loss'" in done.stdout and not (tmp_path / "unlearned").exists()
