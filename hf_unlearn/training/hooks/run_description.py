@@ -19,7 +19,7 @@ from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
-from ...plugins import source_of
+from ...plugins import plugin_source
 from ...results.hub.names import is_repository
 from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
@@ -143,7 +143,7 @@ def _component_record(component: Component) -> ComponentRecord:
     arguments = {name: value for name, value in dataclasses.asdict(component).items() if name != "weight"}
     if type(component) in _PACKAGED:
         return ComponentRecord(component.name, arguments, component.formula, component.paper)
-    source = source_of(type(component))
+    source = plugin_source(type(component))
     if source is not None:
         origin = {"package": source.package, "version": source.version, "module": source.module}
         return ComponentRecord(component.name, arguments, component.formula, component.paper, **origin)
