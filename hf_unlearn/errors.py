@@ -38,6 +38,7 @@ def require_range(
     below: float | None = None,
     at_most: float | None = None,
     whole: bool = False,
+    hint: str = "",
 ) -> None:
     """Raise unless a value is a finite number within bounds.
 
@@ -49,6 +50,7 @@ def require_range(
         below: upper bound, excluded.
         at_most: upper bound, included.
         whole: whether only an int will do.
+        hint: why these bounds, or what to change; follows a semicolon.
 
     Raises:
         ValueError: one line, with the bounds and the value.
@@ -66,7 +68,7 @@ def require_range(
     if not inside:
         limits = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
         kind = "a whole number" if whole else "a finite number"
-        raise value_error(name, f"{kind} {limits}".rstrip(), value)
+        raise value_error(name, f"{kind} {limits}".rstrip(), value, hint)
 
 
 def choice_error(name: str, value: object, options: Iterable[str]) -> ValueError:

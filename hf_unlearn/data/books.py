@@ -87,7 +87,7 @@ def books_in(
             fix="check the path; for one book use book_rows",
         )
     books = [_book_passages(path, passage_characters) for path in sorted(files, key=lambda path: path.name)]
-    check_limit(limit, at_least=len(books))  # a row of every book
+    check_limit(limit, at_least=len(books), hint="a row of every book is taken")
     shares = _even_shares([len(book) for book in books], limit)
     chosen = [passage for book, share in zip(books, shares, strict=True) for passage in _spread(book, share)]
     return _rows(chosen, prompt_characters, passage_characters, None)

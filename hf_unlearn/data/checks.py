@@ -38,10 +38,10 @@ def check_max_length(max_length: int | None) -> None:
         require_range("max_length", max_length, at_least=2, whole=True)
 
 
-def check_limit(limit: int | None, *, at_least: int = 1) -> None:
-    """Raise a ValueError unless `limit`, a number of rows, is None or an integer of at least `at_least`."""
+def check_limit(limit: int | None, *, at_least: int = 1, hint: str = "") -> None:
+    """Raise a ValueError unless `limit`, a number of rows, is None or an int of at least `at_least`; `hint`: why."""
     if limit is not None:
-        require_range("limit", limit, at_least=at_least, whole=True)
+        require_range("limit", limit, at_least=at_least, whole=True, hint=hint)
 
 
 def require_columns(
