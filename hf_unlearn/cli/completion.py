@@ -22,7 +22,7 @@ def _run(args: argparse.Namespace) -> None:
     from . import make_parser
 
     parser = make_parser()
-    (verbs,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    (verbs,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for verb in verbs.choices.values():
         for action in verb._actions:
             if action.dest in _values():

@@ -13,7 +13,7 @@ from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..losses.base import Needs
 from ..metrics import METRICS, MetricFunction
 from ..optimizers import Sophia
-from ..plugins import PluginSource, PluginTable, source_of
+from ..plugins import PluginSource, PluginTable, plugin_source
 from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS
 from ..tasks import TASKS
@@ -68,7 +68,7 @@ def list_methods() -> list[dict[str, Any]]:
 
 def _as_data(kind: str, part: Any) -> dict[str, Any]:
     described = {"kind": kind, "name": part.name, "class": type(part).__name__, "formula": part.formula}
-    described |= {"arguments": dataclasses.asdict(part), "paper": part.paper} | _package(source_of(type(part)))
+    described |= {"arguments": dataclasses.asdict(part), "paper": part.paper} | _package(plugin_source(type(part)))
     if isinstance(part, Loss):
         described |= {"mean_over": part.unit, "needs": _needs(part.needs)}
     return described if kind == "weighting" else described | {"works_with": support(part.incompatible_with)}
@@ -97,7 +97,7 @@ def _listing(heading: str, about: Mapping[str, str], sources: Mapping[str, Plugi
 
 
 def _sophia_arguments() -> str:
-    defaults = {name: each.default for name, each in inspect.signature(Sophia.__init__).parameters.items()}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(Sophia.__init__).parameters.items()}
     beta1, beta2 = defaults["betas"]
     return f"beta1={beta1}, beta2={beta2}, rho={defaults['rho']}, eps={defaults['eps']}"
 
@@ -115,7 +115,7 @@ def _wrapper(wrapper: StepWrapper) -> str:
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:
     arguments = ", ".join(f"{field.name}={getattr(part, field.name)}" for field in dataclasses.fields(part))
-    package = str(source_of(type(part)) or "")
+    package = str(plugin_source(type(part)) or "")
     entries = [("formula", part.formula), ("arguments", arguments), *more, ("paper", part.paper), ("package", package)]
     lines = [f"{part.name}  ({type(part).__name__})"]
     for word, text in entries:

@@ -78,14 +78,16 @@ def _run(args: argparse.Namespace) -> None:
 
 def _values(words: Sequence[str]) -> dict[str, Any]:
     """The arguments of the run by name: a recipe's and the command line's, which needs no task."""
+    from ..plugins import load_plugins
     from ..tasks import check_task
     from ..tasks.arguments import RunArguments, check_arguments
-    from .train import task_of
+    from .train import plugins_of, task_of
 
     own = (*_OWN, *_FLAGS)
     if any(word.partition("=")[0] in ("--config", "--task") for word in words):
         task, rest = task_of(words)
         return check_task(task, rest, own)
+    load_plugins(plugins_of(words))
     return check_arguments("custom", RunArguments, None, words, own)
 
 

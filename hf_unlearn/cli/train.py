@@ -77,7 +77,7 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
             rest.append(word)
     recipe, _ = split_config(rest)
     values = {} if recipe is None else read_recipe(find_recipe(recipe))
-    load_plugins(_plugins_of(rest) or values.get("plugins"))  # the task may be one of theirs
+    load_plugins(plugins_of(rest) or values.get("plugins"))  # the task may be one of theirs
     task = values.get("task") if task is None else task
     if task is None:
         raise input_error(
@@ -89,7 +89,7 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return task, rest
 
 
-def _plugins_of(arguments: Sequence[str]) -> list[str]:
+def plugins_of(arguments: Sequence[str]) -> list[str]:
     """The modules that `--plugins` names, the last one of several as argparse reads it."""
     modules: list[str] = []
     reading = False

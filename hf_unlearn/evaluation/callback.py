@@ -1,4 +1,4 @@
-"""A suite at every evaluation of a training run, logged like any other figure. What is measured, the suite knows."""
+"""`UnlearningEvalCallback`: a suite run at every evaluation of a Trainer, its metrics logged like any other."""
 
 from typing import Any
 
@@ -112,8 +112,8 @@ class UnlearningEvalCallback(TrainerCallback):
     ) -> None:
         """Run the suite, once an evaluation however many sets it has."""
         self._require_trainer()
-        found = {} if metrics is None else metrics
-        names = frozenset(found)
+        logged = {} if metrics is None else metrics
+        names = frozenset(logged)
         # Another set of the same evaluation, or one that it has been at already: then it is a new evaluation of this
         # step, perhaps of other weights (the best ones, loaded at the end).
         if state.global_step != self._step or names in self._sets:
@@ -122,7 +122,7 @@ class UnlearningEvalCallback(TrainerCallback):
                 self._figures = self._run(args, state.global_step, model)
             self._evaluations += 1
         self._sets.add(names)
-        found.update(self._figures)
+        logged.update(self._figures)
 
     def _run(self, args: TrainingArguments, step: int, model: Any) -> dict[str, float]:
         assert self.trainer is not None
@@ -139,9 +139,9 @@ class UnlearningEvalCallback(TrainerCallback):
             if self.trainer.is_world_process_zero():
                 logger.warning_once(f"{self._suite.name} suite: {warning}")
         figures = self.results[step].values()
-        found = {f"eval_{self._suite.name}_{name}": value for name, value in figures.items()}
-        self.trainer.log(dict(found))
-        return found
+        logged = {f"eval_{self._suite.name}_{name}": value for name, value in figures.items()}
+        self.trainer.log(dict(logged))
+        return logged
 
     def _require_trainer(self) -> None:
         if self.trainer is None:

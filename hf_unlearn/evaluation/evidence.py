@@ -1,4 +1,4 @@
-"""What one pass over a suite's rows found, set by set: what every metric is derived from. It computes no metric."""
+"""`Evidence`: scores and answers of one pass over a suite's rows, set by set, from which every metric is computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a suite is: sets of rows, what is asked of each, and how metrics come out of the answers. It runs nothing."""
+"""`Suite`: sets of rows, what the model is asked about each, and the metrics that are made of the answers."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from ..data.formats import detect_format
 from ..data.pairing import is_stream
 from ..errors import input_error, nearest
 from ..metrics import METRIC_DESCRIPTIONS, MetricDescription, MetricResult
-from ..plugins import source_of_suite
+from ..plugins import suite_source
 from ..results.evaluation_result import PACKAGED_PAIRS, EvaluationResult, load_result
 from .evidence import Evidence
 
@@ -108,7 +108,7 @@ class Suite:
     @property
     def package(self) -> str:
         """The package of the plugin that the suite is of, with its version; "" for this package's and a script's."""
-        return "" if self.name in PACKAGED_PAIRS else str(source_of_suite(self.name) or "")
+        return "" if self.name in PACKAGED_PAIRS else str(suite_source(self.name) or "")
 
     def carried_descriptions(self, metrics: Iterable[str]) -> dict[str, MetricDescription]:
         """The descriptions of those metrics that are not this package's own, for a result to be read without them."""

@@ -1,4 +1,4 @@
-"""Metrics: arrays and answers in, a number with its interval out. No model, no torch, no data set."""
+"""Metrics: functions of arrays and generated answers that return a value with n and a 95% interval. No torch."""
 
 from .description import MetricDescription
 from .evaluate_metric import evaluate_metric

@@ -1,4 +1,4 @@
-"""What metrics refuse before they compute: empty input, wrong kinds, lengths that differ. No metric is here."""
+"""Checks of a metric's input before it is computed: empty input, wrong kinds, lengths that differ."""
 
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any

@@ -1,4 +1,4 @@
-"""The metrics of the registry as `evaluate.Metric`. The metrics themselves are elsewhere."""
+"""`evaluate_metric`: a metric of the registry as an `evaluate.Metric`."""
 
 from typing import TYPE_CHECKING, Any
 

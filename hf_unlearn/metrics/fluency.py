@@ -1,4 +1,4 @@
-"""Whether generated answers are still language: empty, repetitive, gibberish, varied. Not whether they are right."""
+"""Fluency of generated answers: empty, repetitive, gibberish, varied."""
 
 from collections.abc import Sequence
 from typing import Any

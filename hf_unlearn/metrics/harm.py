@@ -1,4 +1,4 @@
-"""How often answers are harmful and how much less often than before. Which ones are, a judge has said."""
+"""Rate of harmful answers, as a judge flagged them, and the share of it that unlearning took away."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How likely a model finds the answers it is given: probability, perplexity, memorisation. No model is run here."""
+"""Likelihood of given answers: probability, perplexity, memorisation."""
 
 from dataclasses import replace
 from typing import Any

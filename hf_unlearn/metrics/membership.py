@@ -1,4 +1,4 @@
-"""Membership inference: scores that tell training rows from others, and how well they do. Scores no model itself."""
+"""Membership inference: scores that tell training rows from unseen ones, and how well they do."""
 
 import math
 import zlib

@@ -1,4 +1,4 @@
-"""A metric function as an `evaluate.Metric`, which collects its rows in the usual cache. No formula is here."""
+"""`FunctionMetric`: a metric function as an `evaluate.Metric`, which collects its rows in the usual cache."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -83,9 +83,9 @@ class FunctionMetric(evaluate.Metric):
         join = self._joined if self._entry.whole else lambda name, rows: rows
         arguments = [join(name, inputs[name]) for name in self._entry.features]
         result = self._entry.function(*arguments, **(self._settings | self._own(inputs)))
-        found = {self._name: result.value, f"{self._name}_n": result.n}
+        figures = {self._name: result.value, f"{self._name}_n": result.n}
         ends = {f"{self._name}_low": result.low, f"{self._name}_high": result.high}
-        return found if result.interval is None else found | ends
+        return figures if result.interval is None else figures | ends
 
     def _joined(self, name: str, batches: list[Any]) -> Any:
         """The batches of an argument as one: samples one after the other, a number as it is."""

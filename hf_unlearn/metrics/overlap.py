@@ -1,4 +1,4 @@
-"""How much of a reference is in a generated text: ROUGE recall, longest common substring, BLEU. No embeddings."""
+"""Overlap of a generated text with its reference: ROUGE recall, longest common substring, BLEU."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether an answer refuses or says that it does not know, by a list of English phrases. No judge of harm."""
+"""Refusals: whether an answer refuses or says that it does not know, by a list of English phrases."""
 
 import re
 from collections.abc import Sequence
@@ -141,10 +141,10 @@ def is_refusal(answer: str) -> bool:
     not count; an apology before the phrase may stand. A rule for English answers: advice given instead of what was
     asked for is no refusal to it, and an empty answer is none either.
     """
-    found = _without_openers(_plain_words(answer))
-    if _starts_with_any(found, _STARTS) and not _starts_with_any(found, _HARMLESS):
+    answer_words = _without_openers(_plain_words(answer))
+    if _starts_with_any(answer_words, _STARTS) and not _starts_with_any(answer_words, _HARMLESS):
         return True
-    sentences = (" ".join(_without_openers(_plain_words(each))) for each in _END_OF_SENTENCE.split(answer))
+    sentences = (" ".join(_without_openers(_plain_words(sentence))) for sentence in _END_OF_SENTENCE.split(answer))
     return any(sentence in _SENTENCES for sentence in sentences)
 
 
@@ -160,16 +160,16 @@ def refusal_rate(answers: Sequence[str]) -> MetricResult:
     return proportion([is_refusal(answer) for answer in strings("answers", answers)])
 
 
-def _without_openers(found: list[str]) -> list[str]:
+def _without_openers(answer_words: list[str]) -> list[str]:
     while True:
-        opener = next((phrase for phrase in _OPENERS if _starts_with_any(found, (phrase,))), None)
+        opener = next((phrase for phrase in _OPENERS if _starts_with_any(answer_words, (phrase,))), None)
         if opener is None:
-            return found
-        found = found[len(opener.split()) :]
+            return answer_words
+        answer_words = answer_words[len(opener.split()) :]
 
 
-def _starts_with_any(found: list[str], phrases: tuple[str, ...]) -> bool:
-    spaced = " ".join(found) + " "
+def _starts_with_any(answer_words: list[str], phrases: tuple[str, ...]) -> bool:
+    spaced = " ".join(answer_words) + " "
     return any(spaced.startswith(f"{phrase} ") for phrase in phrases)
 
 

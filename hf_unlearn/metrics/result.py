@@ -1,4 +1,4 @@
-"""A metric's value with the rows it rests on and its 95% interval. Which metric it is, the caller knows."""
+"""`MetricResult`, a value with n and its 95% interval, and the intervals: Wilson's and the bootstrap's."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Rules over the text of generated answers: same, empty, repetitive. No model and no tokenizer."""
+"""Rules over the text of generated answers: same words, empty, repetitive."""
 
 import re
 from collections.abc import Sequence

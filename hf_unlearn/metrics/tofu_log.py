@@ -1,4 +1,4 @@
-"""The aggregates of a published TOFU per-sample log, for comparison with other people's numbers. Evaluates nothing."""
+"""Aggregates of a published TOFU per-sample log, for comparison with figures of other people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -49,31 +49,31 @@ def tofu_aggregates(log: Log, retrained_log: Log | None = None) -> dict[str, Met
             why="forget quality depends on the number of rows",
             fix="evaluate both models on the same split and number of rows",
         )
-    found: dict[str, MetricResult] = {}
+    aggregates: dict[str, MetricResult] = {}
     for name, fields in sets.items():
         among_options = name in _AMONG_OPTIONS
-        found[f"ROUGE {name}"] = mean(fields["rougeL_recall"])
-        found[f"Prob. {name}"] = (
+        aggregates[f"ROUGE {name}"] = mean(fields["rougeL_recall"])
+        aggregates[f"Prob. {name}"] = (
             option_probability(fields["avg_gt_loss"], fields["average_perturb_loss"])
             if among_options
             else answer_probability(fields["avg_gt_loss"])
         )
-        found[f"Truth Ratio {name}"] = truth_ratio(
+        aggregates[f"Truth Ratio {name}"] = truth_ratio(
             _ratios(fields), variant="forget" if name == "Forget" else "utility"
         )
     kinds = {"probability": "Prob.", "rouge": "ROUGE", "truth_ratio": "Truth Ratio"}
-    found["Model Utility"] = model_utility(
+    aggregates["Model Utility"] = model_utility(
         {
-            f"{rows}_{kind}": found[f"{label} {name}"]
+            f"{rows}_{kind}": aggregates[f"{label} {name}"]
             for name, rows in _UTILITY_SETS.items()
             for kind, label in kinds.items()
         }
     )
     if retrained is not None:
         both = _ratios(sets["Forget"]), _ratios(retrained)
-        found["Forget Quality"] = found["KS Test PVal Forget"] = forget_quality(*both)
-        found["KS Test Forget"] = ks_distance(*both)
-    return found
+        aggregates["Forget Quality"] = aggregates["KS Test PVal Forget"] = forget_quality(*both)
+        aggregates["KS Test Forget"] = ks_distance(*both)
+    return aggregates
 
 
 def _ratios(fields: dict[str, list[Any]]) -> Any:

@@ -1,4 +1,4 @@
-"""Truth ratio, forget quality and model utility as TOFU defines them, from likelihoods. No data set is here."""
+"""Truth ratio, forget quality and model utility as TOFU defines them, from likelihoods."""
 
 import math
 from collections.abc import Mapping
@@ -50,11 +50,11 @@ def truth_ratio(ratios: Any, *, variant: str) -> MetricResult:
 
     Paper: TOFU, Maini et al. 2024, https://arxiv.org/abs/2401.06121, section 2.2.
     """
-    found = numbers("ratios", ratios)
+    values = numbers("ratios", ratios)
     if choice("variant", variant, ("forget", "utility")) == "utility":
-        return mean(np.maximum(0, 1 - found))
+        return mean(np.maximum(0, 1 - values))
     with np.errstate(divide="ignore", over="ignore"):  # 1 / R of the smallest ratios above 0 is infinite too
-        return mean(np.minimum(found, 1 / found))
+        return mean(np.minimum(values, 1 / values))
 
 
 def forget_quality(ratios: Any, retrained_ratios: Any) -> MetricResult:
@@ -135,9 +135,9 @@ def require_components(components: Mapping[str, object]) -> None:
 def _kolmogorov_smirnov(ratios: Any, retrained_ratios: Any) -> tuple[MetricResult, MetricResult]:
     from scipy.stats import ks_2samp  # takes a quarter of a second, which training has no use for
 
-    found, retrained = numbers("ratios", ratios), numbers("retrained_ratios", retrained_ratios)
-    test = ks_2samp(found, retrained)
-    return MetricResult(float(test.statistic), len(found)), MetricResult(float(test.pvalue), len(found))
+    unlearned, retrained = numbers("ratios", ratios), numbers("retrained_ratios", retrained_ratios)
+    test = ks_2samp(unlearned, retrained)
+    return MetricResult(float(test.statistic), len(unlearned)), MetricResult(float(test.pvalue), len(unlearned))
 
 
 DESCRIPTIONS = (

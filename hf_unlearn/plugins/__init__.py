@@ -1,7 +1,7 @@
 """What other packages add: losses, step wrappers, weightings, metrics, suites and tasks, each under its name."""
 
 from .declaration import Plugin, PluginSource, components
-from .load import load_plugins, source_of, source_of_suite
+from .load import load_plugins, plugin_source, suite_source
 from .table import PluginTable
 
-__all__ = ["Plugin", "PluginSource", "PluginTable", "components", "load_plugins", "source_of", "source_of_suite"]
+__all__ = ["Plugin", "PluginSource", "PluginTable", "components", "load_plugins", "plugin_source", "suite_source"]

@@ -53,17 +53,17 @@ class Plugin:
     tasks: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            given, named = getattr(self, each.name), each.name in ("suites", "tasks")
+        for group in fields(self):
+            given, named = getattr(self, group.name), group.name in ("suites", "tasks")
             right = isinstance(given, Mapping) if named else isinstance(given, list | tuple)
             if not right:
                 kind = "a mapping from names" if named else "a list"
-                raise ValueError(f"expected {each.name} of a Plugin to be {kind}, got {type(given).__name__}")
+                raise ValueError(f"expected {group.name} of a Plugin to be {kind}, got {type(given).__name__}")
 
     def declared(self) -> Iterator[object]:
         """Everything that it adds."""
-        for each in fields(self):
-            given = getattr(self, each.name)
+        for group in fields(self):
+            given = getattr(self, group.name)
             yield from given.values() if isinstance(given, Mapping) else given
 
 
@@ -73,11 +73,11 @@ def components(declared: Sequence[Any], kind: type[Component]) -> dict[str, Any]
     Raises:
         ValueError: one is no class of that kind, or has no name of its own.
     """
-    for each in declared:
-        if not isinstance(each, type) or not issubclass(each, kind):
-            raise ValueError(f"expected a class derived from {kind.__name__}, got {each!r}")
-        if not isinstance(getattr(each, "name", None), str) or not hasattr(each, "formula"):
+    for component in declared:
+        if not isinstance(component, type) or not issubclass(component, kind):
+            raise ValueError(f"expected a class derived from {kind.__name__}, got {component!r}")
+        if not isinstance(getattr(component, "name", None), str) or not hasattr(component, "formula"):
             raise ValueError(
-                f"expected {each.__name__} to have a name and a formula, as the class attributes of {kind.__name__}"
+                f"expected {component.__name__} to have a name and a formula, as class attributes of {kind.__name__}"
             )
-    return {each.name: each for each in declared}
+    return {component.name: component for component in declared}

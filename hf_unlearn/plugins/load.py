@@ -86,15 +86,15 @@ def loaded_plugins() -> list[LoadedPlugin]:
     return list(_loaded.values())
 
 
-def source_of(declared: object) -> PluginSource | None:
+def plugin_source(declared: object) -> PluginSource | None:
     """The package that something comes from; None for this package's own and for what no plugin declares."""
     for loaded in _loaded.values():
-        if any(declared is each for each in loaded.plugin.declared()):
+        if any(declared is entry for entry in loaded.plugin.declared()):
             return loaded.source
     return None
 
 
-def source_of_suite(name: str) -> PluginSource | None:
+def suite_source(name: str) -> PluginSource | None:
     """The package that the suite of a name comes from; None for this package's own and for a script's."""
     return next((loaded.source for loaded in _loaded.values() if name in loaded.plugin.suites), None)
 

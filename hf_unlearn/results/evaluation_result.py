@@ -1,4 +1,4 @@
-"""The outcome of an evaluation as JSON: metrics with n and intervals, what they rest on, and no text of any row."""
+"""`EvaluationResult`: the outcome of an evaluation as JSON. It holds metrics and hashes, and no text of any row."""
 
 import json
 import os
@@ -84,8 +84,8 @@ class EvaluationResult:
         """As JSON takes it; numbers that are not finite are words."""
         plain = asdict(self) | {"metrics": {name: metric.to_dict() for name, metric in self.metrics.items()}}
         plain["row_scores"] = {name: [_written(score) for score in row] for name, row in self.row_scores.items()}
-        said = {name: value for name, value in plain.items() if value or name not in _OPTIONAL}
-        return {"format": _FORMAT} | said
+        kept = {name: value for name, value in plain.items() if value or name not in _OPTIONAL}
+        return {"format": _FORMAT} | kept
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result so that a reader sees a whole file or none."""

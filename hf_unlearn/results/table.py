@@ -1,4 +1,4 @@
-"""Results side by side, as rows of words and as plain text, in the labels and formats of the metrics' descriptions."""
+"""Results side by side as a table, in the labels and formats that the metrics' descriptions give."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -90,7 +90,7 @@ def disable_dropout(model: nn.Module) -> None:
             setattr(module, name, 0.0)
 
 
-def _require_plain_sequences(model: Any, peft_config: PeftConfig | None) -> None:
+def _require_plain_sequences(model: PreTrainedModel | PeftModel, peft_config: PeftConfig | None) -> None:
     """Raise for models whose output positions are not those of the tokens they are given."""
     adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else [peft_config]
     prompts = PromptTuningConfig | PromptEncoderConfig
@@ -104,7 +104,7 @@ def _require_plain_sequences(model: Any, peft_config: PeftConfig | None) -> None
         )
 
 
-def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) -> PeftModel:
+def _add_adapter(model: PreTrainedModel | PeftModel, args: UnlearningConfig, peft_config: PeftConfig) -> PeftModel:
     if isinstance(model, PeftModel):
         raise input_error(
             expected="a plain model together with peft_config, or a PeftModel without it",
@@ -122,7 +122,7 @@ def _add_adapter(model: Any, args: UnlearningConfig, peft_config: PeftConfig) ->
     return get_peft_model(model, peft_config, autocast_adapter_dtype=not sharded or quantised, revision=revision)
 
 
-def _require_trainable(model: Any) -> None:
+def _require_trainable(model: nn.Module) -> None:
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise input_error(

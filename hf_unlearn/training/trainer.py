@@ -60,6 +60,10 @@ class UnlearningTrainer(Trainer):
 
     The other arguments are Trainer's; `compute_loss_func` is refused.
 
+    Attributes:
+        record: what results.json and the card say. `record.metadata`, `record.attacks` and the sources in
+            `record.sets` are the user's to fill in.
+
     Raises:
         ValueError: data, arguments or models that would not unlearn what was asked, before any training.
     """
@@ -93,10 +97,8 @@ class UnlearningTrainer(Trainer):
         require_pushable(args)
         require_other_model(ref_model, model)
         name = model if isinstance(model, str) else None
-        losses = forget_loss, retain_loss
-        self._run = run = PreparedRun.prepare(
-            args, losses, train_dataset, eval_dataset, processing_class, data_collator, name, peft_config, ref_model
-        )
+        losses, data = (forget_loss, retain_loss), (train_dataset, eval_dataset, processing_class, data_collator)
+        self._run = run = PreparedRun.prepare(args, losses, *data, name, peft_config, ref_model)
         self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets.train
         self.record = start_record(train_dataset)
         self._publisher = RunPublisher(args, self.record)

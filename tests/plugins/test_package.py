@@ -93,15 +93,31 @@ def test_methods_lists_what_is_installed_with_package_and_version(site):
     assert listed["forget_loss", "saturating_ascent"]["arguments"] == {"scale": 20.0, "weight": 1.0}
 
 
-def test_a_module_that_is_not_installed_is_named(site, tmp_path):
-    """From the package's folder alone: there is no entry point."""
-    without = json.loads(unlearn("methods", "--json", path=SOURCE).stdout)
-    assert "verses" not in [entry["name"] for entry in without]
-    named = json.loads(unlearn("methods", "--json", "--plugins", "verses.plugin", path=SOURCE).stdout)
+NAMED_LATER = """
+from hf_unlearn.cli import main
+assert main(["methods", "--json"]) == 0
+assert main(["methods", "--json", "--plugins", "verses.plugin"]) == 0
+assert main(["methods", "--plugins", "verses.plugins"]) == 2
+"""
+
+
+def test_a_module_that_is_not_installed_is_named():
+    """From the package's folder alone: there is no entry point, so nothing is known of it before."""
+    done = python("-c", NAMED_LATER, path=SOURCE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    before, end = json.JSONDecoder().raw_decode(done.stdout)
+    named = json.loads(done.stdout[end:])
+    assert "verses" not in [entry["name"] for entry in before]
     (loss,) = [entry for entry in named if entry["name"] == "saturating_ascent"]
     assert (loss["package"], loss["version"]) == ("verses.plugin", "")
-    done = unlearn("methods", "--plugins", "verses.plugins", path=SOURCE)
-    assert done.returncode == 2 and "No module named 'verses.plugins'" in done.stderr
+    assert "No module named 'verses.plugins'" in done.stderr
+
+
+def test_a_recipe_names_a_module_and_its_task(tmp_path):
+    (tmp_path / "verses.yaml").write_text("task: verses\nplugins: [verses.plugin]\n", encoding="utf-8")
+    done = unlearn("train", "--config", "verses.yaml", "--help_all", path=SOURCE, folder=tmp_path)
+    assert done.returncode == 0 and "hf-unlearn train --task verses" in done.stdout, done.stderr[-3000:]
+    assert "--in_scope_dataset" in done.stdout and "--suite" in done.stdout
 
 
 def test_the_record_has_the_package_and_version_of_each_part(run):
@@ -135,9 +151,15 @@ def test_card_and_report_read_the_run_without_the_package(run, tmp_path):
     ):
         if (run / name).is_file():
             shutil.copy(run / name, tmp_path / "saved" / name)
-    for verb, *more in (("card",), ("report", "-o", str(tmp_path / "report.html"))):
-        done = unlearn(verb, str(tmp_path / "saved"), *more)
-        assert done.returncode == 0, done.stderr[-3000:]
+    saved, page = str(tmp_path / "saved"), str(tmp_path / "report.html")
+    script = f"""
+import sys
+from hf_unlearn.cli import main
+assert main(["card", {saved!r}]) == 0 and main(["report", {saved!r}, "-o", {page!r}]) == 0
+assert "verses" not in sys.modules
+"""
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr[-3000:]
     card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
     assert "| verses echoed | " in card and "%" in card.split("| verses echoed | ")[1].splitlines()[0]
     assert f"`-c (1 - exp(-NLL / c))` (package `{PACKAGE} {VERSION}`)" in card
@@ -155,7 +177,9 @@ def test_card_and_report_read_the_run_without_the_package(run, tmp_path):
         assert words in page
 
 
-@pytest.mark.parametrize("first", ["losses", "metrics", "evaluation"])
+@pytest.mark.parametrize(
+    "first", ["evaluation", *(pytest.param(name, marks=pytest.mark.slow) for name in ("losses", "metrics"))]
+)
 def test_whatever_is_imported_first_the_plugin_makes_no_circle(site, first):
     """The plugin imports losses, steps, metrics, evaluation itself; reading one table brings all of its names."""
     script = f"""
@@ -185,5 +209,5 @@ def test_several_processes_are_given_the_names(monkeypatch, tmp_path):
     assert main(["train", "--num_processes", "2", *words]) == 0
     ((launch, command),) = started
     assert launch["num_processes"] == "2" and command[command.index("--plugins") + 1] == "named_plugin"
-    assert train._plugins_of(["--plugins", "a", "b.c", "--limit", "3"]) == ["a", "b.c"]
-    assert train._plugins_of(["--limit", "3", "--plugins=a"]) == ["a"] and train._plugins_of(["a"]) == []
+    assert train.plugins_of(["--plugins", "a", "b.c", "--limit", "3"]) == ["a", "b.c"]
+    assert train.plugins_of(["--limit", "3", "--plugins=a"]) == ["a"] and train.plugins_of(["a"]) == []

@@ -20,7 +20,7 @@ from hf_unlearn.metrics import (
     evaluate_metric,
     proportion,
 )
-from hf_unlearn.plugins import Plugin, PluginSource, PluginTable, components, load, load_plugins, source_of
+from hf_unlearn.plugins import Plugin, PluginSource, PluginTable, components, load, load_plugins, plugin_source
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ def test_a_named_module_joins_under_its_name(module):
     assert made["haiku"] is made.get("haiku") is Haiku and "haiku" in made and made.get("limerick") is None
     assert made.packaged == {"npo": NPO}
     assert made.sources == {"haiku": PluginSource("verses", "", "verses")}
-    assert str(source_of(Haiku)) == "verses" and source_of(NPO) is None
+    assert str(plugin_source(Haiku)) == "verses" and plugin_source(NPO) is None
 
 
 def test_a_module_that_no_distribution_holds_has_its_own_name_and_one_that_does_has_its_version(module, monkeypatch):
     monkeypatch.setattr(load, "packages_distributions", lambda: {"verses": ["hf-unlearn"]})
     load_plugins(module("verses.plugin", Plugin(forget_losses=[Haiku])))
     version = importlib.metadata.version("hf-unlearn")
-    assert source_of(Haiku) == PluginSource("hf-unlearn", version, "verses.plugin")
+    assert plugin_source(Haiku) == PluginSource("hf-unlearn", version, "verses.plugin")
 
 
 def test_installed_ones_are_imported_when_a_table_is_read_and_once(module, installed, monkeypatch):

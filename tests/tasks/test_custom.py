@@ -21,6 +21,7 @@ from fixtures.examples import (
 )
 from hf_unlearn.cli import main
 from hf_unlearn.lab import load_lab
+from hf_unlearn.results import card_file
 from hf_unlearn.tasks import make_task, parse_task
 
 FIGURES = {"forget_nll", "forget_accuracy", "retain_nll", "in_scope_accuracy", "out_of_scope_accuracy", "broken_rate"}
@@ -65,8 +66,12 @@ def test_what_is_missing_is_refused(files, tmp_path, missing):
 
 
 @pytest.mark.slow
-def test_a_run_on_rows_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path, capfd):
-    folder = tmp_path / "out"
+def test_a_run_on_rows_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_path, capfd, monkeypatch):
+    folder, cards = tmp_path / "out", []
+    render = card_file.render_card
+    monkeypatch.setattr(
+        card_file, "render_card", lambda *given, **plots: cards.append(render(*given, **plots)) or cards[-1]
+    )
     assert main(["train", "--task", "custom", *files, *STEPS, "--output_dir", str(folder)]) == 0
     printed = "".join(capfd.readouterr())
     found = results(folder)
@@ -79,6 +84,9 @@ def test_a_run_on_rows_of_ones_own_and_no_word_of_theirs_is_written(files, tmp_p
     assert {rows["origin"] for rows in found["sets"].values()} == {"local"}
     assert str(tmp_path) not in (folder / "results.json").read_text() + (folder / "README.md").read_text()
     assert CANARY not in printed and CANARY not in written(folder)
+    # One card for each checkpoint and one for the run, at its end, with the results and the plots.
+    assert len(cards) == 1 + len(list(folder.glob("checkpoint-*")))
+    assert (folder / "README.md").read_text(encoding="utf-8") == cards[-1] and "plots/losses.png" in cards[-1]
 
 
 def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -108,12 +116,3 @@ def test_two_processes_are_started_and_measure_what_one_does(files, tmp_path):
     for model in ("before", "oracle"):
         assert figures(two)[model] == pytest.approx(figures(one)[model], rel=1e-5), model
     assert two["holdout_nll"] == pytest.approx(one["holdout_nll"], rel=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.distributed
-def test_what_is_refused_in_two_processes_is_told_once(files, tmp_path):
-    """By the process that would have started them: no traceback of each."""
-    done = started(tmp_path, *files, "--num_processes", "2", "--forget_los", "npo", "--use_cpu")
-    assert done.returncode == 2 and done.stdout.count("got 'forget_los'") == 1 and "Traceback" not in done.stdout
-    assert "did you mean 'forget_loss'" in done.stdout and not (tmp_path / "unlearned").exists()

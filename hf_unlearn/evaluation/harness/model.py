@@ -1,4 +1,4 @@
-"""A model in memory as lm-evaluation-harness takes it, left as it was. Imported only where the harness is there."""
+"""A model in memory as lm-evaluation-harness takes it. Imported only where the harness is installed."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on a model in memory, with intervals. Prompts and metrics are the harness's own."""
+"""`LMEvalSuite`: tasks of lm-evaluation-harness on a model in memory, with intervals."""
 
 import difflib
 import functools
@@ -103,7 +103,7 @@ class LMEvalSuite:
         model = extract_model_from_parallel(model, keep_torch_compile=False)
         with quiet(), preserve_rng_state(), evaluation_mode(model), left_as_it_is(model):
             asked = InMemoryModel(model, tokenizer, batch_size)
-            found = simple_evaluate(
+            output = simple_evaluate(
                 model=asked,
                 tasks=[task if isinstance(task, str) else dict(task) for task in self.tasks],
                 task_manager=tasks,
@@ -122,11 +122,11 @@ class LMEvalSuite:
                 "positions and were cut from the left: their results are not those of the task as it is published."
             )
         counts = {
-            "documents": sum(len({each["doc_id"] for each in rows}) for rows in found["samples"].values()),
+            "documents": sum(len({row["doc_id"] for row in rows}) for rows in output["samples"].values()),
             "requests": asked.requests,
             "truncated": asked.truncated,
         }
-        return _metrics(found, _tagged(self.tasks), seed), counts
+        return _metrics(output, _tagged(self.tasks), seed), counts
 
 
 def lm_eval(
@@ -199,17 +199,17 @@ def _tagged(tasks: Sequence[str | Mapping[str, Any]]) -> dict[str, list[str]]:
     return tags
 
 
-def _metrics(found: Mapping[str, Any], tags: Mapping[str, list[str]], seed: int) -> dict[str, MetricResult]:
+def _metrics(output: Mapping[str, Any], tags: Mapping[str, list[str]], seed: int) -> dict[str, MetricResult]:
     """Metrics of tasks, of the harness's groups and of tags, by name."""
     values = {
-        task: {key: _of_documents(key, rows) for key in _metric_keys(found["results"][task])}
-        for task, rows in found["samples"].items()
+        task: {key: _of_documents(key, rows) for key in _metric_keys(output["results"][task])}
+        for task, rows in output["samples"].items()
     }
     results = {}
-    for name, numbers_found in found["results"].items():
-        for key in _metric_keys(numbers_found):
-            documents = values[name][key] if name in values else _pooled(_leaves(name, found), key, values)
-            results[_title(name, key)] = _result(numbers_found[key], documents, seed)
+    for name, figures in output["results"].items():
+        for key in _metric_keys(figures):
+            documents = values[name][key] if name in values else _pooled(_leaves(name, output), key, values)
+            results[_title(name, key)] = _result(figures[key], documents, seed)
     for tag, members in tags.items():
         # What is in all members a mean over documents is one over the documents of all members too.
         shared = set.intersection(*(set(values[member]) for member in members))
@@ -220,9 +220,9 @@ def _metrics(found: Mapping[str, Any], tags: Mapping[str, list[str]], seed: int)
     return results
 
 
-def _metric_keys(numbers_found: Mapping[str, Any]) -> list[str]:
+def _metric_keys(figures: Mapping[str, Any]) -> list[str]:
     """Names like "acc,none" (metric and filter), without standard errors."""
-    return [key for key in numbers_found if "," in key and not key.rpartition(",")[0].endswith("_stderr")]
+    return [key for key in figures if "," in key and not key.rpartition(",")[0].endswith("_stderr")]
 
 
 def _title(name: str, key: str) -> str:
@@ -241,11 +241,11 @@ def _is_nan(response: Any) -> bool:
     return isinstance(number, float) and math.isnan(number)
 
 
-def _leaves(group: str, found: Mapping[str, Any]) -> list[str]:
+def _leaves(group: str, output: Mapping[str, Any]) -> list[str]:
     """The tasks of a group, those of its subgroups too."""
     leaves: list[str] = []
-    for member in found["group_subtasks"].get(group, []):
-        leaves += [member] if member in found["samples"] else _leaves(member, found)
+    for member in output["group_subtasks"].get(group, []):
+        leaves += [member] if member in output["samples"] else _leaves(member, output)
     return leaves
 
 
@@ -255,10 +255,14 @@ def _pooled(tasks: Iterable[str], key: str, values: Values) -> list[Any]:
 
 def _result(value: float, documents: Sequence[Any], seed: int) -> MetricResult:
     """A metric with the interval that fits it, if it is a mean over documents."""
-    if all(isinstance(each, numbers.Real) for each in documents):
-        plain = [float(each) for each in documents]
+    if all(isinstance(value_of_document, numbers.Real) for value_of_document in documents):
+        plain = [float(value_of_document) for value_of_document in documents]
         if any(map(math.isnan, plain)):
             return mean(plain, seed=seed)
         if math.isclose(float(np.mean(plain)), value, rel_tol=1e-6, abs_tol=1e-9):
-            return proportion([each == 1 for each in plain]) if set(plain) <= {0.0, 1.0} else mean(plain, seed=seed)
+            return (
+                proportion([value_of_document == 1 for value_of_document in plain])
+                if set(plain) <= {0.0, 1.0}
+                else mean(plain, seed=seed)
+            )
     return MetricResult(value=float(value), n=len(documents))

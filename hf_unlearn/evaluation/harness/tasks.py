@@ -1,4 +1,4 @@
-"""Tasks for lm-evaluation-harness from local files: TruthfulQA's MC1 and MC2, questions as in MMLU. It runs none."""
+"""Task configs for lm-evaluation-harness from local files: TruthfulQA MC1 and MC2, and questions as in MMLU."""
 
 import json
 import os
@@ -159,7 +159,7 @@ def _without_empty_answers(row: Any) -> Any:
     if not isinstance(row, dict):
         return row
     targets = {key: row[key] for key in ("mc1_targets", "mc2_targets") if isinstance(row.get(key), dict)}
-    return row | {key: {a: label for a, label in each.items() if a.strip()} for key, each in targets.items()}
+    return row | {key: {a: label for a, label in labels.items() if a.strip()} for key, labels in targets.items()}
 
 
 def _truthfulqa_problem(row: Any) -> str | None:

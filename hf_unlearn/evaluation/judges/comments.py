@@ -1,4 +1,4 @@
-"""Labelled comments: read, split, and how well a judge's probabilities agree with them. No model is here."""
+"""Labelled comments for training a judge: reading, splitting, and the judge's scores on held-out ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,15 +141,15 @@ def _text_column(columns: list[str], given: str | None) -> str:
     if given is not None:
         require_columns([given], columns, why=_NAMED)
         return given
-    found = [name for name in TEXT_COLUMNS if name in columns]
-    if not found:
+    present = [name for name in TEXT_COLUMNS if name in columns]
+    if not present:
         raise input_error(
             expected=f"a text column: {' or '.join(map(repr, TEXT_COLUMNS))}",
             got=f"columns {columns}",
             why="nothing says which column is the comment",
             fix="name it: text_column=..., or --text_column on the command line",
         )
-    return found[0]
+    return present[0]
 
 
 def _label_columns(columns: list[str], text_column: str, given: Sequence[str] | None) -> tuple[str, ...]:
@@ -160,9 +160,9 @@ def _label_columns(columns: list[str], text_column: str, given: Sequence[str] | 
             return labels
     else:
         for group in LABEL_COLUMNS:
-            found = tuple(name for name in group if name in columns and name != text_column)
-            if found:
-                return found
+            present = tuple(name for name in group if name in columns and name != text_column)
+            if present:
+                return present
     raise input_error(
         expected="one or more label columns of 0 and 1 beside the text",
         got=f"columns {columns}, with {text_column!r} as the text",

@@ -1,4 +1,4 @@
-"""What tells whether an answer is harmful: a classifier, a rule or recital. It trains nothing and counts nothing."""
+"""Judges of whether an answer is harmful: a classifier, a rule, or recital of the row's own answer."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -138,8 +138,8 @@ class HarmfulnessJudge:
         wanted: int = self._record.get("max_length", _MAX_LENGTH) if max_length is None else max_length
         positions = getattr(config.get_text_config(), "max_position_embeddings", wanted)
         self.max_length = min(wanted, positions, tokenizer.model_max_length)
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        self.device = torch.device(device if device is not None else found or "cpu")
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        self.device = torch.device(device if device is not None else accelerator or "cpu")
         self._model = classifier.to(self.device)
         self._tokenizer = tokenizer
 
@@ -153,7 +153,7 @@ class HarmfulnessJudge:
     def heldout(self) -> dict[str, MetricResult] | None:
         """What `train_judge` measured on held-out comments at threshold 0.5, by name; None for another model."""
         stored = self._record.get("heldout")
-        return None if stored is None else {name: MetricResult.from_dict(each) for name, each in stored.items()}
+        return None if stored is None else {name: MetricResult.from_dict(metric) for name, metric in stored.items()}
 
     def __call__(self, answers: Sequence[str], references: Sequence[str]) -> list[bool]:
         """Whether each answer is harmful; raises ValueError where there is not one reference an answer."""
@@ -166,8 +166,8 @@ class HarmfulnessJudge:
         Of labels that exclude each other the sum over the harmful ones, else the highest of them.
         """
         harmful = [self.labels.index(label) for label in self.harmful_labels]
-        found = self.probabilities(texts)[:, harmful]
-        return found.sum(axis=1) if self._exclusive else found.max(axis=1)
+        of_labels = self.probabilities(texts)[:, harmful]
+        return of_labels.sum(axis=1) if self._exclusive else of_labels.max(axis=1)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """The probability of every label, [N, labels] in fp32: sigmoid, or softmax of labels that exclude each other.
@@ -188,8 +188,8 @@ class HarmfulnessJudge:
                 chosen = order[start : start + self.batch_size]
                 batch = pad([rows[k] for k in chosen]).to(self.device)
                 logits = self._model(**batch).logits.float()
-                found = logits.softmax(-1) if self._exclusive else logits.sigmoid()
-                probabilities[[asked[k] for k in chosen]] = found.cpu().numpy()
+                likelihoods = logits.softmax(-1) if self._exclusive else logits.sigmoid()
+                probabilities[[asked[k] for k in chosen]] = likelihoods.cpu().numpy()
         return probabilities
 
 

@@ -1,4 +1,4 @@
-"""What a judge is trained from: an encoder of the Hub, or a tiny BERT and its tokenizer from nothing. No training."""
+"""The model that a judge is trained from: an encoder of the Hub, or a tiny BERT with its own tokenizer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A judge trained on labelled comments and measured on held-out ones. It judges nothing that a model answers."""
+"""`train_judge`: a judge trained on labelled comments and measured on held-out ones."""
 
 import json
 import math

@@ -1,1 +1,1 @@
-"""The packaged suites, one file a subject: which sets are scored, what is answered, which metrics are made of it."""
+"""The packaged suites, a file each, and `SUITES` by name in names.py."""

@@ -1,4 +1,4 @@
-"""The suite of protected text: how much of a book a model still recites when it is given the start of a passage."""
+"""The suite of protected text: how much of a passage a model recites when it is given the start."""
 
 from typing import Unpack
 

@@ -1,4 +1,4 @@
-"""The suite for rows of one's own, which the named suites add to: forget, retain, in scope, out of scope, unseen."""
+"""The suite of rows of one's own, on which the named suites build: forget, retain, in scope, out of scope, holdout."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,30 +109,30 @@ def row_suite(
         settings: what else makes two results comparable.
     """
     _require_known(name, arguments)
-    given = present({each: arguments.get(each) for each in SETS}, ("forget", "retain"), name)
+    given = present({set_name: arguments.get(set_name) for set_name in SETS}, ("forget", "retain"), name)
     retrained = baseline(arguments.get("oracle"), name, "oracle")
     used = usable_attacks(arguments.get("attacks"), given, retrained)
 
     def measure(evidence: Evidence) -> SuiteOutput:
-        found: Metrics = {}
-        for each, rows in evidence.scored.items():
-            found |= likelihood_metrics(each, rows)
-        for each, answers in evidence.answered.items():
-            found |= recall_metrics(each, answers)
+        measured: Metrics = {}
+        for set_name, rows in evidence.scored.items():
+            measured |= likelihood_metrics(set_name, rows)
+        for set_name, answers in evidence.answered.items():
+            measured |= recall_metrics(set_name, answers)
         asked = evidence.answered["forget"]
-        found |= wording_metrics(asked, evidence.vocabulary)
+        measured |= wording_metrics(asked, evidence.vocabulary)
         if used:
-            found |= membership_metrics(evidence, used)
+            measured |= membership_metrics(evidence, used)
         own = SuiteOutput({}) if more is None else more(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
-        warnings += membership_warnings(found, evidence.oracle, used)
-        return SuiteOutput(found | own.metrics, row_nll(evidence) | own.row_scores, warnings)
+        warnings += membership_warnings(measured, evidence.oracle, used)
+        return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings)
 
     return Suite(
         name=name,
         sets=given,
         measure=measure,
-        answered=tuple(each for each in given if each != "holdout"),
+        answered=tuple(set_name for set_name in given if set_name != "holdout"),
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,

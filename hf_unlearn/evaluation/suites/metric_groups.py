@@ -1,4 +1,4 @@
-"""Groups of metrics that suites are put together from: of scored rows, of answers, of forget against unseen rows."""
+"""Groups of metrics that suites share: of scored rows, of answers, and membership attacks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -47,13 +47,13 @@ def gibberish(rows: AnsweredRows, vocabulary: int) -> list[bool]:
     """
     if rows.fluency is None:
         return [False] * len(rows.answers)
-    return [not each for each in rows.fluency.nll_per_token < np.log(vocabulary)]  # NaN is no sense either
+    return [not likelier for likelier in rows.fluency.nll_per_token < np.log(vocabulary)]  # NaN is no sense either
 
 
 def wording_metrics(rows: AnsweredRows, vocabulary: int) -> Metrics:
     """Whether answers are still language: empty, repetitive, broken, refusals, distinct words, perplexity."""
     answers = rows.answers
-    found = {
+    measured = {
         "empty_rate": metrics.empty_rate(answers),
         "repetition_rate": metrics.repetition_rate(answers),
         "broken_rate": metrics.broken_rate(answers, gibberish(rows, vocabulary)),
@@ -62,8 +62,8 @@ def wording_metrics(rows: AnsweredRows, vocabulary: int) -> Metrics:
         "distinct_2": metrics.distinct_n(answers, 2),
     }
     if rows.fluency is not None:
-        found["answer_perplexity"] = metrics.perplexity(rows.fluency.nll_sum, rows.fluency.lengths)
-    return found
+        measured["answer_perplexity"] = metrics.perplexity(rows.fluency.nll_sum, rows.fluency.lengths)
+    return measured
 
 
 def wording_warnings(rows: AnsweredRows, vocabulary: int) -> list[str]:
@@ -125,26 +125,26 @@ def membership_metrics(evidence: Evidence, attacks: Sequence[str]) -> Metrics:
     """
     members = membership_scores("forget", evidence, attacks)
     others = membership_scores("holdout", evidence, attacks)
-    found: Metrics = {}
+    measured: Metrics = {}
     for attack in attacks:
         auc = metrics.membership_auc(members[attack], others[attack])
-        found[f"{attack}_auc"] = auc
-        found[f"{attack}_tpr"] = metrics.tpr_at_fpr(members[attack], others[attack], fpr=0.01)
+        measured[f"{attack}_auc"] = auc
+        measured[f"{attack}_tpr"] = metrics.tpr_at_fpr(members[attack], others[attack], fpr=0.01)
         # Under the reference attack the retrained model is its own reference: its AUC is 0.5 and says nothing.
         if evidence.oracle is not None and attack != "reference":
             retrained = evidence.oracle[f"{attack}_auc"]
             if np.isfinite(retrained.value) and retrained.value != 1:
-                found[f"{attack}_privleak"] = metrics.privleak(auc, retrained)
+                measured[f"{attack}_privleak"] = metrics.privleak(auc, retrained)
             if np.isfinite(retrained.value) and retrained.value != 0:
-                found[f"{attack}_auc_relative_difference"] = metrics.relative_difference(auc, retrained)
-    return found
+                measured[f"{attack}_auc_relative_difference"] = metrics.relative_difference(auc, retrained)
+    return measured
 
 
-def membership_warnings(found: Metrics, oracle: EvaluationResult | None, attacks: Sequence[str]) -> list[str]:
+def membership_warnings(measured: Metrics, oracle: EvaluationResult | None, attacks: Sequence[str]) -> list[str]:
     """Figures that are left out because they would divide by zero, and forget rows that stand out as unlikely."""
     warnings = []
     for attack in attacks:
-        auc, retrained = found[f"{attack}_auc"], None
+        auc, retrained = measured[f"{attack}_auc"], None
         if oracle is not None and attack != "reference":
             retrained = oracle[f"{attack}_auc"]
             for useless, figure in ((1, "privleak"), (0, "auc_relative_difference")):
@@ -178,8 +178,8 @@ def usable_attacks(
                 fix="pass such rows as holdout, or leave attacks out",
             )
         return ()
-    compared = [] if oracle is None else [each for each in attacks if each != "reference"]
-    lacking = [each for each in compared if oracle is not None and f"{each}_auc" not in oracle.metrics]
+    compared = [] if oracle is None else [attack for attack in attacks if attack != "reference"]
+    lacking = [attack for attack in compared if oracle is not None and f"{attack}_auc" not in oracle.metrics]
     if lacking:
         raise input_error(
             expected=f"an oracle's result with the attacks {', '.join(attacks)}",

@@ -1,4 +1,4 @@
-"""The suites by name, plugins' included."""
+"""`SUITES`: the suites by name, those of plugins included."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

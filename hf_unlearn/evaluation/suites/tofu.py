@@ -112,25 +112,25 @@ def tofu(
 def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks: Sequence[str]) -> SuiteOutput:
     """The suite's metrics; `sizes` says how many wrong answers each question has."""
     ratios = {name: _ratios(name, evidence.scored, sizes[name]) for name in ASKED}
-    found = _answers_and_ratios(evidence, ratios, sizes)
-    found["model_utility"] = metrics.model_utility({name: found[name] for name in metrics.UTILITY_COMPONENTS})
+    measured = _answers_and_ratios(evidence, ratios, sizes)
+    measured["model_utility"] = metrics.model_utility({name: measured[name] for name in metrics.UTILITY_COMPONENTS})
     if evidence.oracle is not None:
         others = np.array(evidence.oracle.row_scores["forget_truth_ratios"])
-        found["forget_quality"] = metrics.forget_quality(ratios["forget"], others)
-        found["ks_distance"] = metrics.ks_distance(ratios["forget"], others)
+        measured["forget_quality"] = metrics.forget_quality(ratios["forget"], others)
+        measured["ks_distance"] = metrics.ks_distance(ratios["forget"], others)
     asked = evidence.answered["forget"]
-    found |= wording_metrics(asked, evidence.vocabulary)
+    measured |= wording_metrics(asked, evidence.vocabulary)
     if attacks:
-        found |= membership_metrics(evidence, attacks)
+        measured |= membership_metrics(evidence, attacks)
     rows = row_nll(evidence) | {"forget_truth_ratios": ratios["forget"].tolist()}
     warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence)]
-    warnings += membership_warnings(found, evidence.oracle, attacks)
-    if "forget_quality" in found and len(ratios["forget"]) < FEW_ROWS:
+    warnings += membership_warnings(measured, evidence.oracle, attacks)
+    if "forget_quality" in measured and len(ratios["forget"]) < FEW_ROWS:
         warnings.append(
             f"Forget quality rests on {len(ratios['forget'])} rows: with so few the KS test passes models that have "
             "forgotten nothing."
         )
-    return SuiteOutput(found, rows, warnings)
+    return SuiteOutput(measured, rows, warnings)
 
 
 def _sets(data: TofuData) -> tuple[dict[str, Dataset], dict[str, list[int]]]:
@@ -142,7 +142,7 @@ def _sets(data: TofuData) -> tuple[dict[str, Dataset], dict[str, list[int]]]:
         sizes[name] = [len(wrong) for wrong in rows["perturbed_answer"]]
         questions = rows["question"]
         repeated = [question for question, size in zip(questions, sizes[name], strict=True) for _ in range(size)]
-        wrong = [answer for each in rows["perturbed_answer"] for answer in each]
+        wrong = [answer for answers in rows["perturbed_answer"] for answer in answers]
         sets[name] = _rows(questions, rows["answer"])
         sets[f"{name}_paraphrased"] = _rows(questions, rows["paraphrased_answer"])
         sets[f"{name}_perturbed"] = _rows(repeated, wrong)
@@ -164,17 +164,17 @@ def _answers_and_ratios(
     evidence: Evidence, ratios: Mapping[str, np.ndarray], sizes: Mapping[str, Sequence[int]]
 ) -> dict[str, MetricResult]:
     """Probability, ROUGE and truth ratio of the four sets, and what is said of forget and retain rows beside."""
-    found: dict[str, MetricResult] = {}
+    measured: dict[str, MetricResult] = {}
     for name in ASKED:
         rows = evidence.scored[name]
-        found |= recall_metrics(name, evidence.answered[name])
+        measured |= recall_metrics(name, evidence.answered[name])
         if name in _WITH_OPTIONS:
             wrong = evidence.scored[f"{name}_perturbed"].grouped(sizes[name])
-            found[f"{name}_probability"] = metrics.option_probability(rows.nll_per_token, wrong)
+            measured[f"{name}_probability"] = metrics.option_probability(rows.nll_per_token, wrong)
         else:
-            found |= likelihood_metrics(name, rows)
+            measured |= likelihood_metrics(name, rows)
         variant = "forget" if name == "forget" else "utility"
-        found[f"{name}_truth_ratio"] = metrics.truth_ratio(ratios[name], variant=variant)
+        measured[f"{name}_truth_ratio"] = metrics.truth_ratio(ratios[name], variant=variant)
     if "holdout" in evidence.scored:
-        found |= likelihood_metrics("holdout", evidence.scored["holdout"])
-    return found
+        measured |= likelihood_metrics("holdout", evidence.scored["holdout"])
+    return measured

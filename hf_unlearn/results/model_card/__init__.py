@@ -1,4 +1,4 @@
-"""The model card of a run, made from its record. Nothing is measured, and nothing is sent."""
+"""The model card of a run, made from its record alone."""
 
 from .card import render_card
 

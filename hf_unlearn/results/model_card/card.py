@@ -1,4 +1,4 @@
-"""A card put together: metadata, facts that the template's sentences turn on, sections. Their texts lie beside."""
+"""`render_card`: metadata and the values that the card's template is rendered with."""
 
 import importlib.resources
 import json
@@ -101,10 +101,10 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
 
 def _sections(record: RunRecord) -> dict[str, Any]:
     """What the sections show; an empty one is left out whole."""
-    objective, found = record.objective, verdict(record)
+    objective, judged = record.objective, verdict(record)
     return {
-        "claim": claim(record, found),
-        "verdict": f"**Verdict: {found.level}.** {plain(found.sentence)}",
+        "claim": claim(record, judged),
+        "verdict": f"**Verdict: {judged.level}.** {plain(judged.sentence)}",
         "evaluated": "after" in record.evaluations,
         "headline": headline(record),
         "results": result_tables(record),

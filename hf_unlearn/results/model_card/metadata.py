@@ -1,4 +1,4 @@
-"""The YAML block of a model card: what the Hub files a model under. Only what it accepts; no text for people."""
+"""The YAML block of a model card: what the Hub files a model under, and only what it accepts."""
 
 from typing import Any
 
@@ -56,8 +56,8 @@ def _accepted(what: str, values: list[Any], accepts: Any) -> list[Any]:
 
 
 def _datasets(record: RunRecord) -> list[str]:
-    found = [name for name in map(hub_id, record.sets.values()) if name]
-    return list(dict.fromkeys([*found, *_accepted("datasets", record.metadata.datasets, is_repository)]))
+    known = [name for name in map(hub_id, record.sets.values()) if name]
+    return list(dict.fromkeys([*known, *_accepted("datasets", record.metadata.datasets, is_repository)]))
 
 
 def _tags(record: RunRecord, adapted: str | None) -> list[str]:
@@ -120,10 +120,10 @@ def _emissions(record: RunRecord) -> dict[str, Any]:
     emitted = finite(record.emissions_kg)
     if emitted is None:
         return {}
-    found: dict[str, Any] = {
+    emissions: dict[str, Any] = {
         "emissions": float(f"{1000 * emitted:.6g}"),  # the Hub counts grams
         "source": "codecarbon",
         "training_type": "fine-tuning",
     }
     device = record.hardware.get("device")
-    return {"co2_eq_emissions": found | ({"hardware_used": str(device)} if device else {})}
+    return {"co2_eq_emissions": emissions | ({"hardware_used": str(device)} if device else {})}

@@ -1,4 +1,4 @@
-"""What a card says of the figures: the claim, tables before and after, attacks. It measures and judges nothing."""
+"""The results section of a card: the claim, tables before and after, attacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ def result_tables(record: RunRecord) -> list[ResultTable]:
         rows = [[_trainer_label(name), number(value)] for name, value in figures.items()]
         caption = "Figures of the run's last `trainer.evaluate()`. There is no figure from before unlearning."
         tables.append(ResultTable(table(["", "at the last evaluation"], rows), caption))
-    return [each for each in tables if each.table]
+    return [result_table for result_table in tables if result_table.table]
 
 
 def _trainer_label(name: str) -> str:
@@ -96,10 +96,10 @@ def _caption(record: RunRecord, results: Mapping[str, EvaluationResult], rows: l
     main = results.get("after", next(iter(results.values())))
     package = f" of the package {code(main.package)}" if main.package else ""
     sentences = [f"Suite {code(main.suite)}{package}{_on_rows(main)}."]
-    if any(each for row in rows for each in row.intervals):
+    if any(interval for row in rows for interval in row.intervals):
         sentences.append("95% intervals in brackets.")
-    others = ((each.rows.get(name), rows) for each in results.values() for name, rows in main.rows.items())
-    if any(found not in (None, rows) for found, rows in others):
+    pairs = ((result.rows.get(name), rows) for result in results.values() for name, rows in main.rows.items())
+    if any(others not in (None, rows) for others, rows in pairs):
         sentences.append("The columns do not rest on the same rows.")
     sentences.append(plain(settings_words(main.settings)))
     if "oracle" in results:
@@ -109,7 +109,7 @@ def _caption(record: RunRecord, results: Mapping[str, EvaluationResult], rows: l
 
 def row_counts(result: EvaluationResult, only: str | None = None) -> list[str]:
     """ "forget 120", a set each, or of one of them."""
-    counts = {name: each.get("count") for name, each in result.rows.items() if only in (None, name)}
+    counts = {name: rows.get("count") for name, rows in result.rows.items() if only in (None, name)}
     return [f"{plain(name).replace('_', ' ')} {count:,}" for name, count in counts.items() if isinstance(count, int)]
 
 
@@ -136,7 +136,7 @@ def headline(record: RunRecord) -> str:
     return ""
 
 
-def claim(record: RunRecord, found: Verdict) -> str:
+def claim(record: RunRecord, judged: Verdict) -> str:
     """What is claimed, and what is not: suppression only where the verdict has found it."""
     after = record.evaluations.get("after")
     if after is None and not trainer_figures(record):
@@ -145,24 +145,29 @@ def claim(record: RunRecord, found: Verdict) -> str:
     if after is not None:
         rows = after.rows.get("forget", {}).get("count")
         by = f"the {code(after.suite)} suite{f' on {rows:,} forget rows' if isinstance(rows, int) else ''}"
-    if found.level in _MEASURED:
-        return f"Measured by {by}: {_MEASURED[found.level]}; nothing is certified."
-    unlike = ", but not like the oracle" if found.level.startswith("suppressed") else ""
+    if judged.level in _MEASURED:
+        return f"Measured by {by}: {_MEASURED[judged.level]}; nothing is certified."
+    unlike = ", but not like the oracle" if judged.level.startswith("suppressed") else ""
     return f"Suppression measured by {by}{unlike}, as far as the figures below show it; not certified deletion."
 
 
 def warnings(record: RunRecord) -> list[str]:
     """What the evaluation after unlearning warns of."""
     after = record.evaluations.get("after")
-    return [] if after is None else [plain(each) for each in after.warnings]
+    return [] if after is None else [plain(warning) for warning in after.warnings]
 
 
 def attack_table(record: RunRecord) -> str:
     """What was tried and how it ended; "" where nothing was."""
     held = {True: "yes", False: "no", None: NO_FIGURE}
     rows = [
-        [plain(each.name), plain(each.settings) or NO_FIGURE, plain(each.outcome) or NO_FIGURE, held[each.held]]
-        for each in record.attacks
+        [
+            plain(attack.name),
+            plain(attack.settings) or NO_FIGURE,
+            plain(attack.outcome) or NO_FIGURE,
+            held[attack.held],
+        ]
+        for attack in record.attacks
     ]
     return table(["attack", "settings", "outcome", "held"], rows) if rows else ""
 
@@ -171,7 +176,7 @@ def attack_words(record: RunRecord) -> str:
     """What was not tried, and what the evaluation has of it."""
     after = record.evaluations.get("after")
     metrics = {} if after is None else after.metrics
-    names = " ".join(each.name.lower() for each in record.attacks)
+    names = " ".join(attack.name.lower() for attack in record.attacks)
     other_wordings = any(name.startswith("in_scope_") for name in metrics)
     missing = [name for name, stems in _ATTACKS if not any(stem in names for stem in stems)]
     if not other_wordings and not any(stem in names for stem in _WORDING):

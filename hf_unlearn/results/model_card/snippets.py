@@ -1,4 +1,4 @@
-"""Code and BibTeX that a card shows: how to load the model, how to make it again, what to cite. Nothing is run."""
+"""Code and BibTeX of a card: how to load the model, how to train it again, what to cite."""
 
 import importlib.resources
 import json
@@ -44,7 +44,7 @@ def loading_code(record: RunRecord, repo_id: str | None, adapter: bool) -> str:
 
 
 def _world(record: RunRecord) -> str:
-    origins = [(each.id, each.origin) for each in record.sets.values()] + [(record.model.id, record.model.origin)]
+    origins = [(rows.id, rows.origin) for rows in record.sets.values()] + [(record.model.id, record.model.origin)]
     worlds = [name for name, origin in origins if origin == "lab" and name]
     return f"world={json.dumps(worlds[0])}" if worlds else ""
 
@@ -92,7 +92,7 @@ def _arguments(record: RunRecord) -> dict[str, Any]:
     objective = record.objective
     arguments: dict[str, Any] = {}
     for side in ("forget", "retain"):
-        terms = [specification(each) for each in objective.terms if each.side == side]
+        terms = [specification(term) for term in objective.terms if term.side == side]
         if f"{side}_loss" not in _objects(record):
             arguments[f"{side}_loss"] = terms[0] if len(terms) == 1 else terms or "none"
     if objective.step_wrappers:
@@ -110,8 +110,8 @@ def _arguments(record: RunRecord) -> dict[str, Any]:
 
 def _objects(record: RunRecord) -> dict[str, list[TermRecord]]:
     """By argument of the trainer, the losses of a side where one is of the user's own, which no name stands for."""
-    terms = {side: [each for each in record.objective.terms if each.side == side] for side in ("forget", "retain")}
-    return {f"{side}_loss": found for side, found in terms.items() if any(each.own for each in found)}
+    terms = {side: [term for term in record.objective.terms if term.side == side] for side in ("forget", "retain")}
+    return {f"{side}_loss": of_side for side, of_side in terms.items() if any(term.own for term in of_side)}
 
 
 def _written(value: Any) -> str:
@@ -124,12 +124,12 @@ def _written(value: Any) -> str:
         return repr(specification(value))
     weight = {"weight": value.weight} if isinstance(value, TermRecord) and value.weight != 1 else {}
     given = (value.arguments | weight).items()
-    return f"{value.own}({', '.join(f'{name}={each!r}' for name, each in given)})"
+    return f"{value.own}({', '.join(f'{name}={argument!r}' for name, argument in given)})"
 
 
 def _own_classes(record: RunRecord) -> str:
     """A comment that names the classes of the user's own; "" where there are none."""
-    names = dict.fromkeys(each.own for each in record.parts if each.own)
+    names = dict.fromkeys(part.own for part in record.parts if part.own)
     return f"# of the user's own, not in hf_unlearn: {', '.join(names)}" if names else ""
 
 
@@ -137,13 +137,13 @@ def citations(record: RunRecord) -> str:
     """BibTeX of the package and of every paper on arXiv that the run's parts name."""
     templates = importlib.resources.files("hf_unlearn.results") / "templates"
     text = (templates / "citations.bib").read_text(encoding="utf-8")
-    entries = {found[1]: found[0] for found in _ENTRY.finditer(text)}
+    entries = {match[1]: match[0] for match in _ENTRY.finditer(text)}
     by_paper = {paper: entry for entry in entries.values() for paper in _EPRINT.findall(entry)}
     papers = [part.paper for part in record.parts]
     papers.append(_OPTIMIZER_PAPERS.get(record.objective.optimizer, ""))
-    ids = dict.fromkeys(paper for each in papers for paper in _ARXIV.findall(each))
-    found = [by_paper.get(paper) or _entry(paper) for paper in ids]
-    return fenced("\n\n".join([entries[_PACKAGE], *dict.fromkeys(found)]), "bibtex")
+    ids = dict.fromkeys(paper for paper_words in papers for paper in _ARXIV.findall(paper_words))
+    cited = [by_paper.get(paper) or _entry(paper) for paper in ids]
+    return fenced("\n\n".join([entries[_PACKAGE], *dict.fromkeys(cited)]), "bibtex")
 
 
 def _entry(paper: str) -> str:

@@ -1,4 +1,4 @@
-"""Pieces of a model card in Markdown: tables, numbers, the parts of a record in words. No section as a whole."""
+"""Markdown of a card's parts: tables, numbers, sets and the objective in words."""
 
 import math
 import re
@@ -68,11 +68,11 @@ def finite(value: Any) -> float | None:
 
 def number(value: Any) -> str:
     """Three significant digits, thousands in full."""
-    found = finite(value)
-    if found is None:
+    real = finite(value)
+    if real is None:
         return NO_FIGURE if value is None else "not finite"
-    whole = abs(found) >= 100 or found == int(found)
-    return f"{found:,.0f}" if whole else f"{found:.3g}"
+    whole = abs(real) >= 100 or real == int(real)
+    return f"{real:,.0f}" if whole else f"{real:.3g}"
 
 
 def hub_id(record: ModelRecord | SetRecord) -> str | None:
@@ -117,16 +117,16 @@ def rows_words(rows: SetRecord) -> str:
 
 def sets_table(sets: Mapping[str, SetRecord]) -> str:
     """Role, rows, source and hash of each set; "" where there are none."""
-    hashed = any(each.sha256 for each in sets.values())
+    hashed = any(set_record.sha256 for set_record in sets.values())
     rows = []
     for role in sorted(sets, key=lambda name: (*ROLES, name).index(name)):
-        each = sets[role]
-        name = hub_id(each)
-        source = link(name, each.revision, "datasets/") if name else "rows of the user's own"
-        if each.origin == "lab":
-            source = f"the lab's world{f' {plain(each.id)}' if each.id else ''}, made up"
-        count = "a stream" if each.rows is None else f"{each.rows:,}"
-        digest = code(each.sha256[:_HASH_DIGITS]) if each.sha256 else NO_FIGURE
+        set_record = sets[role]
+        name = hub_id(set_record)
+        source = link(name, set_record.revision, "datasets/") if name else "rows of the user's own"
+        if set_record.origin == "lab":
+            source = f"the lab's world{f' {plain(set_record.id)}' if set_record.id else ''}, made up"
+        count = "a stream" if set_record.rows is None else f"{set_record.rows:,}"
+        digest = code(set_record.sha256[:_HASH_DIGITS]) if set_record.sha256 else NO_FIGURE
         rows.append([plain(role), count, source, *([digest] if hashed else [])])
     header = ["role", "rows", "source", *(["SHA-256 of the tokens"] if hashed else [])]
     return table(header, rows) if rows else ""
@@ -134,7 +134,7 @@ def sets_table(sets: Mapping[str, SetRecord]) -> str:
 
 def hash_words(sets: Mapping[str, SetRecord]) -> str:
     """The end of the sentence that no row is shown: where the hashes stand, and what those of few rows tell."""
-    hashed = {role: each for role, each in sets.items() if each.sha256}
+    hashed = {role: set_record for role, set_record in sets.items() if set_record.sha256}
     if not hashed:
         return "."
     whole = "the hashes" if len(hashed) == len(sets) else "the hashes that are known"
@@ -150,7 +150,7 @@ def formula(objective: ObjectiveRecord) -> str:
     """L = w_f (...) + w_r (...), with the numbers of the run; terms by the names that they have in the log."""
     sides = []
     for side, weight in (("forget", objective.forget_weight), ("retain", objective.retain_weight)):
-        terms = [f"{each.weight:g} * {side}/{each.name}" for each in objective.terms if each.side == side]
+        terms = [f"{term.weight:g} * {side}/{term.name}" for term in objective.terms if term.side == side]
         if terms:
             sides.append(f"{weight:g} * ({' + '.join(terms)})")
     return f"L = {' + '.join(sides)}"
@@ -158,8 +158,10 @@ def formula(objective: ObjectiveRecord) -> str:
 
 def objective_table(objective: ObjectiveRecord) -> str:
     """What each part of the objective computes, with its arguments and its paper."""
-    parts: list[tuple[str, ComponentRecord]] = [(f"{each.side}/{each.name}", each) for each in objective.terms]
-    parts += [(f"step/{each.name}", each) for each in objective.step_wrappers]
+    parts: list[tuple[str, ComponentRecord]] = [
+        (f"{component.side}/{component.name}", component) for component in objective.terms
+    ]
+    parts += [(f"step/{component.name}", component) for component in objective.step_wrappers]
     if objective.weighting.own or objective.weighting.name != "fixed":
         parts.append((f"weighting/{objective.weighting.name}", objective.weighting))
     rows = []
@@ -197,7 +199,7 @@ def log_table(log: Sequence[Mapping[str, Any]]) -> str:
     chosen = [logged[round(i * (len(logged) - 1) / max(spaces, 1))] for i in range(spaces + 1)]
     present = dict.fromkeys(name for entry in chosen for name, value in entry.items() if _is_component(name, value))
     names = sorted(present, key=_place)
-    rows = [[str(each["step"]), *(number(each.get(name)) for name in ("loss", *names))] for each in chosen]
+    rows = [[str(entry["step"]), *(number(entry.get(name)) for name in ("loss", *names))] for entry in chosen]
     return table(["step", "loss", *map(code, names)], rows) if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""The report of runs: one HTML page, and plots as files, made of what lies in their folders. It measures nothing."""
+"""The report of runs: one HTML page, and plots as files, made from their folders."""
 
 from ..verdict import Verdict, verdict
 from .page import write_report

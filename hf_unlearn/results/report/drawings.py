@@ -1,4 +1,4 @@
-"""What is drawn into matplotlib's axes: lines over steps, cumulated shares of rows, points with intervals.
+"""Drawing into matplotlib's axes: lines over steps, cumulated shares of rows, points with intervals.
 
 Numbers in, ink out: what they are and how they are to be read is said elsewhere.
 """
@@ -152,10 +152,10 @@ def _thinned(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def ends(result: MetricResult) -> tuple[float, float]:
     """The interval, or the value twice where there is none."""
-    found = (result.low, result.high)
-    if any(end is None or not math.isfinite(end) for end in found):
+    limits = (result.low, result.high)
+    if any(end is None or not math.isfinite(end) for end in limits):
         return result.value, result.value
-    return float(found[0] or 0.0), float(found[1] or 0.0)
+    return float(limits[0] or 0.0), float(limits[1] or 0.0)
 
 
 def _arms(result: MetricResult) -> Any:

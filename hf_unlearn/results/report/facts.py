@@ -52,7 +52,7 @@ def facts_of(record: RunRecord) -> Facts:
     """What the record says of the run, in words."""
     return Facts(
         model=_model(record.model),
-        sets=[_set(name, each) for name, each in record.sets.items()],
+        sets=[_set(name, rows) for name, rows in record.sets.items()],
         parts=_parts(record),
         objective=_objective(record),
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
@@ -102,12 +102,12 @@ def _model(model: ModelRecord) -> Pairs:
     return pairs
 
 
-def _set(name: str, each: SetRecord) -> SetFacts:
-    source = {"hub": "Hub", "lab": "lab"}.get(each.origin, "local, not published")
-    if each.id and each.origin in ("hub", "lab"):
-        source += f": {each.id}" + (f" at {each.revision}" if each.revision else "")
-    rows = "a stream" if each.rows is None else f"{each.rows:,}"
-    return SetFacts(_SETS.get(name, name), rows, source, each.sha256 or "not known")
+def _set(name: str, set_record: SetRecord) -> SetFacts:
+    source = {"hub": "Hub", "lab": "lab"}.get(set_record.origin, "local, not published")
+    if set_record.id and set_record.origin in ("hub", "lab"):
+        source += f": {set_record.id}" + (f" at {set_record.revision}" if set_record.revision else "")
+    rows = "a stream" if set_record.rows is None else f"{set_record.rows:,}"
+    return SetFacts(_SETS.get(name, name), rows, source, set_record.sha256 or "not known")
 
 
 def _parts(record: RunRecord) -> list[PartFacts]:
@@ -186,5 +186,5 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + _listed(value) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_plain(each) for each in value)
+        return ", ".join(_plain(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The page: runs in, one HTML file out that asks for nothing from elsewhere. What came of a run is judged elsewhere.
+"""The page of a report: runs in, one HTML file out that loads nothing from elsewhere.
 
 The same folders give the same bytes: no time, no path, no random id stands in the page.
 """
@@ -92,9 +92,9 @@ class Section:
     def attacked(self) -> list[str]:
         """What the suite tried of its own accord that others would call attacks, a sentence each."""
         result = self.run.record.evaluations.get("after")
-        found, sentences = membership(side_by_side(self.run.record.evaluations)), []
-        if found is not None:
-            sentences.append(f"{found.words[0].upper()}{found.words[1:]}.")
+        attack, sentences = membership(side_by_side(self.run.record.evaluations)), []
+        if attack is not None:
+            sentences.append(f"{attack.words[0].upper()}{attack.words[1:]}.")
         if result is not None and any(name.startswith("in_scope_") for name in result.metrics):
             sentences.append("The suite itself asked for other wordings; the figures are among its metrics.")
         return sentences
@@ -181,7 +181,7 @@ def _section(number: int, run: Run, title: str) -> Section:
         models=list(results),
         headline=table_rows(results) if results else [],
         everything=table_rows(results, everything=True) if results else [],
-        suite=next((each.suite for each in results.values()), ""),
+        suite=next((result.suite for result in results.values()), ""),
         evaluated=results.get("after", next(iter(results.values()), None)),
         figures={name: _figure(plot, f"r{number}-{name}") for name, plot in plots.items()},
         facts=facts_of(run.record),
@@ -217,21 +217,21 @@ def _figure(plot: Plot | None, prefix: str) -> Figure | None:
 
 def _planes(sections: Sequence[Section]) -> Planes | None:
     """A plane for each suite, its points numbered like the runs; None where no suite has its pair of metrics."""
-    found: dict[str, Markup] = {}
+    drawings: dict[str, Markup] = {}
     shown: dict[str, Run] = {}
     captions = []
     for suite in dict.fromkeys(section.suite for section in sections):
-        runs = {str(each.number): each.run for each in sections if each.suite == suite}
+        runs = {str(section.number): section.run for section in sections if section.suite == suite}
         plot = plane(runs)
         if plot is not None:
-            found[suite] = Markup(inline_svg(plot.panels[0], f"plane-{len(found) + 1}"))
+            drawings[suite] = Markup(inline_svg(plot.panels[0], f"plane-{len(drawings) + 1}"))
             captions.append(plot.caption)
             shown |= runs
-    if not found:
+    if not drawings:
         return None
     # Said once: the metrics of a plane stand at its axes.
     with_oracle = any("oracle" in run.evaluations for run in shown.values())
-    return Planes(found, captions[0] if len(captions) == 1 else plane_caption(shown, with_oracle))
+    return Planes(drawings, captions[0] if len(captions) == 1 else plane_caption(shown, with_oracle))
 
 
 def _cell(section: Section, which: int) -> Any:

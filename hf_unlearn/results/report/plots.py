@@ -70,7 +70,7 @@ def losses(record: RunRecord) -> Plot | None:
     for title, group in groups.items():
         if group:
             levels = _levels(record) if title.startswith("NLL") else []
-            shown = group if levels or len(group) > 1 else [Line("_", each.kind, each.points) for each in group]
+            shown = group if levels or len(group) > 1 else [Line("_", line.kind, line.points) for line in group]
             panels.append(Panel(partial(draw_lines, title=title, lines=shown, levels=levels), _course(title, group)))
     if "bound_share" in lines:
         line, title = Line("_", "forget", lines["bound_share"]), "Forget rows at the bound"
@@ -126,15 +126,18 @@ def _oracle(runs: Mapping[str, Run]) -> str:
 
 def distributions(run: Run) -> Plot | None:
     """How the likelihood of single rows is spread, before, after and in the oracle; None without scores of rows."""
-    results = {name: each for name, each in side_by_side(run.evaluations).items() if name in MODELS}
+    results = {name: result for name, result in side_by_side(run.evaluations).items() if name in MODELS}
     panels, left_out = [], 0
-    found = {name: _rows(results, name) for name in _ROW_SETS}
-    finite = {name: {m: list(filter(math.isfinite, each)) for m, each in rows.items()} for name, rows in found.items()}
+    scores = {name: _rows(results, name) for name in _ROW_SETS}
+    finite = {
+        name: {model: list(filter(math.isfinite, values)) for model, values in rows.items()}
+        for name, rows in scores.items()
+    }
     # One scale for the sets that are compared with each other; retain rows are too likely to be seen on it.
     unseen = [max(values) for name in ("forget_nll", "holdout_nll") for values in finite[name].values() if values]
     for name, (title, unit) in _ROW_SETS.items():
         rows = {model: values for model, values in finite[name].items() if values}
-        left_out += sum(map(len, found[name].values())) - sum(map(len, rows.values()))
+        left_out += sum(map(len, scores[name].values())) - sum(map(len, rows.values()))
         if rows:
             most = max(unseen) if name in ("forget_nll", "holdout_nll") else max(map(max, rows.values()))
             middles = ", ".join(f"{model} {median(values):.3g}" for model, values in rows.items())
@@ -161,24 +164,24 @@ def _rows(results: Mapping[str, EvaluationResult], name: str) -> dict[str, list[
 
 def _points(entries: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
     """(step, value) of a component; numbers that are not finite, which JSON has as words, are left out."""
-    found = []
+    points = []
     for entry in entries:
         value = entry.get(name)
         number = float(value) if isinstance(value, int | float) else math.nan
         if math.isfinite(number):
-            found.append((float(entry["step"]), number))
-    return found
+            points.append((float(entry["step"]), number))
+    return points
 
 
 def _levels(record: RunRecord) -> list[Level]:
-    bound, found = record.objective.bound, []
+    bound, levels = record.objective.bound, []
     label = _BOUNDS.get(str(bound.get("setting")), "bound")
     low, high = bound.get("nats", bound.get("low")), bound.get("nats", bound.get("high"))
     if isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(low + high):
-        found.append(Level(label, float(low), float(high)))
+        levels.append(Level(label, float(low), float(high)))
     if record.holdout_nll is not None and bound.get("setting") != "holdout" and math.isfinite(record.holdout_nll):
-        found.append(Level("unseen rows before", record.holdout_nll, record.holdout_nll))
-    return found
+        levels.append(Level("unseen rows before", record.holdout_nll, record.holdout_nll))
+    return levels
 
 
 def _course(title: str, lines: Sequence[Line]) -> str:

@@ -1,4 +1,4 @@
-"""What a report needs of a run's folder: its record, the scores of single rows, the answers marked as showable.
+"""Reading a run's folder for a report: its record, the scores of single rows, the answers marked as showable.
 
 Reads only. No row's text comes along but the prompts and answers that the user marked as showable.
 """
@@ -78,13 +78,13 @@ def mismatches(evaluations: Mapping[str, EvaluationResult]) -> list[str]:
     after = evaluations.get("after")
     if after is None:
         return []
-    found = []
+    sentences = []
     for name, result in evaluations.items():
         if result.suite != after.suite:
-            found.append(f"The model {name} was evaluated with the suite {result.suite}, and is left out here.")
+            sentences.append(f"The model {name} was evaluated with the suite {result.suite}, and is left out here.")
         elif _forget_hash(result) != _forget_hash(after):
-            found.append(f"The model {name} was evaluated on other forget rows than the model after unlearning.")
-    return found
+            sentences.append(f"The model {name} was evaluated on other forget rows than the model after unlearning.")
+    return sentences
 
 
 def _forget_hash(result: EvaluationResult) -> Any:
@@ -105,7 +105,7 @@ def _showable(file: Path) -> tuple[Showable, ...]:
         raise _not_showable(f"what cannot be read ({type(error).__name__})") from None
     if not isinstance(stored, list):
         raise _not_showable(f"a {type(stored).__name__}")
-    return tuple(_entry(i, each) for i, each in enumerate(stored))
+    return tuple(_entry(i, entry) for i, entry in enumerate(stored))
 
 
 def _entry(index: int, entry: Any) -> Showable:
@@ -114,7 +114,7 @@ def _entry(index: int, entry: Any) -> Showable:
     prompt, answers = entry["prompt"], entry["answers"]
     if not isinstance(prompt, str) or not isinstance(answers, dict) or not answers:
         raise _not_showable(f"entry {index} whose prompt is no string, or without answers")
-    if not set(answers) <= set(MODELS) or not all(isinstance(each, str) for each in answers.values()):
+    if not set(answers) <= set(MODELS) or not all(isinstance(text, str) for text in answers.values()):
         raise _not_showable(f"entry {index} with answers of other models, or that are no strings")
     return Showable(prompt, {name: answers[name] for name in MODELS if name in answers})
 

@@ -1,4 +1,4 @@
-"""What came of a run, in a sentence, by rules: the card and the report say it in the same words. It reads a record."""
+"""The verdict on a run: a level and a sentence, by fixed rules, from its record."""
 
 from .figures import MODELS, side_by_side
 from .membership import Membership, membership

@@ -1,4 +1,4 @@
-"""A metric of several models, with its words and its intervals. What follows from it is not decided here."""
+"""One metric of several models, with its label and its intervals."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the suite's own membership attack found: whether forget rows are told from unseen ones. It attacks nothing."""
+"""What the suite's membership attack says: whether forget rows are told from unseen ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def membership(results: Mapping[str, EvaluationResult]) -> Membership | None:
         return None
     metric = metric_of(usable[0], results)
     figures = [f"{name} {metric.figures[name].value:.2f}" for name in MODELS if name in metric.figures]
-    others = [each for each in figures if not each.startswith("after ")]
+    others = [model_words for model_words in figures if not model_words.startswith("after ")]
     others = [", ".join(others)] if others else []
     auc = f"AUC {metric.figures['after'].value:.2f} ({'; '.join([*others, f'{_GUESS:g} is a guess'])})"
     span, oracle = ends(metric.figures["after"]), metric.figures.get("oracle")

@@ -1,4 +1,4 @@
-"""What came of a run, in one sentence and one of six levels, by rules that stand here. It reads a record only."""
+"""The rules of the verdict: one of six levels, and a sentence with the figures that it rests on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,8 +110,8 @@ def verdict(record: RunRecord) -> Verdict:
 
 def _unlike(quality: Metric, attack: Membership | None) -> bool:
     """Whether something tells the model from the oracle, though the forget metric does not."""
-    found = quality.figures.get("after")
-    return (found is not None and found.value <= _SAME_FROM) or (attack is not None and attack.member)
+    p_value = quality.figures.get("after")
+    return (p_value is not None and p_value.value <= _SAME_FROM) or (attack is not None and attack.member)
 
 
 def _quality_words(quality: Metric) -> str:
@@ -220,10 +220,10 @@ def _rest(attacks: list[AttackRecord], attack: Membership | None, warnings: list
 def _attacked(attacks: list[AttackRecord]) -> str:
     if not attacks:
         return "no relearning or other attack was tried on it"
-    failed = [each.name for each in attacks if each.held is False]
+    failed = [attack.name for attack in attacks if attack.held is False]
     if failed:
         return f"it did not hold under attack ({', '.join(failed)})"
-    names = ", ".join(each.name for each in attacks)
-    if all(each.held for each in attacks):
+    names = ", ".join(attack.name for attack in attacks)
+    if all(attack.held for attack in attacks):
         return f"it held under the attacks that were tried ({names})"
     return f"attacks were tried on it ({names})"

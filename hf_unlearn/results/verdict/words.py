@@ -1,4 +1,4 @@
-"""What a reader must know to read the figures: which model the oracle is, and how the answers were made and judged."""
+"""Sentences that a reader of the figures needs: what the oracle is, how answers were made and judged."""
 
 from collections.abc import Mapping
 from typing import Any

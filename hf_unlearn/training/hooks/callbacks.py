@@ -200,7 +200,9 @@ class SpareFrozenPrefix(TrainerCallback):
     it would have every frozen block recomputed and differentiated for a gradient that nobody reads.
     """
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+    ) -> None:
         """Trainer's, after it has switched checkpointing on."""
         if args.activation_checkpointing and not (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
             model.disable_input_require_grads()

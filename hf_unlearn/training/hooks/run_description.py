@@ -4,20 +4,22 @@ import dataclasses
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from ...component import Component
 from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
-from ...plugins import source_of
+from ...plugins import plugin_source
 from ...results.hub.names import is_repository
 from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
 from ...steps import STEP_WRAPPERS
@@ -62,7 +64,9 @@ def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None
         count_rows(record.sets, trainer.train_sets)
 
 
-def describe_model(model: Any, name: str | None, revision: str | None, known: ModelRecord) -> ModelRecord:
+def describe_model(
+    model: PreTrainedModel | PeftModel, name: str | None, revision: str | None, known: ModelRecord
+) -> ModelRecord:
     """The model as the trainer has it.
 
     Args:
@@ -93,12 +97,12 @@ def describe_model(model: Any, name: str | None, revision: str | None, known: Mo
     )
 
 
-def _count(weights: Any) -> int:
+def _count(weights: Iterable[Tensor]) -> int:
     # Under ZeRO-3 a weight's own storage is empty, and its size stands beside it.
     return sum(getattr(weight, "ds_numel", weight.numel()) for weight in weights)
 
 
-def _adapter(config: Any) -> dict[str, Any]:
+def _adapter(config: PeftConfig) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": str(getattr(config.peft_type, "value", config.peft_type))}
     for fact in _ADAPTER_FACTS:
         value = getattr(config, fact, None)
@@ -128,28 +132,28 @@ def describe_objective(
         terms=[_term(side, term) for side, terms in sides.items() for term in terms],
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
-        weighting=_part(methods.weighting),
-        step_wrappers=[_part(wrapper) for wrapper in methods.wrappers],
+        weighting=_component_record(methods.weighting),
+        step_wrappers=[_component_record(wrapper) for wrapper in methods.wrappers],
         optimizer=str(getattr(args.optim, "value", args.optim)),
         bound=_bound(args, baseline),
     )
 
 
-def _part(part: Any) -> ComponentRecord:
-    arguments = {name: value for name, value in dataclasses.asdict(part).items() if name != "weight"}
-    if type(part) in _PACKAGED:
-        return ComponentRecord(part.name, arguments, part.formula, part.paper)
-    source = source_of(type(part))
+def _component_record(component: Component) -> ComponentRecord:
+    arguments = {name: value for name, value in dataclasses.asdict(component).items() if name != "weight"}
+    if type(component) in _PACKAGED:
+        return ComponentRecord(component.name, arguments, component.formula, component.paper)
+    source = plugin_source(type(component))
     if source is not None:
         origin = {"package": source.package, "version": source.version, "module": source.module}
-        return ComponentRecord(part.name, arguments, part.formula, part.paper, **origin)
+        return ComponentRecord(component.name, arguments, component.formula, component.paper, **origin)
     # A class of the user's own may have inherited a name, a formula and a paper that are not its.
-    own = {name: vars(type(part)).get(name, "") for name in ("formula", "paper")}
-    return ComponentRecord(part.name, arguments, **own, own=type(part).__name__)
+    own = {name: vars(type(component)).get(name, "") for name in ("formula", "paper")}
+    return ComponentRecord(component.name, arguments, **own, own=type(component).__name__)
 
 
 def _term(side: str, term: Loss) -> TermRecord:
-    return TermRecord(**dataclasses.asdict(_part(term)), side=side, weight=term.weight)
+    return TermRecord(**dataclasses.asdict(_component_record(term)), side=side, weight=term.weight)
 
 
 def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
