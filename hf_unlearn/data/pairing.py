@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from ..errors import input_error, require_range
+from ..errors import input_error, value_error
 from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
@@ -24,7 +24,9 @@ def _permutation(size: int, *key: int) -> np.ndarray:
 
 def check_retain_ratio(retain_ratio: float) -> float:
     """`retain_ratio` as a float, or a ValueError when it is not a positive finite number."""
-    require_range("retain_ratio", retain_ratio, above=0)
+    if isinstance(retain_ratio, bool) or not isinstance(retain_ratio, int | float) or not 0 < retain_ratio < math.inf:
+        hint = "pass retain_loss='none' to train on forget rows alone"
+        raise value_error("retain_ratio", "a finite number above 0", retain_ratio, hint)
     return float(retain_ratio)
 
 
