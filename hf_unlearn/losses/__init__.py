@@ -1,5 +1,7 @@
 """Losses, one file each: scores of answers in, one value a token or row out. To add one: its file and a line here."""
 
+from ..data.roles import Role
+from ..model.scoring import Scores
 from ..plugins import PluginTable, components
 from .answer_preservation import AnswerPreservation
 from .base import DistributionLoss, Loss, Needs
@@ -79,6 +81,8 @@ __all__ = [
     "RetainJSD",
     "RetainKL",
     "RetainNLL",
+    "Role",
     "SatImp",
+    "Scores",
     "SimNPO",
 ]

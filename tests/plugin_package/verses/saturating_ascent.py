@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_unlearn.data.roles import Role
-from hf_unlearn.losses import Loss
-from hf_unlearn.model.scoring import Scores
+from hf_unlearn.losses import Loss, Role, Scores
 
 
 @dataclass(frozen=True)
