@@ -68,6 +68,7 @@ def require_range(
     if not inside:
         limits = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
         kind = "a whole number" if whole else "a finite number"
+        kind += " of" if limits.startswith("at ") else ""
         raise value_error(name, f"{kind} {limits}".rstrip(), value, hint)
 
 

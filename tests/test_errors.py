@@ -41,7 +41,7 @@ def test_bounds_that_are_included_and_excluded():
 
 def test_whole_numbers():
     require_range("seed", 3, at_least=0, whole=True)
-    with pytest.raises(ValueError, match=r"seed must be a whole number at least 0, got 3\.0"):
+    with pytest.raises(ValueError, match=r"seed must be a whole number of at least 0, got 3\.0"):
         require_range("seed", 3.0, at_least=0, whole=True)
 
 

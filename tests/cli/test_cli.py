@@ -101,7 +101,7 @@ def test_a_users_error_is_its_text_and_status_2(capsys):
     assert main(["lab", "--seed", "-1"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "hf-unlearn lab: seed must be a whole number at least 0, got -1\n"
+    assert err == "hf-unlearn lab: seed must be a whole number of at least 0, got -1\n"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_what_is_no_shelf_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without any"):
         books_in(tmp_path)
     shelf(tmp_path, Anna=40, Mara=40)
-    with pytest.raises(ValueError, match="limit must be a whole number at least 2"):
+    with pytest.raises(ValueError, match="limit must be a whole number of at least 2"):
         books_in(tmp_path, limit=1)
     (tmp_path / "tiny.txt").write_text("Too short.")
     with pytest.raises(ValueError, match=r"tiny\.txt"):
@@ -175,10 +175,10 @@ def test_pieces_know_whether_a_space_stood_before_them() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"limit": 0}, "limit must be a whole number at least 1"),
+        ({"limit": 0}, "limit must be a whole number of at least 1"),
         ({"prompt_characters": 0}, "prompt_characters must be from 1 to 300"),
         ({"prompt_characters": 301}, "passage_characters=602 or more"),
-        ({"passage_characters": 1}, "passage_characters must be a whole number at least 2"),
+        ({"passage_characters": 1}, "passage_characters must be a whole number of at least 2"),
     ],
 )
 def test_lengths_that_do_not_fit_are_refused(arguments: dict[str, int], message: str) -> None:

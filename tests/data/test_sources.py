@@ -71,7 +71,7 @@ def test_limit_and_seed(tmp_path: Path) -> None:
     assert drawn == load_rows(path, limit=5, seed=3)["text"][:]
     assert drawn not in (load_rows(path, limit=5)["text"][:], load_rows(path, limit=5, seed=4)["text"][:])
     assert load_rows(path, split="train[:3]")["text"][:] == ["row0", "row1", "row2"]
-    with pytest.raises(ValueError, match="limit must be a whole number at least 1"):
+    with pytest.raises(ValueError, match="limit must be a whole number of at least 1"):
         load_rows(path, limit=0)
 
 

@@ -267,7 +267,7 @@ def test_bad_template(template: str) -> None:
 
 @pytest.mark.parametrize("max_length", [0, 1, -1, 2.5])
 def test_bad_max_length(max_length: Any) -> None:
-    with pytest.raises(ValueError, match="max_length must be a whole number at least 2"):
+    with pytest.raises(ValueError, match="max_length must be a whole number of at least 2"):
         tokenize_one(EXAMPLES[0], make_tokenizer(), max_length=max_length)
 
 

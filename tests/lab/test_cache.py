@@ -110,7 +110,7 @@ def test_require_rates_names_the_broken_rate(world):
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "0"])
 def test_a_seed_that_is_no_whole_number_is_an_error(tmp_path, seed):
-    with pytest.raises(ValueError, match=r"^seed must be a whole number at least 0, got "):
+    with pytest.raises(ValueError, match=r"^seed must be a whole number of at least 0, got "):
         load_lab(cache_dir=tmp_path, seed=seed)
 
 

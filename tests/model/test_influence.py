@@ -262,7 +262,7 @@ def frozen_adapter() -> Any:
     ("make", "arguments", "message"),
     [
         (tiny_model, {"kind": "cosin"}, "did you mean 'cosine'"),
-        (tiny_model, {"rank": 0}, "rank must be a whole number at least 1"),
+        (tiny_model, {"rank": 0}, "rank must be a whole number of at least 1"),
         (tiny_model, {"retain": []}, "at least one row in the retain set"),
         (tiny_model, {"retain": Dataset.from_list(KEPT).to_iterable_dataset()}, "a set with a length"),
         (lambda: nn.Linear(2, 2), {}, "a causal language model of transformers"),

@@ -284,7 +284,6 @@ BAD_SUITES: dict[str, tuple[Any, list[str]]] = {
     "another suite's": (lambda c: copyright(**SETS, oracle=c), ["copyright suite", "the custom suite"]),
     "another's before": (lambda c: harmful(**SETS, judge=NOBODY, before=c), ["harmful suite", "the custom suite"]),
     "no such file": (lambda c: custom(**SETS, oracle="nowhere.json"), ["nowhere.json", "cannot be read"]),
-    "a split of its own": (lambda c: tofu({}, "forget20"), ["forget10", "'forget20'"]),
     "a set that is missing": (lambda c: tofu({"forget10_perturbed": None}, "forget01"), ["'forget01_perturbed'"]),
 }
 
@@ -293,3 +292,8 @@ BAD_SUITES: dict[str, tuple[Any, list[str]]] = {
 def test_what_makes_no_suite_is_refused_when_it_is_built(compared, case):
     make, words = BAD_SUITES[case]
     refused(lambda: make(compared), *words)
+
+
+def test_a_split_that_tofu_does_not_have_names_the_nearest():
+    with pytest.raises(ValueError, match=r"^split must be a known name, got 'forget20'; did you mean 'forget10'"):
+        tofu({}, "forget20")

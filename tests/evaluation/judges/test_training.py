@@ -463,7 +463,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, more, words):
 def test_a_limit_below_one_is_refused_before_comments_are_drawn(tmp_path, capsys, monkeypatch, limit):
     monkeypatch.setattr("hf_unlearn.lab.comments.lab_comments", lambda seed: pytest.fail("comments were drawn"))
     assert main(["train-judge", "--output_dir", str(tmp_path / "judge"), "--limit", limit]) == 2
-    assert "Expected limit to be None or an integer of at least 1" in capsys.readouterr().err
+    assert f"limit must be a whole number of at least 1, got {limit}" in capsys.readouterr().err
 
 
 def test_help_names_every_argument(capsys):
