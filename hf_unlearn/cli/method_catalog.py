@@ -11,7 +11,7 @@ from ..data.roles import Role
 from ..evaluation import SUITES
 from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..losses.base import Needs
-from ..metrics import METRICS, MetricFunction
+from ..metrics import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from ..optimizers import Sophia
 from ..plugins import PluginSource, PluginTable, plugin_source
 from ..steps import STEP_WRAPPERS, StepWrapper
@@ -21,12 +21,26 @@ from ..tasks import TASKS
 _WIDTH = 119
 
 
-# What has no formula of its own: heading -> names.
-_LISTED: dict[str, PluginTable[Any]] = {
-    "SUITES (hf_unlearn.evaluation, or suite in the task custom)": SUITES,
-    "METRICS (evaluate_metric)": METRICS,
-    "TASKS (task)": TASKS,
-}
+@dataclasses.dataclass(frozen=True)
+class _Listing:
+    """Names without a formula of their own, with what each is and the package of those that are a plugin's."""
+
+    kind: str
+    heading: str
+    about: Mapping[str, str]
+    sources: Mapping[str, PluginSource]
+
+
+def _listings() -> list[_Listing]:
+    # What only a suite of a plugin measures has a description, and no function for `evaluate_metric`.
+    described = {name: METRIC_DESCRIPTIONS[name] for name in METRIC_DESCRIPTIONS.sources if name not in METRICS}
+    metrics = _about(METRICS) | {name: metric.about or metric.label for name, metric in described.items()}
+    suites = "SUITES (hf_unlearn.evaluation, or suite in the task custom)"
+    return [
+        _Listing("suite", suites, _about(SUITES), SUITES.sources),
+        _Listing("metric", "METRICS (evaluate_metric)", metrics, METRIC_DESCRIPTIONS.sources | METRICS.sources),
+        _Listing("task", "TASKS (task)", _about(TASKS), TASKS.sources),
+    ]
 
 
 def render_methods() -> str:
@@ -45,7 +59,7 @@ def render_methods() -> str:
         f"  arguments  optim_args: {_sophia_arguments()}\n"
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
-    blocks += [_listing(heading, _about(table), table.sources) for heading, table in _LISTED.items()]
+    blocks += [_render_listing(listing) for listing in _listings()]
     return "\n\n".join(blocks)
 
 
@@ -58,10 +72,10 @@ def list_methods() -> list[dict[str, Any]]:
         "weighting": WEIGHTINGS,
     }
     methods = [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
-    for kind, named in (("suite", SUITES), ("metric", METRICS), ("task", TASKS)):
+    for listing in _listings():
         methods += [
-            {"kind": kind, "name": name, "about": about} | _package(named.sources.get(name))
-            for name, about in _about(named).items()
+            {"kind": listing.kind, "name": name, "about": about} | _package(listing.sources.get(name))
+            for name, about in listing.about.items()
         ]
     return methods
 
@@ -88,10 +102,10 @@ def _about(table: PluginTable[Any]) -> dict[str, str]:
     return about
 
 
-def _listing(heading: str, about: Mapping[str, str], sources: Mapping[str, PluginSource]) -> str:
-    lines = [heading]
-    for name, what in about.items():
-        origin = f" (package {sources[name]})" if name in sources else ""
+def _render_listing(listing: _Listing) -> str:
+    lines = [listing.heading]
+    for name, what in listing.about.items():
+        origin = f" (package {listing.sources[name]})" if name in listing.sources else ""
         lines += textwrap.wrap(f"  {name:20} {what}{origin}", _WIDTH, subsequent_indent=" " * 23)
     return "\n".join(lines)
 

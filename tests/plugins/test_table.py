@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.examples import assert_four_parts
 from hf_unlearn import UnlearningConfig
+from hf_unlearn.cli.method_catalog import list_methods, render_methods
 from hf_unlearn.component import Component
 from hf_unlearn.losses import FORGET_LOSSES, NPO, RetainNLL
 from hf_unlearn.metrics import (
@@ -85,6 +86,16 @@ def test_a_named_module_joins_under_its_name(module):
     assert made.packaged == {"npo": NPO}
     assert made.sources == {"haiku": PluginSource("verses", "", "verses")}
     assert str(plugin_source(Haiku)) == "verses" and plugin_source(NPO) is None
+
+
+def test_a_metric_that_only_a_suite_measures_is_listed_with_its_package(module):
+    load_plugins(module("verses", Plugin(metrics=[MetricDescription("echo_rate", label="verses echoed")])))
+    assert "echo_rate" not in METRICS
+    assert {"kind": "metric", "name": "echo_rate", "about": "verses echoed", "package": "verses", "version": ""} in (
+        list_methods()
+    )
+    (line,) = [line for line in render_methods().splitlines() if "echo_rate" in line]
+    assert line.split() == ["echo_rate", "verses", "echoed", "(package", "verses)"]
 
 
 def test_a_module_that_no_distribution_holds_has_its_own_name_and_one_that_does_has_its_version(module, monkeypatch):
