@@ -28,6 +28,7 @@ from .checks import (
     require_numbers,
     require_own_gradients,
     require_prompts,
+    require_right_log_probs,
     require_room,
     require_rows_alone,
     require_same_vocabulary,
@@ -41,18 +42,8 @@ from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .suite import Suite, SuiteOutput
 
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "rouge_score",
-    "sacrebleu",
-)
+_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate", "numpy", "scipy")
+_METRIC_LIBRARIES = ("scikit-learn", "rouge_score", "sacrebleu")
 
 
 def evaluate(
@@ -161,6 +152,7 @@ class _Evaluation:
     def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
         started, suite = time.perf_counter(), self.suite
         sets, rows = self.rows()
+        require_right_log_probs((self.model, self.fluency_model), self.accelerator)
         tokenizer = hash_tokenizer(self.tokenizer)
         partial = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
@@ -278,6 +270,7 @@ def _run_harness(
     require_whole(model)
     model = accelerator.unwrap_model(model)
     require_fit(model, tokenizer, accelerator)
+    require_right_log_probs((model,), accelerator)
     started = time.perf_counter()
     metrics, counts = _from_main_process(
         lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
@@ -297,4 +290,4 @@ def _run_harness(
 
 def _versions(*more: str) -> dict[str, str]:
     """Versions of what the numbers come from."""
-    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *more)}}
+    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *_METRIC_LIBRARIES, *more)}}

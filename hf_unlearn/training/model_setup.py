@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -16,6 +16,7 @@ from transformers import (
 from transformers.utils import is_liger_kernel_available, logging
 
 from ..errors import input_error, nearest
+from ..model.probe_checks import require_causal_lm
 from .config import CROSS_ENTROPIES, UnlearningConfig
 
 logger = logging.get_logger(__name__)
@@ -51,14 +52,7 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
         ValueError: not a causal language model, an adapter that lengthens the sequence, a PeftModel together with a
             peft_config, no trainable weights, or weights that are not finite.
     """
-    if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
-        raise input_error(
-            expected="a causal language model of transformers, or a PeftModel around one",
-            got=type(model).__name__,
-            why="log-probs of answers are read from its output head",
-            fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
-        )
-    _require_plain_sequences(model, peft_config)
+    require_causal_lm(model, peft_config)
     _check_weights(model)
     if peft_config is not None:
         model = _add_adapter(model, args, peft_config)
@@ -88,20 +82,6 @@ def disable_dropout(model: nn.Module) -> None:
         probabilities = [n for n, value in vars(module).items() if isinstance(value, float) and n.endswith(suffixes)]
         for name in probabilities:
             setattr(module, name, 0.0)
-
-
-def _require_plain_sequences(model: PreTrainedModel | PeftModel, peft_config: PeftConfig | None) -> None:
-    """Raise for models whose output positions are not those of the tokens they are given."""
-    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else [peft_config]
-    prompts = PromptTuningConfig | PromptEncoderConfig
-    lengthening = [type(adapter).__name__ for adapter in adapters if isinstance(adapter, prompts)]
-    if lengthening or model.config.is_encoder_decoder:
-        raise input_error(
-            expected="a decoder whose answer positions are those of its input tokens",
-            got=lengthening[0] if lengthening else f"{type(model).__name__}, an encoder-decoder",
-            why="log-probs of answers are read at the positions of their tokens",
-            fix="use LoRA or another adapter of weights" if lengthening else "use an AutoModelForCausalLM",
-        )
 
 
 def _add_adapter(model: PreTrainedModel | PeftModel, args: UnlearningConfig, peft_config: PeftConfig) -> PeftModel:
