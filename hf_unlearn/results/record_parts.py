@@ -93,6 +93,8 @@ class ModelRecord:
         trained: of them, those that were trained.
         dtype: of the base weights.
         adapter: kind ("LORA"), rank and the like; None for full parameters.
+        vocabulary: rows of the embeddings that the adapter's folder brings with it, to which the base model is resized
+            before the adapter is loaded; None where it brings none.
         merged: whether the adapter has been merged into the weights that lie beside the record.
         fitted_from: what a run fitted to the rows first, so that there is something to forget: a repository's id, or
             words for a model that is not on the Hub; None where it took the model as it was.
@@ -107,6 +109,7 @@ class ModelRecord:
     trained: int = 0
     dtype: str = ""
     adapter: dict[str, Any] | None = None
+    vocabulary: int | None = None
     merged: bool = False
     fitted_from: str | None = None
     fitted_origin: str | None = None

@@ -110,7 +110,7 @@ def _add_adapter(model: PreTrainedModel | PeftModel, args: UnlearningConfig, pef
             expected="a plain model together with peft_config, or a PeftModel without it",
             got="a PeftModel and a peft_config",
             why="a second adapter would be stacked on the first, and it would be open which one unlearns",
-            fix="drop peft_config to go on with the adapter, or pass model.merge_and_unload()",
+            fix="drop peft_config to go on with the adapter, or pass hf_unlearn.model.merging.merge(model)",
         )
     # Asked of the arguments: Trainer makes the accelerator, and with it the DistributedSetup, later.
     # ZeRO-3 gathers persistent parameters into buffers of one type, so adapters in fp32 beside a bf16 base break it. A

@@ -92,6 +92,7 @@ def describe_model(
         trained=_count(weight for weight in model.parameters() if weight.requires_grad),
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
+        vocabulary=known.vocabulary,
         fitted_from=known.fitted_from,
         fitted_origin=known.fitted_origin,
     )

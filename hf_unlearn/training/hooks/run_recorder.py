@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+
 from ...data.provenance import source_of
 from ...errors import input_error
 from ...evaluation import EvaluationResult
+from ...model.adapters import saved_vocabulary
 from ...results.card_file import CARD_FILE, CardWriter
 from ...results.hub.names import is_repository, require_metadata
 from ...results.record import RunRecord, SetRecord
@@ -106,6 +109,8 @@ class RunRecorder:
         describe_run(self._record, self._trainer, self._model_name)
         self.observer.look(self._trainer.state)
         self._record.stop_reason = self._trainer.stop_reason
+        if isinstance(self._trainer.model, PeftModel):
+            self._record.model.vocabulary = saved_vocabulary(target, self._trainer.model.get_base_model())
         if card:
             self._cards.write(target, self._record)
             return
