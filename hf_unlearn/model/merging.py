@@ -117,7 +117,7 @@ def _require_same_logits(merged: Tensor, adapted: Tensor, base: Tensor) -> None:
     if not error <= _OF_CHANGE * change + _OF_LOGITS * level:
         raise input_error(
             expected="a merged model with the logits of base model and adapter",
-            got=f"logits that are off by {error:.3g} (root mean square), where the adapter changes them by {change:.3g}",
+            got=f"logits that are off by {error:.3g} (root mean square); the adapter changes them by {change:.3g}",
             why="what was measured is true of the adapter, and the merged weights are another model",
             fix="publish the adapter as it is; or unlearn again with an adapter that leaves out layers whose weights "
             "others share (target_modules, modules_to_save)",

@@ -1,4 +1,4 @@
-"""A merged adapter is the model that was measured: tied embeddings, resized vocabularies, and a wrong merge refused."""
+"""A merged adapter is the model that was measured: tied embeddings, resized vocabularies, a wrong merge refused."""
 
 import copy
 from pathlib import Path
