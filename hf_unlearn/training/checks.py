@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
@@ -209,26 +208,3 @@ def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, A
         return collator([item])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
-    """Raise when the reference is the very model that will change, or no model."""
-    if ref_model is not None and not isinstance(ref_model, nn.Module):
-        raise input_error(
-            expected="ref_model to be a loaded model",
-            got=type(ref_model).__name__,
-            why="it is called beside the model as it is",
-            fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
-        )
-    shared = isinstance(model, nn.Module) and ref_model is not None and _parameters(model) & _parameters(ref_model)
-    if shared:
-        raise input_error(
-            expected="ref_model to have weights of its own",
-            got="the model itself" if ref_model is model else f"a model that shares {len(shared)} tensors with it",
-            why="the reference would change with every step (get_peft_model, for one, changes the model it is given)",
-            fix="leave ref_model out: the trainer makes the cheapest exact reference itself",
-        )
-
-
-def _parameters(model: nn.Module) -> set[int]:
-    return {id(parameter) for parameter in model.parameters()}

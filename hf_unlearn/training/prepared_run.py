@@ -66,7 +66,7 @@ class PreparedRun:
         eval_dataset: Any,
         processing_class: Any,
         data_collator: Callable[..., Any] | None,
-        model_name: str | None,
+        model: Any,
         peft_config: PeftConfig | None,
         ref_model: nn.Module | None,
     ) -> "PreparedRun":
@@ -75,7 +75,7 @@ class PreparedRun:
         Raises:
             ValueError: data or arguments that would not unlearn what was asked.
         """
-        args_at_start = args.to_dict()
+        args_at_start, model_name = args.to_dict(), model if isinstance(model, str) else None
         methods = Methods.resolve(args, *losses)
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
