@@ -8,13 +8,13 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils.hub import PushInProgress
 
 from ..data.batch import Batch, count_answers
-from ..data.pairing import is_stream
+from ..data.pairing import ForgetRetainDataset
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
 from ..model.scoring import score_answers
@@ -34,6 +34,7 @@ from .launch.verify import require_engaged
 from .method_specs import LossSpec
 from .objective import rows_below
 from .prepared_run import PreparedRun
+from .sampling import order_seed, train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
@@ -162,17 +163,18 @@ class UnlearningTrainer(Trainer):
         return model
 
     def _hp_search_setup(self, trial: Any) -> None:
-        """Trainer's, and the trial's loss arguments and seed too, which were read when the trainer was built."""
+        """Trainer's, and the seed and a trial's loss arguments too, which were read when the trainer was built."""
         super()._hp_search_setup(trial)
         if trial is not None:
             self.methods, self.unlearning_objective = self._run.retuned(self.unlearning_objective)
-            self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+        if self.train_sets is not None:
+            self.train_dataset.reseed(order_seed(self.args))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        if is_stream(rows) or self.args.train_sampling_strategy == "batch_rebalance":
-            return super()._get_train_sampler(train_dataset)
-        return SequentialSampler(rows)  # the paired dataset decides the order itself
+        if isinstance(rows, ForgetRetainDataset):
+            return train_sampler(rows, self.args, self._train_batch_size)
+        return super()._get_train_sampler(train_dataset)
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from .callbacks import (
     DistributedCheckCallback,
     LogWindow,
     NonFiniteGuard,
+    RowEpochs,
     SpareFrozenPrefix,
     StepEnds,
     StopRules,
@@ -38,6 +39,7 @@ def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: Compon
             stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
 
         handler.add_callback(NonFiniteGuard(lambda: step_log.finite(trainer.accelerator), stop))
+    handler.add_callback(RowEpochs(lambda: trainer.train_dataset))
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))

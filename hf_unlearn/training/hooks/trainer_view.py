@@ -28,6 +28,7 @@ class TrainerView(Protocol):
     control: TrainerControl
     accelerator: Accelerator
     callback_handler: CallbackHandler
+    train_dataset: Any
     eval_dataset: Any
     model: Any
     model_wrapped: nn.Module
