@@ -38,6 +38,7 @@ from .sampling import order_seed, train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
+from .trials import judge, known_arguments
 
 
 class UnlearningTrainer(Trainer):
@@ -162,11 +163,16 @@ class UnlearningTrainer(Trainer):
             self._measure(model, sharded=False)
         return model
 
+    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's; a trial may set `trials.TUNABLE` too, and its default objective is refused where it means nothing."""
+        compute_objective = judge(compute_objective, self.eval_dataset, self.compute_metrics)
+        return super().hyperparameter_search(known_arguments(hp_space, self.args), compute_objective, *args, **kwargs)
+
     def _hp_search_setup(self, trial: Any) -> None:
-        """Trainer's, and the seed and a trial's loss arguments too, which were read when the trainer was built."""
-        super()._hp_search_setup(trial)
-        if trial is not None:
-            self.methods, self.unlearning_objective = self._run.retuned(self.unlearning_objective)
+        """Trainer's, and what was read when the trainer was built: loss arguments and seed, by a trial or the user."""
+        with self._run.trial_arguments(trial):
+            super()._hp_search_setup(trial)
+        self.methods, self.unlearning_objective = self._run.retuned(self.unlearning_objective)
         if self.train_sets is not None:
             self.train_dataset.reseed(order_seed(self.args))
 
