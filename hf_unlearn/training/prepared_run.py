@@ -24,6 +24,7 @@ from .model_setup import check_fit, load_model, prepare_model
 from .objective import Objective, build_objective
 from .padding_free import PairsWithoutPadding, require_own_collator, require_padding_free
 from .reference.reference import Reference, build_reference
+from .sampling import order_seed
 from .train_sets import RunSets, build_train_sets
 from .trials import TUNABLE, arguments_at_start, retuned, trial_arguments
 
@@ -39,7 +40,8 @@ class PreparedRun:
         options: how rows become tokens.
         sets: all rows, tokenised, checked and paired.
         collator: the package's, which pads.
-        data_collator: Trainer's; the user's own, or the package's.
+        data_collator: Trainer's; the user's own as it was given, or the package's.
+        collate: the same, with roles and index in its batches.
         model_name: what the model is loaded by, None for one in memory.
         peft_config: of the adapter to add, or None.
         ref_model: given by the user, or None.
@@ -53,7 +55,8 @@ class PreparedRun:
     options: RowOptions
     sets: RunSets
     collator: DataCollatorForUnlearning
-    data_collator: IndexingCollator
+    data_collator: Callable[..., Any]
+    collate: IndexingCollator
     model_name: str | None
     peft_config: PeftConfig | None
     ref_model: nn.Module | None
@@ -96,13 +99,36 @@ class PreparedRun:
             options=options,
             sets=sets,
             collator=own,
-            data_collator=IndexingCollator(collate),
+            data_collator=data_collator or collate,
+            collate=IndexingCollator(collate),
             model_name=model_name,
             peft_config=peft_config,
             ref_model=ref_model,
             losses=losses,
             args_at_start=args_at_start,
         )
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What Trainer is built with, beside the model and what the user's own arguments are."""
+        return dict(
+            args=self.args,
+            data_collator=self.data_collator,
+            train_dataset=self.sets.paired,
+            eval_dataset=self.sets.evaluation,
+            processing_class=self.options.tokenizer,
+        )
+
+    def collator_of(self, data_collator: Callable[..., Any]) -> IndexingCollator:
+        """What makes the batches of a loader: the trainer's collator, with roles and index.
+
+        Args:
+            data_collator: of the trainer as it is now; the user may have set another one.
+        """
+        if data_collator is self.data_collator:
+            return self.collate
+        require_own_collator(self.args, self.methods.attacks, data_collator)
+        return IndexingCollator(paired_collator(data_collator, self.sets.paired))
 
     def prepare_model(self, model: Any) -> Any:
         """A model as Trainer takes it: loaded where it is a name, with its adapter, checked against the rows."""
@@ -137,6 +163,8 @@ class PreparedRun:
     def retuned(self, objective: Objective) -> tuple[Methods, Objective]:
         """Method and objective with the loss arguments and weights that a trial or the user has set on `args`.
 
+        The order of the rows follows the seed that is set there.
+
         Args:
             objective: of the run before.
 
@@ -148,6 +176,8 @@ class PreparedRun:
         objective = retuned(objective, methods, self.args, self.args_at_start, given)
         if self.sets.train is not None and Role.RETAIN in objective.needs.roles:
             require_full_batch(self.sets.train, self.args.per_device_train_batch_size, self.args.retain_ratio)
+        if self.sets.paired is not None:
+            self.sets.paired.reseed(order_seed(self.args))
         return methods, objective
 
     def require_levels(self) -> None:

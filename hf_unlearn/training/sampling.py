@@ -89,14 +89,16 @@ def _column(rows: Any, name: str) -> np.ndarray | None:
     return values
 
 
-def train_sampler(rows: ForgetRetainDataset, args: UnlearningConfig, batch_size: int) -> Sampler:
+def train_sampler(rows: Any, args: UnlearningConfig, batch_size: int) -> Sampler | None:
     """The sampler of the forget rows: the epoch's own order, or Trainer's batches of balanced length.
 
     Args:
-        rows: paired; item `i` is forget row `i`.
+        rows: paired; for a stream, or a set of another kind, there is none.
         args: of the run.
         batch_size: forget rows of a micro-batch.
     """
+    if not isinstance(rows, ForgetRetainDataset):
+        return None
     if args.train_sampling_strategy != "batch_rebalance":
         return EpochOrder(rows)
     assert isinstance(rows, LengthGroupedDataset)

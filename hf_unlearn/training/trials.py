@@ -6,7 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from transformers import TrainingArguments
-from transformers.trainer_utils import default_compute_objective
+from transformers.hyperparameter_search import default_hp_search_backend
+from transformers.trainer_utils import HPSearchBackend, default_compute_objective
 
 from ..errors import input_error, nearest
 from ..steps import MeasuresTrainingSet
@@ -18,6 +19,18 @@ from .objective import Objective, build_objective
 TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
 # Of Trainer's own arguments, those by which the rows were paired.
 _ORDER = ("train_sampling_strategy", "length_column_name")
+
+
+def checkpoint_asked_for(given: str | bool | None, args: UnlearningConfig, trial: Any) -> str | bool | None:
+    """Where a run goes on from: what `train` is given, else `args.resume_from_checkpoint`, which Trainer ignores.
+
+    Args:
+        given: to `train`; False starts anew whatever `args` say.
+        args: with a folder, or "true" (the last checkpoint) or "false" as a command line has them.
+        trial: of a search, which starts anew.
+    """
+    asked = args.resume_from_checkpoint if given is None and trial is None else given
+    return {"true": True, "false": False}.get(str(asked).lower(), asked)
 
 
 def arguments_at_start(args: UnlearningConfig) -> dict[str, Any]:
@@ -84,6 +97,34 @@ def retuned(
     return new
 
 
+def without_pruning(backend: Any, options: dict[str, Any], processes: int) -> dict[str, Any]:
+    """The options of a search in which no trial is pruned where that would end it on the first process alone.
+
+    optuna's decision never reaches the other processes: they would wait for the first one's gradients for ever. Its
+    own default prunes from the sixth trial on.
+
+    Args:
+        backend: as in `hyperparameter_search`.
+        options: of the backend.
+        processes: that train together.
+
+    Raises:
+        ValueError: the user wants pruning.
+    """
+    if processes == 1 or HPSearchBackend(backend or default_hp_search_backend()) != HPSearchBackend.OPTUNA:
+        return options
+    import optuna  # the user's: no dependency of ours
+
+    if not isinstance(options.get("pruner"), optuna.pruners.NopPruner | None):
+        raise input_error(
+            expected="a search without a pruner, in several processes",
+            got=type(options["pruner"]).__name__,
+            why="a pruned trial ends on the first process alone, for which the others then wait for ever",
+            fix="leave pruner out, or search in one process",
+        )
+    return options | {"pruner": optuna.pruners.NopPruner()}
+
+
 def known_arguments(hp_space: Callable[[Any], Mapping[str, Any]] | None, args: UnlearningConfig) -> Any:
     """A search space whose proposals are arguments of the run: of others Trainer says so in its log and goes on.
 
@@ -112,6 +153,27 @@ def known_arguments(hp_space: Callable[[Any], Mapping[str, Any]] | None, args: U
 def _as_data(objective: Objective) -> list[Any]:
     terms = [spec_to_data(list(side)) for side in (objective.forget, objective.retain)]
     return [*terms, objective.forget_weight, objective.retain_weight]
+
+
+def prepare_search(
+    trainer: Any, hp_space: Any = None, compute_objective: Any = None, *others: Any, **options: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of `Trainer.hyperparameter_search`, checked before its first trial.
+
+    Args:
+        trainer: built with `model_init`.
+        hp_space: the user's, or None.
+        compute_objective: the user's, or None.
+        others: n_trials, direction, backend and hp_name, as far as they have no name.
+        options: the other arguments.
+
+    Returns:
+        the arguments without and with a name, as Trainer is to have them.
+    """
+    judged = judge(compute_objective, trainer.eval_dataset, trainer.compute_metrics)
+    backend = others[2] if len(others) > 2 else options.get("backend")
+    options = without_pruning(backend, options, trainer.args.world_size)
+    return (known_arguments(hp_space, trainer.args), judged, *others), options
 
 
 def judge(

@@ -10,6 +10,7 @@ from fixtures.bad_input import build, logged, rows, sets
 from fixtures.models import tiny_model
 from hf_unlearn.losses import NPO
 from hf_unlearn.results.record import load_record
+from hf_unlearn.training.trials import without_pruning
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -117,6 +118,15 @@ def test_a_pruned_trial_leaves_nothing_to_the_next(tmp_path):
     assert best.objective == pytest.approx(logged(alone, "eval_retain_nll")[-1], rel=1e-5)
 
 
+def test_no_trial_is_pruned_where_that_would_end_it_on_one_process_alone():
+    kept = without_pruning("optuna", {"n_jobs": 1}, processes=2)
+    assert isinstance(kept.pop("pruner"), optuna.pruners.NopPruner) and kept == {"n_jobs": 1}
+    median = {"pruner": optuna.pruners.MedianPruner()}
+    assert without_pruning("optuna", median, processes=1) is median
+    with pytest.raises(ValueError, match="without a pruner, in several processes"):
+        without_pruning(None, median, processes=2)
+
+
 def test_several_objectives_without_an_evaluation_in_training(tmp_path):
     trainer = build(tmp_path, model_init=fresh, eval_dataset=sets(), forget_loss="npo")
     best = search(
@@ -135,7 +145,11 @@ def test_the_default_objective_of_one_set(tmp_path):
     best = search(plain, compute_objective=None, n_trials=1)
     assert best.objective == plain.state.log_history[-1]["eval_loss"]
     measured = build(
-        tmp_path, model_init=fresh, forget_loss="npo", eval_dataset=rows("other", 4), compute_metrics=lambda _: {"a": 1.5, "b": 2.0}
+        tmp_path,
+        model_init=fresh,
+        forget_loss="npo",
+        eval_dataset=rows("other", 4),
+        compute_metrics=lambda _: {"a": 1.5, "b": 2.0},
     )
     assert search(measured, compute_objective=None, n_trials=1).objective == 3.5
 

@@ -329,7 +329,7 @@ def test_metrics_from_logits_as_in_trainer(tmp_path):
         compute_metrics=accuracy,
         preprocess_logits_for_metrics=best_token,
     )
-    tokenised = trainer._run.options.tokenize(data, "eval")
+    tokenised = trainer._prepared.options.tokenize(data, "eval")
     assert metrics["eval_accuracy"] == pytest.approx(plain.evaluate(tokenised)["eval_accuracy"])
     assert found["inputs"] is not None and len(found["losses"]) == 5
     assert metrics["eval_nll"] == pytest.approx(naive_nll(tiny_model(), data), rel=1e-5)

@@ -132,7 +132,7 @@ class LogWindow(TrainerCallback):
 class StepEnds(TrainerCallback):
     """Tells the step wrappers when a run begins, when the optimizer has stepped and when the run has ended.
 
-    It stands before all other callbacks, which then see the weights as the wrappers leave them.
+    It stands before the callbacks that look at the weights, which then see them as the wrappers leave them.
 
     Args:
         restart: called when a run begins that is not resumed.
