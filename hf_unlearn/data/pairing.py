@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import input_error, value_error
 from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
@@ -203,22 +203,6 @@ class ForgetRetainDataset(_Pairing, Dataset):
                 self._orders.clear()
             self._orders[key] = _permutation(size, self.seed, stream, turn)
         return self._orders[key]
-
-
-class EpochOrder(Sampler):
-    """The forget rows of a `ForgetRetainDataset` in the order of its current epoch, the same on every rank.
-
-    The epoch is the dataset's. (No `set_epoch` here: accelerate would call that instead of the dataset's.)
-    """
-
-    def __init__(self, rows: ForgetRetainDataset) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self.rows.order().tolist()
 
 
 class ForgetRetainStream(_Pairing, IterableDataset):

@@ -8,8 +8,9 @@ import numpy as np
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
+from ..data.epoch_order import EpochOrder
 from ..data.length_groups import LengthGroupedDataset, group_size
-from ..data.pairing import EpochOrder, ForgetRetainDataset, ForgetRetainStream
+from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import TrainSets
 from ..data.roles import Role
 from ..errors import input_error

@@ -8,8 +8,8 @@ import pytest
 
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, ForgetRetainDataset
+from hf_unlearn.data.epoch_order import EpochOrder
 from hf_unlearn.data.length_groups import LengthGroupedDataset, LengthGroups, group_size, row_lengths
-from hf_unlearn.data.pairing import EpochOrder
 
 
 def rows_of(lengths: list[int]) -> datasets.Dataset:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hf_unlearn.data import ForgetRetainDataset, ForgetRetainStream
-from hf_unlearn.data.pairing import EpochOrder, check_retain_ratio, mismatch_row
+from hf_unlearn.data.epoch_order import EpochOrder
+from hf_unlearn.data.pairing import check_retain_ratio, mismatch_row
 
 
 def token_rows(first: int, count: int) -> list[dict]:

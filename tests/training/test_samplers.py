@@ -18,7 +18,7 @@ from transformers import TrainerControl, TrainerState
 from fixtures.bad_input import sets
 from fixtures.batches import batches_of, flat
 from hf_unlearn import ForgetRetainDataset, UnlearningTrainer
-from hf_unlearn.data.pairing import EpochOrder
+from hf_unlearn.data.epoch_order import EpochOrder
 from hf_unlearn.training.hooks.callbacks import RowEpochs
 
 ONE_EPOCH = dict(max_steps=-1, num_train_epochs=1)

@@ -27,13 +27,16 @@ def restored_environment() -> Iterator[None]:
     every later run of the process would be taken for one of those.
     """
     before = dict(os.environ)
-    try:
-        yield
-    except BaseException:
+
+    def restore() -> None:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
-        raise
+
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(restore)
+        yield
+        on_failure.pop_all()
 
 
 def require_launched(args: TrainingArguments) -> None:
@@ -53,7 +56,7 @@ def require_launched(args: TrainingArguments) -> None:
     _require_together(args)
     if args.fsdp and args.parallel_mode != ParallelMode.DISTRIBUTED:
         fix = "start it with `accelerate launch` or torchrun, or leave fsdp out"
-        raise _not_engaged("FSDP", "a process on its own", fix, asked_by="fsdp among the arguments")
+        raise _not_engaged("FSDP", "a process on its own", fix, asked_by="the argument fsdp")
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and args.distributed_state.distributed_type in _ALONE:
         raise _not_engaged("FSDP", "a CPU" if args.device.type == "cpu" else "a process on its own", _FSDP_FIX)
