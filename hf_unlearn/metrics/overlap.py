@@ -19,8 +19,8 @@ def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str =
     """ROUGE recall of each reference's words in its answer, [N]; 0 for a reference without words.
 
     Words are those of `metrics.words`: of texts in plain letters (a to z) exactly rouge_score's, with its English
-    stemmer; other letters, which rouge_score drops, count, and are not stemmed. In scripts without spaces between words
-    each character is one.
+    stemmer; other letters, which rouge_score drops, count, and are not stemmed. In scripts without spaces between
+    words each character is one.
 
     Args:
         answers: [N] generated.
