@@ -1,5 +1,6 @@
 """How near the rows of a pool are to a forget set, by words in common (BM25) or by an encoder."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,11 @@ def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[st
 
 
 def _contents(part: Text) -> str:
-    return part if isinstance(part, str) else " ".join(message.get("content") or "" for message in part)
+    if isinstance(part, str):
+        return part
+    # What a turn calls is what it says.
+    said = ([message.get("content") or "", *map(json.dumps, message.get("tool_calls") or [])] for message in part)
+    return " ".join(text for turn in said for text in turn)
 
 
 def _check_method(method: str, model: Encoder | None) -> None:
