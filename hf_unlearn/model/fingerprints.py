@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
-from .sharding import full_state_dict
+from .sharding import full_state_dict, is_partitioned
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -84,7 +84,7 @@ def hash_samples(weights: Iterable[tuple[str, Tensor]]) -> str | None:
     """
     digest = hashlib.sha256()
     for name, weight in weights:
-        if isinstance(weight, DTensor) or hasattr(weight, "ds_numel"):
+        if isinstance(weight, DTensor) or is_partitioned(weight) or weight.is_meta:
             return None
         flat = weight.detach().reshape(-1)
         places = torch.linspace(0, max(0, flat.numel() - 1), min(_SAMPLES, flat.numel()), device=flat.device).long()

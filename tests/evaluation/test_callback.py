@@ -256,12 +256,12 @@ class Counter(TrainerCallback):
 
 @pytest.mark.parametrize(("make", "sets"), [(unlearner, 1), (unlearner, 3), (plain_trainer, 2)])
 def test_an_evaluation_counts_once_however_many_sets_it_has(tmp_path, make, sets):
-    """Nothing changes, so that the second to fourth evaluations are those without a gain: patience 3 ends at step 4."""
+    """Nothing changes: the second to fourth evaluations are those without a gain, and patience 3 ends at step 4."""
     options = dict(max_steps=9, learning_rate=0.0, eval_steps=1, save_strategy="steps", save_steps=1)
     options |= dict(load_best_model_at_end=True, metric_for_best_model="eval_custom_forget_nll")
     trainer = make(tmp_path, **options, greater_is_better=False, lr_scheduler_type="reduce_lr_on_plateau")
     rows = trainer.eval_dataset
-    trainer.eval_dataset = {name: rows for name in ("forget", "retain", "other")[:sets]}
+    trainer.eval_dataset = dict.fromkeys(("forget", "retain", "other")[:sets], rows)
     callback, counter = UnlearningEvalCallback(suite(), trainer=trainer), Counter()
     for one in (callback, counter, EarlyStoppingCallback(early_stopping_patience=3)):
         trainer.add_callback(one)
