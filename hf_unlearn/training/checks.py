@@ -118,6 +118,19 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
             )
 
 
+def require_best_metric(args: UnlearningConfig, eval_dataset: Any) -> None:
+    """Raise when the best model is to be chosen by a loss that several evaluation sets do not have."""
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    if isinstance(eval_dataset, Mapping) and metric in ("loss", "nll", "probability"):
+        names = ", ".join(f"eval_{name}_{metric}" for name in eval_dataset)
+        raise input_error(
+            expected=f"metric_for_best_model to name one of the evaluation sets ({names})",
+            got=repr(args.metric_for_best_model),
+            why="the run would end with a KeyError at its first evaluation",
+            fix=f"pass metric_for_best_model={names.split(', ')[-1]!r}",
+        )
+
+
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
