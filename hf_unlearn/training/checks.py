@@ -199,13 +199,18 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     item = next(iter(train_dataset))
     if not missing_keys(_tried(collator, item) or {}):
         return collator
+    wanted = [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]
+    # One that makes labels itself stumbles over those of the rows, once these differ in length.
+    own = RowCollator(collator, makes_labels=True)
+    batch = _tried(own, item)
+    if batch is not None and not missing_keys(batch) and batch["labels"] is not None and _kept(batch) == wanted:
+        return own
     wrapped = RowCollator(collator)
     batch = _tried(wrapped, item)
     name = type(collator).__name__
     if batch is None or missing_keys(batch):
         raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
-    kept = [trained_ids(labels) for labels in batch["labels"].tolist()]
-    if kept != [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]:
+    if _kept(batch) != wanted:
         raise input_error(
             expected="a data_collator that keeps the labels of the rows it pads",
             got=f"{name}, which changes them",
@@ -213,6 +218,10 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
             fix="leave data_collator out, or pass DataCollatorForSeq2Seq(tokenizer)",
         )
     return wrapped
+
+
+def _kept(batch: Mapping[str, Any]) -> list[list[int]]:
+    return [trained_ids(labels) for labels in batch["labels"].tolist()]
 
 
 def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, Any] | None:
