@@ -1,7 +1,8 @@
 """Encodes a batch of rows: token ids, and labels that mask the prompt and train the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -13,6 +14,10 @@ from ..errors import input_error
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
 from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
+from .tools import Tool, with_json_arguments
+
+# What a chat template raises by itself, or where it takes what a row holds for something else.
+_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,7 @@ class RowEncoder:
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
+        labels_from: collator that makes the labels of tokenised rows without any; None where rows have their own.
         version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
 
@@ -37,7 +43,8 @@ class RowEncoder:
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
-    version: int = 2
+    labels_from: Callable[..., Any] | None = None
+    version: int = 3
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -67,6 +74,11 @@ class RowEncoder:
         columns: dict[str, list[Any]] = {}
         if self.row_format is RowFormat.TOKENIZED:
             size = None if self.tokenizer is None else len(self.tokenizer)
+            if self.labels_from is not None:
+                examples = [
+                    example | {"labels": collated_labels(self.labels_from, example["input_ids"], where)}
+                    for example, where in zip(examples, places, strict=True)
+                ]
             for prefix in self.prefixes:
                 given = [given_tokens(e, prefix, size, where) for e, where in zip(examples, places, strict=True)]
                 columns |= self._columns(given, prefix)
@@ -75,7 +87,7 @@ class RowEncoder:
         for prefix in self.prefixes:
             answers = [row.alternate if prefix else row.completion for row in rows]
             texts = [
-                self._texts(row.prompt, self._require(answer, where), where)
+                self._texts(row, self._require(answer, where), where)
                 for row, answer, where in zip(rows, answers, places, strict=True)
             ]
             columns |= self._columns(self._tokens(texts), prefix)
@@ -105,13 +117,21 @@ class RowEncoder:
             raise missing_alternates(f"{where}, which has none", self.set_name)
         return answer
 
-    def _texts(self, prompt: Text, answer: Text, where: str) -> tuple[str, str]:
+    def _texts(self, row: Row, answer: Text, where: str) -> tuple[str, str]:
         """The text before the answer, and the whole text, which begins with it."""
+        prompt = row.prompt
         if self.uses_chat_template:
             if isinstance(prompt, str) and isinstance(answer, str):
                 prompt = [{"role": "user", "content": prompt}]
                 answer = [{"role": "assistant", "content": answer}]
-            return self._chat_texts(list(prompt), list(answer), where)  # type: ignore[arg-type]
+            return self._chat_texts(list(prompt), list(answer), row.tools, where)  # type: ignore[arg-type]
+        if row.tools:
+            raise input_error(
+                expected="a chat template, which writes a row's `tools` before its conversation",
+                got=f"{where}, with tools, " + ("and a `template`" if self.template else "and chat_template=None"),
+                why="the row would be trained without the tools that its answer may call",
+                fix="leave `template` out and set tokenizer.chat_template, or dataset.remove_columns('tools')",
+            )
         if self.template is None or self.row_format is RowFormat.TEXT:
             return str(prompt), f"{prompt}{answer}"
         # Joined, not formatted: braces in the data are only braces.
@@ -120,17 +140,17 @@ class RowEncoder:
         opening = f"{before}{prompt}{between}"
         return opening, f"{opening}{answer}{after}"
 
-    def _chat_texts(self, prompt: list[Message], answer: list[Message], where: str) -> tuple[str, str]:
+    def _chat_texts(
+        self, prompt: list[Message], answer: list[Message], tools: list[Tool] | None, where: str
+    ) -> tuple[str, str]:
         try:
-            # Without tokenize they return strings, which their annotations cannot say.
-            opening = str(self._text_tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-            whole = str(self._text_tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
-        except TemplateError as error:
+            opening, whole = self._rendered(prompt, answer, tools)
+        except _TEMPLATE_ERRORS as error:
             raise input_error(
                 expected="conversations that the tokenizer's chat template accepts",
                 got=f"{where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
                 why="the text of the row is what the template makes of it",
-                fix="change the roles or their order, or set tokenizer.chat_template",
+                fix="change the roles or their order, the tools or their calls, or set tokenizer.chat_template",
             ) from None
         if not whole.startswith(opening):
             raise input_error(
@@ -140,6 +160,20 @@ class RowEncoder:
                 fix="set tokenizer.chat_template to one that writes both alike, or pass strings and a `template`",
             )
         return opening, whole
+
+    def _rendered(self, prompt: list[Message], answer: list[Message], tools: list[Tool] | None) -> tuple[str, str]:
+        """The conversation before its answer, and the whole one, as the chat template writes them."""
+        render = partial(self._text_tokenizer.apply_chat_template, tools=tools, tokenize=False)
+        conversation = [*prompt, *answer]
+        try:
+            # Without tokenize they return strings, which their annotations cannot say.
+            return str(render(prompt, add_generation_prompt=True)), str(render(conversation))
+        except TypeError:
+            # Templates that join a call's arguments to their text want them as a JSON string.
+            written = with_json_arguments(conversation)
+            if written == conversation:
+                raise
+            return str(render(written[: len(prompt)], add_generation_prompt=True)), str(render(written))
 
     def _tokens(self, texts: list[tuple[str, str]]) -> list[EncodedRow]:
         eos = self._text_tokenizer.eos_token_id
@@ -195,6 +229,29 @@ def answer_starts(
         for prompt, whole in zip(prompts, ids, strict=True)
     ]
     return ids, starts
+
+
+def collated_labels(collator: Callable[..., Any], ids: Any, where: str) -> list[int]:
+    """The labels that a collator makes of one row's token ids, which it must leave as they are.
+
+    Raises:
+        ValueError: it makes none, or changes the ids, as that of a masked language model does.
+    """
+    problem = "makes no labels"
+    try:
+        batch = collator([{"input_ids": list(ids), "attention_mask": [1] * len(ids)}])
+        if batch.get("labels") is not None and batch["input_ids"][0][: len(ids)].tolist() == list(ids):
+            return batch["labels"][0][: len(ids)].tolist()
+        problem = problem if batch.get("labels") is None else "changes the token ids"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"fails with a {type(error).__name__}"  # its own message may quote the row
+    raise input_error(
+        expected="`labels` beside `input_ids`, or a data_collator that makes them, as of a causal language model",
+        got=f"{where}, without labels, and {type(collator).__name__}, which {problem}",
+        why="it is not known which tokens are the answer",
+        fix="pass data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False) to train on every token, or add "
+        "`labels`: input_ids with -100 on the prompt, not shifted",
+    )
 
 
 def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> EncodedRow:

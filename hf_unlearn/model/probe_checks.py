@@ -5,19 +5,21 @@ docs/models.md has the table of them.
 
 from typing import Any
 
-from peft import PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig
+from peft import CartridgeConfig, PeftConfig, PeftModel, PrefixTuningConfig
 from transformers import PreTrainedModel
 
 from ..errors import input_error
 from .probe import ModelProbe
 
+# Adapters that lengthen the keys and values of every layer, not the sequence.
+PAST_ADAPTERS = (PrefixTuningConfig, CartridgeConfig)
 
-def require_causal_lm(model: Any, peft_config: PeftConfig | None = None) -> None:
+
+def require_causal_lm(model: Any) -> None:
     """Raise for what can be seen to be no causal language model without calling it.
 
     Args:
         model: not wrapped.
-        peft_config: of an adapter that is to be added to it.
 
     Raises:
         ValueError: no output head over tokens, an encoder-decoder, or an adapter that lengthens the sequence.
@@ -29,16 +31,32 @@ def require_causal_lm(model: Any, peft_config: PeftConfig | None = None) -> None
             why="log-probs of answers are read from its output head",
             fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
         )
-    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else [peft_config]
-    prompts = PromptTuningConfig | PromptEncoderConfig
-    lengthening = [type(adapter).__name__ for adapter in adapters if isinstance(adapter, prompts)]
-    if lengthening or model.config.is_encoder_decoder:
+    require_one_sequence(model, None)
+
+
+def require_one_sequence(model: Any, peft_config: PeftConfig | None) -> None:
+    """Raise for models whose output positions are not those of the tokens they are given.
+
+    Args:
+        model: not wrapped, or what it is loaded by.
+        peft_config: of an adapter that is to be added to it.
+    """
+    adapters = prompt_adapters(model, peft_config)
+    lengthening = [type(one).__name__ for one in adapters if not isinstance(one, PAST_ADAPTERS)]
+    encoder_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if lengthening or encoder_decoder:
         raise input_error(
             expected="a decoder whose answer positions are those of its input tokens",
             got=lengthening[0] if lengthening else f"{type(model).__name__}, an encoder-decoder",
             why="log-probs of answers are read at the positions of their tokens",
             fix="use LoRA or another adapter of weights" if lengthening else "use an AutoModelForCausalLM",
         )
+
+
+def prompt_adapters(model: Any, peft_config: PeftConfig | None) -> list[PeftConfig]:
+    """The adapters of a model, and the one to be added, that put something before its tokens."""
+    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else []
+    return [one for one in (*adapters, peft_config) if one is not None and one.is_prompt_learning]
 
 
 def require_scorable(probe: ModelProbe, model: Any) -> None:

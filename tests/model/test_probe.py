@@ -219,7 +219,7 @@ def gemma3n() -> Any:
 def test_a_configuration_that_checks_types_is_no_hindrance(tmp_path):
     model = gemma3n()
     trainer = make_trainer(tmp_path, model, forget_weight=0.0, forget_loss="grad_ascent", retain_loss="nll")
-    batch = trainer.data_collator([trainer.train_dataset[place] for place in range(4)])
+    batch = next(iter(trainer.get_train_dataloader()))
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     labels = batch["labels"].masked_fill((batch["role"] == 0)[:, None], -100)[:, 1:]
@@ -246,10 +246,6 @@ def test_a_line_longer_than_the_mask_that_a_model_holds_is_refused(tmp_path):
     losses = []
     for padding_free in (False, True):
         trainer = make_trainer(tmp_path / str(padding_free), model(512), padding_free=padding_free, forget_loss="npo")
-        try:
-            trainer.train()
-        except ValueError as error:
-            assert "does not keep the rows of one line apart" in str(error)
-            return
+        trainer.train()
         losses.append(step_logs(trainer)[0]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

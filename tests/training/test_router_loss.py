@@ -78,7 +78,7 @@ def test_a_step_of_retain_nll_is_plain_trainers(tmp_path, kind):
     model = model_of(kind)
     plain, without = copy.deepcopy(model), copy.deepcopy(model)
     trainer = trained(tmp_path, model, forget_weight=0.0)
-    batch = dict(trainer.data_collator([trainer.train_dataset[place] for place in range(8)]))
+    batch = next(iter(trainer.get_train_dataloader()))
     labels = batch["labels"].masked_fill((batch["role"] == 0)[:, None], -100)
     rows = [
         {"input_ids": ids, "attention_mask": mask, "labels": kept}
