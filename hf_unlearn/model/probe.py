@@ -1,7 +1,6 @@
 """What kind of model it is, found by a few forwards of ten tokens: what a run relies on and no error would tell.
 
-A model that is not causal, or that sees padding, trains and is measured without a word, on numbers that are wrong.
-Neither class nor configuration tells, so a model is asked as it will be fed, through its wrappers.
+A model that is not causal, or sees padding, trains in silence on wrong numbers. Neither class nor configuration tells.
 """
 
 import contextlib
@@ -28,8 +27,8 @@ from .sharding import reshard
 _LENGTH, _SHARED = 10, 6
 # The attribute of a model that holds what was found of it, beside its modules; see `output_head`.
 _ATTRIBUTE = "_hf_unlearn_probe"
-# What rounding may change, as a share of what another token changes: in fp32, and in roundings of a coarser type. Over
-# all models of transformers, rounding in fp32 makes less than 1e-6 of it, and what is seen in error more than 3e-2.
+# What rounding may change, as a share of what another token changes: in fp32 (where it is 1e-6 over all architectures,
+# and what is seen in error above 3e-2), and in roundings of a coarser type.
 _TOLERANCE, _ROUNDINGS = 1e-4, 6.0
 
 
@@ -78,8 +77,7 @@ def probe_model(
         rows_apart: also try rows in one line.
         autocast: under which the run calls it.
 
-    Raises:
-        ValueError: it makes no logits of token ids and a mask.
+    Raises: ValueError, where it makes no logits of token ids and a mask.
     """
     identity = (id(output_head(unwrapped)), getattr(unwrapped.config.get_text_config(), "_attn_implementation", None))
     known_of, known = vars(unwrapped).get(_ATTRIBUTE, (None, None))
@@ -144,11 +142,7 @@ class Trial:
         return self.forward(model_inputs(_on(batch, self.unwrapped.device), batch["answer_index"]))
 
     def forward(self, inputs: Mapping[str, Any]) -> Any:
-        """The model's output.
-
-        Raises:
-            ValueError: it fails, or makes no logits [B, L, V].
-        """
+        """The model's output; raises a ValueError where it fails, or makes no logits [B, L, V]."""
         inputs = {name: value for name, value in inputs.items() if name != "position_ids" or self.takes_positions}
         try:
             output = self.model(**inputs, use_cache=False)
@@ -217,14 +211,16 @@ def _probed(trial: Trial) -> ModelProbe:
 
 def _rows_apart(trial: Trial) -> bool:
     """Whether two rows have in one line the logits that they have alone."""
-    if not trial.takes_positions:
-        return False
     try:
         line = trial.call([trial.row[: trial.shared], trial.row], padding_free=True).logits[0]
     except ValueError:  # it says itself that it cannot
         return False
     right = trial.logits[0]
-    return trial.same(line[: trial.shared], right[: trial.shared]) and trial.same(line[trial.shared :], right)
+    return (
+        trial.takes_positions
+        and trial.same(line[: trial.shared], right[: trial.shared])
+        and trial.same(line[trial.shared :], right)
+    )
 
 
 def _first_position(trial: Trial, from_zero: bool) -> int | None:
@@ -248,8 +244,8 @@ def _own_loss(trial: Trial) -> tuple[RouterLoss | None, float]:
         output, added = _added_to_nll(trial, trial.row)
     except ValueError:  # a loss of another kind, which is never computed here
         return None, 0.0
-    if math.isnan(added):  # a mean over no label
-        return None, 0.0
+    if math.isnan(added):
+        return None, 0.0  # a mean over no label
     value, router_logits = getattr(output, "aux_loss", None), getattr(output, "router_logits", None)
     if added and isinstance(value, Tensor) and router_logits:
         coefficient = added / float(value)
