@@ -118,6 +118,19 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
             )
 
 
+def require_best_metric(args: UnlearningConfig, eval_dataset: Any) -> None:
+    """Raise when the best model is to be chosen by a loss that several evaluation sets do not have."""
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    if isinstance(eval_dataset, Mapping) and metric in ("loss", "nll", "probability"):
+        names = ", ".join(f"eval_{name}_{metric}" for name in eval_dataset)
+        raise input_error(
+            expected=f"metric_for_best_model to name one of the evaluation sets ({names})",
+            got=repr(args.metric_for_best_model),
+            why="the run would end with a KeyError at its first evaluation",
+            fix=f"pass metric_for_best_model={names.split(', ')[-1]!r}",
+        )
+
+
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
@@ -186,13 +199,18 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     item = next(iter(train_dataset))
     if not missing_keys(_tried(collator, item) or {}):
         return collator
+    wanted = [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]
+    # One that makes labels itself stumbles over those of the rows, once these differ in length.
+    own = RowCollator(collator, makes_labels=True)
+    batch = _tried(own, item)
+    if batch is not None and not missing_keys(batch) and batch["labels"] is not None and _kept(batch) == wanted:
+        return own
     wrapped = RowCollator(collator)
     batch = _tried(wrapped, item)
     name = type(collator).__name__
     if batch is None or missing_keys(batch):
         raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
-    kept = [trained_ids(labels) for labels in batch["labels"].tolist()]
-    if kept != [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]:
+    if _kept(batch) != wanted:
         raise input_error(
             expected="a data_collator that keeps the labels of the rows it pads",
             got=f"{name}, which changes them",
@@ -200,6 +218,10 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
             fix="leave data_collator out, or pass DataCollatorForSeq2Seq(tokenizer)",
         )
     return wrapped
+
+
+def _kept(batch: Mapping[str, Any]) -> list[list[int]]:
+    return [trained_ids(labels) for labels in batch["labels"].tolist()]
 
 
 def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, Any] | None:
