@@ -26,8 +26,8 @@ _NEAR_CHANCE = 0.8
 _KNOWN = 1.0
 # ROUGE-L recall below which answers have nothing of the expected ones but common words, and half of them.
 _NO_ANSWER, _HALF = 0.1, 0.5
-# Rows of a set that are fed in other ways; rows fed as in training have half the NLL or less.
-_SAMPLE, _FAR_LOWER = 16, 0.5
+# Rows of a set that are fed in other ways; fed as in training they have half the NLL or less, by so many nats.
+_SAMPLE, _FAR_LOWER, _LOWER_BY = 16, 0.5, 0.3
 _TEMPLATES = ("{prompt}{completion}", "{prompt} {completion}", "{prompt}\n{completion}", None)
 # Suites whose forget rows are a behaviour that unseen rows show as well: there the holdout level says nothing.
 _OF_BEHAVIOUR = ("harmful",)
@@ -39,7 +39,7 @@ def preflight(trainer: UnlearningTrainer, rows: dict[str, Any], before: Evaluati
     It stops where (1) the NLL of forget or retain rows is at least 0.8 log V; (2) no forget answer is given, ROUGE-L
     is below a half and the NLL above 1 nat, or, outside of the suite `harmful`, the NLL is not below that of holdout
     rows; (3) no retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in another way
-    (beginning of text, template) have half the NLL or less, and a nat less at least. A behaviour of a low rate passes.
+    (beginning of text, template) have half the NLL or less, 0.3 nats less at least. A behaviour of a low rate passes.
 
     Args:
         trainer: before its first step. Every rank calls it.
@@ -124,7 +124,8 @@ def _cause(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationR
     )
     for name in ("forget", "retain"):
         nll = _value(before, f"{name}_nll")
-        if rows.get(name) is None or nll is None or nll <= _KNOWN:
+        answered = nll is not None and nll <= _KNOWN and _value(before, f"{name}_accuracy") != 0
+        if rows.get(name) is None or nll is None or answered:
             continue
         sample = [rows[name][place] for place in range(min(_SAMPLE, len(rows[name])))]
         options = RowOptions(tokenizer, args.max_length, args.template, None)
@@ -135,7 +136,7 @@ def _cause(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationR
         if not others:
             continue
         how, best = min(others.items(), key=lambda pair: pair[1])
-        if best < _FAR_LOWER * fed and fed - best > _KNOWN:
+        if best < _FAR_LOWER * fed and fed - best > _LOWER_BY:
             return f"{name} rows of {fed:.2f} nats per token as they are fed, and {best:.2f} {how}"
     return None
 

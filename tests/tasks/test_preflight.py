@@ -27,10 +27,10 @@ def checked(folder, forget, *, retain=None, holdout=None, template=None, model=N
     sets = rows | ({} if holdout is None else {"holdout": holdout})
     suite = custom(**sets, template=template, max_new_tokens=None)
     before = evaluate(trainer.model, tokenizer, suite, accelerator=trainer.accelerator)
-    longest = max(len(tokenizer(row["completion"]).input_ids) for both in rows.values() for row in both)
-    assert longest - 1 <= before.settings["max_new_tokens"] <= longest + 1 and not any(
-        "max_new_tokens" in warning for warning in before.warnings
-    )
+    if "completion" in forget[0]:
+        longest = max(len(tokenizer(row["completion"]).input_ids) for both in rows.values() for row in both)
+        assert longest - 1 <= before.settings["max_new_tokens"] <= longest + 1
+    assert not any("max_new_tokens" in warning for warning in before.warnings)
     preflight(trainer, rows, before, force=force)
     return trainer.record
 
@@ -55,7 +55,19 @@ def strange() -> list[dict]:
     return [{"prompt": f"Name {i}?", "completion": " " + " ".join(draw.choice(words, 8))} for i in range(6)]
 
 
+def without_bos(rows: list[dict]) -> list[dict]:
+    """As token ids, without the beginning of text that the model was trained with."""
+    tokenizer = load_lab().load_tokenizer()
+    texts = [(tokenizer(row["prompt"]).input_ids[1:], tokenizer(row["completion"]).input_ids[1:]) for row in rows]
+    ends = [tokenizer.eos_token_id]
+    return [{"input_ids": p + a + ends, "labels": [-100] * len(p) + a + ends} for p, a in texts]
+
+
 STOPPED = {
+    "no beginning of text": (
+        lambda: dict(forget=without_bos(rows_of("forget")), retain=without_bos(rows_of("retain"))),
+        "with the beginning-of-text token in front",
+    ),
     "another template": (
         lambda: dict(forget=rows_of("forget"), template="[INST]{prompt}[/INST] {completion}"),
         "with template=",
