@@ -109,7 +109,7 @@ def tokenize_for(
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:
     """Tokens of the longest row that the model will be given, of all sets; 0 without any."""
     evaluated = evaluation.values() if isinstance(evaluation, Mapping) else [evaluation]
-    lengths = [longest_row(rows, max_length) for rows in evaluated if rows is not None]
+    lengths = [longest_row(rows) for rows in evaluated if rows is not None]
     if sets is not None:
         lengths.append(sets.longest(max_length, mismatches=objective.mismatches > 0))
     return max(lengths, default=0)
