@@ -28,6 +28,7 @@ from .checks import (
     require_numbers,
     require_own_gradients,
     require_prompts,
+    require_right_log_probs,
     require_room,
     require_rows_alone,
     require_same_vocabulary,
@@ -43,18 +44,8 @@ from .suite import Suite, SuiteOutput
 
 # Tokens of an answer whose length is taken from the rows: longer ones cost more than they tell.
 LONGEST_ANSWER = 256
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "rouge_score",
-    "sacrebleu",
-)
+_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate", "numpy", "scipy")
+_METRIC_LIBRARIES = ("scikit-learn", "rouge_score", "sacrebleu")
 
 
 def evaluate(
@@ -165,6 +156,7 @@ class _Evaluation:
     def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
         started, suite = time.perf_counter(), self.suite
         sets, rows = self.rows()
+        require_right_log_probs((self.model, self.fluency_model), self.accelerator)
         tokenizer = hash_tokenizer(self.tokenizer)
         partial = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
@@ -292,6 +284,7 @@ def _run_harness(
     require_whole(model)
     model = accelerator.unwrap_model(model)
     require_fit(model, tokenizer, accelerator)
+    require_right_log_probs((model,), accelerator)
     started = time.perf_counter()
     metrics, counts = _from_main_process(
         lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
@@ -311,4 +304,4 @@ def _run_harness(
 
 def _versions(*more: str) -> dict[str, str]:
     """Versions of what the numbers come from."""
-    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *more)}}
+    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *_METRIC_LIBRARIES, *more)}}

@@ -106,6 +106,7 @@ def test_a_forward_for_hidden_states_alone_ends_at_the_layer(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["llama", "opt"])
 def test_the_forward_with_the_adapter_off_ends_at_the_layer_too(tmp_path, kind):
     trainer = steered(tmp_path, tiny_model(kind), peft_config=lora(0, 1), max_steps=2)
+    trainer._measure(trainer.model, sharded=False)
     seen = of_both_models(trainer)
     trainer.train()
     # Two steps, each with a forward of the policy and one of the reference.
