@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 from transformers.hyperparameter_search import default_hp_search_backend
 from transformers.trainer_utils import HPSearchBackend, default_compute_objective
 
-from ..errors import input_error, nearest
+from ..errors import input_error, nearest, require_range
 from ..steps import MeasuresTrainingSet
 from .config import UnlearningConfig
 from .method_specs import spec_to_data
@@ -82,6 +82,8 @@ def retuned(
     ours = {field.name for field in fields(UnlearningConfig)} - {field.name for field in fields(TrainingArguments)}
     changed = {name for name in ours.union(_ORDER) if now[name] != then[name]}
     fixed = sorted(changed.difference(TUNABLE) | changed.intersection(given))
+    for name in ("forget_weight", "retain_weight"):
+        require_range(name, getattr(args, name), at_least=0)
     new = build_objective(methods, args)
     if not fixed and _as_data(new) == _as_data(objective):
         return objective

@@ -161,6 +161,7 @@ def test_the_default_objective_of_one_set(tmp_path):
         ({}, dict(compute_objective=None), "compute_objective for a search with several"),
         ({}, dict(hp_space=lambda trial: {"forget_wieght": 0.5}), "did you mean 'forget_weight'"),
         ({}, dict(hp_space=lambda trial: {"retain_ratio": 0.5}), "loss weights and arguments.*\nGot: retain_ratio"),
+        ({}, dict(hp_space=lambda trial: {"forget_weight": -0.5}), "forget_weight must be"),
         ({}, dict(hp_space=lambda trial: {"forget_loss": "simnpo"}), "Got: other losses"),
         ({}, dict(hp_space=lambda trial: {"per_device_train_batch_size": 16}), "at least 16 retain rows"),
         (dict(forget_loss=NPO()), {}, "Got: forget_loss"),
