@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
@@ -9,6 +10,7 @@ from transformers.training_args import OptimizerNames
 
 from ..data.checks import check_template
 from ..data.pairing import check_retain_ratio
+from ..data.row_cache import ROW_CACHE, RowCache
 from ..errors import input_error, require_choice
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
@@ -69,6 +71,8 @@ class UnlearningConfig(TrainingArguments):
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
         dataset_num_proc: processes that tokenise.
+        keep_cache: keep the rows and token ids that a run puts into `output_dir`/.rows, which only its owner can look
+            into; they are removed when it ends otherwise, and those of a killed run at the next start.
         plugins: modules of other packages that add losses and the like (docs/plugins.md); those of installed packages
             that declare themselves need not be named.
 
@@ -124,6 +128,10 @@ class UnlearningConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+    keep_cache: bool = field(
+        default=False,
+        metadata={"help": "Keep rows and token ids in output_dir/.rows when the run ends."},
+    )
     plugins: list[str] | None = field(
         default=None, metadata={"help": "Modules of other packages that add losses and the like."}
     )
@@ -203,6 +211,11 @@ class UnlearningConfig(TrainingArguments):
         for name in _METHOD_ARGUMENTS:
             values[name] = spec_to_data(getattr(self, name))
         return values
+
+
+def row_cache_of(args: UnlearningConfig) -> RowCache:
+    """Where a run keeps its rows and their token ids."""
+    return RowCache(Path(args.output_dir, ROW_CACHE), keep=args.keep_cache)
 
 
 def _better_when_greater(metric: str) -> bool | None:
