@@ -6,6 +6,7 @@ import pickle
 import secrets
 import shutil
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ class RowCache:
         except (pickle.PicklingError, TypeError, AttributeError):  # a tokenizer that cannot be pickled
             name = secrets.token_hex(8)
         return str(self.folder / f"{name}.arrow")
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close it where an error ends the work, which keeps the objects of that work alive for a while."""
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                self.close()
 
     def close(self) -> None:
         """Let go of the folder; its files stay readable to those who have them open."""

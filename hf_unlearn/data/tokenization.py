@@ -69,8 +69,7 @@ def tokenize_rows(
         template: for prompt/completion strings, e.g. "### Question: {prompt}\\n ### Answer: {completion}".
         alternates: encode each row's alternate answer too; False ignores an `alternate` column.
         num_proc: processes, for a datasets.Dataset only; other sets are read once, in this process.
-        cache: where the tokens of a datasets.Dataset on disk are kept; None keeps them in memory. They are never put
-            beside the rows, where they would outlive the run.
+        cache: where the tokens of a datasets.Dataset on disk are kept, never beside its rows; None: in memory.
 
     Returns:
         Columns `input_ids`, `labels` and `answer_start` (the place of the first answer token), with `alternates` also

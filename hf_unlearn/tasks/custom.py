@@ -39,7 +39,7 @@ def make_task(parsed: Parsed) -> Task:
     """The task that the arguments name; there is no lab for it."""
     script, args, model = parsed.script, parsed.args, parsed.model.model_name_or_path
     cache = row_cache_of(args)
-    with args.main_process_first(local=True, desc="loading data"):
+    with cache.closed_on_error(), args.main_process_first(local=True, desc="loading data"):
         sets = load_sets(script, model, cache)
         more = {
             name: None if source is None else load_rows(source, columns=columns, cache_dir=cache.folder)

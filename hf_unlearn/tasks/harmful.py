@@ -64,7 +64,8 @@ def _rows_task(parsed: Parsed, model: str | None) -> Task:
     """The task that the arguments name."""
     script = parsed.script
     cache = row_cache_of(parsed.args)
-    sets = load_sets(script, model, cache)
+    with cache.closed_on_error():
+        sets = load_sets(script, model, cache)
     assert model is not None  # or load_sets would have refused it
     task = _task(parsed, model, sets, None, _judge(script, RecitalJudge()), script.oracle)
     task.cache = cache

@@ -80,8 +80,10 @@ class PreparedRun:
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
-        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc, row_cache_of(args))
-        sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+        cache = row_cache_of(args)
+        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc, cache)
+        with cache.closed_on_error():
+            sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         if data_collator is not None:
