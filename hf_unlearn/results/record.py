@@ -158,9 +158,8 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
         _check_record(stored)
     except SchemaError as error:
         why = "cards, reports and pushes are made from it, and would fail or say something else"
-        raise wrong_file(
-            file.name, error, why, "undo the change of the file, or pass the output_dir of another run"
-        ) from None
+        fix = "undo the change of the file, or pass the output_dir of another run"
+        raise wrong_file(file.name, error, why, fix) from None
     return _restored(stored)
 
 

@@ -20,7 +20,6 @@ _WORDS: dict[Any, str] = {
     bool: "true or false",
     types.NoneType: "null",
 }
-_SHOWN = 40  # characters of a wrong value
 
 
 class SchemaError(Exception):
@@ -120,9 +119,12 @@ def _below(where: str, name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A wrong value in a few words: the whole of it where it is short."""
-    words = repr(value)
-    return words if len(words) <= _SHOWN else f"a {type(value).__name__} ({words[:_SHOWN]}...)"
+    """A wrong value in a few words. A text is not quoted: the file may be one of rows."""
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, Mapping | list):
+        return "an object with keys" if isinstance(value, Mapping) else "a list"
+    return "null" if value is None else repr(value)
 
 
 def wrong_file(file: Any, error: SchemaError, why: str, fix: str) -> ValueError:
