@@ -65,9 +65,8 @@ def training_code(record: RunRecord) -> str:
         )
         more.append(f'    peft_config=LoraConfig({given}task_type="CAUSAL_LM"),')
     elif adapter is not None:
-        more.append(
-            f"    peft_config=...,  # {one_line(adapter.get('kind', 'PEFT'))}, as the adapter_config.json beside has it"
-        )
+        kind = one_line(adapter.get("kind", "PEFT"))
+        more.append(f"    peft_config=...,  # {kind}, as the adapter_config.json beside has it")
     if record.model.origin == "lab":
         imports.append("from hf_unlearn.lab import load_lab")
         lab = f"load_lab({_world(record)})"
