@@ -114,8 +114,7 @@ def parse_arguments(
     _require_task(task, own.task)
     check_fields(own, TASK_RANGES)
     check_model_arguments(model)
-    if args.model_init_kwargs is None:
-        args.model_init_kwargs = _loading(model)
+    args.model_init_kwargs = _loading(model) | args.init_kwargs
     return Parsed(own, args, model, _repeated(path, rest))
 
 

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.utils import is_liger_kernel_available, logging
 
 from ..errors import input_error, nearest
+from ..model.loading import loading
 from .config import CROSS_ENTROPIES, UnlearningConfig
 
 logger = logging.get_logger(__name__)
@@ -30,7 +31,8 @@ def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = Fal
     options = {"dtype": "float32", **args.init_kwargs}
     if in_8bit:  # of the linear layers; the output head stays as it is
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
+    with loading(name_or_path):
+        return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 
 
 def move_unless_quantized(model: Any, device: torch.device) -> Any:

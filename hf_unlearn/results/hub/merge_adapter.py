@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
 
 from ...errors import input_error
+from ...model.loading import load_tokenizer, loading
 from ..card_file import write_own_card
 from ..record import PLOTS, load_record
 from .push import ADAPTER_CONFIG
@@ -31,9 +31,10 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
     folder, output = Path(folder), Path(output)
     record = load_record(folder)
     require_adapter(folder)
-    model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
+    with loading(folder):
+        model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
     model.save_pretrained(output)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(output)
+    load_tokenizer(str(folder)).save_pretrained(output)
     if (folder / PLOTS).is_dir():
         shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
     record.model.merged = True
