@@ -1,6 +1,5 @@
 """Rows from files, saved folders and the Hub, and two public sets in the package's columns."""
 
-import csv
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..errors import input_error, require_choice
 from .checks import check_limit, require_columns
+from .file_checks import csv_header, require_utf8, unreadable
 from .provenance import from_hub
 
 # File ending -> name of the datasets builder that reads it.
@@ -179,13 +179,15 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
         with path.open("rb") as file:
             start = file.read(1024)
     except OSError as error:
-        raise _unreadable(path, f"a file that cannot be opened ({error.strerror})") from None
+        raise unreadable(path, f"a file that cannot be opened ({error.strerror})") from None
     if not start.strip(b"\xef\xbb\xbf\r\n\t "):
-        raise _unreadable(path, "an empty file")
+        raise unreadable(path, "an empty file")
+    if builder != "parquet":
+        require_utf8(path)
     options: dict[str, Any] = {}
     if builder == "csv":
         # Left to themselves, csv readers turn an answer "None" into a missing one and a year into a number.
-        strings = datasets.Features({column: datasets.Value("string") for column in _csv_header(path)})
+        strings = datasets.Features({column: datasets.Value("string") for column in csv_header(path)})
         options = {"keep_default_na": False, "features": strings}
     elif builder == "text":
         options = {"encoding": "utf-8-sig", "sample_by": text_unit}
@@ -193,7 +195,7 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
     if builder == "text":
         rows = rows.filter(lambda row: bool(row["text"].strip()))
     if not len(rows) or not rows.column_names:
-        raise _unreadable(path, "a file without rows")
+        raise unreadable(path, "a file without rows")
     return rows
 
 
@@ -216,33 +218,11 @@ def _read(
             kind = type(error.__cause__ or error)
             if isinstance(error.__cause__, OSError):
                 raise OSError(f"the rows of {path} cannot be written: {error.__cause__}") from None
-            raise _unreadable(path, f"a file the {builder} reader refuses ({kind.__name__})") from None
-
-
-def _csv_header(path: Path) -> list[str]:
-    limit = csv.field_size_limit(2**31 - 1)  # a chapter of a book is longer than the default
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, first = next(csv.reader(file), []), next(csv.reader(file), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, f"a file the csv reader refuses ({type(error).__name__})") from None
-    finally:
-        csv.field_size_limit(limit)
-    # pandas would drop the second of two like names, and read a row that is longer than its header one column off.
-    if len(set(header)) < len(header) or len(first) > len(header):
-        raise _unreadable(
-            path, f"a header of {len(header)} names, {len(set(header))} unlike, over {len(first)} values"
-        )
-    return header
-
-
-def _unreadable(path: Path, got: str) -> ValueError:
-    return input_error(
-        expected=f"{path.name} to hold rows, as its ending says",
-        got=got,
-        why="rows lost while reading would be neither forgotten nor kept",
-        fix="check the file: UTF-8; a csv with a header; for .json and .jsonl one object a line, or one array of them",
-    )
+            raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__})") from None
+        except ValueError as error:  # of a split that is not there, and of a file without a row
+            if "no data" not in str(error):
+                raise
+            raise unreadable(path, "a file without rows") from None
 
 
 def _load_saved(path: Path, split: str) -> datasets.Dataset:

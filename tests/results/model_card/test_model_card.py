@@ -744,3 +744,30 @@ def test_text_of_users_breaks_no_markup():
     assert metadata(card)["tags"][-2:] == ["a: b", "- c"]
     assert all(len(set(map(len, rows))) == 1 for rows in tables(prose(card)))
     assert "````yaml" in card and "`{prompt}" not in prose(card).replace('`"```\\n{prompt}', "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![p](https://evil.example/x.png)",
+        "<script>alert(1)</script>",
+        "[a]: https://evil.example",
+        "a\n# heading\n---\nlicense: mit",
+        "`code` | **bold** | ~~gone~~",
+        "```\n\n![p](https://evil.example/x.png)\n\n```",
+    ],
+)
+def test_names_and_reasons_are_text_and_nothing_else(text):
+    """In a title, a stop reason, a warning, a class, a package and a formula."""
+    record = full_record()
+    record.metadata.model_name = record.stop_reason = text
+    record.evaluations["after"].warnings.append(text)
+    record.objective.terms[0].own = record.objective.terms[0].package = text
+    record.objective.terms[0].version = record.versions["hf_unlearn"] = text
+    card = render_card(record)
+    _, front, body = card.split("---\n", 2)
+    assert yaml.safe_load(front).get("license") == full_record().metadata.license
+    prose = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.DOTALL | re.MULTILINE)  # code blocks show what they hold
+    prose = re.sub(r"(?<!\\)(`+)(?!`).+?(?<!`)\1(?!`)", "", prose)  # and so do code spans
+    for live in ("](https://evil", "<script", "**bold**", "\n# heading", "\n[a]:", "pip install x"):
+        assert live not in prose
