@@ -759,15 +759,14 @@ def test_text_of_users_breaks_no_markup():
 )
 def test_names_and_reasons_are_text_and_nothing_else(text):
     """In a title, a stop reason, a warning, a class, a package and a formula."""
-    record = full_record()
-    record.metadata.model_name = record.stop_reason = text
+    record = run(stop_reason=text)
+    record.metadata.model_name = record.versions["hf_unlearn"] = text
     record.evaluations["after"].warnings.append(text)
-    record.objective.terms[0].own = record.objective.terms[0].package = text
-    record.objective.terms[0].version = record.versions["hf_unlearn"] = text
+    record.objective.terms[0] = dataclasses.replace(NPO, own=text, package=text, version=text)
     card = render_card(record)
-    _, front, body = card.split("---\n", 2)
-    assert yaml.safe_load(front).get("license") == full_record().metadata.license
-    prose = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.DOTALL | re.MULTILINE)  # code blocks show what they hold
-    prose = re.sub(r"(?<!\\)(`+)(?!`).+?(?<!`)\1(?!`)", "", prose)  # and so do code spans
+    front, body = card.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(front).get("license") == run().metadata.license
+    words = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.DOTALL | re.MULTILINE)  # code blocks show what they hold
+    words = re.sub(r"(?<!\\)(`+)(?!`).+?(?<!`)\1(?!`)", "", words)  # and so do code spans
     for live in ("](https://evil", "<script", "**bold**", "\n# heading", "\n[a]:", "pip install x"):
-        assert live not in prose
+        assert live not in words
