@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 from accelerate import Accelerator
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
+from ..model.adapters import load_adapter
 from ..model.loading import load_tokenizer, loading
 from ..results.card_file import has_own_card, write_own_card
 from ..results.hub.push import ADAPTER_CONFIG
@@ -79,7 +80,7 @@ def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
         options.pop("revision")  # PEFT would take the adapter's for the base's
     with loading(name):
         if (Path(name) / ADAPTER_CONFIG).is_file():
-            return AutoPeftModelForCausalLM.from_pretrained(name, **options)
+            return load_adapter(name, **options)
         return AutoModelForCausalLM.from_pretrained(name, **options)
 
 

@@ -203,7 +203,7 @@ def source_name(model: str | Path) -> str:
     return path.resolve().name if isinstance(model, Path) or path.exists() else str(model)
 
 
-def not_loadable(source: str, error: OSError, what: str) -> ValueError:
+def not_loadable(source: str, error: Exception, what: str) -> ValueError:
     """The user's error for a model that transformers could not load."""
     return input_error(
         expected=f"{what}: the id of a model of the Hub, or a folder",
