@@ -74,14 +74,21 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(args.verb, error, 2)
     except KeyboardInterrupt:
         return _failed(args.verb, "interrupted", 130)
-    except (OSError, RuntimeError) as error:
-        # Bugs show where they are; the Hub, a download or a disk that failed is told in a line.
-        from .outside_errors import is_outside
+    except _outside() as error:  # looked up when there is an error: it imports libraries
+        # Bugs show where they are; the Hub, a download, a disk or a library that failed is told in a line.
+        from .outside_errors import outside_words
 
-        if not is_outside(error):
+        words = outside_words(error)
+        if words is None:
             raise
-        return _failed(args.verb, error, 1)
+        return _failed(args.verb, words, 1)
     return status or 0
+
+
+def _outside() -> tuple[type[Exception], ...]:
+    from .outside_errors import OUTSIDE
+
+    return OUTSIDE
 
 
 def _failed(verb: str, error: BaseException | str, status: int) -> int:

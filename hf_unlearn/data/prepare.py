@@ -12,6 +12,7 @@ from .digests import shared_rows
 from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
 from .roles import TRAIN_SETS
+from .row_cache import RowCache
 from .tokenization import RowSet, TokenizedSet, tokenize_rows
 
 
@@ -24,6 +25,7 @@ class RowOptions:
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: text around the strings of prompt/completion rows.
         num_proc: processes that tokenise a datasets.Dataset.
+        cache: where the tokens of sets on disk are kept; None keeps them in memory.
         labels_from: collator that makes the labels of token rows that come without any, as in a Trainer script.
     """
 
@@ -31,6 +33,7 @@ class RowOptions:
     max_length: int | None
     template: str | None
     num_proc: int | None
+    cache: RowCache | None = None
     labels_from: Callable[..., Any] | None = None
 
     def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
@@ -43,6 +46,7 @@ class RowOptions:
             template=self.template,
             alternates=alternates,
             num_proc=self.num_proc,
+            cache=self.cache,
             labels_from=self.labels_from,
         )
 

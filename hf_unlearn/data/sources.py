@@ -1,15 +1,17 @@
 """Rows from files, saved folders and the Hub, and two public sets in the package's columns."""
 
-import csv
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
+import pyarrow
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..errors import input_error, require_choice
 from .checks import check_limit, require_columns
+from .file_checks import csv_header, require_utf8, unreadable
 from .provenance import from_hub
 
 # File ending -> name of the datasets builder that reads it.
@@ -33,6 +35,7 @@ def load_rows(
     limit: int | None = None,
     seed: int | None = None,
     text_unit: Literal["line", "paragraph"] = "line",
+    cache_dir: str | Path | None = None,
 ) -> datasets.Dataset:
     """Load the rows of one set.
 
@@ -52,6 +55,8 @@ def load_rows(
         seed: shuffles the rows before the limit; None takes the first ones.
         text_unit: what a row of a .txt file is: a line, or a paragraph (paragraphs end with an empty line). Blank ones
             are left out; the column is `text`.
+        cache_dir: folder for the rows of a file as Arrow keeps them, for sets that do not fit into memory: whoever can
+            look into it can read them. None keeps them in memory, and nothing of a file is left on disk.
 
     Raises:
         ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
@@ -59,7 +64,7 @@ def load_rows(
     check_limit(limit)
     path = Path(source).expanduser()
     if path.is_file():
-        rows = _load_file(path, split, text_unit)
+        rows = _load_file(path, split, text_unit, cache_dir)
     elif path.is_dir() and any((path / mark).is_file() for mark in _SAVED_MARKS):
         rows = _load_saved(path, split)
     else:
@@ -69,7 +74,7 @@ def load_rows(
         require_columns(columns, rows.column_names, why=_ROWS)
         rows = _renamed(rows.select_columns(list(columns)), columns)
     if seed is not None:
-        rows = rows.shuffle(seed=seed)
+        rows = rows.shuffle(seed=seed, keep_in_memory=True)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
@@ -160,7 +165,13 @@ def _listed_answers(given: str | list[str]) -> list[str]:
 
 
 def _mapped(dataset: datasets.Dataset, make_rows: Any, what: str) -> datasets.Dataset:
-    rows = dataset.map(make_rows, batched=True, remove_columns=dataset.column_names, features=_PROMPT_COMPLETION)
+    rows = dataset.map(
+        make_rows,
+        batched=True,
+        remove_columns=dataset.column_names,
+        features=_PROMPT_COMPLETION,
+        keep_in_memory=True,  # beside the source they would outlive the run
+    )
     if len(rows) == 0:
         raise input_error(
             expected=f"at least one row with {what}",
@@ -171,7 +182,7 @@ def _mapped(dataset: datasets.Dataset, make_rows: Any, what: str) -> datasets.Da
     return rows
 
 
-def _load_file(path: Path, split: str, text_unit: str) -> datasets.Dataset:
+def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | None) -> datasets.Dataset:
     builder = _BUILDERS.get(path.suffix.lower())
     if builder is None:
         raise input_error(
@@ -180,50 +191,54 @@ def _load_file(path: Path, split: str, text_unit: str) -> datasets.Dataset:
             why="the ending says how to read it",
             fix="convert or rename the file",
         )
-    with path.open("rb") as file:
-        if not file.read(1024).strip(b"\xef\xbb\xbf\r\n\t "):
-            raise _unreadable(path, "an empty file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError as error:
+        raise unreadable(path, f"a file that cannot be opened ({error.strerror})") from None
+    if not start.strip(b"\xef\xbb\xbf\r\n\t "):
+        raise unreadable(path, "an empty file")
+    if builder != "parquet":
+        require_utf8(path)
     options: dict[str, Any] = {}
     if builder == "csv":
         # Left to themselves, csv readers turn an answer "None" into a missing one and a year into a number.
-        strings = datasets.Features({column: datasets.Value("string") for column in _csv_header(path)})
+        strings = datasets.Features({column: datasets.Value("string") for column in csv_header(path)})
         options = {"keep_default_na": False, "features": strings}
     elif builder == "text":
         options = {"encoding": "utf-8-sig", "sample_by": text_unit}
-    try:
-        rows = datasets.load_dataset(builder, data_files=str(path), split=split, **options)
-    except DatasetGenerationError as error:
-        # Not chained: readers quote the line they stumble over.
-        raise _unreadable(path, f"a file the {builder} reader refuses ({type(error.__cause__).__name__})") from None
+    rows = _read(builder, path, split, cache_dir, options)
     if builder == "text":
         rows = rows.filter(lambda row: bool(row["text"].strip()))
+    if not len(rows) or not rows.column_names:
+        raise unreadable(path, "a file without rows")
     return rows
 
 
-def _csv_header(path: Path) -> list[str]:
-    limit = csv.field_size_limit(2**31 - 1)  # a chapter of a book is longer than the default
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, first = next(csv.reader(file), []), next(csv.reader(file), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, f"a file the csv reader refuses ({type(error).__name__})") from None
-    finally:
-        csv.field_size_limit(limit)
-    # pandas would drop the second of two like names, and read a row that is longer than its header one column off.
-    if len(set(header)) < len(header) or len(first) > len(header):
-        raise _unreadable(
-            path, f"a header of {len(header)} names, {len(set(header))} unlike, over {len(first)} values"
-        )
-    return header
-
-
-def _unreadable(path: Path, got: str) -> ValueError:
-    return input_error(
-        expected=f"{path.name} to hold rows, as its ending says",
-        got=got,
-        why="rows lost while reading would be neither forgotten nor kept",
-        fix="check the file: UTF-8; a csv with a header; for .json and .jsonl one object a line, or one array of them",
-    )
+def _read(
+    builder: str, path: Path, split: str, cache_dir: str | Path | None, options: dict[str, Any]
+) -> datasets.Dataset:
+    """The rows of a file, in a folder of the user's choice or in memory: never in the cache of `datasets`."""
+    with tempfile.TemporaryDirectory(prefix="hf_unlearn_") as passing:  # only its owner can look into it
+        try:
+            return datasets.load_dataset(
+                builder,
+                data_files=str(path),
+                split=split,
+                cache_dir=str(passing if cache_dir is None else cache_dir),
+                keep_in_memory=cache_dir is None,
+                **options,
+            )
+        except (DatasetGenerationError, pyarrow.ArrowException, UnicodeError) as error:
+            # Not chained: readers quote the line they stumble over.
+            kind = type(error.__cause__ or error)
+            if isinstance(error.__cause__, OSError):
+                raise OSError(f"the rows of {path} cannot be written: {error.__cause__}") from None
+            raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__})") from None
+        except ValueError as error:  # of a split that is not there, and of a file without a row
+            if "no data" not in str(error):
+                raise
+            raise unreadable(path, "a file without rows") from None
 
 
 def _load_saved(path: Path, split: str) -> datasets.Dataset:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
 from ..model.adapters import load_adapter
+from ..model.loading import load_tokenizer, loading
 from ..results.card_file import has_own_card, write_own_card
 from ..results.hub.push import ADAPTER_CONFIG
 from ..results.record import RECORD_FILE, load_record
@@ -56,7 +57,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)
     result = evaluate(
         move_unless_quantized(_load(chosen, parsed), accelerator.device),
-        AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision),
+        load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
         task.suite(before=others.get("before") if name != "oracle" else None, oracle=others.get("oracle")),
         batch_size=args.per_device_eval_batch_size,
         accelerator=accelerator,
@@ -72,13 +73,15 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
 
 def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
     """A model, or an adapter with its base, loaded as the run loads its own."""
-    loading = {"dtype": "float32", **parsed.args.init_kwargs}
+    options = {"dtype": "float32", **parsed.args.init_kwargs}
     if name != parsed.model.model_name_or_path:
-        loading["revision"] = None
+        options["revision"] = None
     if (Path(name) / ADAPTER_CONFIG).is_file():
-        loading.pop("revision")  # PEFT would take the adapter's for the base's
-        return load_adapter(name, **loading)
-    return AutoModelForCausalLM.from_pretrained(name, **loading)
+        options.pop("revision")  # PEFT would take the adapter's for the base's
+    with loading(name):
+        if (Path(name) / ADAPTER_CONFIG).is_file():
+            return load_adapter(name, **options)
+        return AutoModelForCausalLM.from_pretrained(name, **options)
 
 
 def _record(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ..data.prepare import RowOptions
+from ..model.loading import load_tokenizer
 from ..model.merging import merge
 from ..results.hub.names import is_repository
 from ..training.config import UnlearningConfig
@@ -68,7 +69,7 @@ def fit(
         revision: of the model.
     """
     folder = Path(args.output_dir) / name
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    tokenizer = load_tokenizer(model, revision, args.init_kwargs)
     rows = [_as_text(row, args.template, tokenizer) for rows_of_set in sets for row in rows_of_set]
     made_from = _made_from(script, args, model, revision, rows)
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text()) == made_from:
@@ -108,7 +109,7 @@ def described(model: str) -> tuple[str, str]:
 def require_trainable(model: str, revision: str | None, args: UnlearningConfig, sets: Mapping[str, Dataset]) -> None:
     """Raise for what the trainer would refuse, before a fit that may take hours."""
     require_model(model)
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    tokenizer = load_tokenizer(model, revision, args.init_kwargs)
     options = RowOptions(tokenizer, args.max_length, args.template, None)
     methods = Methods.resolve(args)
     tokenize_for(dict(sets), None, build_objective(methods, args), methods.wrappers, args, options)

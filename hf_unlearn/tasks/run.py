@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from trl import get_peft_config
 
 from ..data.provenance import source_of
 from ..evaluation import EvaluationResult, comparison_table, evaluate
 from ..model.fingerprints import hash_weights
+from ..model.loading import load_tokenizer, loading
 from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
@@ -81,7 +82,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         model=task.model,
         args=args,
         train_dataset=task.sets,
-        processing_class=AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision),
+        processing_class=load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
         peft_config=get_peft_config(parsed.model),
     )
     _fill_in(trainer, task, name, parsed)
@@ -140,8 +141,9 @@ def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, Evaluat
     results = {}
     if task.oracle is not None:
         same = task.oracle == parsed.model.model_name_or_path
-        loading = {**args.init_kwargs, "revision": parsed.model.model_revision if same else None}
-        model = move_unless_quantized(AutoModelForCausalLM.from_pretrained(task.oracle, **loading), args.device)
+        options = {**args.init_kwargs, "revision": parsed.model.model_revision if same else None}
+        with loading(task.oracle):
+            model = move_unless_quantized(AutoModelForCausalLM.from_pretrained(task.oracle, **options), args.device)
         results["oracle"] = measure("oracle", model, trainer.model)
         del model
     return {"before": measure("before", trainer.model, trainer.model, oracle=results.get("oracle"))} | results

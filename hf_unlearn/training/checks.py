@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
+from transformers import IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from ..component import TrainingSetup, require_supported
@@ -16,6 +16,7 @@ from ..data.prepare import TrainSets
 from ..data.tokenization import check_tokenizer
 from ..data.tokenized_row import trained_ids
 from ..errors import input_error
+from ..model.loading import load_tokenizer
 from .baseline import needs_holdout
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
@@ -87,8 +88,7 @@ def require_tokenizer(
     """The tokenizer, loaded beside the model when that is a name; with padding and end-of-text tokens."""
     if processing_class is None and model_name is not None:
         given = args.init_kwargs
-        shared = {name: given[name] for name in ("revision", "trust_remote_code", "token") if name in given}
-        processing_class = AutoTokenizer.from_pretrained(model_name, **shared)
+        processing_class = load_tokenizer(model_name, given.get("revision"), given)
     if not isinstance(processing_class, PreTrainedTokenizerBase):
         raise input_error(
             expected="processing_class=tokenizer",

@@ -20,6 +20,7 @@ from transformers.utils import is_liger_kernel_available, logging
 from ..errors import input_error, nearest
 from ..model.adapters import load_adapter
 from ..model.injected import as_peft_model
+from ..model.loading import loading
 from ..model.probe_checks import require_causal_lm
 from .config import CROSS_ENTROPIES, UnlearningConfig
 from .model_checks import require_plain_sequences, require_saved
@@ -36,9 +37,10 @@ def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = Fal
     options = {"dtype": "float32", **args.init_kwargs}
     if in_8bit:  # of the linear layers; the output head stays as it is
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    if (Path(name_or_path) / ADAPTER_CONFIG).is_file():
-        return load_adapter(name_or_path, trainable=True, **options)
-    return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
+    with loading(name_or_path):
+        if (Path(name_or_path) / ADAPTER_CONFIG).is_file():
+            return load_adapter(name_or_path, trainable=True, **options)
+        return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 
 
 def move_unless_quantized(model: Any, device: torch.device) -> Any:

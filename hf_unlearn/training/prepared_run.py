@@ -16,7 +16,7 @@ from ..data.prepare import RowOptions, require_full_batch
 from ..data.roles import Role
 from .baseline import require_measurable
 from .checks import paired_collator, require_tokenizer
-from .config import UnlearningConfig
+from .config import UnlearningConfig, row_cache_of
 from .distributed_setup import DistributedSetup
 from .method_specs import LossSpec
 from .methods import Methods
@@ -88,8 +88,10 @@ class PreparedRun:
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
-        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc, data_collator)
-        sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+        cache, given = row_cache_of(args), (args.max_length, args.template, args.dataset_num_proc)
+        options = RowOptions(tokenizer, *given, cache=cache, labels_from=data_collator)
+        with cache.closed_on_error():
+            sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         if data_collator is not None:

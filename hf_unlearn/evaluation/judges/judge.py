@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -202,7 +203,7 @@ def source_name(model: str | Path) -> str:
     return path.resolve().name if isinstance(model, Path) or path.exists() else str(model)
 
 
-def not_loadable(source: str, error: OSError, what: str) -> ValueError:
+def not_loadable(source: str, error: Exception, what: str) -> ValueError:
     """The user's error for a model that transformers could not load."""
     return input_error(
         expected=f"{what}: the id of a model of the Hub, or a folder",
@@ -230,7 +231,7 @@ def _load(model: str | Path, source: str, revision: str | None) -> tuple[PreTrai
             path, revision=revision, dtype="float32", use_safetensors=True, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, padding_side="right")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise not_loadable(source, error, "a text-classification model") from error
     # transformers gives a base model a random head, with a warning that is easily overlooked.
     if report["missing_keys"]:

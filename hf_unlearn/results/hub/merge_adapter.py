@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from ...errors import input_error
 from ...model.adapters import load_adapter
+from ...model.loading import load_tokenizer, loading
 from ...model.merging import merge
 from ..card_file import write_own_card
 from ..record import PLOTS, load_record
@@ -34,9 +34,11 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
     folder, output = Path(folder), Path(output)
     record = load_record(folder)
     require_adapter(folder)
+    with loading(folder):
+        adapted = load_adapter(folder, dtype="float32")
     # In fp32 and compared before anything is written; then rounded, once.
-    merge(load_adapter(folder, dtype="float32")).to(getattr(torch, dtype)).save_pretrained(output)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(output)
+    merge(adapted).to(getattr(torch, dtype)).save_pretrained(output)
+    load_tokenizer(str(folder)).save_pretrained(output)
     if (folder / PLOTS).is_dir():
         shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
     record.model.merged = True

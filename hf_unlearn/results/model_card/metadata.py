@@ -11,7 +11,7 @@ from ..record import RunRecord, SetRecord
 from ..redaction import is_redacted
 from ..table import description_of, label_of
 from .results import row_counts, trainer_figures
-from .text import finite, hub_id
+from .text import finite, hub_id, one_line
 
 logger = logging.get_logger(__name__)
 
@@ -66,7 +66,8 @@ def _tags(record: RunRecord, adapted: str | None) -> list[str]:
         tags.append("lora")
     if adapted:
         tags.append(f"base_model:adapter:{adapted}")
-    return _accepted("tags", [*tags, *record.metadata.tags], lambda tag: tag.strip() and not is_redacted(tag))
+    tags = [one_line(tag) for tag in (*tags, *record.metadata.tags) if tag]
+    return _accepted("tags", tags, lambda tag: tag.strip() and not is_redacted(tag))
 
 
 def _results(record: RunRecord) -> list[EvalResult]:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from accelerate.commands.config import default_config_file
 from accelerate.commands.launch import launch_command, launch_command_parser
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from ...errors import input_error, nearest
@@ -67,6 +68,8 @@ def launch_processes(launch: dict[str, str], command: list[str]) -> int:
     args = launch_command_parser().parse_args([*words, "--module", "hf_unlearn.cli", *command])
     try:
         launch_command(args)
+    except SignalException as error:  # Ctrl-C, or a scheduler that ends the run: its processes have been told
+        return 128 + int(error.sigval)
     except (subprocess.CalledProcessError, ChildFailedError) as error:  # its processes have said why
         status = error.get_first_failure()[1].exitcode if isinstance(error, ChildFailedError) else error.returncode
         return status if status > 0 else 128 - status  # as a shell says that a signal ended it

@@ -744,3 +744,29 @@ def test_text_of_users_breaks_no_markup():
     assert metadata(card)["tags"][-2:] == ["a: b", "- c"]
     assert all(len(set(map(len, rows))) == 1 for rows in tables(prose(card)))
     assert "````yaml" in card and "`{prompt}" not in prose(card).replace('`"```\\n{prompt}', "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![p](https://evil.example/x.png)",
+        "<script>alert(1)</script>",
+        "[a]: https://evil.example",
+        "a\n# heading\n---\nlicense: mit",
+        "`code` | **bold** | ~~gone~~",
+        "```\n\n![p](https://evil.example/x.png)\n\n```",
+    ],
+)
+def test_names_and_reasons_are_text_and_nothing_else(text):
+    """In a title, a stop reason, a warning, a class, a package and a formula."""
+    record = run(stop_reason=text)
+    record.metadata.model_name = record.versions["hf_unlearn"] = text
+    record.evaluations["after"].warnings.append(text)
+    record.objective.terms[0] = dataclasses.replace(NPO, own=text, package=text, version=text)
+    card = render_card(record)
+    front, body = card.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(front).get("license") == run().metadata.license
+    words = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.DOTALL | re.MULTILINE)  # code blocks show what they hold
+    words = re.sub(r"(?<!\\)(`+)(?!`).+?(?<!`)\1(?!`)", "", words)  # and so do code spans
+    for live in ("](https://evil", "<script", "**bold**", "\n# heading", "\n[a]:", "pip install x"):
+        assert live not in words

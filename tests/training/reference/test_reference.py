@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
+from fixtures.bad_input import build, logged
 from fixtures.models import (
     item_at,
     make_trainer,
@@ -24,6 +25,7 @@ from fixtures.models import (
 )
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.model.score_rows import RowScorer
+from hf_unlearn.training.reference import cache
 from hf_unlearn.training.reference.plan import ReferenceMode
 from oracles import naive
 
@@ -339,3 +341,23 @@ def test_rows_that_are_not_those_of_the_cache_are_an_error(tmp_path):
     batch["row"] = (batch["row"] + 1) % 12
     with pytest.raises(ValueError, match="rows of other lengths"):
         trainer.compute_loss(trainer.model, batch)
+
+
+def test_a_cache_that_cannot_be_used_stops_no_run(tmp_path, monkeypatch, caplog):
+    """A file in its place, and a full disk: the losses of the run with a cache, and a warning that names the place."""
+    expected = build(tmp_path / "sound", forget_loss="npo")
+    expected.train()
+    file, folder = tmp_path / "a_file", tmp_path / "full"
+    file.write_text("")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for place in (file, folder):
+        if place is folder:
+            monkeypatch.setattr(cache, "save_file", full)
+        trainer = build(tmp_path / "out", forget_loss="npo", reference_cache_dir=str(place))
+        trainer.train()
+        assert f"{place}" in caplog.text and "goes on without it" in caplog.text
+        assert logged(trainer, "loss") == logged(expected, "loss")
+        assert place is file or not list(place.iterdir())  # nothing half written

@@ -1,0 +1,161 @@
+"""More than 500 bad inputs, made from a seed: each is refused by name, before work starts, without a traceback."""
+
+import json
+import random
+import shutil
+
+import pytest
+import yaml
+
+from bad_inputs.generate import bad_arguments, bad_files, bad_methods, bad_records
+from fixtures.bad_input import rows
+from fixtures.models import tiny_model, tiny_tokenizer
+from fixtures.report import record, save_run
+from hf_unlearn import UnlearningConfig
+from hf_unlearn.cli import main
+from hf_unlearn.data.sources import load_rows
+from hf_unlearn.results.record import load_record
+from hf_unlearn.tasks.custom import Arguments
+
+SEED = 14
+REFUSED: dict[str, int] = {}  # kind of input -> how many were refused; each test fills in its own
+
+
+def counted(kind: str, accepted: list, at_least: int, tried: int) -> None:
+    """Fail for inputs that were taken, and where the generator has made too few."""
+    assert accepted == []
+    assert tried >= at_least
+    REFUSED[kind] = tried
+
+
+def refusal(call) -> str | None:
+    """What a ValueError says; None where nothing was refused. Any other error is a traceback, and fails the test."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def test_arguments(tmp_path):
+    cases = list(bad_arguments(UnlearningConfig, random.Random(SEED), 3))
+    accepted = []
+    for name, value in cases:
+        given = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "report_to": "none", name: value}
+        said = refusal(lambda given=given: UnlearningConfig(**given))
+        if said is None or name not in said:
+            accepted.append((name, value, said))
+    counted("arguments", accepted, 250, len(cases))
+    assert not (tmp_path / "out").exists()
+
+
+def test_methods(tmp_path):
+    cases = list(bad_methods(random.Random(SEED)))
+    accepted = []
+    for argument, spec, word in cases:
+        given = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "report_to": "none", argument: spec}
+        said = refusal(lambda given=given: UnlearningConfig(**given))
+        if said is None or word not in said:
+            accepted.append((argument, spec, said))
+    counted("methods", accepted, 60, len(cases))
+
+
+def test_records(tmp_path):
+    run = save_run(tmp_path / "run", record())
+    sound = json.loads((run / "results.json").read_text())
+    assert refusal(lambda: load_record(run)) is None
+    accepted, tried = [], 0
+    for changed, key in bad_records(sound, random.Random(SEED), 150):
+        tried += 1
+        (run / "results.json").write_text(json.dumps(changed))
+        said = refusal(lambda: load_record(run))
+        if said is None or "results.json" not in said or key not in said:
+            accepted.append((key, said))
+    counted("records", accepted, 150, tried)
+
+
+def test_files_of_rows(tmp_path):
+    accepted, tried = [], 0
+    for path in bad_files(tmp_path / "files", random.Random(SEED)):
+        tried += 1
+        said = refusal(lambda path=path: load_rows(path))
+        if said is None or path.name not in said or "keeper" in said:
+            accepted.append((path.name, said))
+    counted("files", accepted, 40, tried)
+
+
+@pytest.fixture(scope="module")
+def run_arguments(tmp_path_factory) -> dict[str, str]:
+    """Model and rows of a small run, which would start."""
+    folder = tmp_path_factory.mktemp("bad_inputs")
+    tiny_model().save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    for name in ("forget", "retain"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(name, 8)))
+    return {
+        "task": "custom",
+        "model_name_or_path": str(folder / "model"),
+        "forget_dataset": str(folder / "forget.jsonl"),
+        "retain_dataset": str(folder / "retain.jsonl"),
+        "output_dir": str(folder / "out"),
+    }
+
+
+def ended(capsys, *arguments: str) -> tuple[int, str]:
+    """Exit status and standard error of a command."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as end:  # of argparse
+        status = int(end.code or 0)
+    return status, capsys.readouterr().err
+
+
+def test_recipes_and_command_lines(run_arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_unlearn.tasks.run.UnlearningTrainer", lambda **_: pytest.fail("it went on"))
+    draw = random.Random(SEED)
+    cases = draw.sample(list(bad_arguments(UnlearningConfig, draw, 2)), 24) + list(bad_arguments(Arguments, draw, 1))
+    # A list or a mapping on a command line is a word; `task` and `output_dir` say where the recipe is for.
+    cases = [(n, v) for n, v in cases if n not in ("task", "output_dir", "forget_columns", "retain_columns")]
+    accepted = []
+    for index, (name, value) in enumerate(cases):
+        recipe = tmp_path / f"{index}.yaml"
+        recipe.write_text(yaml.safe_dump({**run_arguments, "use_cpu": True, "report_to": "none", name: value}))
+        status, said = ended(capsys, "train", "--config", str(recipe))
+        if status != 2 or name not in said or "Traceback" in said:
+            accepted.append((name, value, status, said[-300:]))
+    counted("recipes", accepted, 40, len(cases))
+
+
+def _truncated(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _other_shape(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": config["hidden_size"] * 2}))
+
+
+# What is done to a model's folder.
+BROKEN_MODELS = {
+    "truncated weights": _truncated,
+    "empty weights": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "a pickle instead": lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "a broken config": lambda folder: (folder / "config.json").write_text("{"),
+    "an unknown type": lambda folder: (folder / "config.json").write_text('{"model_type": "no_such"}'),
+    "another shape": _other_shape,
+    "a broken tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_MODELS)
+def test_broken_models(run_arguments, tmp_path, capsys, monkeypatch, case):
+    monkeypatch.setattr("hf_unlearn.tasks.run.RunEvaluator.__call__", lambda *_, **__: pytest.fail("it went on"))
+    folder = shutil.copytree(run_arguments["model_name_or_path"], tmp_path / "the_model")
+    BROKEN_MODELS[case](folder)
+    words = [f"--{name}={value}" for name, value in {**run_arguments, "model_name_or_path": folder}.items()]
+    status, said = ended(capsys, "train", *words, "--use_cpu", "--report_to", "none")
+    assert status in (1, 2) and "the_model" in said and "Traceback" not in said
+    assert "keeper" not in said and "xyzzy" not in said
