@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from ..data.tokenized_row import TokenizedRow, answer_ids
 from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
-from ..version import __version__
 from .checks import (
     require_callable,
     require_comparable,
@@ -41,11 +39,10 @@ from .harness.suite import LMEvalSuite
 from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .suite import Suite, SuiteOutput
+from .versions import library_versions
 
 # Tokens of an answer whose length is taken from the rows: longer ones cost more than they tell.
 LONGEST_ANSWER = 256
-_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate", "numpy", "scipy")
-_METRIC_LIBRARIES = ("scikit-learn", "rouge_score", "sacrebleu")
 
 
 def evaluate(
@@ -191,7 +188,7 @@ class _Evaluation:
                 "generation_batch_size": generation_batch_size,
                 "fluency_model": self.fluency_model is not None,
             },
-            versions=_versions(),
+            versions=library_versions(),
         )
 
     def _evidence(
@@ -298,10 +295,5 @@ def _run_harness(
         seed=seed,
         processes=accelerator.num_processes,
         cost={"seconds": time.perf_counter() - started, **counts},
-        versions=_versions("lm_eval"),
+        versions=library_versions("lm_eval"),
     )
-
-
-def _versions(*more: str) -> dict[str, str]:
-    """Versions of what the numbers come from."""
-    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *_METRIC_LIBRARIES, *more)}}
