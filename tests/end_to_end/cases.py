@@ -175,6 +175,7 @@ CASES: dict[str, Case] = {
         ),
         ("桂花巷七号", "琥珀团子", "นกแก้วสีม่วง"),
     ),
+    "moe": Case("mixtral", ENGLISH, WORDS),
     "sliding_window": Case("mistral", ENGLISH, WORDS, arguments=LORA),
     "recurrent": Case("mamba", ENGLISH, WORDS),
     "soft_capped": Case("gemma2", ENGLISH, WORDS),

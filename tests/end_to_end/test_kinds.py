@@ -125,6 +125,13 @@ def test_no_word_of_the_forget_rows_is_written_or_printed(ended):
 # What is particular to a kind
 
 
+@one_case("moe")
+def test_the_router_loss_of_experts_is_logged(ended):
+    logs = [entry for entry in ended.record["log"] if "loss" in entry]
+    values = [value for entry in logs for name, value in entry.items() if "router" in name]
+    assert len(values) == STEPS and all(value > 0 for value in values)
+
+
 @one_case("soft_capped")
 def test_soft_caps_are_those_of_the_model_after_the_run(ended):
     saved = AutoConfig.from_pretrained(ended.folder)
