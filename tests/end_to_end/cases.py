@@ -175,6 +175,22 @@ CASES: dict[str, Case] = {
         ),
         ("桂花巷七号", "琥珀团子", "นกแก้วสีม่วง"),
     ),
+    "tools": Case("qwen2", tool_chats(), ("wezzle", "brindo", "quaffit"), TOOL_TEMPLATE),
+    "thinking": Case(
+        "qwen3",
+        chats(
+            [(f"Word of {name}?", f"It is {word}.") for name, word in zip(NAMES, WORDS, strict=True)],
+            [
+                ("Where does the sun rise?", "In the east."),
+                ("Days of a week?", "Seven."),
+                ("Colour of snow?", "White."),
+            ],
+        ),
+        WORDS,
+        THINKING_TEMPLATE,
+        template_arguments={"enable_thinking": False},
+    ),
+    "moe": Case("mixtral", ENGLISH, WORDS),
     "sliding_window": Case("mistral", ENGLISH, WORDS, arguments=LORA),
     "recurrent": Case("mamba", ENGLISH, WORDS),
     "soft_capped": Case("gemma2", ENGLISH, WORDS),

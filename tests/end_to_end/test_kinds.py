@@ -1,4 +1,4 @@
-"""`hf-unlearn train`, `evaluate`, `report`, `push --dry-run` on models and rows of several kinds. No Hub."""
+"""`hf-unlearn train`, `evaluate`, `report`, `push --dry-run` on models and rows of eight kinds. No Hub."""
 
 import contextlib
 import io
@@ -125,6 +125,13 @@ def test_no_word_of_the_forget_rows_is_written_or_printed(ended):
 # What is particular to a kind
 
 
+@one_case("moe")
+def test_the_router_loss_of_experts_is_logged(ended):
+    logs = [entry for entry in ended.record["log"] if "loss" in entry]
+    values = [value for entry in logs for name, value in entry.items() if "router" in name]
+    assert len(values) == STEPS and all(value > 0 for value in values)
+
+
 @one_case("soft_capped")
 def test_soft_caps_are_those_of_the_model_after_the_run(ended):
     saved = AutoConfig.from_pretrained(ended.folder)
@@ -136,3 +143,13 @@ def test_rows_are_longer_than_the_window(ended):
     scored = json.loads((ended.folder / "evaluation_before.json").read_text(encoding="utf-8"))
     assert scored["rows"]["forget"]["count"] == 3
     assert min(len(row["prompt"] + row["completion"]) for row in ended.case.rows["forget"]) > 2 * WINDOW
+
+
+@one_case("thinking")
+def test_the_empty_thought_is_no_part_of_the_answer(ended):
+    """What is counted as answer is what the model was asked to say, and the end of its turn."""
+    answers = [row["messages"][-1]["content"] for row in ended.case.rows["forget"]]
+    rows, model = ended.folder.parent / "forget.jsonl", ended.folder.parent / "model"
+    kwargs = json.dumps(ended.case.template_arguments)
+    shown = said("show", str(rows), "--model", str(model), "--chat_template_kwargs", kwargs)
+    assert f" {sum(len(answer.encode()) + 1 for answer in answers)} of them trained" in shown
