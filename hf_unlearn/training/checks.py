@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
@@ -119,6 +118,19 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
             )
 
 
+def require_best_metric(args: UnlearningConfig, eval_dataset: Any) -> None:
+    """Raise when the best model is to be chosen by a loss that several evaluation sets do not have."""
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    if isinstance(eval_dataset, Mapping) and metric in ("loss", "nll", "probability"):
+        names = ", ".join(f"eval_{name}_{metric}" for name in eval_dataset)
+        raise input_error(
+            expected=f"metric_for_best_model to name one of the evaluation sets ({names})",
+            got=repr(args.metric_for_best_model),
+            why="the run would end with a KeyError at its first evaluation",
+            fix=f"pass metric_for_best_model={names.split(', ')[-1]!r}",
+        )
+
+
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
@@ -218,26 +230,3 @@ def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, A
         return collator([item])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
-    """Raise when the reference is the very model that will change, or no model."""
-    if ref_model is not None and not isinstance(ref_model, nn.Module):
-        raise input_error(
-            expected="ref_model to be a loaded model",
-            got=type(ref_model).__name__,
-            why="it is called beside the model as it is",
-            fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
-        )
-    shared = isinstance(model, nn.Module) and ref_model is not None and _parameters(model) & _parameters(ref_model)
-    if shared:
-        raise input_error(
-            expected="ref_model to have weights of its own",
-            got="the model itself" if ref_model is model else f"a model that shares {len(shared)} tensors with it",
-            why="the reference would change with every step (get_peft_model, for one, changes the model it is given)",
-            fix="leave ref_model out: the trainer makes the cheapest exact reference itself",
-        )
-
-
-def _parameters(model: nn.Module) -> set[int]:
-    return {id(parameter) for parameter in model.parameters()}

@@ -23,6 +23,7 @@ from .methods import Methods
 from .model_setup import check_fit, load_model, prepare_model
 from .objective import Objective, build_objective
 from .padding_free import PairsWithoutPadding, require_own_collator, require_padding_free
+from .probing import longest_line
 from .reference.reference import Reference, build_reference
 from .sampling import order_seed
 from .train_sets import RunSets, build_train_sets
@@ -72,7 +73,7 @@ class PreparedRun:
         eval_dataset: Any,
         processing_class: Any,
         data_collator: Callable[..., Any] | None,
-        model_name: str | None,
+        model: Any,
         peft_config: PeftConfig | None,
         ref_model: nn.Module | None,
     ) -> "PreparedRun":
@@ -81,6 +82,7 @@ class PreparedRun:
         Raises:
             ValueError: data or arguments that would not unlearn what was asked.
         """
+        model_name = model if isinstance(model, str) else None
         args_at_start = arguments_at_start(args)
         methods = Methods.resolve(args, *losses)
         require_own_collator(args, methods.attacks, data_collator)
@@ -137,7 +139,7 @@ class PreparedRun:
         model = prepare_model(model, self.args, self.peft_config, whole=self.objective.needs.logps)
         check_fit(model, self.options.tokenizer, self.args, self.sets.longest)
         if self.args.padding_free:
-            require_padding_free(model, self.args)
+            require_padding_free(model, longest_line(self.objective, self.args, self.sets.longest))
         return model
 
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:

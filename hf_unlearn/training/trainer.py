@@ -21,7 +21,7 @@ from ..model.scoring import score_answers
 from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
-from .checks import require_config, require_other_model, require_setup
+from .checks import require_config, require_setup
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .hooks.before_training import BaselineMeasurement
@@ -32,12 +32,14 @@ from .hooks.run_callbacks import add_run_callbacks
 from .hooks.run_recorder import RunRecorder, start_record
 from .launch.verify import require_engaged, restored_environment
 from .method_specs import LossSpec
+from .model_checks import require_models
 from .objective import rows_below
 from .prepared_run import PreparedRun
 from .row_attributes import EvalRows, TokenRows, TrainRows
 from .sampling import train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
+from .step.step_counts import ROUTER_LOSS, StepCounts
 from .step.wrapped_step import WrappedStep
 from .trials import checkpoint_asked_for, prepare_search
 
@@ -56,8 +58,7 @@ class UnlearningTrainer(Trainer):
         eval_dataset: {"forget": ..., "retain": ..., ...}, or one set. Gives `eval_forget_nll`, `eval_retain_nll` and
             so on.
         processing_class: the tokenizer; loaded with the model when that is a name.
-        forget_loss: overrides `args.forget_loss`: a name, a mapping, a Loss object or a list of them.
-        retain_loss: overrides `args.retain_loss`.
+        forget_loss, retain_loss: override those of `args`: a name, a mapping, a Loss object or a list of them.
         ref_model: what the model was before, where that is not the model as given.
         peft_config: adds an adapter to the model.
 
@@ -100,10 +101,9 @@ class UnlearningTrainer(Trainer):
     ) -> None:
         args = require_config(args, compute_loss_func)
         require_pushable(args)
-        require_other_model(ref_model, model)
-        name = model if isinstance(model, str) else None
+        require_models(model, ref_model, peft_config, args)
         losses, data = (forget_loss, retain_loss), (train_dataset, eval_dataset, processing_class, data_collator)
-        self._prepared = run = PreparedRun.prepare(args, losses, *data, name, peft_config, ref_model)
+        self._prepared = run = PreparedRun.prepare(args, losses, *data, model, peft_config, ref_model)
         self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets.train
         self.record = start_record(train_dataset)
         self._publisher = RunPublisher(args, self.record)
@@ -127,7 +127,8 @@ class UnlearningTrainer(Trainer):
         self.distributed = DistributedSetup.detect(self.args, self.accelerator)
         require_setup(self.args, self.methods, self.model, self.distributed)
         self._steps = WrappedStep(self.methods, run.objective.retain_weight, self.accelerator)
-        self._step_log = ComponentLog(run.objective.component_names, self.args.device)
+        self._counts = StepCounts(self.accelerator, by_side=self._steps.by_side)
+        self._step_log = ComponentLog([*run.objective.component_names, ROUTER_LOSS], self.args.device)
         self._policy(self.model).check_layers()
         self.reference = run.reference(self.model, self.distributed)
         self._measurement: BaselineMeasurement | None = None
@@ -146,10 +147,11 @@ class UnlearningTrainer(Trainer):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
     ) -> TrainOutput:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
+        resume_from_checkpoint = checkpoint_asked_for(resume_from_checkpoint, self.args, trial)
+        self._recorder.begin(resume_from_checkpoint, self._prepared.ref_model)
         if self.model_init is None:
             self._measure(self.model, sharded=False)
         lend_trainer(self.callback_handler.callbacks, self)
-        resume_from_checkpoint = checkpoint_asked_for(resume_from_checkpoint, self.args, trial)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
@@ -201,7 +203,8 @@ class UnlearningTrainer(Trainer):
         def batches() -> Iterator[Batch]:
             return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
 
-        self._measurement.measure(model, self.accelerator, stop_rules_of(self.callback_handler))
+        rules = stop_rules_of(self.callback_handler)
+        self._counts.begin_run(self._measurement.measure(model, self.accelerator, rules))
         unwrapped = self.accelerator.unwrap_model(model)
         self._steps.begin(unwrapped, batches, self.compute_loss, self.compute_loss_context_manager)
 
@@ -219,10 +222,7 @@ class UnlearningTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
-        if not batch_samples:
-            return None
-        counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.reduce(counts, "sum")
+        return self._counts.begin_step(self.model_wrapped, batch_samples, device) if batch_samples else None
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
@@ -230,8 +230,8 @@ class UnlearningTrainer(Trainer):
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
-        objective = self.unlearning_objective
-        return UnlearningForward(model, objective, self.methods.attacks, likelihoods_for(objective, self.args))
+        likelihoods = likelihoods_for(self.unlearning_objective, self.args, self._counts.router_loss)
+        return UnlearningForward(model, self.unlearning_objective, self.methods.attacks, likelihoods)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
@@ -247,6 +247,7 @@ class UnlearningTrainer(Trainer):
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
         active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
         loss, components = objective(scores, counts, active)
+        loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
         if context.recording:
             self._steps.record(objective, components)
