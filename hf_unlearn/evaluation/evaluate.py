@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import DataCollatorForUnlearning
 from ..data.digests import set_digest
 from ..data.prepare import RowOptions
-from ..data.tokenized_row import TokenizedRow, answer_ids
+from ..data.tokenized_row import TokenizedRow
 from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
+from .answer_length import with_length
 from .checks import (
     require_callable,
     require_comparable,
@@ -40,9 +41,6 @@ from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .suite import Suite, SuiteOutput
 from .versions import library_versions
-
-# Tokens of an answer whose length is taken from the rows: longer ones cost more than they tell.
-LONGEST_ANSWER = 256
 
 
 def evaluate(
@@ -88,7 +86,7 @@ def evaluate(
     if isinstance(suite, LMEvalSuite):
         require_rows_alone(fluency_model, temperature, partial)
         return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
-    suite, longest = _with_length(suite, tokenizer)
+    suite, longest = with_length(suite, tokenizer)
     decoding = Decoding(longest, temperature, seed)
     folder = None if partial is None else Path(partial)
     with preserve_rng_state():
@@ -101,7 +99,7 @@ def require_evaluable(
 ) -> None:
     """Raise what `evaluate` with these arguments would raise before its first forward."""
     require_kinds(model, suite, None)
-    suite, longest = _with_length(suite, tokenizer)
+    suite, longest = with_length(suite, tokenizer)
     decoding = Decoding(longest)
     _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model).rows()
 
@@ -231,16 +229,6 @@ class _Evaluation:
             "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],
         }
         return hash_parts(parts)
-
-
-def _with_length(suite: Suite, tokenizer: Any) -> tuple[Suite, int]:
-    """The suite with the length of its answers: where it has none, of the longest expected one, its end included."""
-    if suite.max_new_tokens is not None:
-        return suite, suite.max_new_tokens
-    options = RowOptions(tokenizer, suite.max_length, suite.template, None)
-    rows = (row for name in suite.answered for row in options.tokenize(suite.sets[name], "eval"))
-    longest = min(max((len(answer_ids(row)) for row in rows), default=1), LONGEST_ANSWER)
-    return replace(suite, max_new_tokens=longest), longest
 
 
 def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenizedRow]:

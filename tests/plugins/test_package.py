@@ -31,6 +31,7 @@ learning_rate: 5.0e-4
 max_steps: 3
 per_device_train_batch_size: 2
 max_new_tokens: 8
+force: true
 logging_steps: 1
 use_cpu: true
 """

@@ -57,6 +57,7 @@ def run(tmp_path_factory):
             "model_name_or_path": folder / "base-model",
             **{f"{name}_dataset": folder / f"{name}.jsonl" for name in ("forget", "retain", "holdout")},
             "output_dir": out,
+            "force": True,  # the model knows the forget rows alone
             "reference_cache_dir": out / "reference",
             "forget_loss": "dpo",
             "forget_nll_bound": "holdout",
