@@ -6,13 +6,14 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error
+from .chat_template import ChatTemplate, template_errors
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
 from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
+from .turns import AnswerEnds, Frame, WrittenRow, answer_labels, frame_of, report_template, written_turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class RowEncoder:
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
+        chat_template_kwargs: variables for the chat template; a row's own come before them.
         version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
 
@@ -37,7 +39,8 @@ class RowEncoder:
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
-    version: int = 2
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    version: int = 4
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -72,13 +75,14 @@ class RowEncoder:
                 columns |= self._columns(given, prefix)
             return columns
         rows = [self._row(example, index) for example, index in zip(examples, indices, strict=True)]
+        frames: dict[str, Frame] = {}
         for prefix in self.prefixes:
             answers = [row.alternate if prefix else row.completion for row in rows]
-            texts = [
-                self._texts(row.prompt, self._require(answer, where), where)
+            written = [
+                self._written(row, self._require(answer, where), where, frames)
                 for row, answer, where in zip(rows, answers, places, strict=True)
             ]
-            columns |= self._columns(self._tokens(texts), prefix)
+            columns |= self._columns(self._tokens(written), prefix)
         return columns
 
     @property
@@ -105,52 +109,66 @@ class RowEncoder:
             raise missing_alternates(f"{where}, which has none", self.set_name)
         return answer
 
-    def _texts(self, prompt: Text, answer: Text, where: str) -> tuple[str, str]:
-        """The text before the answer, and the whole text, which begins with it."""
+    def ends(self, first: Row) -> AnswerEnds:
+        """What ends the answers of a set, from its first row."""
+        if not self.uses_chat_template:
+            return AnswerEnds()
+        with template_errors(f"row 0 of the {self.set_name} set"):
+            template, prompt, _ = self._conversation(first, first.completion)
+            return frame_of(template, prompt).ends
+
+    def report(self, first: Row) -> None:
+        """Say once what a chat template leaves to the package: an end of the turn, a date."""
+        if not self.uses_chat_template:
+            return
+        with template_errors(f"row 0 of the {self.set_name} set"):
+            template, prompt, _ = self._conversation(first, first.completion)
+            report_template(template, frame_of(template, prompt))
+
+    def _conversation(self, row: Row, answer: Text) -> tuple[ChatTemplate, list[Message], list[Message]]:
+        """The template with the row's own variables, the turns of its prompt and those of an answer."""
+        prompt = row.prompt
+        if isinstance(prompt, str) and isinstance(answer, str):
+            prompt, answer = [{"role": "user", "content": prompt}], [{"role": "assistant", "content": answer}]
+        variables = {**(self.chat_template_kwargs or {}), **(row.chat_template_kwargs or {})}
+        template = ChatTemplate(self._text_tokenizer, None, variables)
+        return template, list(prompt), list(answer)  # type: ignore[arg-type]  # messages: strings were turned into them
+
+    def _written(self, row: Row, answer: Text, where: str, frames: dict[str, Frame]) -> WrittenRow:
+        """A row's text and where its answer lies in it; `frames` of earlier rows, by what they depend on."""
         if self.uses_chat_template:
-            if isinstance(prompt, str) and isinstance(answer, str):
-                prompt = [{"role": "user", "content": prompt}]
-                answer = [{"role": "assistant", "content": answer}]
-            return self._chat_texts(list(prompt), list(answer), where)  # type: ignore[arg-type]
+            with template_errors(where):
+                template, prompt, turns = self._conversation(row, answer)
+                # System turns may switch a template's manner, as its variables do; other text does not.
+                manner = [(turn["role"], turn["content"] if turn["role"] == "system" else "") for turn in prompt]
+                key = repr((dict(template.variables), manner))
+                if key not in frames:
+                    frames[key] = frame_of(template, prompt)
+                return written_turn(template, frames[key], prompt, turns, where)
+        prompt_text = str(row.prompt)
         if self.template is None or self.row_format is RowFormat.TEXT:
-            return str(prompt), f"{prompt}{answer}"
+            return WrittenRow(f"{prompt_text}{answer}", len(prompt_text), ended=False)
         # Joined, not formatted: braces in the data are only braces.
         before, _, rest = self.template.partition("{prompt}")
         between, _, after = rest.partition("{completion}")
-        opening = f"{before}{prompt}{between}"
-        return opening, f"{opening}{answer}{after}"
+        opening = f"{before}{prompt_text}{between}"
+        return WrittenRow(f"{opening}{answer}{after}", len(opening), ended=False, header=bool(between))
 
-    def _chat_texts(self, prompt: list[Message], answer: list[Message], where: str) -> tuple[str, str]:
-        try:
-            # Without tokenize they return strings, which their annotations cannot say.
-            opening = str(self._text_tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-            whole = str(self._text_tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
-        except TemplateError as error:
-            raise input_error(
-                expected="conversations that the tokenizer's chat template accepts",
-                got=f"{where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
-                why="the text of the row is what the template makes of it",
-                fix="change the roles or their order, or set tokenizer.chat_template",
-            ) from None
-        if not whole.startswith(opening):
-            raise input_error(
-                expected="a chat template whose generation prompt begins the assistant's turn",
-                got=f"{where}, which does not begin as its prompt and the generation prompt do",
-                why="where the answer starts would be a guess, and the mask would be wrong",
-                fix="set tokenizer.chat_template to one that writes both alike, or pass strings and a `template`",
-            )
-        return opening, whole
-
-    def _tokens(self, texts: list[tuple[str, str]]) -> list[EncodedRow]:
+    def _tokens(self, rows: list[WrittenRow]) -> list[EncodedRow]:
         eos = self._text_tokenizer.eos_token_id
-        rows = []
-        for ids, start in zip(*answer_starts(self._text_tokenizer, texts, not self.uses_chat_template), strict=True):
-            if not self.uses_chat_template:
+        encoded = []
+        special_tokens = not self.uses_chat_template
+        for row, (ids, start, trained) in zip(
+            rows, tokenized_texts(self._text_tokenizer, rows, special_tokens), strict=True
+        ):
+            if not row.ended:
                 if ids[-1:] != [eos]:
-                    ids = [*ids, eos]
+                    ids, trained = [*ids, eos], [*trained, True]
                 start = min(start, len(ids) - 1)  # ending is part of every answer, even of an empty alternate
-            rows.append(EncodedRow(ids, [IGNORED_LABEL] * start + ids[start:], start))
-        return rows
+                trained[-1] = True
+            labels = [token if is_trained else IGNORED_LABEL for token, is_trained in zip(ids, trained, strict=True)]
+            encoded.append(EncodedRow(ids, labels, start))
+        return encoded
 
     def _columns(self, rows: list[EncodedRow], prefix: str) -> dict[str, list[Any]]:
         cut = slice(self.max_length)
@@ -166,35 +184,55 @@ class RowEncoder:
         return columns if prefix else columns | {"answer_start": [row.answer_start for row in rows]}
 
 
-def answer_starts(
-    tokenizer: PreTrainedTokenizerBase, texts: list[tuple[str, str]], special_tokens: bool
-) -> tuple[list[list[int]], list[int]]:
-    """Token ids of whole texts, and in each the place of the first answer token.
+def tokenized_texts(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[WrittenRow], special_tokens: bool
+) -> list[tuple[list[int], int, list[bool]]]:
+    """Token ids of rows, the place of the first answer token in each, and of every token whether it is trained.
 
-    A token belongs to the answer when it ends after the prompt's last character, so one that spans the boundary does.
+    A token that a text writes and the tokenizer adds as well (bos in front, eos at the end) is there once.
 
     Args:
         tokenizer: fast (the boundary comes from character offsets) or slow (from the ids that the prompt alone has).
-        texts: (prompt, whole text) pairs; each whole text begins with its prompt.
+        rows: the texts.
         special_tokens: whether the tokenizer adds its own (bos, ...).
     """
     options = dict(add_special_tokens=special_tokens, return_attention_mask=False, verbose=False)
-    wholes = [whole for _, whole in texts]
+    texts = [row.text for row in rows]
+    tokenized = []
     if tokenizer.is_fast:
-        encoded = tokenizer(wholes, return_offsets_mapping=True, **options)
-        starts = [
-            # An added bos has offsets (0, 0), so it is never the first answer token, not even without a prompt.
-            next((place for place, (_, end) in enumerate(offsets) if end > len(prompt)), len(offsets))
-            for (prompt, _), offsets in zip(texts, encoded["offset_mapping"], strict=True)
-        ]
-        return encoded["input_ids"], starts
-    ids = tokenizer(wholes, **options)["input_ids"]
-    prompts = tokenizer([prompt for prompt, _ in texts], **options)["input_ids"]
-    starts = [
-        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
-        for prompt, whole in zip(prompts, ids, strict=True)
-    ]
-    return ids, starts
+        encoded = tokenizer(texts, return_offsets_mapping=True, **options)
+        for row, ids, offsets in zip(rows, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            ids, offsets = _once(tokenizer, ids, row.text, offsets)
+            tokenized.append((ids, *answer_labels(tokenizer, ids, offsets, row)))
+        return tokenized
+    prompts = tokenizer([row.text[: row.start] for row in rows], **options)["input_ids"]
+    for row, prompt, ids in zip(rows, prompts, tokenizer(texts, **options)["input_ids"], strict=True):
+        if row.marked is not None:
+            raise input_error(
+                expected="a fast tokenizer with a chat template that marks what is generated",
+                got=f"{type(tokenizer).__name__}, which is slow",
+                why="which tokens are marked is known only from the characters of each",
+                fix="load the tokenizer with use_fast=True, or take {% generation %} out of its chat template",
+            )
+        ids, prompt = _once(tokenizer, ids, row.text)[0], _once(tokenizer, prompt, row.text)[0]
+        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, ids, strict=False)))
+        tokenized.append((ids, start, [place >= start for place in range(len(ids))]))
+    return tokenized
+
+
+def _once(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, offsets: Sequence[tuple[int, int]] | None = None
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids without a second bos in front and a second end token at the end, and their offsets, if there are any."""
+    places = list(range(len(ids)))
+    bos, end = tokenizer.bos_token_id, ids[-1] if ids else None
+    if bos is not None and text.startswith(tokenizer.bos_token):
+        while len(places) > 1 and ids[places[0]] == ids[places[1]] == bos:
+            del places[1]  # the first one may be the tokenizer's own, which is no part of the text
+    if end in {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder}:
+        while len(places) > 2 and ids[places[-2]] == end and text.endswith(tokenizer.convert_ids_to_tokens(end)):
+            del places[-1]
+    return [ids[place] for place in places], [offsets[place] for place in places] if offsets is not None else []
 
 
 def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> EncodedRow:

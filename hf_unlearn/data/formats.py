@@ -1,13 +1,14 @@
 """Row formats: which one the columns of a set spell, and a row of it as prompt, completion and alternate."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from trl import extract_prompt
 
 from ..errors import input_error
+from .chat_template import check_template_kwargs
 from .roles import check_set_name
 
 Message = dict[str, Any]
@@ -25,19 +26,21 @@ class RowFormat(StrEnum):
     TOKENIZED = "tokenized"
 
 
+# Columns that the chat template reads beside the conversation; text and token rows have none, and do without.
+_OF_TEMPLATE = ("chat_template_kwargs",)
 # Format -> the columns it must have, the columns it may have. Columns that no format knows are left alone.
 _COLUMNS = {
-    RowFormat.PROMPT_COMPLETION: ({"prompt", "completion"}, {"alternate"}),
-    RowFormat.MESSAGES: ({"messages"}, {"alternate"}),
+    RowFormat.PROMPT_COMPLETION: ({"prompt", "completion"}, {"alternate", *_OF_TEMPLATE}),
+    RowFormat.MESSAGES: ({"messages"}, {"alternate", *_OF_TEMPLATE}),
     RowFormat.TEXT: ({"text"}, {"alternate"}),
-    RowFormat.PREFERENCE: ({"prompt", "chosen", "rejected"}, set()),
-    RowFormat.IMPLICIT_PREFERENCE: ({"chosen", "rejected"}, set()),
+    RowFormat.PREFERENCE: ({"prompt", "chosen", "rejected"}, {*_OF_TEMPLATE}),
+    RowFormat.IMPLICIT_PREFERENCE: ({"chosen", "rejected"}, {*_OF_TEMPLATE}),
     RowFormat.TOKENIZED: (
         {"input_ids", "labels"},
         {"attention_mask", "alternate_input_ids", "alternate_labels", "alternate_attention_mask"},
     ),
 }
-_KNOWN_COLUMNS = set().union(*(required | optional for required, optional in _COLUMNS.values()))
+_KNOWN_COLUMNS = set().union(*(required | optional for required, optional in _COLUMNS.values())) - {*_OF_TEMPLATE}
 
 # Other people's names for our columns, the likelier first; an error turns them into the rename_columns call to make.
 _OTHER_NAMES = {
@@ -57,11 +60,13 @@ class Row:
         completion: the answer: what a forget set unlearns and a retain set keeps.
         alternate: another answer to the same prompt (a refusal, a counterfactual); "" stands for ending at once, and
             None for a row that has none.
+        chat_template_kwargs: the row's own variables for the chat template; None for a row that has none.
     """
 
     prompt: Text
     completion: Text
     alternate: Text | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     @property
     def is_conversational(self) -> bool:
@@ -158,8 +163,9 @@ def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, 
             why="token ids cannot be turned back into the text they came from",
             fix="pass such sets to tokenize_rows, which checks and keeps the ids",
         )
+    kwargs = _template_kwargs(example, row_format, where)
     if row_format in (RowFormat.PREFERENCE, RowFormat.IMPLICIT_PREFERENCE):
-        return _preference_row(example, where)
+        return replace(_preference_row(example, where), chat_template_kwargs=kwargs)
     alternate = example.get("alternate")
     if row_format is RowFormat.MESSAGES:
         messages = _checked(example.get("messages"), "messages", where, (list,))
@@ -173,7 +179,15 @@ def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, 
         alternate = [{"role": "assistant", "content": alternate}]
     if alternate is not None:
         alternate = _checked(alternate, "alternate", where)
-    return _assembled(prompt, completion, alternate, ("prompt", name, "alternate"), where)
+    row = _assembled(prompt, completion, alternate, ("prompt", name, "alternate"), where)
+    return replace(row, chat_template_kwargs=kwargs)
+
+
+def _template_kwargs(example: Mapping[str, Any], row_format: RowFormat, where: str) -> dict[str, Any] | None:
+    """The row's own variables for the chat template, without those that Arrow filled with None."""
+    given = example.get("chat_template_kwargs") if "chat_template_kwargs" in _COLUMNS[row_format][1] else None
+    check_template_kwargs(given, f"`chat_template_kwargs` of {where}")
+    return given and {name: value for name, value in given.items() if value is not None}
 
 
 def _preference_row(example: Mapping[str, Any], where: str) -> Row:

@@ -1,6 +1,6 @@
 """From what the user passes as a dataset to tokenised sets by name, checked against each other."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,13 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
+from .answer_ends import rendered_ends
 from .digests import shared_rows
 from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
 from .roles import TRAIN_SETS
 from .tokenization import RowSet, TokenizedSet, tokenize_rows
+from .turns import AnswerEnds, ends_of_tokens
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class RowOptions:
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: text around the strings of prompt/completion rows.
         num_proc: processes that tokenise a datasets.Dataset.
+        chat_template_kwargs: variables for the chat template; a row's own come before them.
     """
 
     tokenizer: PreTrainedTokenizerBase | None
     max_length: int | None
     template: str | None
     num_proc: int | None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
         """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
@@ -39,9 +43,23 @@ class RowOptions:
             set_name=set_name,
             max_length=self.max_length,
             template=self.template,
+            chat_template_kwargs=self.chat_template_kwargs,
             alternates=alternates,
             num_proc=self.num_proc,
         )
+
+    def answer_ends(self, rows: Any, tokenized: TokenizedSet | Sequence[Any]) -> AnswerEnds:
+        """What ends the answers of a set, by the rendering of its first row and by the tokens of all.
+
+        Args:
+            rows: the set in any accepted format.
+            tokenized: the same, tokenised.
+        """
+        if self.tokenizer is None:
+            return AnswerEnds()
+        ends = ends_of_tokens(tokenized, self.tokenizer)
+        first = next(iter(rows))
+        return ends | rendered_ends(first, self.tokenizer, self.template, self.chat_template_kwargs)
 
     def tokenize_eval(self, eval_dataset: Any) -> Any:
         """An evaluation set, or a mapping of them, tokenised; None stays None."""

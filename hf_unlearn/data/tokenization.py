@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..errors import input_error
+from .chat_template import check_template_kwargs
 from .checks import (
     COUNTS,
     FULL_LENGTH,
@@ -48,6 +49,7 @@ def tokenize_rows(
     set_name: str,
     max_length: int | None,
     template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     alternates: bool = False,
     num_proc: int | None = None,
     desc: str | None = None,
@@ -56,9 +58,10 @@ def tokenize_rows(
 
     Text of a row: message lists go through the tokenizer's chat template. Strings go through `template` if given, else
     become a user's and an assistant's message if the tokenizer has a chat template, else are joined. `text` rows stay
-    as they are. Chat text gets no further token, since its template writes its own; other text gets the tokenizer's
-    own (bos, ...) and ends with a trained eos. A token that ends after the prompt's last character is answer. The mask
-    never depends on which token it is, so an end-of-turn token that doubles as padding is trained.
+    as they are. Chat text gets no further token, since its template writes its own (eos, said once, where it writes no
+    end of a turn); other text gets the tokenizer's own (bos, ...) and ends with a trained eos. Trained is the answer
+    with its end (`turns.py`), without constant
+    scaffold, and what the template marks where it has `{% generation %}` marks.
 
     Args:
         dataset: rows with a length (datasets.Dataset, torch Dataset, list of dicts) or a stream (datasets', torch's).
@@ -66,6 +69,7 @@ def tokenize_rows(
         set_name: "forget", "retain", "holdout", or "eval" for any other.
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: for prompt/completion strings, e.g. "### Question: {prompt}\\n ### Answer: {completion}".
+        chat_template_kwargs: variables for the chat template; a row's own, in a column of this name, come first.
         alternates: encode each row's alternate answer too; False ignores an `alternate` column.
         num_proc: processes, for a datasets.Dataset only; other sets are read once, in this process.
         desc: text of the progress bar.
@@ -84,9 +88,9 @@ def tokenize_rows(
         check_tokenizer(tokenizer)
     check_max_length(max_length)
     check_template(template)
-    options = dict(
-        tokenizer=tokenizer, set_name=set_name, max_length=max_length, template=template, alternates=alternates
-    )
+    check_template_kwargs(chat_template_kwargs)
+    options = dict(tokenizer=tokenizer, set_name=set_name, max_length=max_length, alternates=alternates)
+    options |= dict(template=template, chat_template_kwargs=chat_template_kwargs)
     if isinstance(dataset, datasets.IterableDataset):
         return _tokenize_stream(dataset.with_format(None), options)
     if isinstance(dataset, torch.utils.data.IterableDataset):
@@ -122,7 +126,7 @@ class TokenizedStream(torch.utils.data.IterableDataset):
         encode = None
         for index, example in enumerate(self.source):
             if encode is None:
-                encode = _StreamEncoder(_encoder(example, self._options))
+                encode = _StreamEncoder(row_encoder(example, self._options))
                 names = format_columns(encode.encoder.row_format, list(example))
             columns = encode({name: [_plain(example.get(name))] for name in names}, [index])
             yield {name: values[0] for name, values in columns.items()}
@@ -160,7 +164,7 @@ def _tokenize_stream(dataset: datasets.IterableDataset, options: dict[str, Any])
     first = next(iter(dataset), None)
     if first is None:
         raise empty_set(options["set_name"])
-    encoder = _encoder(first, options)
+    encoder = row_encoder(first, options)
     return dataset.map(
         _StreamEncoder(encoder),
         batched=True,
@@ -176,7 +180,7 @@ def _tokenize_dataset(
 ) -> datasets.Dataset:
     if len(dataset) == 0:
         raise empty_set(options["set_name"])
-    encoder = _encoder(dataset[0], options)
+    encoder = row_encoder(dataset[0], options)
     # Only what is read: other columns (images, say) would be decoded for nothing.
     dataset = dataset.select_columns(format_columns(encoder.row_format, dataset.column_names))
     return dataset.map(
@@ -195,7 +199,7 @@ def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, An
     # Encoded before Arrow sees it, which cannot say which row of an ill-typed column is at fault without quoting it.
     if not examples:
         raise empty_set(options["set_name"])
-    encoder = _encoder(examples[0], options)
+    encoder = row_encoder(examples[0], options)
     names = format_columns(encoder.row_format, list(examples[0]))
     columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
     for start in range(0, len(examples), _BATCH_ROWS):
@@ -224,7 +228,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
 
 
-def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
+def row_encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
     """The encoder of a set, whose format and kind of row are those of its first row."""
     set_name, tokenizer = options["set_name"], options["tokenizer"]
     row_format = detect_format(list(first), set_name)
@@ -243,7 +247,8 @@ def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
         )
     # An alternate that nobody asked for is not looked at.
     shown = {name: first[name] for name in first if options["alternates"] or name != "alternate"}
-    conversational = to_row(shown, row_format, set_name, index=0).is_conversational
+    row = to_row(shown, row_format, set_name, index=0)
+    conversational = row.is_conversational
     if conversational and tokenizer.chat_template is None:
         raise input_error(
             expected="a tokenizer with a chat template, for message lists",
@@ -251,7 +256,9 @@ def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
             why="how turns are written is the model's own convention and cannot be guessed",
             fix="set tokenizer.chat_template, or pass `prompt` and `completion` as strings",
         )
-    return RowEncoder(row_format=row_format, conversational=conversational, **options)
+    encoder = RowEncoder(row_format=row_format, conversational=conversational, **options)
+    encoder.report(row)
+    return encoder
 
 
 def _token_features(alternates: bool) -> datasets.Features:

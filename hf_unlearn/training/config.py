@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..data.chat_template import check_template_kwargs
 from ..data.pairing import check_retain_ratio
 from ..errors import choice_error, input_error, require_choice, require_range
 from ..losses import Loss
@@ -46,6 +47,9 @@ class UnlearningConfig(TrainingArguments):
         max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
         template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
             the tokenizer's chat template, or prompt and completion joined where it has none.
+        chat_template_kwargs: variables for the tokenizer's chat template, e.g. {"enable_thinking": False}; a row may
+            have its own in a column of this name, which come first. A template that asks for today's date is given a
+            fixed one, or {"strftime_now": "2026-11-28"}.
         forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
             guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
             "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
@@ -96,6 +100,9 @@ class UnlearningConfig(TrainingArguments):
         default=None,
         metadata={"help": "Text of a row, with {prompt} and {completion}; default: chat template, or plain."},
     )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Variables for the chat template, as JSON: {"enable_thinking": false}.'}
+    )
     forget_nll_bound: float | str | None = field(
         default="log_vocab",
         metadata={
@@ -141,7 +148,7 @@ class UnlearningConfig(TrainingArguments):
         metadata={"help": "Of metric_for_best_model; by default a low NLL is good, but a forget set's is bad."},
     )
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "chat_template_kwargs"]
 
     def __post_init__(self) -> None:
         load_plugins(self.plugins)
@@ -163,6 +170,7 @@ class UnlearningConfig(TrainingArguments):
         for name in _METHOD_ARGUMENTS:
             setattr(self, name, parse_text(getattr(self, name)))
         Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
+        check_template_kwargs(self.chat_template_kwargs)
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))

@@ -80,7 +80,9 @@ class PreparedRun:
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
-        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc)
+        options = RowOptions(
+            tokenizer, args.max_length, args.template, args.dataset_num_proc, args.chat_template_kwargs
+        )
         sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own

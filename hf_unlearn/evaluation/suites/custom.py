@@ -1,6 +1,6 @@
 """The suite of rows of one's own, on which the named suites build: forget, retain, in scope, out of scope, holdout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
@@ -55,6 +55,7 @@ class RowArguments(TypedDict, total=False):
         max_new_tokens: longest generated answer (64; of `copyright` 128).
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
+        chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
     """
 
     forget: Required[Any]
@@ -68,6 +69,7 @@ class RowArguments(TypedDict, total=False):
     max_new_tokens: int
     max_length: int | None
     template: str | None
+    chat_template_kwargs: Mapping[str, Any] | None
 
 
 def custom(**arguments: Unpack[RowArguments]) -> Suite:
@@ -137,8 +139,7 @@ def row_suite(
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,
         max_new_tokens=arguments.get("max_new_tokens", 64),
-        max_length=arguments.get("max_length"),
-        template=arguments.get("template"),
+        **{option: arguments.get(option) for option in ("max_length", "template", "chat_template_kwargs")},
         headline=headline,
         forget_metric=pair[0],
         utility_metric=pair[1],

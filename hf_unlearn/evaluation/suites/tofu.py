@@ -59,6 +59,7 @@ def tofu(
     max_new_tokens: int = 200,
     max_length: int | None = None,
     template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     revision: str | None = None,
 ) -> Suite:
     """TOFU's evaluation of a forget split.
@@ -80,6 +81,7 @@ def tofu(
         max_new_tokens: longest generated answer.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of question and answer, e.g. "Question: {prompt}\\nAnswer: {completion}".
+        chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
         revision: of a dataset on the Hub.
 
     Raises:
@@ -100,6 +102,7 @@ def tofu(
         max_new_tokens=max_new_tokens,
         max_length=max_length,
         template=template,
+        chat_template_kwargs=chat_template_kwargs,
         headline=HEADLINE,
         forget_metric="forget_probability",
         utility_metric="model_utility",
