@@ -1,8 +1,7 @@
 """Renders conversations through a tokenizer's chat template: its variables, its date, and the marks it may have."""
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -12,12 +11,15 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ..errors import input_error
+from .tools import Tool, with_json_arguments
 
 # What a template that writes the date is given: the one that Llama 3's own template falls back to. Any fixed date
 # does; today's would make other rows of the same set tomorrow.
 FIXED_DATE = date(2024, 7, 26)
 DATE_VARIABLE = "strftime_now"
 _DATE = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1).)*)\1\s*\)""")
+# What a chat template raises by itself, or where it takes what a row holds for something else.
+_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # Arguments of apply_chat_template that the package sets itself, or that would make no text.
 _NOT_VARIABLES = (
@@ -74,11 +76,13 @@ class ChatTemplate:
         tokenizer: whose template it is.
         tools: that the template is to write, as it takes them; None for none.
         variables: for the template (`enable_thinking`, ...).
+        where: the row's place, for error messages.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    tools: Any
+    tools: list[Tool] | None
     variables: Mapping[str, Any]
+    where: str
 
     @property
     def source(self) -> str:
@@ -114,39 +118,43 @@ class ChatTemplate:
 
     def render(self, messages: list[dict[str, Any]], *, prompts: bool = False) -> str:
         """The text of a conversation; `prompts`: with the start of the assistant's turn at its end."""
-        variables = {name: value for name, value in self.variables.items() if name != DATE_VARIABLE}
-        rendered = self.tokenizer.apply_chat_template(
-            messages,
-            tools=self.tools,
-            chat_template=self.source,
-            tokenize=False,
-            add_generation_prompt=prompts,
-            **variables,
-        )
-        return str(rendered)  # without tokenize it is a string, which the annotation cannot say
+        options = dict(tools=self.tools, chat_template=self.source, tokenize=False, add_generation_prompt=prompts)
+
+        def write(messages: list[dict[str, Any]]) -> str:
+            # Without tokenize it is a string, which its annotation cannot say.
+            return str(self.tokenizer.apply_chat_template(messages, **options, **self._given))
+
+        return self._written(write, messages)
 
     def marked(self, messages: list[dict[str, Any]]) -> list[tuple[int, int]]:
         """The characters (from, to) of a conversation's text that the template marks as generated."""
-        variables = {name: value for name, value in self.variables.items() if name != DATE_VARIABLE}
-        _, spans = render_jinja_template(
-            [messages],
-            tools=self.tools,
-            chat_template=self.source,
-            return_assistant_tokens_mask=True,
-            **{**self.tokenizer.special_tokens_map, **variables},
-        )
-        return [(int(start), int(end)) for start, end in spans[0]]
+        options = dict(tools=self.tools, chat_template=self.source, return_assistant_tokens_mask=True)
 
+        def spans(messages: list[dict[str, Any]]) -> list[tuple[int, int]]:
+            _, marks = render_jinja_template([messages], **options, **self.tokenizer.special_tokens_map, **self._given)
+            return [(int(start), int(end)) for start, end in marks[0]]
 
-@contextlib.contextmanager
-def template_errors(where: str) -> Iterator[None]:
-    """Turns what a template raises into an error that names the row's place and none of its text."""
-    try:
-        yield
-    except TemplateError as error:
-        raise input_error(
-            expected="conversations that the tokenizer's chat template accepts",
-            got=f"{where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
-            why="the text of the row is what the template makes of it",
-            fix="change the roles or their order, or set tokenizer.chat_template",
-        ) from None
+        return self._written(spans, messages)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name, value in self.variables.items() if name != DATE_VARIABLE}
+
+    def _written(self, write: Callable[[list[dict[str, Any]]], Any], messages: list[dict[str, Any]]) -> Any:
+        """What `write` makes of a conversation; its error names the row's place and none of its text."""
+        try:
+            try:
+                return write(messages)
+            except TypeError:
+                # Templates that join a call's arguments to their text want them as a JSON string.
+                written = with_json_arguments(messages)
+                if written == messages:
+                    raise
+                return write(written)
+        except _TEMPLATE_ERRORS as error:
+            raise input_error(
+                expected="conversations that the tokenizer's chat template accepts",
+                got=f"{self.where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
+                why="the text of the row is what the template makes of it",
+                fix="change the roles or their order, the tools or their calls, or set tokenizer.chat_template",
+            ) from None

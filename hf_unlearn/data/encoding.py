@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error
-from .chat_template import ChatTemplate, template_errors
+from .chat_template import ChatTemplate
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
 from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
@@ -40,7 +40,7 @@ class RowEncoder:
     template: str | None = None
     alternates: bool = False
     chat_template_kwargs: Mapping[str, Any] | None = None
-    version: int = 4
+    version: int = 5
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -113,38 +113,42 @@ class RowEncoder:
         """What ends the answers of a set, from its first row."""
         if not self.uses_chat_template:
             return AnswerEnds()
-        with template_errors(f"row 0 of the {self.set_name} set"):
-            template, prompt, _ = self._conversation(first, first.completion)
-            return frame_of(template, prompt).ends
+        template, prompt, _ = self._conversation(first, first.completion, f"row 0 of the {self.set_name} set")
+        return frame_of(template, prompt).ends
 
     def report(self, first: Row) -> None:
         """Say once what a chat template leaves to the package: an end of the turn, a date."""
         if not self.uses_chat_template:
             return
-        with template_errors(f"row 0 of the {self.set_name} set"):
-            template, prompt, _ = self._conversation(first, first.completion)
-            report_template(template, frame_of(template, prompt))
+        template, prompt, _ = self._conversation(first, first.completion, f"row 0 of the {self.set_name} set")
+        report_template(template, frame_of(template, prompt))
 
-    def _conversation(self, row: Row, answer: Text) -> tuple[ChatTemplate, list[Message], list[Message]]:
+    def _conversation(self, row: Row, answer: Text, where: str) -> tuple[ChatTemplate, list[Message], list[Message]]:
         """The template with the row's own variables, the turns of its prompt and those of an answer."""
         prompt = row.prompt
         if isinstance(prompt, str) and isinstance(answer, str):
             prompt, answer = [{"role": "user", "content": prompt}], [{"role": "assistant", "content": answer}]
         variables = {**(self.chat_template_kwargs or {}), **(row.chat_template_kwargs or {})}
-        template = ChatTemplate(self._text_tokenizer, None, variables)
+        template = ChatTemplate(self._text_tokenizer, row.tools, variables, where)
         return template, list(prompt), list(answer)  # type: ignore[arg-type]  # messages: strings were turned into them
 
     def _written(self, row: Row, answer: Text, where: str, frames: dict[str, Frame]) -> WrittenRow:
         """A row's text and where its answer lies in it; `frames` of earlier rows, by what they depend on."""
         if self.uses_chat_template:
-            with template_errors(where):
-                template, prompt, turns = self._conversation(row, answer)
-                # System turns may switch a template's manner, as its variables do; other text does not.
-                manner = [(turn["role"], turn["content"] if turn["role"] == "system" else "") for turn in prompt]
-                key = repr((dict(template.variables), manner))
-                if key not in frames:
-                    frames[key] = frame_of(template, prompt)
-                return written_turn(template, frames[key], prompt, turns, where)
+            template, prompt, turns = self._conversation(row, answer, where)
+            # System turns may switch a template's manner, as its variables do; other text does not.
+            manner = [(turn["role"], turn["role"] == "system" and turn.get("content")) for turn in prompt]
+            key = repr((template.variables, bool(row.tools), manner))
+            if key not in frames:
+                frames[key] = frame_of(template, prompt)
+            return written_turn(template, frames[key], prompt, turns)
+        if row.tools:
+            raise input_error(
+                expected="a chat template, which writes a row's `tools` before its conversation",
+                got=f"{where}, with tools, " + ("and a `template`" if self.template else "and chat_template=None"),
+                why="the row would be trained without the tools that its answer may call",
+                fix="leave `template` out and set tokenizer.chat_template, or dataset.remove_columns('tools')",
+            )
         prompt_text = str(row.prompt)
         if self.template is None or self.row_format is RowFormat.TEXT:
             return WrittenRow(f"{prompt_text}{answer}", len(prompt_text), ended=False)

@@ -24,7 +24,7 @@ from .checks import (
     report_cut,
 )
 from .encoding import RowEncoder
-from .formats import RowFormat, detect_format, format_columns, to_row
+from .formats import RowFormat, detect_format, format_columns, read_columns, to_row
 from .roles import check_set_name
 
 logger = logging.get_logger(__name__)
@@ -59,9 +59,7 @@ def tokenize_rows(
     Text of a row: message lists go through the tokenizer's chat template. Strings go through `template` if given, else
     become a user's and an assistant's message if the tokenizer has a chat template, else are joined. `text` rows stay
     as they are. Chat text gets no further token, since its template writes its own (eos, said once, where it writes no
-    end of a turn); other text gets the tokenizer's own (bos, ...) and ends with a trained eos. Trained is the answer
-    with its end (`turns.py`), without constant
-    scaffold, and what the template marks where it has `{% generation %}` marks.
+    end of a turn); other text gets the tokenizer's own (bos, ...) and a trained eos. `turns.py` says what is answer.
 
     Args:
         dataset: rows with a length (datasets.Dataset, torch Dataset, list of dicts) or a stream (datasets', torch's).
@@ -127,7 +125,7 @@ class TokenizedStream(torch.utils.data.IterableDataset):
         for index, example in enumerate(self.source):
             if encode is None:
                 encode = _StreamEncoder(row_encoder(example, self._options))
-                names = format_columns(encode.encoder.row_format, list(example))
+                names = read_columns(encode.encoder.row_format, example)
             columns = encode({name: [_plain(example.get(name))] for name in names}, [index])
             yield {name: values[0] for name, values in columns.items()}
         # A data-loader worker may rightly find its share empty.
@@ -200,7 +198,7 @@ def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, An
     if not examples:
         raise empty_set(options["set_name"])
     encoder = row_encoder(examples[0], options)
-    names = format_columns(encoder.row_format, list(examples[0]))
+    names = read_columns(encoder.row_format, examples[0])
     columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
     for start in range(0, len(examples), _BATCH_ROWS):
         part = examples[start : start + _BATCH_ROWS]

@@ -91,7 +91,7 @@ def frame_of(template: ChatTemplate, prompt: list[dict[str, Any]]) -> Frame:
     opening = template.render(prompt, prompts=True)
     wholes = [template.render([*prompt, {"role": "assistant", "content": probe}]) for probe in _PROBES]
     if not all(whole.startswith(opening) for whole in wholes):
-        raise _other_opening("its turns do not")
+        raise _other_opening(f"{template.where}, which does not")
     first, second = (whole[len(opening) :] for whole in wholes)
     if first == second:
         raise input_error(
@@ -156,7 +156,7 @@ def _end_of(tokenizer: PreTrainedTokenizerBase, tail: str) -> tuple[str, int | N
 
 
 def written_turn(
-    template: ChatTemplate, frame: Frame, prompt: list[dict[str, Any]], answer: list[dict[str, Any]], where: str
+    template: ChatTemplate, frame: Frame, prompt: list[dict[str, Any]], answer: list[dict[str, Any]]
 ) -> WrittenRow:
     """A conversation's text with its last assistant turns as answer.
 
@@ -165,11 +165,10 @@ def written_turn(
         frame: what it writes around the answer to such a prompt.
         prompt: turns before the answer.
         answer: turns of the assistant.
-        where: the row's place, for the error message.
     """
     opening, whole = template.render(prompt, prompts=True), template.render([*prompt, *answer])
     if not whole.startswith(opening):
-        raise _other_opening(f"{where}, which does not")
+        raise _other_opening(f"{template.where}, which does not")
     part = whole[len(opening) :]
     before = len(frame.before) if part.startswith(frame.before) else 0
     end = len(part)
