@@ -13,6 +13,7 @@ from .digests import shared_rows
 from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
 from .roles import TRAIN_SETS
+from .row_cache import RowCache
 from .tokenization import RowSet, TokenizedSet, tokenize_rows
 from .turns import AnswerEnds, ends_of_tokens
 
@@ -26,6 +27,7 @@ class RowOptions:
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: text around the strings of prompt/completion rows.
         num_proc: processes that tokenise a datasets.Dataset.
+        cache: where the tokens of sets on disk are kept; None keeps them in memory.
         chat_template_kwargs: variables for the chat template; a row's own come before them.
     """
 
@@ -33,6 +35,7 @@ class RowOptions:
     max_length: int | None
     template: str | None
     num_proc: int | None
+    cache: RowCache | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
 
     def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
@@ -46,6 +49,7 @@ class RowOptions:
             chat_template_kwargs=self.chat_template_kwargs,
             alternates=alternates,
             num_proc=self.num_proc,
+            cache=self.cache,
         )
 
     def answer_ends(self, rows: Any, tokenized: TokenizedSet | Sequence[Any]) -> AnswerEnds:

@@ -1,11 +1,13 @@
 """Rows from files, saved folders and the Hub, and two public sets in the package's columns."""
 
 import csv
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
+import pyarrow
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..errors import input_error, require_choice
@@ -33,6 +35,7 @@ def load_rows(
     limit: int | None = None,
     seed: int | None = None,
     text_unit: Literal["line", "paragraph"] = "line",
+    cache_dir: str | Path | None = None,
 ) -> datasets.Dataset:
     """Load the rows of one set.
 
@@ -51,6 +54,8 @@ def load_rows(
         seed: shuffles the rows before the limit; None takes the first ones.
         text_unit: what a row of a .txt file is: a line, or a paragraph (paragraphs end with an empty line). Blank ones
             are left out; the column is `text`.
+        cache_dir: folder for the rows of a file as Arrow keeps them, for sets that do not fit into memory: whoever can
+            look into it can read them. None keeps them in memory, and nothing of a file is left on disk.
 
     Raises:
         ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
@@ -58,7 +63,7 @@ def load_rows(
     check_limit(limit)
     path = Path(source).expanduser()
     if path.is_file():
-        rows = _load_file(path, split, text_unit)
+        rows = _load_file(path, split, text_unit, cache_dir)
     elif path.is_dir() and any((path / mark).is_file() for mark in _SAVED_MARKS):
         rows = _load_saved(path, split)
     else:
@@ -68,7 +73,7 @@ def load_rows(
         require_columns(columns, rows.column_names, why=_ROWS)
         rows = rows.select_columns(list(columns)).rename_columns(dict(columns))
     if seed is not None:
-        rows = rows.shuffle(seed=seed)
+        rows = rows.shuffle(seed=seed, keep_in_memory=True)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
@@ -144,7 +149,13 @@ def _listed_answers(given: str | list[str]) -> list[str]:
 
 
 def _mapped(dataset: datasets.Dataset, make_rows: Any, what: str) -> datasets.Dataset:
-    rows = dataset.map(make_rows, batched=True, remove_columns=dataset.column_names, features=_PROMPT_COMPLETION)
+    rows = dataset.map(
+        make_rows,
+        batched=True,
+        remove_columns=dataset.column_names,
+        features=_PROMPT_COMPLETION,
+        keep_in_memory=True,  # beside the source they would outlive the run
+    )
     if len(rows) == 0:
         raise input_error(
             expected=f"at least one row with {what}",
@@ -155,7 +166,7 @@ def _mapped(dataset: datasets.Dataset, make_rows: Any, what: str) -> datasets.Da
     return rows
 
 
-def _load_file(path: Path, split: str, text_unit: str) -> datasets.Dataset:
+def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | None) -> datasets.Dataset:
     builder = _BUILDERS.get(path.suffix.lower())
     if builder is None:
         raise input_error(
@@ -164,9 +175,13 @@ def _load_file(path: Path, split: str, text_unit: str) -> datasets.Dataset:
             why="the ending says how to read it",
             fix="convert or rename the file",
         )
-    with path.open("rb") as file:
-        if not file.read(1024).strip(b"\xef\xbb\xbf\r\n\t "):
-            raise _unreadable(path, "an empty file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError as error:
+        raise _unreadable(path, f"a file that cannot be opened ({error.strerror})") from None
+    if not start.strip(b"\xef\xbb\xbf\r\n\t "):
+        raise _unreadable(path, "an empty file")
     options: dict[str, Any] = {}
     if builder == "csv":
         # Left to themselves, csv readers turn an answer "None" into a missing one and a year into a number.
@@ -174,14 +189,34 @@ def _load_file(path: Path, split: str, text_unit: str) -> datasets.Dataset:
         options = {"keep_default_na": False, "features": strings}
     elif builder == "text":
         options = {"encoding": "utf-8-sig", "sample_by": text_unit}
-    try:
-        rows = datasets.load_dataset(builder, data_files=str(path), split=split, **options)
-    except DatasetGenerationError as error:
-        # Not chained: readers quote the line they stumble over.
-        raise _unreadable(path, f"a file the {builder} reader refuses ({type(error.__cause__).__name__})") from None
+    rows = _read(builder, path, split, cache_dir, options)
     if builder == "text":
         rows = rows.filter(lambda row: bool(row["text"].strip()))
+    if not len(rows) or not rows.column_names:
+        raise _unreadable(path, "a file without rows")
     return rows
+
+
+def _read(
+    builder: str, path: Path, split: str, cache_dir: str | Path | None, options: dict[str, Any]
+) -> datasets.Dataset:
+    """The rows of a file, in a folder of the user's choice or in memory: never in the cache of `datasets`."""
+    with tempfile.TemporaryDirectory(prefix="hf_unlearn_") as passing:  # only its owner can look into it
+        try:
+            return datasets.load_dataset(
+                builder,
+                data_files=str(path),
+                split=split,
+                cache_dir=str(passing if cache_dir is None else cache_dir),
+                keep_in_memory=cache_dir is None,
+                **options,
+            )
+        except (DatasetGenerationError, pyarrow.ArrowException, UnicodeError) as error:
+            # Not chained: readers quote the line they stumble over.
+            kind = type(error.__cause__ or error)
+            if isinstance(error.__cause__, OSError):
+                raise OSError(f"the rows of {path} cannot be written: {error.__cause__}") from None
+            raise _unreadable(path, f"a file the {builder} reader refuses ({kind.__name__})") from None
 
 
 def _csv_header(path: Path) -> list[str]:

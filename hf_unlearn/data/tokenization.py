@@ -26,6 +26,7 @@ from .checks import (
 from .encoding import RowEncoder
 from .formats import RowFormat, detect_format, format_columns, read_columns, to_row
 from .roles import check_set_name
+from .row_cache import RowCache, warn_of_leftovers
 
 logger = logging.get_logger(__name__)
 
@@ -52,7 +53,7 @@ def tokenize_rows(
     chat_template_kwargs: Mapping[str, Any] | None = None,
     alternates: bool = False,
     num_proc: int | None = None,
-    desc: str | None = None,
+    cache: RowCache | None = None,
 ) -> TokenizedSet:
     """Tokenise one set, its prompts masked (-100) and its answers trained.
 
@@ -70,12 +71,11 @@ def tokenize_rows(
         chat_template_kwargs: variables for the chat template; a row's own, in a column of this name, come first.
         alternates: encode each row's alternate answer too; False ignores an `alternate` column.
         num_proc: processes, for a datasets.Dataset only; other sets are read once, in this process.
-        desc: text of the progress bar.
+        cache: where the tokens of a datasets.Dataset on disk are kept, never beside its rows; None: in memory.
 
     Returns:
         Columns `input_ids`, `labels` and `answer_start` (the place of the first answer token), with `alternates` also
-        `alternate_input_ids` and `alternate_labels`; rows of their own lengths. A datasets.Dataset (cached by content
-        when the given one is on disk) or, for a stream, a stream of the same kind.
+        `alternate_input_ids` and `alternate_labels`; rows of unlike lengths. A datasets.Dataset, or a stream.
 
     Raises:
         ValueError: an empty set, a row or column that no format allows, a tokenizer or template that does not serve,
@@ -94,7 +94,7 @@ def tokenize_rows(
     if isinstance(dataset, torch.utils.data.IterableDataset):
         return TokenizedStream(dataset, options)
     if isinstance(dataset, datasets.Dataset):
-        tokenized = _tokenize_dataset(dataset.with_format(None), options, num_proc, desc)
+        tokenized = _tokenize_dataset(dataset.with_format(None), options, num_proc, cache)
     else:
         tokenized = _tokenize_in_memory(_listed(dataset, set_name), options)
     numbers = tokenized.with_format("numpy")
@@ -174,23 +174,32 @@ def _tokenize_stream(dataset: datasets.IterableDataset, options: dict[str, Any])
 
 
 def _tokenize_dataset(
-    dataset: datasets.Dataset, options: dict[str, Any], num_proc: int | None, desc: str | None
+    dataset: datasets.Dataset, options: dict[str, Any], num_proc: int | None, cache: RowCache | None
 ) -> datasets.Dataset:
     if len(dataset) == 0:
         raise empty_set(options["set_name"])
     encoder = row_encoder(dataset[0], options)
     # Only what is read: other columns (images, say) would be decoded for nothing.
     dataset = dataset.select_columns(format_columns(encoder.row_format, dataset.column_names))
-    return dataset.map(
-        encoder,
-        batched=True,
-        batch_size=_BATCH_ROWS,
-        with_indices=True,
-        remove_columns=dataset.column_names,
-        features=_counted_features(encoder),
-        num_proc=num_proc,
-        desc=desc or f"Tokenizing the {encoder.set_name} set",
-    )
+    if encoder.set_name == "forget":
+        warn_of_leftovers(dataset)
+    on_disk = None if cache is None or not dataset.cache_files else cache
+    file = None if on_disk is None else on_disk.file_for(dataset, encoder)
+    try:
+        return dataset.map(
+            encoder,
+            batched=True,
+            batch_size=_BATCH_ROWS,
+            with_indices=True,
+            keep_in_memory=file is None,
+            cache_file_name=file,
+            remove_columns=dataset.column_names,
+            features=_counted_features(encoder),
+            num_proc=num_proc,
+            desc=f"Tokenizing the {encoder.set_name} set",
+        )
+    except OSError as error:  # a full disk, of which Arrow does not say where
+        raise OSError(f"the token ids of the {encoder.set_name} set cannot be written to {file}: {error}") from error
 
 
 def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, Any]) -> datasets.Dataset:

@@ -155,7 +155,9 @@ class _Evaluation:
     def options(self) -> RowOptions:
         """How the suite's rows become tokens."""
         suite = self.suite
-        return RowOptions(self.tokenizer, suite.max_length, suite.template, None, suite.chat_template_kwargs)
+        return RowOptions(
+            self.tokenizer, suite.max_length, suite.template, None, chat_template_kwargs=suite.chat_template_kwargs
+        )
 
     def stop_rule(self, sets: Mapping[str, Sequence[TokenizedRow]]) -> StopRule:
         """What ends the answers of the suite's rows, tokenised under the same names."""

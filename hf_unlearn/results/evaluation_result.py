@@ -5,11 +5,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import input_error
 from ..metrics import MetricDescription, MetricResult
 from .files import atomic_write_text
+from .schema import SchemaError, check_schema, shown, wrong_file
 
 _FORMAT = 1  # raised when the file's keys change
 
@@ -105,20 +106,50 @@ def load_result(path: str | os.PathLike[str]) -> EvaluationResult:
     if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT:
         raise _no_result(path, "a JSON file of another kind")
     try:
-        return restored(stored)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _no_result(path, "a JSON file with other content") from None
+        check_result(stored)
+    except SchemaError as error:
+        fix = "undo the change, or evaluate again"
+        why = "an evaluation compares itself with the numbers in it"
+        raise wrong_file(Path(path).name, error, why, fix) from None
+    return restored(stored)
+
+
+class _RowKeys(TypedDict, total=False):
+    count: int
+    sha256: str | None
+
+
+def check_result(stored: Any, where: str = "") -> None:
+    """Raise a SchemaError unless a value of JSON is what `EvaluationResult.to_dict` writes.
+
+    Args:
+        stored: as it was read.
+        where: its path in its file.
+    """
+    if isinstance(stored, Mapping):
+        if stored.get("format", _FORMAT) != _FORMAT:
+            raise SchemaError(f"{where}.format", str(_FORMAT), shown(stored["format"]))
+        stored = {name: value for name, value in stored.items() if name != "format"}
+    check_schema(stored, EvaluationResult, where)
+    inside = f"{where}." if where else ""
+    check_schema(stored.get("rows", {}), dict[str, _RowKeys], f"{inside}rows")
+    for name, description in stored.get("descriptions", {}).items():
+        try:
+            MetricDescription(**description)
+        except ValueError as error:
+            raise SchemaError(f"{inside}descriptions.{name}", "a description of a metric", str(error)) from None
 
 
 def restored(stored: Mapping[str, Any]) -> EvaluationResult:
     """What `EvaluationResult.to_dict` wrote."""
     fields = {name: value for name, value in stored.items() if name != "format"}
     fields["metrics"] = {name: MetricResult.from_dict(metric) for name, metric in fields["metrics"].items()}
-    fields["row_scores"] = {name: [float(score) for score in row] for name, row in fields["row_scores"].items()}
+    scores = fields.get("row_scores", {})
+    fields["row_scores"] = {name: [float(score) for score in row] for name, row in scores.items()}
     fields["descriptions"] = {
         name: MetricDescription(**description) for name, description in fields.get("descriptions", {}).items()
     }
-    fields["headline"] = tuple(fields["headline"])
+    fields["headline"] = tuple(fields.get("headline", ()))
     return EvaluationResult(**fields)
 
 

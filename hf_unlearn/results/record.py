@@ -7,27 +7,32 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import input_error
-from .evaluation_result import EvaluationResult, restored
+from .evaluation_result import EvaluationResult, check_result, restored
 from .files import atomic_write_text
 from .record_parts import (
     AttackRecord,
+    BoundKeys,
     CardMetadata,
     ComponentRecord,
+    HardwareKeys,
+    LogKeys,
     ModelRecord,
     ObjectiveRecord,
     SetRecord,
     TermRecord,
 )
 from .redaction import redacted
+from .schema import NOT_FINITE, SchemaError, check_schema, shown, wrong_file
 
 RECORD_FILE = "results.json"
 PLOTS = "plots"  # folder beside the record
 PLOTS_OF = "of.txt"  # in it: the hash of the figures that the plots show
+_Figure = float | str | bool | None  # what Trainer and its callbacks log
 _FORMAT = 2  # raised when the file's keys change
 
 
@@ -150,17 +155,53 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
     if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT or "objective" not in stored:
         raise _no_record(file, "a JSON file of another kind, or of another version of hf_unlearn")
     try:
-        return _restored(stored)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _no_record(file, "a JSON file with other content") from None
+        _check_record(stored)
+    except SchemaError as error:
+        why = "cards, reports and pushes are made from it, and would fail or say something else"
+        fix = "undo the change of the file, or pass the output_dir of another run"
+        raise wrong_file(file.name, error, why, fix) from None
+    return _restored(stored)
+
+
+def _check_record(stored: Mapping[str, Any]) -> None:
+    """Raise a SchemaError unless a value of JSON is what `RunRecord.to_dict` writes."""
+    for name in ("model", "sets", "attacks", "metadata", "evaluations"):
+        if name not in stored:
+            raise SchemaError(name, "a value", "no such key")
+    plain = {name: value for name, value in stored.items() if name not in ("format", "evaluations")}
+    check_schema(plain, RunRecord)
+    check_schema(stored["evaluations"], dict[str, dict[str, Any]], "evaluations")
+    for name, result in stored["evaluations"].items():
+        check_result(result, f"evaluations.{name}")
+    check_schema(plain["objective"].get("bound", {}), BoundKeys, "objective.bound")
+    check_schema(plain.get("hardware", {}), HardwareKeys, "hardware")
+    check_schema(plain.get("log", []), list[LogKeys], "log")
+    check_schema(plain.get("log", []), list[dict[str, _Figure]], "log")
+    choices = {f"objective.terms[{i}].side": t.get("side") for i, t in enumerate(plain["objective"].get("terms", []))}
+    for where, side in choices.items():
+        _check_choice(where, side, ("forget", "retain"))
+    origins = {f"sets.{name}.origin": rows.get("origin") for name, rows in plain["sets"].items()}
+    for where, origin in {"model.origin": plain["model"].get("origin"), **origins}.items():
+        _check_choice(where, origin, ("hub", "lab", "local"))
+
+
+def _check_choice(where: str, value: str | None, options: tuple[str, ...]) -> None:
+    if value is not None and value not in options:
+        raise SchemaError(where, f"one of {', '.join(options)}", shown(value))
 
 
 def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values = {name: value for name, value in stored.items() if name != "format"}
+    # Numbers that are not finite stand in a file as words.
+    values |= {name: _read(values[name]) for name in ("epochs", "holdout_nll", "emissions_kg") if name in values}
+    values["cost"] = {name: _read(amount) for name, amount in values.get("cost", {}).items()}
     objective = dict(values["objective"])
-    objective["terms"] = [TermRecord(**term) for term in objective["terms"]]
-    objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective["step_wrappers"]]
-    objective["weighting"] = ComponentRecord(**objective["weighting"])
+    objective["bound"] = {name: _read(level) for name, level in objective.get("bound", {}).items()}
+    objective |= {name: _read(objective[name]) for name in ("forget_weight", "retain_weight") if name in objective}
+    terms = [TermRecord(**term) for term in objective.get("terms", [])]
+    objective["terms"] = [replace(term, weight=_read(term.weight)) for term in terms]
+    objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective.get("step_wrappers", [])]
+    objective["weighting"] = ComponentRecord(**objective.get("weighting", {"name": "fixed"}))
     values["objective"] = ObjectiveRecord(**objective)
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
@@ -168,6 +209,10 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["metadata"] = CardMetadata(**values["metadata"])
     values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}
     return RunRecord(**values)
+
+
+def _read(number: Any) -> Any:
+    return float(number) if number in NOT_FINITE else number
 
 
 def _without_rows(result: EvaluationResult) -> dict[str, Any]:

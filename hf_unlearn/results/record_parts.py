@@ -1,7 +1,7 @@
 """What a run's record is made of: parts of the objective, the model, sets, attacks, what only the user knows."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 # Reference mode, as `RunRecord.reference` holds it -> its words on the card and in the report.
 REFERENCE_WORDS = {
@@ -78,6 +78,34 @@ class ObjectiveRecord:
     step_wrappers: list[ComponentRecord] = field(default_factory=list)
     optimizer: str = ""
     bound: dict[str, Any] = field(default_factory=dict)
+
+
+class BoundKeys(TypedDict, total=False):
+    """What `ObjectiveRecord.bound` holds in a file."""
+
+    setting: str | float | None
+    nats: float | None
+    low: float | None
+    high: float | None
+
+
+class HardwareKeys(TypedDict, total=False):
+    """What `RunRecord.hardware` holds in a file."""
+
+    device: str | None
+    processes: int | None
+    cores: int | None
+    strategy: str | None
+    precision: str | None
+    platform: str | None
+
+
+class LogKeys(TypedDict, total=False):
+    """What an entry of `RunRecord.log` holds in a file, beside figures by their names."""
+
+    step: int
+    epoch: float
+    loss: float
 
 
 @dataclass

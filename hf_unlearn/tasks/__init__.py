@@ -1,6 +1,7 @@
 """Whole runs, as `hf-unlearn train` and the examples start them: data, training between evaluations, table, card."""
 
 import importlib
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,15 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
     from .run import run
 
     parsed = parse_task(name, arguments, description)
-    return run(make_task(name, parsed), name, parsed)
+    task = make_task(name, parsed)
+    if task.cache is None:
+        return run(task, name, parsed)
+    if parsed.args.process_index == 0:
+        print(task.cache.description, file=sys.stderr)
+    try:
+        return run(task, name, parsed)
+    finally:
+        task.cache.close()
 
 
 def make_task(name: str, parsed: "Parsed") -> "Task":

@@ -11,8 +11,11 @@ from typing import Any
 from trl import ModelConfig, TrlParser, get_quantization_config
 
 from ..errors import choice_error, input_error
+from ..training.argument_fields import check_fields, checked_values
+from ..training.argument_ranges import OF_TRAINER, RANGES
 from ..training.config import UnlearningConfig
 from ..training.hooks.run_description import is_path
+from .argument_ranges import MODEL_RANGES, OF_TRL, TASK_RANGES, check_model_arguments
 from .recipe_files import PACKAGED, find_recipe, read_recipe
 
 # Flags that another's repetition of a run does without; those of a push and a token, too.
@@ -109,6 +112,8 @@ def parse_arguments(
             fix="compare the recipe with a packaged one, and each value with hf-unlearn train --help_all",
         ) from None
     _require_task(task, own.task)
+    check_fields(own, TASK_RANGES)
+    check_model_arguments(model)
     if args.model_init_kwargs is None:
         args.model_init_kwargs = _loading(model)
     return Parsed(own, args, model, _repeated(path, rest))
@@ -139,6 +144,8 @@ def check_arguments(
         parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
     values = vars(parser.parse_args(rest))
     _require_task(task, values["task"])
+    for kind, ranges in ((script, TASK_RANGES), (UnlearningConfig, RANGES), (ModelConfig, MODEL_RANGES)):
+        values |= checked_values(kind, values, ranges, skipped=(*OF_TRAINER, *OF_TRL))
     return values
 
 

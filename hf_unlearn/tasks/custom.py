@@ -8,6 +8,7 @@ from typing import Any
 from ..data.sources import load_rows
 from ..errors import input_error, require_choice
 from ..evaluation import SUITES
+from ..training.config import row_cache_of
 from .arguments import Parsed
 from .row_sets import RowSetArguments, load_sets
 from .task import Task, first
@@ -37,10 +38,11 @@ class Arguments(RowSetArguments):
 def make_task(parsed: Parsed) -> Task:
     """The task that the arguments name; there is no lab for it."""
     script, args, model = parsed.script, parsed.args, parsed.model.model_name_or_path
-    with args.main_process_first(local=True, desc="loading data"):
-        sets = load_sets(script, model)
+    cache = row_cache_of(args)
+    with cache.closed_on_error(), args.main_process_first(local=True, desc="loading data"):
+        sets = load_sets(script, model, cache)
         more = {
-            name: None if source is None else load_rows(source, columns=columns)
+            name: None if source is None else load_rows(source, columns=columns, cache_dir=cache.folder)
             for name, source, columns in (
                 ("in_scope", script.in_scope_dataset, script.forget_columns),
                 ("out_of_scope", script.out_of_scope_dataset, script.retain_columns),
@@ -52,7 +54,7 @@ def make_task(parsed: Parsed) -> Task:
         **{"max_new_tokens": script.max_new_tokens, "max_length": args.max_length, "template": args.template},
     }
     _require_rows_taken(script.suite, arguments)
-    return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle)
+    return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle, cache=cache)
 
 
 def _require_rows_taken(name: str, arguments: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from ..evaluation import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge, harmful
 from ..lab import load_lab, shows_behaviour
+from ..training.config import row_cache_of
 from .arguments import Parsed
 from .row_sets import RowSetArguments, load_sets
 from .task import RETRAINED, Task, first, require_unused
@@ -62,9 +63,13 @@ def _lab_task(parsed: Parsed) -> Task:
 def _rows_task(parsed: Parsed, model: str | None) -> Task:
     """The task that the arguments name."""
     script = parsed.script
-    sets = load_sets(script, model)
+    cache = row_cache_of(parsed.args)
+    with cache.closed_on_error():
+        sets = load_sets(script, model, cache)
     assert model is not None  # or load_sets would have refused it
-    return _task(parsed, model, sets, None, _judge(script, RecitalJudge()), script.oracle)
+    task = _task(parsed, model, sets, None, _judge(script, RecitalJudge()), script.oracle)
+    task.cache = cache
+    return task
 
 
 def _judge(script: Arguments, default: Judge) -> Judge:

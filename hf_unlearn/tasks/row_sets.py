@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
+from ..data.row_cache import RowCache
 from ..data.sources import READERS, load_rows
 from ..errors import input_error, require_choice
 from .arguments import RunArguments
@@ -58,8 +59,13 @@ class RowSetArguments(RunArguments):
             require_choice(name, getattr(self, name), READERS)
 
 
-def load_sets(script: RowSetArguments, model: str | None) -> dict[str, Dataset]:
+def load_sets(script: RowSetArguments, model: str | None, cache: RowCache) -> dict[str, Dataset]:
     """The sets that the arguments name, by role.
+
+    Args:
+        script: names the sets.
+        model: that forgets, None where none is named.
+        cache: of the run, for the rows of files.
 
     Raises:
         ValueError: forget rows without a model or without rows to keep, or rows that cannot be read.
@@ -79,6 +85,7 @@ def load_sets(script: RowSetArguments, model: str | None) -> dict[str, Dataset]:
         split=script.forget_split,
         revision=script.forget_revision,
         columns=script.forget_columns,  # type: ignore[arg-type]  # decoded in __post_init__
+        cache_dir=cache.folder,
     )
     retain = load_rows(
         script.retain_dataset,
@@ -86,9 +93,11 @@ def load_sets(script: RowSetArguments, model: str | None) -> dict[str, Dataset]:
         split=script.retain_split,
         revision=script.retain_revision,
         columns=script.retain_columns,  # type: ignore[arg-type]
+        cache_dir=cache.folder,
     )
     sets = {"forget": READERS[script.forget_reader](forget), "retain": READERS[script.retain_reader](retain)}
     if script.holdout_dataset is not None:
-        holdout = load_rows(script.holdout_dataset, columns=script.forget_columns)  # type: ignore[arg-type]
+        columns = script.forget_columns
+        holdout = load_rows(script.holdout_dataset, columns=columns, cache_dir=cache.folder)  # type: ignore[arg-type]
         sets["holdout"] = READERS[script.forget_reader](holdout)
     return {name: first(rows, script.limit) for name, rows in sets.items()}

@@ -54,7 +54,9 @@ class ShownAnswers:
         args, accelerator = self._trainer.args, self._trainer.accelerator
         tokenizer = self._trainer.processing_class
         # Read as a row's prompt is, so that the model sees what it would be asked in a set.
-        options = RowOptions(tokenizer, args.max_length, args.template, None, args.chat_template_kwargs)
+        options = RowOptions(
+            tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.chat_template_kwargs
+        )
         given = [{"prompt": prompt, "completion": " ."} for prompt in self._prompts]
         rows = options.tokenize(given, "eval")
         answers = generate_answers(

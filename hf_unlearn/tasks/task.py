@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..data.row_cache import RowCache
 from ..errors import input_error
 from ..evaluation import Suite
 from ..results.hub.names import is_repository
@@ -34,6 +35,7 @@ class Task:
         fitted_from: what the model was before the task fitted it to the rows, for its record; None where it did not.
         fitted_origin: where that came from: "hub", "lab" or "local".
         notes: lines for people below the table.
+        cache: the folder of rows that came from files; None where none did.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Task:
     fitted_from: str | None = None
     fitted_origin: str | None = None
     notes: list[str] = field(default_factory=list)
+    cache: RowCache | None = None
 
 
 def first(rows: Dataset | None, count: int | None) -> Dataset | None:

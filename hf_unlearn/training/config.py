@@ -1,20 +1,24 @@
 """`UnlearningConfig`: the arguments of a run. A loss, step wrapper or weighting has arguments of its own."""
 
 import copy
-import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
 from ..data.chat_template import check_template_kwargs
+from ..data.checks import check_template
 from ..data.pairing import check_retain_ratio
-from ..errors import choice_error, input_error, require_choice, require_range
+from ..data.row_cache import ROW_CACHE, RowCache
+from ..errors import input_error, require_choice
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
+from .argument_ranges import check_types_and_ranges, name_or_number, require_optimizer
 from .launch.verify import require_launched
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
@@ -71,6 +75,8 @@ class UnlearningConfig(TrainingArguments):
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
         dataset_num_proc: processes that tokenise.
+        keep_cache: keep the rows and token ids that a run puts into `output_dir`/.rows, which only its owner can look
+            into; they are removed when it ends otherwise, and those of a killed run at the next start.
         plugins: modules of other packages that add losses and the like (docs/plugins.md); those of installed packages
             that declare themselves need not be named.
 
@@ -129,6 +135,10 @@ class UnlearningConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+    keep_cache: bool = field(
+        default=False,
+        metadata={"help": "Keep rows and token ids in output_dir/.rows when the run ends."},
+    )
     plugins: list[str] | None = field(
         default=None, metadata={"help": "Modules of other packages that add losses and the like."}
     )
@@ -151,10 +161,12 @@ class UnlearningConfig(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "chat_template_kwargs"]
 
     def __post_init__(self) -> None:
+        check_types_and_ranges(self)  # before Trainer calculates with them
         load_plugins(self.plugins)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = _better_when_greater(self.metric_for_best_model)
         requested = self.optim
+        require_choice("optim", requested, (*(name.value for name in OptimizerNames), *OPTIMIZERS))
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         super().__post_init__()
@@ -172,12 +184,11 @@ class UnlearningConfig(TrainingArguments):
         Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
         check_template_kwargs(self.chat_template_kwargs)
         check_retain_ratio(self.retain_ratio)
-        self.forget_nll_bound = _number_or_name("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
-        self.stop_forget_nll = _number_or_name("stop_forget_nll", self.stop_forget_nll, ("holdout",))
+        self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
+        self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))
+        check_template(self.template)
         require_choice("reference", self.reference, REFERENCES)
-        require_range("reference_top_k", self.reference_top_k, at_least=1, whole=True)
-        for name in ("forget_weight", "retain_weight", "stop_retain_nll_increase"):
-            _require_not_negative(name, getattr(self, name))
+        require_optimizer(self)
         _refuse_training_arguments(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,43 +221,17 @@ class UnlearningConfig(TrainingArguments):
         return values
 
 
+def row_cache_of(args: UnlearningConfig) -> RowCache:
+    """Where a run keeps its rows and their token ids."""
+    return RowCache(Path(args.output_dir, ROW_CACHE), keep=args.keep_cache)
+
+
 def _better_when_greater(metric: str) -> bool | None:
     """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
     kind = metric.rpartition("_")[2]
     if kind not in ("nll", "loss", "probability"):
         return None
     return (kind == "probability") != ("forget" in metric)
-
-
-def _number_or_name(argument: str, value: Any, names: tuple[str, ...]) -> str | float | None:
-    """A number, one of the names, or None ("none" on a command line)."""
-    if value is None or value in names:
-        return value
-    if isinstance(value, str) and value.lower() in ("none", "null"):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise choice_error(argument, value, (*names, "a number", "none")) from None
-    if isinstance(value, bool) or not 0 < number < math.inf:
-        raise input_error(
-            expected=f"{argument} in nats per token, above 0",
-            got=repr(value),
-            why="a row's NLL is never below 0",
-            fix=f"pass a positive number, {', '.join(map(repr, names))} or None",
-        )
-    return number
-
-
-def _require_not_negative(argument: str, value: Any) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (is_number and 0 <= value < math.inf):
-        raise input_error(
-            expected=f"{argument} to be a finite number, 0 or above",
-            got=repr(value),
-            why="a negative weight would turn forgetting into learning, or learning into forgetting",
-            fix=f"pass {argument}=1.0, or leave it out",
-        )
 
 
 def _complete_training_arguments(args: TrainingArguments) -> None:

@@ -14,7 +14,7 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.prepare import RowOptions
 from .baseline import require_measurable
 from .checks import paired_collator, require_tokenizer
-from .config import UnlearningConfig
+from .config import UnlearningConfig, row_cache_of
 from .distributed_setup import DistributedSetup
 from .method_specs import LossSpec
 from .methods import Methods
@@ -80,10 +80,17 @@ class PreparedRun:
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
+        cache = row_cache_of(args)
         options = RowOptions(
-            tokenizer, args.max_length, args.template, args.dataset_num_proc, args.chat_template_kwargs
+            tokenizer,
+            args.max_length,
+            args.template,
+            args.dataset_num_proc,
+            cache,
+            args.chat_template_kwargs,
         )
-        sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+        with cache.closed_on_error():
+            sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         if data_collator is not None:

@@ -1,6 +1,7 @@
 """A set is tokenised once: what is read from the cache, what is not, and in how many processes. Not the ids."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fixtures.tokenizer import make_tokenizer
 from hf_unlearn.data.encoding import RowEncoder
 from hf_unlearn.data.lengths import longest_row
 from hf_unlearn.data.prepare import RowOptions, tokenize_train_sets
+from hf_unlearn.data.row_cache import RowCache
 from hf_unlearn.data.tokenization import tokenize_rows
 
 ROWS = [{"prompt": f"who is {i}?", "completion": " fox" + " x" * (i % 7)} for i in range(60)]
@@ -38,20 +40,24 @@ def encoded(monkeypatch) -> list[int]:
     return counts
 
 
-def tokenized(rows: datasets.Dataset, **options: Any) -> datasets.Dataset:
-    return tokenize_rows(rows, **{"tokenizer": make_tokenizer(), "set_name": "forget", "max_length": 32} | options)
+@pytest.fixture
+def tokenized(tmp_path) -> Callable[..., datasets.Dataset]:
+    """Tokenises with the cache of a run."""
+    cache = RowCache(tmp_path / "run" / ".rows")
+    options = dict(tokenizer=make_tokenizer(), set_name="forget", max_length=32, cache=cache)
+    return lambda rows, **changed: tokenize_rows(rows, **options | changed)
 
 
-def test_a_second_run_reads_what_the_first_has_written(on_disk, encoded):
+def test_a_second_run_reads_what_the_first_has_written(on_disk, encoded, tokenized):
     first = tokenized(on_disk)
     assert encoded == [60] and len(first.cache_files) == 1
-    again = tokenized(on_disk)  # by a tokenizer loaded anew
+    again = tokenized(on_disk, tokenizer=make_tokenizer())  # loaded anew
     assert encoded == [60] and again[:] == first[:]
     assert tokenized(on_disk.select(range(5)))[:] == tokenized(on_disk.select(range(5)))[:] == first[:5]
     assert encoded == [60, 5]
 
 
-def test_a_tokenizer_that_was_used_is_the_same(on_disk, encoded):
+def test_a_tokenizer_that_was_used_is_the_same(on_disk, encoded, tokenized):
     """Padding and truncation of a call stay in a fast tokenizer's state, and its ids here do not depend on them."""
     tokenizer = make_tokenizer()
     first = tokenized(on_disk, tokenizer=tokenizer)
@@ -62,25 +68,25 @@ def test_a_tokenizer_that_was_used_is_the_same(on_disk, encoded):
 
 
 @pytest.mark.parametrize("changed", [{"max_length": 16}, {"template": "{prompt}\n{completion}"}])
-def test_what_changes_the_ids_is_not_read_from_the_cache(on_disk, encoded, changed):
+def test_what_changes_the_ids_is_not_read_from_the_cache(on_disk, encoded, changed, tokenized):
     assert tokenized(on_disk)[:] != tokenized(on_disk, **changed)[:]
     assert encoded == [60, 60]
 
 
-def test_rows_in_memory_are_encoded_by_each_run(encoded):
+def test_rows_in_memory_are_encoded_by_each_run(encoded, tokenized):
     """datasets writes no file for a set that has none."""
     rows = datasets.Dataset.from_list(ROWS)
     assert tokenized(rows)[:] == tokenized(rows)[:]
     assert encoded == [60, 60]
 
 
-def test_a_stream_is_encoded_as_it_is_read(on_disk, encoded):
+def test_a_stream_is_encoded_as_it_is_read(on_disk, encoded, tokenized):
     stream = tokenized(on_disk.to_iterable_dataset())
     assert encoded == []
     assert next(iter(stream))["input_ids"] == tokenized(on_disk)[0]["input_ids"]
 
 
-def test_several_processes_share_the_rows(on_disk, encoded):
+def test_several_processes_share_the_rows(on_disk, encoded, tokenized):
     shared = tokenized(on_disk, num_proc=2)
     assert encoded == [], "none of it in this process"
     names = sorted(Path(file["filename"]).name for file in shared.cache_files)
@@ -88,7 +94,7 @@ def test_several_processes_share_the_rows(on_disk, encoded):
     assert tokenized(on_disk.map(lambda row: row))[:] == shared[:]
 
 
-def test_rows_of_two_sets_are_compared_and_measured_whatever_lies_under_them(on_disk, encoded):
+def test_rows_of_two_sets_are_compared_and_measured_whatever_lies_under_them(on_disk, encoded, tokenized):
     """Digests and lengths are read from Arrow's memory: of parts, of parts of parts and of sets put together."""
     options = RowOptions(make_tokenizer(), 32, None, None)
     both = datasets.concatenate_datasets([on_disk.select([9, 3]), datasets.Dataset.from_list(ROWS[20:25])])

@@ -147,22 +147,26 @@ def test_other_files_are_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "key"),
     [
-        {"unknown": 1},
-        {"model": {"path": "x"}},
-        {"sets": []},
-        {"sets": {"forget": 3}},
-        {"attacks": [1]},
-        {"metadata": None},
+        ({"unknown": 1}, "unknown"),
+        ({"model": {"path": "x"}}, "model.path"),
+        ({"sets": []}, "sets"),
+        ({"sets": {"forget": 3}}, "sets.forget"),
+        ({"attacks": [1]}, "attacks[0]"),
+        ({"metadata": None}, "metadata"),
+        ({"steps": -1}, "steps"),
+        ({"cost": {"seconds": []}}, "cost.seconds"),
+        ({"hardware": {"device": 3}}, "hardware.device"),
+        ({"log": [{"step": "one"}]}, "log[0].step"),
     ],
 )
-def test_a_record_with_other_content_is_refused(tmp_path, change):
+def test_a_record_with_other_content_is_refused(tmp_path, change, key):
     stored = full_record().to_dict()
     (tmp_path / "results.json").write_text(json.dumps(stored | change))
     with pytest.raises(ValueError) as error:
         load_record(tmp_path)
-    assert_four_parts(str(error.value), "other content")
+    assert_four_parts(str(error.value), f"{key} in results.json")
 
 
 def test_missing_and_unreadable_files_are_refused(tmp_path):

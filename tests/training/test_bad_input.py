@@ -212,7 +212,7 @@ ARGUMENTS = {
     "a weight that is not a number": (dict(forget_weight=math.nan), ["forget_weight", "nan"]),
     "a negative rise": (dict(stop_retain_nll_increase=-1.0), ["stop_retain_nll_increase"]),
     "an unknown bound": (dict(forget_nll_bound="hold_out"), ["forget_nll_bound", "did you mean 'holdout'"]),
-    "a bound of 0": (dict(forget_nll_bound=0), ["forget_nll_bound in nats per token, above 0"]),
+    "a bound of 0": (dict(forget_nll_bound=0), ["forget_nll_bound", "above 0", "never below 0"]),
     "an unknown target": (dict(stop_forget_nll="holdouts"), ["stop_forget_nll", "'holdout'"]),
     "an unknown reference": (dict(reference="coppy"), ["reference", "did you mean 'copy'"]),
     "label smoothing": (dict(label_smoothing_factor=0.1), ["label_smoothing_factor=0.0", "not defined"]),

@@ -1,7 +1,9 @@
 """UnlearningConfig from Python, YAML, JSON and a command line, and back. What it refuses is in test_bad_input."""
 
 import copy
+import dataclasses
 import json
+import math
 import pickle
 import sys
 from dataclasses import dataclass
@@ -261,3 +263,35 @@ def test_a_pickle_of_it_holds_no_token_and_a_copy_does(tmp_path):
         assert copied is not args and copied.hub_token == args.hub_token == "hf_secret"
         assert copied.to_dict() == args.to_dict()
     assert copy.deepcopy(args).accelerator_config is not args.accelerator_config is copy.copy(args).accelerator_config
+
+
+# Argument -> a value that is refused, and a word of the error beside the argument's name.
+REFUSED = {
+    "gradient_accumulation_steps": [(-1, "at least 1"), (0, "at least 1"), (True, "a whole number")],
+    "stop_on_nonfinite": [("nope", "true or false"), (1, "true or false")],
+    "learning_rate": [(None, "a finite number"), (math.inf, "a finite number"), (-1e-5, "at least 0")],
+    "max_steps": [(0, "-1 means"), (2.5, "a whole number")],
+    "weight_decay": [(math.nan, "a finite number")],
+    "adam_beta2": [(1.0, "below 1")],
+    "eval_strategy": [("sometimes", "'epoch'")],
+    "optim": [("adamw", "adamw_torch")],
+    "optim_args": [("rho=1", "left out")],
+    "lr_scheduler_kwargs": [({"cycles": 2}, "cycles"), ([], "a mapping")],
+    "plugins": [("a_module", "a list of texts")],
+    "template": [(5, "a text"), ("{prompt}", "{completion}")],
+}
+
+
+@pytest.mark.parametrize(("argument", "value", "word"), [(n, *case) for n, cases in REFUSED.items() for case in cases])
+def test_types_and_ranges_are_looked_at_before_anything_is_measured(tmp_path, argument, value, word):
+    with pytest.raises(ValueError, match=argument) as caught:
+        config(tmp_path, **{argument: value})
+    assert word in str(caught.value)
+
+
+def test_what_yaml_leaves_as_text_is_read_as_the_type_of_the_argument(tmp_path):
+    args = config(tmp_path, stop_on_nonfinite="false", learning_rate="1e-5", max_steps="3", eval_strategy=False)
+    assert (args.stop_on_nonfinite, args.learning_rate, args.max_steps) == (False, 1e-5, 3)
+    assert args.eval_strategy == "no"  # `eval_strategy: no` is false in YAML
+    again = dataclasses.replace(args, seed=4)  # objects that TrainingArguments has put there
+    assert (again.learning_rate, again.lr_scheduler_type) == (1e-5, args.lr_scheduler_type)

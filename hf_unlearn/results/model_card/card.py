@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,6 +31,7 @@ from .text import (
     log_table,
     model_words,
     objective_table,
+    one_line,
     plain,
     rows_words,
     sets_table,
@@ -37,6 +39,8 @@ from .text import (
 )
 
 _TEMPLATE = "model_card.md.jinja"
+# As pip takes it; all else in a record would stand in a command that readers copy.
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 
 
 def render_card(
@@ -77,7 +81,8 @@ def render_card(
 
 def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, Any]:
     """What the sentences of the template turn on."""
-    version = record.versions.get("hf_unlearn")
+    version = record.versions.get("hf_unlearn", "")
+    version = version if _PACKAGE.fullmatch(version) else ""
     return {
         "record_file": RECORD_FILE,
         "adapter": adapter,
@@ -93,8 +98,10 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
         "template": code(json.dumps(record.arguments["template"], ensure_ascii=False))
         if record.arguments.get("template")
         else "",
-        "recipe": plain(record.recipe or ""),
-        "install": f"pip install hf-unlearn=={version}{_packages(record)}" if version else "pip install hf-unlearn",
+        "recipe": one_line(record.recipe or ""),
+        "install": f"pip install hf-unlearn=={version}{_packages(record)}"
+        if version and _PACKAGE.fullmatch(version)
+        else "pip install hf-unlearn",
         "seed": record.seed,
     }
 
@@ -139,7 +146,8 @@ def _packages(record: RunRecord) -> str:
     packages = {part.package: part.version for part in record.parts if part.package and part.version}
     suites = [result.package.partition(" ") for result in record.evaluations.values()]
     packages |= {package: version for package, _, version in suites if version}
-    return "".join(f" {package}=={version}" for package, version in packages.items())
+    named = {name: version for name, version in packages.items() if _PACKAGE.fullmatch(name)}
+    return "".join(f" {name}=={version}" for name, version in named.items() if _PACKAGE.fullmatch(version))
 
 
 def _title(record: RunRecord) -> str:

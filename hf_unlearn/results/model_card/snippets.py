@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ..record import ComponentRecord, RunRecord, TermRecord
-from .text import fenced, hub_id, specification
+from .text import fenced, hub_id, one_line, specification
 
 _HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
 _ENTRY = re.compile(r"^@\w+\{([\w-]+),\n.*?^\}$", re.MULTILINE | re.DOTALL)
@@ -60,10 +60,13 @@ def training_code(record: RunRecord) -> str:
     more = [f"    {argument}={_written(terms)}," for argument, terms in _objects(record).items()]
     if adapter is not None and adapter.get("kind") == "LORA":
         imports.append("from peft import LoraConfig")
-        given = "".join(f"{name}={value!r}, " for name, value in adapter.items() if name != "kind")
+        given = "".join(
+            f"{name}={value!r}, " for name, value in adapter.items() if name != "kind" and name.isidentifier()
+        )
         more.append(f'    peft_config=LoraConfig({given}task_type="CAUSAL_LM"),')
     elif adapter is not None:
-        more.append(f"    peft_config=...,  # {adapter.get('kind', 'PEFT')}, as the adapter_config.json beside has it")
+        kind = one_line(adapter.get("kind", "PEFT"))
+        more.append(f"    peft_config=...,  # {kind}, as the adapter_config.json beside has it")
     if record.model.origin == "lab":
         imports.append("from hf_unlearn.lab import load_lab")
         lab = f"load_lab({_world(record)})"
@@ -104,7 +107,7 @@ def _arguments(record: RunRecord) -> dict[str, Any]:
     revision = {"revision": record.model.revision} if hub_id(record.model) and record.model.revision else {}
     if revision and "model_init_kwargs" not in record.arguments:
         arguments["model_init_kwargs"] = revision
-    given = {name: value for name, value in record.arguments.items() if name not in _MACHINE}
+    given = {name: value for name, value in record.arguments.items() if name not in _MACHINE and name.isidentifier()}
     return arguments | {"seed": record.seed} | given
 
 
@@ -124,12 +127,17 @@ def _written(value: Any) -> str:
         return repr(specification(value))
     weight = {"weight": value.weight} if isinstance(value, TermRecord) and value.weight != 1 else {}
     given = (value.arguments | weight).items()
-    return f"{value.own}({', '.join(f'{name}={argument!r}' for name, argument in given)})"
+    return f"{_class_name(value.own)}({', '.join(f'{name}={argument!r}' for name, argument in given)})"
+
+
+def _class_name(own: str) -> str:
+    """Of a class of the user's own, as code; what is no name would be code of somebody else's."""
+    return own if all(word.isidentifier() for word in own.split(".")) else "..."
 
 
 def _own_classes(record: RunRecord) -> str:
     """A comment that names the classes of the user's own; "" where there are none."""
-    names = dict.fromkeys(part.own for part in record.parts if part.own)
+    names = dict.fromkeys(_class_name(part.own) for part in record.parts if part.own)
     return f"# of the user's own, not in hf_unlearn: {', '.join(names)}" if names else ""
 
 

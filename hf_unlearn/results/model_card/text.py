@@ -21,6 +21,10 @@ _FEW_ROWS = 10  # below which the rows of a set may be guessed
 _REVISION_DIGITS = 12
 _SHARDED = ("ZeRO", "FSDP")  # what one process may use too
 _KINDS = {"LORA": "LoRA"}
+# Backticks, stars and tildes; an underscore where a word begins or ends, as emphasis does.
+_MARKS = re.compile(r"[`*~]|(?<![^\W_])_|_(?![^\W_])")
+# What would start a heading, a quote, a list, a rule or a definition at the start of a line.
+_BLOCK = re.compile(r"^(\d*)([#>+=\[-]|(?<=\d)[.)])(?= |$|[^\]]*\]:)")
 _BOUNDS = {
     "log_vocab": "log V, the level of a uniform guess",
     "holdout": "the mean that the model before unlearning gives to the holdout rows",
@@ -29,8 +33,17 @@ _BOUNDS = {
 
 
 def plain(text: Any) -> str:
-    """Text on one line that starts no HTML tag."""
-    return " ".join(str(text).split()).replace("<", "&lt;")
+    """Text on one line that is nothing but text to Markdown: no tag, link, image, code, emphasis or block."""
+    line = " ".join(str(text).split()).replace("\\", "\\\\").replace("<", "&lt;")
+    line = _MARKS.sub(lambda match: f"\\{match[0]}", line)
+    # Of a link the text and its brackets stay; an address is not made one by the Hub.
+    line = line.replace("](", "\\](").replace("][", "\\][").replace("://", "&#58;//")
+    return _BLOCK.sub(lambda match: f"{match[1]}\\{match[2]}", line)
+
+
+def one_line(text: Any) -> str:
+    """Text on one line, as it is: for a code block."""
+    return " ".join(str(text).split())
 
 
 def code(text: Any) -> str:

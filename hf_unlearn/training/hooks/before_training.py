@@ -45,7 +45,7 @@ class BaselineMeasurement:
         scorer = RowScorer(self._run.collator, accelerator, args.per_device_eval_batch_size)
         if args.padding_free:
             require_rows_apart(model, sets.forget, scorer)
-        cache = ReferenceCache(scorer, self._run.options.tokenizer, args.reference_cache_dir)
+        cache = ReferenceCache(scorer, self._run.options.tokenizer, args.reference_cache_dir, self._run.options.cache)
         k = min(args.reference_top_k, output_head(accelerator.unwrap_model(model)).vocabulary)
         precompute(self._reference, model, sets, cache, k)
         evaluated = "retain" in stop_rules.evaluated

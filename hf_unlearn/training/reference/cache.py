@@ -18,6 +18,7 @@ from transformers.utils import logging
 from ...data.digests import set_digest
 from ...data.prepare import TrainSets
 from ...data.roles import Role
+from ...data.row_cache import RowCache
 from ...model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ...model.score_rows import RowLogps, RowScorer, RowTopK
 from ...model.sharding import is_sharded
@@ -55,11 +56,14 @@ class ReferenceCache:
         scorer: computes what is not there.
         tokenizer: that made the rows.
         folder: None for `default_cache_dir()`.
+        private: of the run. The likeliest tokens of rows that a model knows are the rows themselves: they stay in it,
+            unless the user names a folder.
     """
 
     scorer: RowScorer
     tokenizer: PreTrainedTokenizerBase | None
     folder: str | Path | None
+    private: RowCache | None = None
 
     def logps(self, model: Any, rows: Any, description: str) -> RowLogps:
         """Log-probs of the answer tokens of `rows`."""
@@ -69,6 +73,11 @@ class ReferenceCache:
         """The k likeliest tokens at every answer token of `rows`."""
         return self._cached(RowTopK, model, rows, f"top {k}", lambda: self.scorer.top_k(model, rows, k, description))
 
+    def _folder_of(self, kind: type[RowLogps] | type[RowTopK]) -> Path:
+        if self.folder is not None:
+            return Path(self.folder)
+        return default_cache_dir() if kind is RowLogps or self.private is None else self.private.folder / "reference"
+
     def _cached(self, kind: type[Stored], model: Any, rows: Any, name: str, compute: Callable[[], Stored]) -> Stored:
         """From the cache where the key agrees, else computed by all ranks and kept.
 
@@ -76,13 +85,12 @@ class ReferenceCache:
         them.
         """
         accelerator: Accelerator = self.scorer.accelerator
-        folder = default_cache_dir() if self.folder is None else Path(self.folder)
         stored: list[Stored | None] = [None]  # in a list, as it is broadcast
         path: Path | None = None
         main = accelerator.is_main_process
         key = reference_key(model, rows, self.tokenizer, accelerator, name) if main or is_sharded(model) else None
         if main:
-            path = folder / f"{key}.safetensors"
+            path = self._folder_of(kind) / f"{key}.safetensors"
             stored = [read_stored(kind, path, len(rows))]
         if accelerator.num_processes > 1:
             broadcast_object_list(stored)
@@ -122,9 +130,9 @@ def _rows_of(role: Role, sets: TrainSets) -> Any:
 
 def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
     """What is stored at `path`, or None where there is no whole file of so many rows."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with safe_open(path, framework="pt") as file:
             stored = kind(**{field.name: file.get_tensor(field.name) for field in fields(kind)})
     except (SafetensorError, OSError) as error:
@@ -137,8 +145,18 @@ def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
 
 
 def write_stored(path: Path, stored: RowLogps | RowTopK) -> None:
-    """Store so that a reader sees a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Store so that a reader sees a whole file or none, and only its owner reads it.
+
+    A cache that is full or cannot be written to is no reason to stop: the run has in memory what it needs.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({field.name: getattr(stored, field.name).contiguous() for field in fields(stored)}, unfinished)
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            unfinished.touch(mode=0o600)
+            save_file({field.name: getattr(stored, field.name).contiguous() for field in fields(stored)}, unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (SafetensorError, OSError) as error:
+        logger.warning(f"The reference cache {path} cannot be written ({error}); the run goes on without it.")

@@ -1,0 +1,46 @@
+"""What the arguments of tasks and of TRL's ModelConfig may be: their ranges, looked at before anything is loaded."""
+
+import torch
+from trl import ModelConfig
+
+from ..errors import require_choice
+from ..training.argument_fields import Ranges, check_fields
+
+_COUNT = {"at_least": 1, "whole": True}
+
+TASK_RANGES: Ranges = {
+    "limit": _COUNT,
+    "evaluated_rows": _COUNT,
+    "max_new_tokens": _COUNT,
+    "judge_threshold": {"at_least": 0, "at_most": 1},
+    "prompt_characters": _COUNT,
+    "passage_characters": _COUNT,
+    "fit_epochs": {"above": 0},
+    "fit_learning_rate": {"above": 0},
+    "fit_warmup": {"at_least": 0, "at_most": 1},
+    "fit_batch_size": _COUNT,
+    "fit_lora_r": _COUNT,
+    "fit_lora_alpha": _COUNT,
+    "fit_lora_dropout": {"at_least": 0, "below": 1},
+}
+
+MODEL_RANGES: Ranges = {
+    "lora_r": _COUNT,
+    "lora_alpha": _COUNT,
+    "lora_dropout": {"at_least": 0, "below": 1},
+}
+
+# A list, or a word of PEFT's ("all-linear").
+OF_TRL = ("lora_target_modules",)
+
+
+def check_model_arguments(model: ModelConfig) -> None:
+    """Raise for what neither transformers nor PEFT could load a model with.
+
+    Raises:
+        ValueError: one line, with the argument, what it must be and what it is.
+    """
+    check_fields(model, MODEL_RANGES, skipped=OF_TRL)
+    known = vars(torch).items()
+    dtypes = [name for name, value in known if isinstance(value, torch.dtype) and value.is_floating_point]
+    require_choice("dtype", "auto" if model.dtype is None else model.dtype, ("auto", *dtypes))

@@ -1,0 +1,141 @@
+"""What the arguments of a run may be, ours and Trainer's: one table of ranges, looked at before anything is loaded."""
+
+from typing import Any
+
+import torch
+from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler
+
+from ..errors import choice_error, input_error, value_error
+from ..optimizers.named import OPTIMIZERS
+from .argument_fields import Ranges, check_fields
+
+_COUNT = {"at_least": 1, "whole": True}
+_FROM_ZERO = {"at_least": 0}
+_ABOVE_ZERO = {"above": 0}
+_SHARE = {"at_least": 0, "at_most": 1}
+_SEED = {"at_least": 0, "below": 2**32, "whole": True}  # numpy takes no other
+_WEIGHT = {"at_least": 0, "hint": "a negative weight would turn forgetting into learning, or learning into forgetting"}
+
+RANGES: Ranges = {
+    "per_device_train_batch_size": _COUNT,
+    "per_device_eval_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT,
+    "eval_accumulation_steps": _COUNT,
+    "num_train_epochs": _ABOVE_ZERO,
+    # Trainer takes every number up to 0 for "by epochs".
+    "max_steps": {**_COUNT, "allowed": (-1,), "hint": "-1 means as many as num_train_epochs has"},
+    "learning_rate": _FROM_ZERO,
+    "warmup_steps": _FROM_ZERO,
+    "weight_decay": _FROM_ZERO,
+    "adam_beta1": {"at_least": 0, "below": 1},
+    "adam_beta2": {"at_least": 0, "below": 1},
+    "adam_epsilon": _FROM_ZERO,
+    "max_grad_norm": {**_FROM_ZERO, "hint": "0 clips nothing"},
+    "label_smoothing_factor": _SHARE,
+    "neftune_noise_alpha": _FROM_ZERO,
+    "torch_empty_cache_steps": _COUNT,
+    "logging_steps": _FROM_ZERO,
+    "eval_steps": _FROM_ZERO,
+    "save_steps": _ABOVE_ZERO,
+    "save_total_limit": {"at_least": 0, "whole": True},
+    "eval_delay": _FROM_ZERO,
+    "seed": _SEED,
+    "data_seed": _SEED,
+    "dataloader_num_workers": {"at_least": 0, "whole": True},
+    "dataloader_prefetch_factor": _COUNT,
+    "ddp_bucket_cap_mb": _COUNT,
+    "ddp_timeout": _COUNT,
+    "forget_weight": _WEIGHT,
+    "retain_weight": _WEIGHT,
+    "retain_ratio": {**_ABOVE_ZERO, "hint": "pass retain_loss='none' to train on forget rows alone"},
+    # A row's first token is never predicted, so a row of one would train nothing.
+    "max_length": {"at_least": 2, "whole": True},
+    "forget_nll_bound": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
+    "stop_forget_nll": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
+    "stop_retain_nll_increase": _FROM_ZERO,
+    "reference_top_k": _COUNT,
+    "pad_to_multiple_of": _COUNT,
+    "dataset_num_proc": _COUNT,
+}
+
+# TrainingArguments puts objects of its own into these, and says itself what it cannot read; a checkpoint to go on from
+# may be `true` as well as a folder.
+OF_TRAINER = (
+    "accelerator_config",
+    "debug",
+    "deepspeed",
+    "fsdp",
+    "fsdp_config",
+    "parallelism_config",
+    "resume_from_checkpoint",
+)
+
+
+# Steps of the schedule that is tried, and optimizers that can be made of one number.
+_STEPS = 10
+# Others want a GPU or several numbers.
+_PLAIN_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")
+_WITHOUT_ARGUMENTS = ("adamw_torch", "adamw_torch_fused", "adafactor")  # Trainer would drop them in silence
+_OF_A_MODEL = ("galore", "apollo", "lomo", "adalomo")  # they are made of a model's modules
+
+
+def check_types_and_ranges(args: TrainingArguments) -> None:
+    """Give every argument a value of its type and within its range, before TrainingArguments calculates with them.
+
+    Raises:
+        ValueError: one line, with the argument, what it must be and what it is.
+    """
+    check_fields(args, RANGES, skipped=OF_TRAINER)
+
+
+def name_or_number(argument: str, value: float | str | None, names: tuple[str, ...]) -> float | str | None:
+    """A number, one of the names, or None, which a command line and a recipe may write as text."""
+    if isinstance(value, str) and value.lower() in ("none", "null"):
+        return None
+    if isinstance(value, str) and value not in names:
+        raise choice_error(argument, value, (*names, "a number", "none"))
+    return value
+
+
+def require_optimizer(args: TrainingArguments) -> None:
+    """Try optimizer and schedule on one number, so that their arguments are refused before anything is measured.
+
+    Raises:
+        ValueError: `optim_args` or `lr_scheduler_kwargs` that the named optimizer or schedule does not take, or an
+            optimizer whose package is not installed.
+    """
+    name = str(getattr(args.optim, "value", args.optim))
+    if args.optim_args and name in _WITHOUT_ARGUMENTS:
+        hint = f"{name} has none: its arguments are learning_rate, weight_decay, adam_beta1 and the like"
+        raise value_error("optim_args", "left out", args.optim_args, hint)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer: Any = torch.optim.SGD([parameter], lr=1.0)
+    try:
+        if name not in OPTIMIZERS and not name.startswith(_OF_A_MODEL):
+            optimizer_class, kwargs = Trainer.get_optimizer_cls_and_kwargs(args)
+            if name in _PLAIN_OPTIMIZERS:
+                optimizer = optimizer_class([parameter], **kwargs)
+    except (ImportError, TypeError, ValueError) as error:
+        raise _unusable("optim", f"{name} with optim_args={args.optim_args!r}", error) from None
+    try:
+        get_scheduler(
+            args.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=args.get_warmup_steps(_STEPS),
+            num_training_steps=_STEPS,
+            scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        schedule = SchedulerType(args.lr_scheduler_type).value
+        raise _unusable(
+            "lr_scheduler_type", f"{schedule} with lr_scheduler_kwargs={args.lr_scheduler_kwargs!r}", error
+        ) from None
+
+
+def _unusable(argument: str, got: str, error: Exception) -> ValueError:
+    return input_error(
+        expected=f"{argument} with arguments that it takes",
+        got=f"{got} ({error})",
+        why="the run would end after the model was measured, at its first step",
+        fix="look its arguments up in the documentation of torch or transformers, or leave them out",
+    )
