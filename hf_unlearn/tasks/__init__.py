@@ -29,7 +29,9 @@ TASKS = PluginTable[str](
 )
 
 
-def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "UnlearningTrainer":
+def run_task(
+    name: str, arguments: Sequence[str] | None = None, description: str | None = None
+) -> "UnlearningTrainer | None":
     """Run a task from command-line arguments, as `hf-unlearn train --task NAME` does.
 
     Args:
@@ -38,16 +40,19 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
         description: of `--help`.
 
     Returns:
-        the trainer, after the run.
+        the trainer, after the run; None where its rows were only shown.
 
     Raises:
         ValueError: arguments that would not unlearn what was asked, before any training.
     """
     # Libraries that take seconds are imported when there is something to run.
     from .run import run
+    from .shown_rows import show_task
 
     parsed = parse_task(name, arguments, description)
     task = make_task(name, parsed)
+    if parsed.script.show_rows is not None:
+        return show_task(task, parsed, sys.stdout)
     if task.cache is None:
         return run(task, name, parsed)
     if parsed.args.process_index == 0:
