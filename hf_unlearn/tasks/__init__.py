@@ -51,14 +51,13 @@ def run_task(
 
     parsed = parse_task(name, arguments, description)
     task = make_task(name, parsed)
-    if parsed.script.show_rows is not None:
-        return show_task(task, parsed, sys.stdout)
+    show = parsed.script.show_rows is not None
     if task.cache is None:
-        return run(task, name, parsed)
+        return show_task(task, parsed, sys.stdout) if show else run(task, name, parsed)
     if parsed.args.process_index == 0:
         print(task.cache.description, file=sys.stderr)
     try:
-        return run(task, name, parsed)
+        return show_task(task, parsed, sys.stdout) if show else run(task, name, parsed)
     finally:
         task.cache.close()
 

@@ -19,7 +19,7 @@ from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
 from .argument_ranges import check_types_and_ranges, name_or_number, require_optimizer
-from .launch.verify import require_launched
+from .launch.verify import require_launched, restored_environment
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
 
@@ -160,6 +160,7 @@ class UnlearningConfig(TrainingArguments):
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "chat_template_kwargs"]
 
+    @restored_environment()
     def __post_init__(self) -> None:
         check_types_and_ranges(self)  # before Trainer calculates with them
         load_plugins(self.plugins)

@@ -1,12 +1,13 @@
 """Callbacks of a run: when to stop and why, what opens and closes with it, and checks of the model that trains."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
+from ...data.pairing import is_stream
 from ..distributed_setup import DistributedSetup
 from ..launch.verify import require_wrapped
 
@@ -131,7 +132,7 @@ class LogWindow(TrainerCallback):
 class StepEnds(TrainerCallback):
     """Tells the step wrappers when a run begins, when the optimizer has stepped and when the run has ended.
 
-    It stands before all other callbacks, which then see the weights as the wrappers leave them.
+    It stands before the callbacks that look at the weights, which then see them as the wrappers leave them.
 
     Args:
         restart: called when a run begins that is not resumed.
@@ -190,6 +191,43 @@ class NonFiniteGuard(TrainerCallback):
         if not self.loss_is_finite():
             model.zero_grad()
             self.stop("the loss was not finite")
+
+
+class RowEpochs(TrainerCallback):
+    """Tells the paired rows and their sampler which epoch begins, whatever loader and sampler they come through.
+
+    accelerate's loaders tell either the sampler or the dataset, and after a resume in the middle of an epoch not
+    always the sampler; a plain DataLoader tells nobody.
+
+    Args:
+        rows: gives the training set.
+    """
+
+    def __init__(self, rows: Callable[[], Any]) -> None:
+        self._rows = rows
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """The same epoch that Trainer is about to name to its loader."""
+        rows = self._rows()
+        if is_stream(rows):  # Trainer does not know where the epoch of a stream ends; its loader has no sampler
+            return
+        epoch = int(state.epoch)
+        if isinstance(train_dataloader, _HasEpoch):
+            train_dataloader.set_epoch(epoch)
+        rows.set_epoch(epoch)
+
+
+@runtime_checkable
+class _HasEpoch(Protocol):
+    def set_epoch(self, epoch: int) -> None: ...
 
 
 class SpareFrozenPrefix(TrainerCallback):

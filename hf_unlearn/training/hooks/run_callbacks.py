@@ -9,6 +9,7 @@ from .callbacks import (
     DistributedCheckCallback,
     LogWindow,
     NonFiniteGuard,
+    RowEpochs,
     SpareFrozenPrefix,
     StepEnds,
     StopRules,
@@ -23,7 +24,8 @@ def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: Compon
 
     Args:
         trainer: held weakly; Trainer has built it, with the callbacks of the user.
-        steps: step wrappers and weighting; they come first, so that all others see the weights as they leave them.
+        steps: step wrappers and weighting; they come before the user's callbacks and the reports, which then see
+            the weights as the wrappers leave them.
         step_log: of the components of the loss.
         observer: comes last, and sees what the others did.
     """
@@ -31,13 +33,15 @@ def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: Compon
     watched = isinstance(trainer.eval_dataset, Mapping) and args.eval_strategy != "no"
     handler.add_callback(StopRules(evaluated=list(trainer.eval_dataset) if watched else []))
     restart = partial(steps.restart, lambda: trainer.unlearning_objective.retain_weight)
-    handler.callbacks.insert(0, StepEnds(restart, steps.after_step, steps.finish))
+    # After Trainer's own DefaultFlowCallback, which only says when to log, evaluate and save, and before all others.
+    handler.callbacks.insert(1, StepEnds(restart, steps.after_step, steps.finish))
     if args.stop_on_nonfinite:
 
         def stop(reason: str) -> None:
             stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
 
         handler.add_callback(NonFiniteGuard(lambda: step_log.finite(trainer.accelerator), stop))
+    handler.add_callback(RowEpochs(lambda: trainer.train_dataset))
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))
