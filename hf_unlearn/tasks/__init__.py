@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,13 @@ def run_task(
     parsed = parse_task(name, arguments, description)
     task = make_task(name, parsed)
     show = parsed.script.show_rows is not None
+    work: Any = partial(show_task, task, parsed, sys.stdout) if show else partial(run, task, name, parsed)
     if task.cache is None:
-        return show_task(task, parsed, sys.stdout) if show else run(task, name, parsed)
+        return work()
     if parsed.args.process_index == 0:
         print(task.cache.description, file=sys.stderr)
     try:
-        return show_task(task, parsed, sys.stdout) if show else run(task, name, parsed)
+        return work()
     finally:
         task.cache.close()
 

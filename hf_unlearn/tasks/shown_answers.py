@@ -55,7 +55,7 @@ class ShownAnswers:
         tokenizer = self._trainer.processing_class
         # Read as a row's prompt is, so that the model sees what it would be asked in a set.
         options = RowOptions(
-            tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.chat_template_kwargs
+            tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables
         )
         given = [{"prompt": prompt, "completion": " ."} for prompt in self._prompts]
         rows = options.tokenize(given, "eval")

@@ -200,8 +200,6 @@ def show_task(task: Task, parsed: Parsed, out: TextIO) -> None:
     if args.process_index:
         return
     tokenizer = AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision)
-    options = RowOptions(
-        tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.chat_template_kwargs
-    )
+    options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
     for name, rows in task.sets.items():
         print_text(render_set(show_set(rows, options, name, limit), options, colour=wants_colour(out)) + "\n", out)

@@ -209,6 +209,12 @@ class UnlearningConfig(TrainingArguments):
         return copied
 
     @property
+    def template_variables(self) -> dict[str, Any] | None:
+        """`chat_template_kwargs` as a mapping."""
+        assert not isinstance(self.chat_template_kwargs, str)  # as below
+        return self.chat_template_kwargs
+
+    @property
     def init_kwargs(self) -> dict[str, Any]:
         """`model_init_kwargs` as a mapping."""
         assert not isinstance(self.model_init_kwargs, str)  # TrainingArguments has decoded the JSON of a command line

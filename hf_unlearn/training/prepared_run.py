@@ -93,7 +93,7 @@ class PreparedRun:
             args.template,
             args.dataset_num_proc,
             cache,
-            args.chat_template_kwargs,
+            args.template_variables,
         )
         with cache.closed_on_error():
             sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)

@@ -1,7 +1,6 @@
 """`hf-unlearn show` on rows worked out by hand: prompt, answer and end, which are those that would be trained."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def test_a_thinking_template_as_a_person_sees_it(capsys, folder):
     text = shown(capsys, folder, "qwen3")
     assert text.endswith(
         """
-row 1: 70 tokens, 28 trained
+row 1: 53 tokens, 24 trained
   prompt | <|im_start|>user\\n
          | Where?<|im_end|>\\n
          | <|im_start|>assistant\\n
@@ -53,9 +52,7 @@ row 1: 70 tokens, 28 trained
     spread = shown(capsys, folder, "llama2", "--limit", "1")
     assert "  answer |  Ada. \n  end    | </s>\n" in spread and "once.\n" in spread and "row 1" not in spread
     written = shown(capsys, folder, "text end", "--limit", "1", "--max_length", "40")
-    assert "1 of 1 rows cut to max_length=40" in written and re.search(
-        r"; \d+ tokens cut off, 11 of them answer", written
-    )
+    assert "1 of 1 rows cut to max_length=40" in written and "8 tokens cut off, 8 of them answer" in written
 
 
 def test_it_is_what_training_makes_of_the_rows_in_colour_too(capsys, folder):

@@ -121,11 +121,10 @@ def row_suite(
             measured |= likelihood_metrics(set_name, rows)
         for set_name, answers in evidence.answered.items():
             measured |= recall_metrics(set_name, answers)
-        asked = evidence.answered["forget"]
+        asked, own = evidence.answered["forget"], SuiteOutput({}) if more is None else more(evidence)
         measured |= wording_metrics(asked, evidence.vocabulary)
         if used:
             measured |= membership_metrics(evidence, used)
-        own = SuiteOutput({}) if more is None else more(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
         warnings += membership_warnings(measured, evidence.oracle, used)
         return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings)
@@ -139,7 +138,9 @@ def row_suite(
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,
         max_new_tokens=arguments.get("max_new_tokens", 64),
-        **{option: arguments.get(option) for option in ("max_length", "template", "chat_template_kwargs")},
+        max_length=arguments.get("max_length"),
+        template=arguments.get("template"),
+        chat_template_kwargs=arguments.get("chat_template_kwargs"),
         headline=headline,
         forget_metric=pair[0],
         utility_metric=pair[1],
