@@ -18,7 +18,7 @@ def rendered_ends(
 ) -> AnswerEnds:
     """What ends the answers of a set whose first row this is; nothing for tokenised rows, which are not rendered."""
     options = dict(tokenizer=tokenizer, set_name="eval", template=template, chat_template_kwargs=chat_template_kwargs)
-    encoder = row_encoder(first, options | {"max_length": None, "alternates": False})
+    encoder = row_encoder(first, options | {"max_length": None, "alternates": False, "labels_from": None})
     if encoder.row_format is RowFormat.TOKENIZED:
         return AnswerEnds()
     given = {name: value for name, value in first.items() if name != "alternate"}

@@ -1,8 +1,7 @@
 """Encodes a batch of rows: token ids, and labels that mask the prompt and train the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from ..errors import input_error
 from .chat_template import ChatTemplate
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
+from .token_labels import tokenized_texts
 from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
-from .turns import AnswerEnds, Frame, WrittenRow, answer_labels, frame_of, report_template, written_turn
+from .turns import AnswerEnds, Frame, WrittenRow, frame_of, report_template, written_turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,7 @@ class RowEncoder:
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
         chat_template_kwargs: variables for the chat template; a row's own come before them.
+        labels_from: collator that makes the labels of tokenised rows without any; None where rows have their own.
         version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
 
@@ -40,7 +41,8 @@ class RowEncoder:
     template: str | None = None
     alternates: bool = False
     chat_template_kwargs: Mapping[str, Any] | None = None
-    version: int = 5
+    labels_from: Callable[..., Any] | None = None
+    version: int = 6
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -70,6 +72,11 @@ class RowEncoder:
         columns: dict[str, list[Any]] = {}
         if self.row_format is RowFormat.TOKENIZED:
             size = None if self.tokenizer is None else len(self.tokenizer)
+            if self.labels_from is not None:
+                examples = [
+                    example | {"labels": collated_labels(self.labels_from, example["input_ids"], where)}
+                    for example, where in zip(examples, places, strict=True)
+                ]
             for prefix in self.prefixes:
                 given = [given_tokens(e, prefix, size, where) for e, where in zip(examples, places, strict=True)]
                 columns |= self._columns(given, prefix)
@@ -188,55 +195,27 @@ class RowEncoder:
         return columns if prefix else columns | {"answer_start": [row.answer_start for row in rows]}
 
 
-def tokenized_texts(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[WrittenRow], special_tokens: bool
-) -> list[tuple[list[int], int, list[bool]]]:
-    """Token ids of rows, the place of the first answer token in each, and of every token whether it is trained.
+def collated_labels(collator: Callable[..., Any], ids: Any, where: str) -> list[int]:
+    """The labels that a collator makes of one row's token ids, which it must leave as they are.
 
-    A token that a text writes and the tokenizer adds as well (bos in front, eos at the end) is there once.
-
-    Args:
-        tokenizer: fast (the boundary comes from character offsets) or slow (from the ids that the prompt alone has).
-        rows: the texts.
-        special_tokens: whether the tokenizer adds its own (bos, ...).
+    Raises:
+        ValueError: it makes none, or changes the ids, as that of a masked language model does.
     """
-    options = dict(add_special_tokens=special_tokens, return_attention_mask=False, verbose=False)
-    texts = [row.text for row in rows]
-    tokenized = []
-    if tokenizer.is_fast:
-        encoded = tokenizer(texts, return_offsets_mapping=True, **options)
-        for row, ids, offsets in zip(rows, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            ids, offsets = _once(tokenizer, ids, row.text, offsets)
-            tokenized.append((ids, *answer_labels(tokenizer, ids, offsets, row)))
-        return tokenized
-    prompts = tokenizer([row.text[: row.start] for row in rows], **options)["input_ids"]
-    for row, prompt, ids in zip(rows, prompts, tokenizer(texts, **options)["input_ids"], strict=True):
-        if row.marked is not None:
-            raise input_error(
-                expected="a fast tokenizer with a chat template that marks what is generated",
-                got=f"{type(tokenizer).__name__}, which is slow",
-                why="which tokens are marked is known only from the characters of each",
-                fix="load the tokenizer with use_fast=True, or take {% generation %} out of its chat template",
-            )
-        ids, prompt = _once(tokenizer, ids, row.text)[0], _once(tokenizer, prompt, row.text)[0]
-        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, ids, strict=False)))
-        tokenized.append((ids, start, [place >= start for place in range(len(ids))]))
-    return tokenized
-
-
-def _once(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, offsets: Sequence[tuple[int, int]] | None = None
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids without a second bos in front and a second end token at the end, and their offsets, if there are any."""
-    places = list(range(len(ids)))
-    bos, end = tokenizer.bos_token_id, ids[-1] if ids else None
-    if bos is not None and text.startswith(tokenizer.bos_token):
-        while len(places) > 1 and ids[places[0]] == ids[places[1]] == bos:
-            del places[1]  # the first one may be the tokenizer's own, which is no part of the text
-    if end in {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder}:
-        while len(places) > 2 and ids[places[-2]] == end and text.endswith(tokenizer.convert_ids_to_tokens(end)):
-            del places[-1]
-    return [ids[place] for place in places], [offsets[place] for place in places] if offsets is not None else []
+    problem = "makes no labels"
+    try:
+        batch = collator([{"input_ids": list(ids), "attention_mask": [1] * len(ids)}])
+        if batch.get("labels") is not None and batch["input_ids"][0][: len(ids)].tolist() == list(ids):
+            return batch["labels"][0][: len(ids)].tolist()
+        problem = problem if batch.get("labels") is None else "changes the token ids"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"fails with a {type(error).__name__}"  # its own message may quote the row
+    raise input_error(
+        expected="`labels` beside `input_ids`, or a data_collator that makes them, as of a causal language model",
+        got=f"{where}, without labels, and {type(collator).__name__}, which {problem}",
+        why="it is not known which tokens are the answer",
+        fix="pass data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False) to train on every token, or add "
+        "`labels`: input_ids with -100 on the prompt, not shifted",
+    )
 
 
 def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> EncodedRow:

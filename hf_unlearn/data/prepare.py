@@ -1,6 +1,6 @@
 """From what the user passes as a dataset to tokenised sets by name, checked against each other."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ class RowOptions:
         num_proc: processes that tokenise a datasets.Dataset.
         cache: where the tokens of sets on disk are kept; None keeps them in memory.
         chat_template_kwargs: variables for the chat template; a row's own come before them.
+        labels_from: collator that makes the labels of token rows that come without any, as in a Trainer script.
     """
 
     tokenizer: PreTrainedTokenizerBase | None
@@ -37,6 +38,7 @@ class RowOptions:
     num_proc: int | None
     cache: RowCache | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
+    labels_from: Callable[..., Any] | None = None
 
     def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
         """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
@@ -50,6 +52,7 @@ class RowOptions:
             alternates=alternates,
             num_proc=self.num_proc,
             cache=self.cache,
+            labels_from=self.labels_from,
         )
 
     def answer_ends(self, rows: Any, tokenized: TokenizedSet | Sequence[Any]) -> AnswerEnds:
@@ -99,9 +102,12 @@ class TrainSets:
         return is_stream(self.forget) or is_stream(self.retain)
 
     def longest(self, max_length: int | None, *, mismatches: bool) -> int:
-        """Tokens of the longest row that a batch can hold, with `mismatches` also of those composed for it."""
+        """Tokens of the longest row that a batch can hold, with `mismatches` also of those composed for it.
+
+        Of streams nothing is known before their rows are read.
+        """
         sets = [rows for rows in (self.forget, self.retain, self.holdout) if rows is not None]
-        longest = max(longest_row(rows, max_length) for rows in sets)
+        longest = max(longest_row(rows) for rows in sets)
         if not mismatches or is_stream(self.forget) or is_stream(self.retain):
             return longest
         composed = longest_mismatch(self.forget, self.retain)

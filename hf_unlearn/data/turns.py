@@ -5,7 +5,7 @@ the turn, a newline behind it. It is read off the template's own renderings of t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -201,41 +201,3 @@ def _other_opening(got: str) -> ValueError:
         fix="set tokenizer.chat_template to one that writes both alike, or chat_template_kwargs (enable_thinking, "
         "say), or pass strings and a `template`",
     )
-
-
-def answer_labels(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], offsets: Sequence[tuple[int, int]], row: WrittenRow
-) -> tuple[int, list[bool]]:
-    """Where the answer's tokens start, and of every token whether it is trained.
-
-    A token is answer when it ends after the prompt's last character, so one that spans the boundary is; but not a
-    special token whose own text lies before it (it may take in the whitespace around it, `rstrip`), nor whitespace in
-    which a header and an answer meet.
-
-    Args:
-        tokenizer: fast.
-        ids: of the whole text.
-        offsets: the characters (from, to) of each token; (0, 0) for one that the tokenizer added.
-        row: the text.
-    """
-    added = tokenizer.added_tokens_decoder
-    start = len(ids)
-    for place, (begin, end) in enumerate(offsets):
-        if end <= row.start:
-            continue
-        text = row.text[begin:end]
-        if begin < row.start:
-            token = added.get(ids[place])
-            content = "" if token is None else token.content
-            own_end = begin + text.find(content) + len(content) if content and content in text else end
-            if own_end <= row.start or (row.header and text.isspace() and place + 1 < len(ids)):
-                continue
-        start = place
-        break
-    trained = [place >= start for place in range(len(ids))]
-    if row.marked is not None:
-        for place in range(start, len(ids)):
-            begin, end = offsets[place]
-            # What the tokenizer adds itself has no characters, and stays.
-            trained[place] = end == begin or any(end > first and begin < last for first, last in row.marked)
-    return start, trained

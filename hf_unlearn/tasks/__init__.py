@@ -30,9 +30,7 @@ TASKS = PluginTable[str](
 )
 
 
-def run_task(
-    name: str, arguments: Sequence[str] | None = None, description: str | None = None
-) -> "UnlearningTrainer | None":
+def run_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "UnlearningTrainer":
     """Run a task from command-line arguments, as `hf-unlearn train --task NAME` does.
 
     Args:
@@ -41,7 +39,7 @@ def run_task(
         description: of `--help`.
 
     Returns:
-        the trainer, after the run; None where its rows were only shown.
+        the trainer, after the run; with `show_rows` the process ends instead, as with `--help`.
 
     Raises:
         ValueError: arguments that would not unlearn what was asked, before any training.

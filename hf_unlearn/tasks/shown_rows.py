@@ -1,11 +1,12 @@
 """The first rows of a set as they are trained, for the user's own terminal: prompt, answer, end of turn. No file."""
 
 import os
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -94,6 +95,7 @@ def show_set(rows: Any, options: RowOptions, name: str, limit: int) -> ShownSet:
             template=options.template,
             chat_template_kwargs=options.chat_template_kwargs,
             alternates=False,
+            labels_from=options.labels_from,
         ),
     )
     columns = encoder({column: [row.get(column) for row in first] for column in first[0]}, range(len(first)))
@@ -194,12 +196,13 @@ def print_text(text: str, out: TextIO) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=out)
 
 
-def show_task(task: Task, parsed: Parsed, out: TextIO) -> None:
-    """Print the first rows of every training set of a run as it would train them, on its main process."""
+def show_task(task: Task, parsed: Parsed, out: TextIO) -> NoReturn:
+    """Print the first rows of every training set of a run as it would train them, on its main process; then end."""
     args, limit = parsed.args, parsed.script.show_rows
     if args.process_index:
-        return
+        sys.exit()
     tokenizer = AutoTokenizer.from_pretrained(task.model, revision=parsed.model.model_revision)
     options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
     for name, rows in task.sets.items():
         print_text(render_set(show_set(rows, options, name, limit), options, colour=wants_colour(out)) + "\n", out)
+    sys.exit()

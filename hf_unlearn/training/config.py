@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 from transformers.training_args import OptimizerNames
+from transformers.utils import logging
 
 from ..data.chat_template import check_template_kwargs
 from ..data.checks import check_template
@@ -23,6 +24,8 @@ from .launch.verify import require_launched, restored_environment
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
 
+logger = logging.get_logger(__name__)
+
 # Kernels of Liger that no run of this package can use.
 CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
@@ -34,8 +37,10 @@ REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 class UnlearningConfig(TrainingArguments):
     """`TrainingArguments`, and how to unlearn.
 
-    Every argument of `TrainingArguments` works or is refused with a reason. `optim` takes "sophia" too, its arguments
-    in `optim_args` ("rho=0.04,beta2=0.95").
+    Every argument of `TrainingArguments` works or is refused with a reason. `logging_steps` is 10 by default (500 in
+    Trainer), as the stop rules watch the log; `eval_strategy="steps"` without `eval_steps` evaluates as often.
+    `resume_from_checkpoint` is where `train()` goes on from unless it is told otherwise. `optim` takes "sophia" too,
+    its arguments in `optim_args` ("rho=0.04,beta2=0.95").
 
     Args:
         forget_loss: a name ("npo"), a mapping ({"name": "npo", "beta": 0.1}), a Loss object, or a list of these, each
@@ -148,7 +153,7 @@ class UnlearningConfig(TrainingArguments):
         default=False, metadata={"help": "Must stay false: paired rows have more columns."}
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "False shows divergence in the logs."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between logs."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between logs (Trainer's default is 500)."})
     # A plain string, because the command line would offer the members of Trainer's enumeration alone.
     optim: str = field(
         default=TrainingArguments.optim, metadata={"help": "The optimizer: one of Trainer's names, or sophia."}
@@ -170,6 +175,10 @@ class UnlearningConfig(TrainingArguments):
         require_choice("optim", requested, (*(name.value for name in OptimizerNames), *OPTIMIZERS))
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
+        if self.eval_strategy == IntervalStrategy.STEPS and not self.eval_steps:
+            logger.warning_once(
+                f"eval_steps is not set: it evaluates as often as it logs, every {self.logging_steps} steps."
+            )
         super().__post_init__()
         require_launched(self)
         _complete_training_arguments(self)

@@ -72,7 +72,7 @@ class PreparedRun:
         eval_dataset: Any,
         processing_class: Any,
         data_collator: Callable[..., Any] | None,
-        model_name: str | None,
+        model: Any,
         peft_config: PeftConfig | None,
         ref_model: nn.Module | None,
     ) -> "PreparedRun":
@@ -81,6 +81,7 @@ class PreparedRun:
         Raises:
             ValueError: data or arguments that would not unlearn what was asked.
         """
+        model_name = model if isinstance(model, str) else None
         args_at_start = arguments_at_start(args)
         methods = Methods.resolve(args, *losses)
         require_own_collator(args, methods.attacks, data_collator)
@@ -93,7 +94,8 @@ class PreparedRun:
             args.template,
             args.dataset_num_proc,
             cache,
-            args.template_variables,
+            chat_template_kwargs=args.template_variables,
+            labels_from=data_collator,
         )
         with cache.closed_on_error():
             sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)

@@ -99,7 +99,9 @@ def test_train_shows_the_sets_of_a_run_and_ends(capsys, folder, tmp_path):
     ]
     arguments += ["--forget_dataset", str(folder / "rows.jsonl"), "--retain_dataset", str(folder / "keep.jsonl")]
     arguments += [word for name, columns in sets for word in (f"--{name}_columns", columns)]
-    assert main(["train", *arguments, "--show_rows", "1", "--use_cpu", "--chat_template_kwargs", '{"a": 1}']) == 0
+    with pytest.raises(SystemExit) as end:
+        main(["train", *arguments, "--show_rows", "1", "--use_cpu", "--chat_template_kwargs", '{"a": 1}'])
+    assert not end.value.code
     out = capsys.readouterr().out
     assert "forget set, first 1 rows" in out and "retain set, first 1 rows" in out and "  answer | Ada.\n" in out
     assert not (tmp_path / "o").exists() or not [*(tmp_path / "o").iterdir()]

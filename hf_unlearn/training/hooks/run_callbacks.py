@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 
+from ..optimizer_check import OptimizerCheckCallback, require_trained
 from ..step.component_log import ComponentLog
 from ..step.wrapped_step import WrappedStep
 from .callbacks import (
@@ -41,6 +42,9 @@ def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: Compon
             stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
 
         handler.add_callback(NonFiniteGuard(lambda: step_log.finite(trainer.accelerator), stop))
+    require_trained(trainer.optimizer, trainer.model)
+    split = trainer.distributed.sharded or trainer.distributed.deepspeed
+    handler.add_callback(OptimizerCheckCallback(split))
     handler.add_callback(RowEpochs(lambda: trainer.train_dataset))
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))

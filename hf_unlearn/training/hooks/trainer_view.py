@@ -32,6 +32,7 @@ class TrainerView(Protocol):
     eval_dataset: Any
     model: Any
     model_wrapped: nn.Module
+    optimizer: Any
     methods: Methods
     unlearning_objective: Objective
     train_sets: TrainSets | None
