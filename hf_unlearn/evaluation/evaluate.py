@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from importlib.metadata import version
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import DataCollatorForUnlearning
 from ..data.digests import set_digest
 from ..data.prepare import RowOptions
-from ..data.tokenized_row import TokenizedRow
+from ..data.tokenized_row import TokenizedRow, answer_ids
 from ..data.turns import AnswerEnds
 from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
-from ..version import __version__
 from .checks import (
     require_callable,
     require_comparable,
@@ -30,6 +28,7 @@ from .checks import (
     require_numbers,
     require_own_gradients,
     require_prompts,
+    require_right_log_probs,
     require_room,
     require_rows_alone,
     require_same_vocabulary,
@@ -39,24 +38,15 @@ from .checks import (
 from .evidence import Evidence, ScoredRows
 from .generation import Decoding
 from .harness.suite import LMEvalSuite
+from .library_versions import library_versions
 from .main_process import from_main_process
 from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .stop_rule import StopRule
 from .suite import Suite, SuiteOutput
 
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "rouge_score",
-    "sacrebleu",
-)
+# Tokens of an answer whose length is taken from the rows: longer ones cost more than they tell.
+LONGEST_ANSWER = 256
 
 
 def evaluate(
@@ -102,7 +92,8 @@ def evaluate(
     if isinstance(suite, LMEvalSuite):
         require_rows_alone(fluency_model, temperature, partial)
         return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
-    decoding = Decoding(suite.max_new_tokens, temperature, seed)
+    suite, longest = _with_length(suite, tokenizer)
+    decoding = Decoding(longest, temperature, seed)
     folder = None if partial is None else Path(partial)
     with preserve_rng_state():
         run = _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model)
@@ -114,7 +105,8 @@ def require_evaluable(
 ) -> None:
     """Raise what `evaluate` with these arguments would raise before its first forward."""
     require_kinds(model, suite, None)
-    decoding = Decoding(suite.max_new_tokens)
+    suite, longest = _with_length(suite, tokenizer)
+    decoding = Decoding(longest)
     _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model).rows()
 
 
@@ -177,6 +169,7 @@ class _Evaluation:
     def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
         started, suite = time.perf_counter(), self.suite
         sets, rows = self.rows()
+        require_right_log_probs((self.model, self.fluency_model), self.accelerator)
         tokenizer = hash_tokenizer(self.tokenizer)
         stop = self.stop_rule(sets)
         identity = "" if folder is None else self._fingerprint(tokenizer, stop)
@@ -213,7 +206,7 @@ class _Evaluation:
                 "generation_batch_size": generation_batch_size,
                 "fluency_model": self.fluency_model is not None,
             },
-            versions=_versions(),
+            versions=library_versions(),
         )
 
     def _evidence(
@@ -237,7 +230,7 @@ class _Evaluation:
             texts={name: one_pass.texts(rows) for name, rows in sets.items()},
             gradient_norms=one_pass.gradient_norms(model, norms) if norms else {},
             vocabulary=model.config.get_text_config().vocab_size,
-            max_new_tokens=suite.max_new_tokens,
+            max_new_tokens=self.decoding.max_new_tokens,
             before=suite.before,
             oracle=suite.oracle,
         )
@@ -256,6 +249,16 @@ class _Evaluation:
             "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],
         }
         return hash_parts(parts)
+
+
+def _with_length(suite: Suite, tokenizer: Any) -> tuple[Suite, int]:
+    """The suite with the length of its answers: where it has none, of the longest expected one, its end included."""
+    if suite.max_new_tokens is not None:
+        return suite, suite.max_new_tokens
+    options = RowOptions(tokenizer, suite.max_length, suite.template, None)
+    rows = (row for name in suite.answered for row in options.tokenize(suite.sets[name], "eval"))
+    longest = min(max((len(answer_ids(row)) for row in rows), default=1), LONGEST_ANSWER)
+    return replace(suite, max_new_tokens=longest), longest
 
 
 def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenizedRow]:
@@ -277,6 +280,7 @@ def _run_harness(
     require_whole(model)
     model = accelerator.unwrap_model(model)
     require_fit(model, tokenizer, accelerator)
+    require_right_log_probs((model,), accelerator)
     started = time.perf_counter()
     metrics, counts = from_main_process(
         lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
@@ -290,10 +294,5 @@ def _run_harness(
         seed=seed,
         processes=accelerator.num_processes,
         cost={"seconds": time.perf_counter() - started, **counts},
-        versions=_versions("lm_eval"),
+        versions=library_versions("lm_eval"),
     )
-
-
-def _versions(*more: str) -> dict[str, str]:
-    """Versions of what the numbers come from."""
-    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *more)}}

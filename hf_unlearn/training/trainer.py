@@ -39,6 +39,7 @@ from .row_attributes import EvalRows, TokenRows, TrainRows
 from .sampling import train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
+from .step.step_counts import ROUTER_LOSS, StepCounts
 from .step.wrapped_step import WrappedStep
 from .trials import checkpoint_asked_for, prepare_search
 
@@ -126,7 +127,8 @@ class UnlearningTrainer(Trainer):
         self.distributed = DistributedSetup.detect(self.args, self.accelerator)
         require_setup(self.args, self.methods, self.model, self.distributed)
         self._steps = WrappedStep(self.methods, run.objective.retain_weight, self.accelerator)
-        self._step_log = ComponentLog(run.objective.component_names, self.args.device)
+        self._counts = StepCounts(self.accelerator, by_side=self._steps.by_side)
+        self._step_log = ComponentLog([*run.objective.component_names, ROUTER_LOSS], self.args.device)
         self._policy(self.model).check_layers()
         self.reference = run.reference(self.model, self.distributed)
         self._measurement: BaselineMeasurement | None = None
@@ -201,7 +203,8 @@ class UnlearningTrainer(Trainer):
         def batches() -> Iterator[Batch]:
             return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
 
-        self._measurement.measure(model, self.accelerator, stop_rules_of(self.callback_handler))
+        rules = stop_rules_of(self.callback_handler)
+        self._counts.begin_run(self._measurement.measure(model, self.accelerator, rules))
         unwrapped = self.accelerator.unwrap_model(model)
         self._steps.begin(unwrapped, batches, self.compute_loss, self.compute_loss_context_manager)
 
@@ -219,10 +222,7 @@ class UnlearningTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
-        if not batch_samples:
-            return None
-        counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.reduce(counts, "sum")
+        return self._counts.begin_step(self.model_wrapped, batch_samples, device) if batch_samples else None
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
@@ -230,8 +230,8 @@ class UnlearningTrainer(Trainer):
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
-        objective = self.unlearning_objective
-        return UnlearningForward(model, objective, self.methods.attacks, likelihoods_for(objective, self.args))
+        likelihoods = likelihoods_for(self.unlearning_objective, self.args, self._counts.router_loss)
+        return UnlearningForward(model, self.unlearning_objective, self.methods.attacks, likelihoods)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
@@ -247,6 +247,7 @@ class UnlearningTrainer(Trainer):
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
         active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
         loss, components = objective(scores, counts, active)
+        loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
         if context.recording:
             self._steps.record(objective, components)

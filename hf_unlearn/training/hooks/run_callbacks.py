@@ -18,6 +18,7 @@ from .callbacks import (
 )
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
+from .training_signs import TrainingSigns
 
 
 def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: ComponentLog, observer: RunObserver) -> None:
@@ -49,4 +50,5 @@ def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: Compon
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))
+    handler.add_callback(TrainingSigns(observer.record))
     handler.add_callback(observer)
