@@ -14,11 +14,13 @@ from .methods import METHODS
 from .plan import PLAN
 from .push import PUSH
 from .report import REPORT
+from .show import SHOW
 from .train import TRAIN
 from .train_judge import TRAIN_JUDGE
 
 VERBS: dict[str, Verb] = {
     "plan": PLAN,
+    "show": SHOW,
     "train": TRAIN,
     "evaluate": EVALUATE,
     "report": REPORT,

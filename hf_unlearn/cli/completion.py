@@ -27,7 +27,7 @@ def _run(args: argparse.Namespace) -> None:
         for action in verb._actions:
             if action.dest in _values():
                 vars(action)["complete"] = {"bash": f"_hf_unlearn_{action.dest}"}
-            elif action.dest in ("run", "runs", "model", "output_dir", "output"):
+            elif action.dest in ("run", "runs", "rows", "model", "output_dir", "output"):
                 vars(action)["complete"] = shtab.FILE
     preamble: Any = {"bash": _functions()}  # by shell, which shtab's annotation does not say
     print(shtab.complete(parser, args.shell, preamble=preamble))

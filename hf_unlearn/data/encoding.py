@@ -2,22 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error
+from .chat_template import ChatTemplate
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
+from .token_labels import tokenized_texts
 from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
-from .tools import Tool, with_json_arguments
-
-# What a chat template raises by itself, or where it takes what a row holds for something else.
-_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
+from .turns import AnswerEnds, Frame, WrittenRow, frame_of, report_template, written_turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +28,7 @@ class RowEncoder:
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
+        chat_template_kwargs: variables for the chat template; a row's own come before them.
         labels_from: collator that makes the labels of tokenised rows without any; None where rows have their own.
         version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
@@ -43,8 +40,9 @@ class RowEncoder:
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
+    chat_template_kwargs: Mapping[str, Any] | None = None
     labels_from: Callable[..., Any] | None = None
-    version: int = 3
+    version: int = 6
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -84,13 +82,14 @@ class RowEncoder:
                 columns |= self._columns(given, prefix)
             return columns
         rows = [self._row(example, index) for example, index in zip(examples, indices, strict=True)]
+        frames: dict[str, Frame] = {}
         for prefix in self.prefixes:
             answers = [row.alternate if prefix else row.completion for row in rows]
-            texts = [
-                self._texts(row, self._require(answer, where), where)
+            written = [
+                self._written(row, self._require(answer, where), where, frames)
                 for row, answer, where in zip(rows, answers, places, strict=True)
             ]
-            columns |= self._columns(self._tokens(texts), prefix)
+            columns |= self._columns(self._tokens(written), prefix)
         return columns
 
     @property
@@ -117,14 +116,39 @@ class RowEncoder:
             raise missing_alternates(f"{where}, which has none", self.set_name)
         return answer
 
-    def _texts(self, row: Row, answer: Text, where: str) -> tuple[str, str]:
-        """The text before the answer, and the whole text, which begins with it."""
+    def ends(self, first: Row) -> AnswerEnds:
+        """What ends the answers of a set, from its first row."""
+        if not self.uses_chat_template:
+            return AnswerEnds()
+        template, prompt, _ = self._conversation(first, first.completion, f"row 0 of the {self.set_name} set")
+        return frame_of(template, prompt).ends
+
+    def report(self, first: Row) -> None:
+        """Say once what a chat template leaves to the package: an end of the turn, a date."""
+        if not self.uses_chat_template:
+            return
+        template, prompt, _ = self._conversation(first, first.completion, f"row 0 of the {self.set_name} set")
+        report_template(template, frame_of(template, prompt))
+
+    def _conversation(self, row: Row, answer: Text, where: str) -> tuple[ChatTemplate, list[Message], list[Message]]:
+        """The template with the row's own variables, the turns of its prompt and those of an answer."""
         prompt = row.prompt
+        if isinstance(prompt, str) and isinstance(answer, str):
+            prompt, answer = [{"role": "user", "content": prompt}], [{"role": "assistant", "content": answer}]
+        variables = {**(self.chat_template_kwargs or {}), **(row.chat_template_kwargs or {})}
+        template = ChatTemplate(self._text_tokenizer, row.tools, variables, where)
+        return template, list(prompt), list(answer)  # type: ignore[arg-type]  # messages: strings were turned into them
+
+    def _written(self, row: Row, answer: Text, where: str, frames: dict[str, Frame]) -> WrittenRow:
+        """A row's text and where its answer lies in it; `frames` of earlier rows, by what they depend on."""
         if self.uses_chat_template:
-            if isinstance(prompt, str) and isinstance(answer, str):
-                prompt = [{"role": "user", "content": prompt}]
-                answer = [{"role": "assistant", "content": answer}]
-            return self._chat_texts(list(prompt), list(answer), row.tools, where)  # type: ignore[arg-type]
+            template, prompt, turns = self._conversation(row, answer, where)
+            # System turns may switch a template's manner, as its variables do; other text does not.
+            manner = [(turn["role"], turn["role"] == "system" and turn.get("content")) for turn in prompt]
+            key = repr((template.variables, bool(row.tools), manner))
+            if key not in frames:
+                frames[key] = frame_of(template, prompt)
+            return written_turn(template, frames[key], prompt, turns)
         if row.tools:
             raise input_error(
                 expected="a chat template, which writes a row's `tools` before its conversation",
@@ -132,59 +156,30 @@ class RowEncoder:
                 why="the row would be trained without the tools that its answer may call",
                 fix="leave `template` out and set tokenizer.chat_template, or dataset.remove_columns('tools')",
             )
+        prompt_text = str(row.prompt)
         if self.template is None or self.row_format is RowFormat.TEXT:
-            return str(prompt), f"{prompt}{answer}"
+            return WrittenRow(f"{prompt_text}{answer}", len(prompt_text), ended=False)
         # Joined, not formatted: braces in the data are only braces.
         before, _, rest = self.template.partition("{prompt}")
         between, _, after = rest.partition("{completion}")
-        opening = f"{before}{prompt}{between}"
-        return opening, f"{opening}{answer}{after}"
+        opening = f"{before}{prompt_text}{between}"
+        return WrittenRow(f"{opening}{answer}{after}", len(opening), ended=False, header=bool(between))
 
-    def _chat_texts(
-        self, prompt: list[Message], answer: list[Message], tools: list[Tool] | None, where: str
-    ) -> tuple[str, str]:
-        try:
-            opening, whole = self._rendered(prompt, answer, tools)
-        except _TEMPLATE_ERRORS as error:
-            raise input_error(
-                expected="conversations that the tokenizer's chat template accepts",
-                got=f"{where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
-                why="the text of the row is what the template makes of it",
-                fix="change the roles or their order, the tools or their calls, or set tokenizer.chat_template",
-            ) from None
-        if not whole.startswith(opening):
-            raise input_error(
-                expected="a chat template whose generation prompt begins the assistant's turn",
-                got=f"{where}, which does not begin as its prompt and the generation prompt do",
-                why="where the answer starts would be a guess, and the mask would be wrong",
-                fix="set tokenizer.chat_template to one that writes both alike, or pass strings and a `template`",
-            )
-        return opening, whole
-
-    def _rendered(self, prompt: list[Message], answer: list[Message], tools: list[Tool] | None) -> tuple[str, str]:
-        """The conversation before its answer, and the whole one, as the chat template writes them."""
-        render = partial(self._text_tokenizer.apply_chat_template, tools=tools, tokenize=False)
-        conversation = [*prompt, *answer]
-        try:
-            # Without tokenize they return strings, which their annotations cannot say.
-            return str(render(prompt, add_generation_prompt=True)), str(render(conversation))
-        except TypeError:
-            # Templates that join a call's arguments to their text want them as a JSON string.
-            written = with_json_arguments(conversation)
-            if written == conversation:
-                raise
-            return str(render(written[: len(prompt)], add_generation_prompt=True)), str(render(written))
-
-    def _tokens(self, texts: list[tuple[str, str]]) -> list[EncodedRow]:
+    def _tokens(self, rows: list[WrittenRow]) -> list[EncodedRow]:
         eos = self._text_tokenizer.eos_token_id
-        rows = []
-        for ids, start in zip(*answer_starts(self._text_tokenizer, texts, not self.uses_chat_template), strict=True):
-            if not self.uses_chat_template:
+        encoded = []
+        special_tokens = not self.uses_chat_template
+        for row, (ids, start, trained) in zip(
+            rows, tokenized_texts(self._text_tokenizer, rows, special_tokens), strict=True
+        ):
+            if not row.ended:
                 if ids[-1:] != [eos]:
-                    ids = [*ids, eos]
+                    ids, trained = [*ids, eos], [*trained, True]
                 start = min(start, len(ids) - 1)  # ending is part of every answer, even of an empty alternate
-            rows.append(EncodedRow(ids, [IGNORED_LABEL] * start + ids[start:], start))
-        return rows
+                trained[-1] = True
+            labels = [token if is_trained else IGNORED_LABEL for token, is_trained in zip(ids, trained, strict=True)]
+            encoded.append(EncodedRow(ids, labels, start))
+        return encoded
 
     def _columns(self, rows: list[EncodedRow], prefix: str) -> dict[str, list[Any]]:
         cut = slice(self.max_length)
@@ -198,37 +193,6 @@ class RowEncoder:
         columns = {f"{prefix}{name}": values for name, values in columns.items()}
         # Of alternates nobody asks it. A row that is cut before its answer has no target left, and is refused later.
         return columns if prefix else columns | {"answer_start": [row.answer_start for row in rows]}
-
-
-def answer_starts(
-    tokenizer: PreTrainedTokenizerBase, texts: list[tuple[str, str]], special_tokens: bool
-) -> tuple[list[list[int]], list[int]]:
-    """Token ids of whole texts, and in each the place of the first answer token.
-
-    A token belongs to the answer when it ends after the prompt's last character, so one that spans the boundary does.
-
-    Args:
-        tokenizer: fast (the boundary comes from character offsets) or slow (from the ids that the prompt alone has).
-        texts: (prompt, whole text) pairs; each whole text begins with its prompt.
-        special_tokens: whether the tokenizer adds its own (bos, ...).
-    """
-    options = dict(add_special_tokens=special_tokens, return_attention_mask=False, verbose=False)
-    wholes = [whole for _, whole in texts]
-    if tokenizer.is_fast:
-        encoded = tokenizer(wholes, return_offsets_mapping=True, **options)
-        starts = [
-            # An added bos has offsets (0, 0), so it is never the first answer token, not even without a prompt.
-            next((place for place, (_, end) in enumerate(offsets) if end > len(prompt)), len(offsets))
-            for (prompt, _), offsets in zip(texts, encoded["offset_mapping"], strict=True)
-        ]
-        return encoded["input_ids"], starts
-    ids = tokenizer(wholes, **options)["input_ids"]
-    prompts = tokenizer([prompt for prompt, _ in texts], **options)["input_ids"]
-    starts = [
-        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
-        for prompt, whole in zip(prompts, ids, strict=True)
-    ]
-    return ids, starts
 
 
 def collated_labels(collator: Callable[..., Any], ids: Any, where: str) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 from trl import extract_prompt
 
 from ..errors import input_error
+from .chat_template import check_template_kwargs
 from .column_advice import column_advice
 from .roles import check_set_name
 from .tools import Tool, row_tools, with_plain_calls
@@ -28,7 +29,7 @@ class RowFormat(StrEnum):
 
 
 # Columns that the chat template reads beside the conversation; text and token rows have none, and do without.
-_OF_TEMPLATE = ("tools",)
+_OF_TEMPLATE = ("tools", "chat_template_kwargs")
 # Format -> the columns it must have, the columns it may have. Columns that no format knows are left alone.
 _COLUMNS = {
     RowFormat.PROMPT_COMPLETION: ({"prompt", "completion"}, {"alternate", *_OF_TEMPLATE}),
@@ -57,12 +58,14 @@ class Row:
         alternate: another answer to the same prompt (a refusal, a counterfactual); "" stands for ending at once, and
             None for a row that has none.
         tools: that the chat template is to write, as it takes them; None for a row that has none.
+        chat_template_kwargs: the row's own variables for the chat template; None for a row that has none.
     """
 
     prompt: Text
     completion: Text
     alternate: Text | None = None
     tools: list[Tool] | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     @property
     def is_conversational(self) -> bool:
@@ -156,8 +159,9 @@ def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, 
             fix="pass such sets to tokenize_rows, which checks and keeps the ids",
         )
     tools = row_tools(example.get("tools"), where) if "tools" in _COLUMNS[row_format][1] else None
+    kwargs = _template_kwargs(example, row_format, where)
     if row_format in (RowFormat.PREFERENCE, RowFormat.IMPLICIT_PREFERENCE):
-        return replace(_preference_row(example, where), tools=tools)
+        return replace(_preference_row(example, where), tools=tools, chat_template_kwargs=kwargs)
     alternate = example.get("alternate")
     if row_format is RowFormat.MESSAGES:
         messages = _checked(example.get("messages"), "messages", where, (list,))
@@ -172,7 +176,14 @@ def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, 
     if alternate is not None:
         alternate = _checked(alternate, "alternate", where)
     row = _assembled(prompt, completion, alternate, ("prompt", name, "alternate"), where)
-    return replace(row, tools=tools)
+    return replace(row, tools=tools, chat_template_kwargs=kwargs)
+
+
+def _template_kwargs(example: Mapping[str, Any], row_format: RowFormat, where: str) -> dict[str, Any] | None:
+    """The row's own variables for the chat template, without those that Arrow filled with None."""
+    given = example.get("chat_template_kwargs") if "chat_template_kwargs" in _COLUMNS[row_format][1] else None
+    check_template_kwargs(given, f"`chat_template_kwargs` of {where}")
+    return given and {name: value for name, value in given.items() if value is not None}
 
 
 def _preference_row(example: Mapping[str, Any], where: str) -> Row:

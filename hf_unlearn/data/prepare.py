@@ -1,6 +1,6 @@
 """From what the user passes as a dataset to tokenised sets by name, checked against each other."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +8,14 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error, nearest
+from .answer_ends import rendered_ends
 from .digests import shared_rows
 from .lengths import longest_mismatch, longest_row
 from .pairing import is_stream
 from .roles import TRAIN_SETS
 from .row_cache import RowCache
 from .tokenization import RowSet, TokenizedSet, tokenize_rows
+from .turns import AnswerEnds, ends_of_tokens
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class RowOptions:
         template: text around the strings of prompt/completion rows.
         num_proc: processes that tokenise a datasets.Dataset.
         cache: where the tokens of sets on disk are kept; None keeps them in memory.
+        chat_template_kwargs: variables for the chat template; a row's own come before them.
         labels_from: collator that makes the labels of token rows that come without any, as in a Trainer script.
     """
 
@@ -34,6 +37,7 @@ class RowOptions:
     template: str | None
     num_proc: int | None
     cache: RowCache | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
     labels_from: Callable[..., Any] | None = None
 
     def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
@@ -44,11 +48,25 @@ class RowOptions:
             set_name=set_name,
             max_length=self.max_length,
             template=self.template,
+            chat_template_kwargs=self.chat_template_kwargs,
             alternates=alternates,
             num_proc=self.num_proc,
             cache=self.cache,
             labels_from=self.labels_from,
         )
+
+    def answer_ends(self, rows: Any, tokenized: TokenizedSet | Sequence[Any]) -> AnswerEnds:
+        """What ends the answers of a set, by the rendering of its first row and by the tokens of all.
+
+        Args:
+            rows: the set in any accepted format.
+            tokenized: the same, tokenised.
+        """
+        if self.tokenizer is None:
+            return AnswerEnds()
+        ends = ends_of_tokens(tokenized, self.tokenizer)
+        first = next(iter(rows))
+        return ends | rendered_ends(first, self.tokenizer, self.template, self.chat_template_kwargs)
 
     def tokenize_eval(self, eval_dataset: Any) -> Any:
         """An evaluation set, or a mapping of them, tokenised; None stays None."""

@@ -215,9 +215,7 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
     return rows
 
 
-def _read(
-    builder: str, path: Path, split: str, cache_dir: str | Path | None, options: dict[str, Any]
-) -> datasets.Dataset:
+def _read(builder: str, path: Path, split: str, cache_dir: str | Path | None, options: dict) -> datasets.Dataset:
     """The rows of a file, in a folder of the user's choice or in memory: never in the cache of `datasets`."""
     with tempfile.TemporaryDirectory(prefix="hf_unlearn_") as passing:  # only its owner can look into it
         try:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..errors import input_error
+from .chat_template import check_template_kwargs
 from .checks import (
     COUNTS,
     FULL_LENGTH,
@@ -49,6 +50,7 @@ def tokenize_rows(
     set_name: str,
     max_length: int | None,
     template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     alternates: bool = False,
     num_proc: int | None = None,
     cache: RowCache | None = None,
@@ -58,9 +60,8 @@ def tokenize_rows(
 
     Text of a row: message lists go through the tokenizer's chat template. Strings go through `template` if given, else
     become a user's and an assistant's message if the tokenizer has a chat template, else are joined. `text` rows stay
-    as they are. Chat text gets no further token, since its template writes its own; other text gets the tokenizer's
-    own (bos, ...) and ends with a trained eos. A token that ends after the prompt's last character is answer. The mask
-    never depends on which token it is, so an end-of-turn token that doubles as padding is trained.
+    as they are. Chat text gets no further token, since its template writes its own (eos, said once, where it writes no
+    end of a turn); other text gets the tokenizer's own (bos, ...) and a trained eos. `turns.py` says what is answer.
 
     Args:
         dataset: rows with a length (datasets.Dataset, torch Dataset, list of dicts) or a stream (datasets', torch's).
@@ -68,14 +69,16 @@ def tokenize_rows(
         set_name: "forget", "retain", "holdout", or "eval" for any other.
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: for prompt/completion strings, e.g. "### Question: {prompt}\\n ### Answer: {completion}".
+        chat_template_kwargs: variables for the chat template; a row's own, in a column of this name, come first.
         alternates: encode each row's alternate answer too; False ignores an `alternate` column.
         num_proc: processes, for a datasets.Dataset only; other sets are read once, in this process.
         cache: where the tokens of a datasets.Dataset on disk are kept, never beside its rows; None: in memory.
-        labels_from: collator that makes the labels of token rows without any; None refuses such rows.
+        labels_from: collator that makes the labels of token rows without any, such as
+            `DataCollatorForLanguageModeling(tokenizer, mlm=False)`; None refuses such rows.
 
     Returns:
         Columns `input_ids`, `labels` and `answer_start` (the place of the first answer token), with `alternates` also
-        `alternate_input_ids` and `alternate_labels`. A datasets.Dataset, or for a stream one of the same kind.
+        `alternate_input_ids` and `alternate_labels`; rows of unlike lengths. A datasets.Dataset, or a stream.
 
     Raises:
         ValueError: no rows, rows of no format or without a target left, a tokenizer or template that does not serve.
@@ -85,8 +88,9 @@ def tokenize_rows(
         check_tokenizer(tokenizer)
     check_max_length(max_length)
     check_template(template)
-    given = dict(tokenizer=tokenizer, set_name=set_name, max_length=max_length, template=template)
-    options = dict(**given, alternates=alternates, labels_from=labels_from)
+    check_template_kwargs(chat_template_kwargs)
+    options = dict(tokenizer=tokenizer, set_name=set_name, max_length=max_length, alternates=alternates)
+    options |= dict(template=template, chat_template_kwargs=chat_template_kwargs, labels_from=labels_from)
     if isinstance(dataset, datasets.IterableDataset):
         return _tokenize_stream(dataset.with_format(None), options)
     if isinstance(dataset, torch.utils.data.IterableDataset):
@@ -127,7 +131,7 @@ class TokenizedStream(torch.utils.data.IterableDataset):
         encode = None
         for index, example in enumerate(self.source):
             if encode is None:
-                encode = _StreamEncoder(_encoder(example, self._options))
+                encode = _StreamEncoder(row_encoder(example, self._options))
                 names = read_columns(encode.encoder.row_format, example)
             columns = encode({name: [_plain(example.get(name))] for name in names}, [index])
             yield {name: values[0] for name, values in columns.items()}
@@ -165,7 +169,7 @@ def _tokenize_stream(dataset: datasets.IterableDataset, options: dict[str, Any])
     first = next(iter(dataset), None)
     if first is None:
         raise empty_set(options["set_name"])
-    encoder = _encoder(first, options)
+    encoder = row_encoder(first, options)
     return dataset.map(
         _StreamEncoder(encoder),
         batched=True,
@@ -181,7 +185,7 @@ def _tokenize_dataset(
 ) -> datasets.Dataset:
     if len(dataset) == 0:
         raise empty_set(options["set_name"])
-    encoder = _encoder(dataset[0], options)
+    encoder = row_encoder(dataset[0], options)
     # Only what is read: other columns (images, say) would be decoded for nothing.
     dataset = dataset.select_columns(format_columns(encoder.row_format, dataset.column_names))
     if encoder.set_name == "forget":
@@ -209,7 +213,7 @@ def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, An
     # Encoded before Arrow sees it, which cannot say which row of an ill-typed column is at fault without quoting it.
     if not examples:
         raise empty_set(options["set_name"])
-    encoder = _encoder(examples[0], options)
+    encoder = row_encoder(examples[0], options)
     names = read_columns(encoder.row_format, examples[0])
     columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
     for start in range(0, len(examples), _BATCH_ROWS):
@@ -238,7 +242,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
 
 
-def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
+def row_encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
     """The encoder of a set, whose format and kind of row are those of its first row."""
     set_name, tokenizer = options["set_name"], options["tokenizer"]
     unlabelled = options["labels_from"] is not None and "input_ids" in first and "labels" not in first
@@ -259,7 +263,8 @@ def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
         )
     # An alternate that nobody asked for is not looked at.
     shown = {name: first[name] for name in first if options["alternates"] or name != "alternate"}
-    conversational = to_row(shown, row_format, set_name, index=0).is_conversational
+    row = to_row(shown, row_format, set_name, index=0)
+    conversational = row.is_conversational
     if conversational and tokenizer.chat_template is None:
         raise input_error(
             expected="a tokenizer with a chat template, for message lists",
@@ -267,7 +272,9 @@ def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
             why="how turns are written is the model's own convention and cannot be guessed",
             fix="set tokenizer.chat_template, or pass `prompt` and `completion` as strings",
         )
-    return RowEncoder(row_format=row_format, conversational=conversational, **options)
+    encoder = RowEncoder(row_format=row_format, conversational=conversational, **options)
+    encoder.report(row)
+    return encoder
 
 
 def _token_features(alternates: bool) -> datasets.Features:

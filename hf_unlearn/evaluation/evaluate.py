@@ -1,20 +1,22 @@
 """evaluate(): measures a model on a suite, in one pass over the suite's rows."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
 import datasets
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
 
 from ..data.collator import DataCollatorForUnlearning
 from ..data.digests import set_digest
 from ..data.prepare import RowOptions
 from ..data.tokenized_row import TokenizedRow
+from ..data.turns import AnswerEnds
 from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
@@ -35,10 +37,12 @@ from .checks import (
     require_whole,
 )
 from .evidence import Evidence, ScoredRows
-from .generation import Decoding, end_tokens
+from .generation import Decoding
 from .harness.suite import LMEvalSuite
+from .main_process import from_main_process
 from .one_pass import OnePass, continued
 from .partial import PartialResults
+from .stop_rule import StopRule
 from .suite import Suite, SuiteOutput
 from .versions import library_versions
 
@@ -137,10 +141,22 @@ class _Evaluation:
         own = {"temperature": self.decoding.temperature, "max_new_tokens": self.suite.max_new_tokens}
         return {**self.suite.settings, **own}
 
+    @property
+    def options(self) -> RowOptions:
+        """How the suite's rows become tokens."""
+        suite = self.suite
+        return RowOptions(
+            self.tokenizer, suite.max_length, suite.template, None, chat_template_kwargs=suite.chat_template_kwargs
+        )
+
+    def stop_rule(self, sets: Mapping[str, Sequence[TokenizedRow]]) -> StopRule:
+        """What ends the answers of the suite's rows, tokenised under the same names."""
+        ends = [self.options.answer_ends(rows, sets[name]) for name, rows in self.suite.sets.items()]
+        return StopRule.of(self.model, self.tokenizer, reduce(or_, ends, AnswerEnds()))
+
     def rows(self) -> tuple[dict[str, list[TokenizedRow]], dict[str, dict[str, Any]]]:
         """The tokenised sets, and of each its count and hash; checked."""
-        suite = self.suite
-        options = RowOptions(self.tokenizer, suite.max_length, suite.template, None)
+        suite, options = self.suite, self.options
         sets = {name: _token_rows(rows, options, self.model) for name, rows in suite.sets.items()}
         require_prompts({name: sets[name] for name in suite.answered}, self.tokenizer)
         described = {name: {"count": len(rows), "sha256": set_digest(rows)} for name, rows in sets.items()}
@@ -153,11 +169,13 @@ class _Evaluation:
         sets, rows = self.rows()
         require_right_log_probs((self.model, self.fluency_model), self.accelerator)
         tokenizer = hash_tokenizer(self.tokenizer)
-        partial = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
+        stop = self.stop_rule(sets)
+        identity = "" if folder is None else self._fingerprint(tokenizer, stop)
+        partial = PartialResults(folder, identity, self.accelerator)
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
-        one_pass = OnePass(scorer, self.tokenizer, end_tokens(self.model, self.tokenizer), partial)
+        one_pass = OnePass(scorer, stop, partial)
         evidence, scored = self._evidence(one_pass, sets, generation_batch_size)
-        measured: SuiteOutput = _from_main_process(lambda: suite.measure(evidence), self.accelerator)
+        measured: SuiteOutput = from_main_process(lambda: suite.measure(evidence), self.accelerator)
         partial.remove()
         return EvaluationResult(
             suite=suite.name,
@@ -216,7 +234,7 @@ class _Evaluation:
         )
         return evidence, distinct
 
-    def _fingerprint(self, tokenizer: str) -> str:
+    def _fingerprint(self, tokenizer: str, stop: StopRule) -> str:
         """What findings depend on beside the rows: which models, read how."""
         fluent = self.fluency_model
         parts = {
@@ -225,7 +243,7 @@ class _Evaluation:
             "tokenizer": tokenizer,
             "statistics": self.suite.vocabulary_statistics,
             "decoding": repr(self.decoding),
-            "ends": end_tokens(self.model, self.tokenizer),
+            "ends": repr(stop.ends),
             "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],
         }
         return hash_parts(parts)
@@ -236,25 +254,6 @@ def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenizedRow
     tokenized = options.tokenize(rows.to_list() if isinstance(rows, datasets.Dataset) else rows, "eval")
     require_room(tokenized, model)
     return [dict(row) for row in tokenized]
-
-
-def _from_main_process(work: Callable[[], Any], accelerator: Accelerator) -> Any:
-    """What the main process computes, on every rank: judges, bootstraps and the harness need not run on all of them.
-
-    A ValueError of the work is raised on every rank, or the others would wait for a process that has gone.
-    """
-    if accelerator.num_processes == 1:
-        return work()
-    result_and_error: list[Any] = [None, None]
-    if accelerator.is_main_process:
-        try:
-            result_and_error = [work(), None]
-        except ValueError as error:
-            result_and_error = [None, str(error)]
-    broadcast_object_list(result_and_error)
-    if result_and_error[1] is not None:
-        raise ValueError(result_and_error[1])
-    return result_and_error[0]
 
 
 def _run_harness(
@@ -271,7 +270,7 @@ def _run_harness(
     require_fit(model, tokenizer, accelerator)
     require_right_log_probs((model,), accelerator)
     started = time.perf_counter()
-    metrics, counts = _from_main_process(
+    metrics, counts = from_main_process(
         lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
     )
     names = [task if isinstance(task, str) else task.get("task", task.get("group")) for task in suite.tasks]

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from peft import PeftModel
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
+from ..data.answer_ends import template_ends
+from ..data.turns import AnswerEnds
 from ..model.probe import probe_model
 from ..model.score_rows import evaluation_mode
 from ..model.sharding import is_sharded, reshard
 from .generation_trial import PromptBatches, first_positions, prompt_batches
+from .stop_rule import StopRule, generation_holders
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def generate_answers(
     max_new_tokens: int,
     batch_size: int,
     description: str,
+    ends: AnswerEnds | None = None,
 ) -> list[list[int]]:
     """Token ids of the greedy answer to each prompt, in the order of `prompts`, on every rank.
 
@@ -60,26 +63,23 @@ def generate_answers(
         max_new_tokens: longest answer; shorter where the model has no positions for more.
         batch_size: prompts of one batch, alike in length.
         description: of the progress bar.
+        ends: what ends an answer beside the tokenizer's end-of-text token and the model's own settings, as
+            `RowOptions.answer_ends` has it of rows; None for the end of a turn in the tokenizer's chat template.
     """
     decoding = Decoding(max_new_tokens)
+    stop = StopRule.of(model, tokenizer, template_ends(tokenizer) if ends is None else ends)
     wanted = range(len(prompts))
     numbered: list[tuple[int, list[int]]] = []  # place of a prompt, ids of its answer
     for indices, answers in answer_batches(
-        model, tokenizer, prompts, wanted, accelerator, decoding, batch_size, description
+        model, stop, prompts, wanted, accelerator, decoding, batch_size, description
     ):
         numbered += zip(indices, answers, strict=True)
-    ends = end_tokens(model, tokenizer)
-    return [strip_end_token(ids, ends) for _, ids in sorted(gather_object(numbered))]
-
-
-def strip_end_token(ids: list[int], ends: list[int]) -> list[int]:
-    """An answer without the token that ended it."""
-    return ids[:-1] if ids and ids[-1] in ends else ids
+    return [stop.strip(ids) for _, ids in sorted(gather_object(numbered))]
 
 
 def answer_batches(
     model: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    stop: StopRule,
     prompts: Sequence[Sequence[int]],
     wanted: Iterable[int],
     accelerator: Accelerator,
@@ -89,8 +89,9 @@ def answer_batches(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """This rank's share of the wanted prompts, batch by batch: their indices and the token ids of their answers.
 
-    An answer that the model ended has the token that ended it at its end; one that its length ended has none. The
-    arguments are those of `generate_answers`; `wanted` are indices of prompts, the same on all ranks.
+    An answer that the model ended has what ended it at its end; one that its length ended has none. The arguments are
+    those of `generate_answers`; `stop` says what ends an answer, and `wanted` are indices of prompts, the same on all
+    ranks.
     """
     order = sorted(wanted, key=lambda i: -len(prompts[i]))
     if not order:
@@ -99,7 +100,7 @@ def answer_batches(
     alike, probe = together is PromptBatches.EQUAL_LENGTHS, probe_model(model, model)
     batch_size = 1 if together is PromptBatches.ONE else batch_size
     room = [min(decoding.max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
-    ends = end_tokens(model, tokenizer)
+    tokenizer = stop.tokenizer
     # What one batch has in common: the room, as a long prompt must not shorten the answers beside it.
     kinds = [(tokens, len(prompt) if alike else 0) for tokens, prompt in zip(room, prompts, strict=True)]
     sharded = is_sharded(model)
@@ -118,13 +119,14 @@ def answer_batches(
             output = model.generate(
                 **inputs,
                 **first_positions(inputs["attention_mask"], probe),
-                generation_config=_settings(tokenizer, ends, room[indices[0]]),
+                generation_config=_settings(stop, room[indices[0]]),
                 logits_processor=_sampling(asked, decoding),
+                stopping_criteria=stop.criteria(inputs["input_ids"].shape[1]),
                 synced_gpus=sharded and ranks > 1,
             )
         if own:
             answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-            yield indices, [_until(ids, ends) for ids in answers]
+            yield indices, [stop.until(ids) for ids in answers]
     reshard(model)
 
 
@@ -181,15 +183,10 @@ def _calls_in_step(
     return calls
 
 
-def _generation_holders(model: Any) -> list[Any]:
-    # A PeftModel hands its settings to its base model at every call, and leaves them there.
-    return [model, model.get_base_model()] if isinstance(model, PeftModel) else [model]
-
-
 @contextlib.contextmanager
 def _own_settings_aside(model: Any) -> Iterator[None]:
     """Without the settings that came with the model, which `generate` puts wherever a config leaves one open."""
-    holders = _generation_holders(model)
+    holders = generation_holders(model)
     own = holders[-1].generation_config
     try:
         for holder in holders:
@@ -200,21 +197,14 @@ def _own_settings_aside(model: Any) -> Iterator[None]:
             holder.generation_config = own
 
 
-def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end an answer: the tokenizer's, and those of the model's own settings (chat models have several)."""
-    own = _generation_holders(model)[-1].generation_config.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    return sorted({tokenizer.eos_token_id, *(token for token in listed if token is not None)})
-
-
-def _settings(tokenizer: PreTrainedTokenizerBase, ends: list[int], max_new_tokens: int) -> GenerationConfig:
+def _settings(stop: StopRule, max_new_tokens: int) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         use_cache=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=ends,
-        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=stop.tokenizer.pad_token_id,
+        eos_token_id=list(stop.ends.tokens),
+        bos_token_id=stop.tokenizer.bos_token_id,
     )
 
 
@@ -232,9 +222,3 @@ def _left_padded(prompts: list[Sequence[int]], pad_token_id: int) -> dict[str, T
         ids[i, length - len(prompt) :] = torch.as_tensor(prompt)
         mask[i, length - len(prompt) :] = 1
     return {"input_ids": ids, "attention_mask": mask}
-
-
-def _until(ids: list[int], ends: list[int]) -> list[int]:
-    """An answer up to the first token that ends it, which stays: it is the model's own word."""
-    place = next((i for i, token in enumerate(ids) if token in ends), None)
-    return ids if place is None else ids[: place + 1]

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ..data.digests import prompt_digest, row_digest
 from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
@@ -18,8 +17,9 @@ from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
 from .evidence import AnsweredRows, ScoredRows
-from .generation import Decoding, answer_batches, strip_end_token
+from .generation import Decoding, answer_batches
 from .partial import Findings, PartialResults
+from .stop_rule import StopRule
 
 # Batch by batch: the places of items, and the finding of each.
 FoundBatches: TypeAlias = Iterator[tuple[list[int], list[np.ndarray]]]
@@ -70,15 +70,13 @@ class OnePass:
 
     Attributes:
         scorer: batches and ranks.
-        tokenizer: of the model.
-        ends: tokens that end an answer.
+        stop: what ends an answer.
         partial: the findings of earlier starts.
         forwards: batches that this rank has scored, counted as they come.
     """
 
     scorer: RowScorer
-    tokenizer: PreTrainedTokenizerBase
-    ends: list[int]
+    stop: StopRule
     partial: PartialResults
     forwards: int = 0
 
@@ -115,7 +113,7 @@ class OnePass:
 
         def batches(wanted: list[int]) -> FoundBatches:
             for indices, answers in answer_batches(
-                model, self.tokenizer, prompts.items, wanted, accelerator, decoding, batch_size, "answers"
+                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, "answers"
             ):
                 yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
 
@@ -157,19 +155,17 @@ class OnePass:
         return items.in_sets(findings)
 
     def texts(self, rows: Sequence[TokenizedRow]) -> list[str]:
-        """The rows' own answers as text."""
-        return [self._text(trained_ids(row["labels"])) for row in rows]
+        """The rows' own answers as text, without what ends them: it is no more part of those that a model gives."""
+        return [self._text(self.stop.strip(trained_ids(row["labels"]))) for row in rows]
 
     def as_evidence(
         self, rows: Sequence[TokenizedRow], answers: Sequence[list[int]], fluency: ScoredRows | None
     ) -> AnsweredRows:
         """A set's answers as text, beside those that its rows have."""
-        return AnsweredRows(
-            [self._text(strip_end_token(ids, self.ends)) for ids in answers], self.texts(rows), fluency
-        )
+        return AnsweredRows([self._text(self.stop.strip(ids)) for ids in answers], self.texts(rows), fluency)
 
     def _text(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return self.stop.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
 def continued(rows: Sequence[TokenizedRow], answers: Sequence[list[int]], end: int) -> list[TokenizedRow]:

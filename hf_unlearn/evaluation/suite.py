@@ -44,6 +44,7 @@ class Suite:
         max_new_tokens: longest generated answer; None for the longest expected one, 256 tokens at most.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
+        chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
         headline: metrics that a table shows, in order; () for all.
         forget_metric: metric of what was forgotten, lower is more: the verdict is about it. "" for no verdict.
         utility_metric: metric of what was kept, higher is more.
@@ -63,6 +64,7 @@ class Suite:
     max_new_tokens: int | None = 64
     max_length: int | None = None
     template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
     headline: tuple[str, ...] = ()
     forget_metric: str = ""
     utility_metric: str = ""

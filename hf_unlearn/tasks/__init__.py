@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -38,22 +39,25 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
         description: of `--help`.
 
     Returns:
-        the trainer, after the run.
+        the trainer, after the run; with `show_rows` the process ends instead, as with `--help`.
 
     Raises:
         ValueError: arguments that would not unlearn what was asked, before any training.
     """
     # Libraries that take seconds are imported when there is something to run.
     from .run import run
+    from .shown_rows import show_task
 
     parsed = parse_task(name, arguments, description)
     task = make_task(name, parsed)
+    show = parsed.script.show_rows is not None
+    work: Any = partial(show_task, task, parsed, sys.stdout) if show else partial(run, task, name, parsed)
     if task.cache is None:
-        return run(task, name, parsed)
+        return work()
     if parsed.args.process_index == 0:
         print(task.cache.description, file=sys.stderr)
     try:
-        return run(task, name, parsed)
+        return work()
     finally:
         task.cache.close()
 

@@ -11,6 +11,7 @@ _COUNT = {"at_least": 1, "whole": True}
 TASK_RANGES: Ranges = {
     "limit": _COUNT,
     "evaluated_rows": _COUNT,
+    "show_rows": _COUNT,
     "max_new_tokens": _COUNT,
     "judge_threshold": {"at_least": 0, "at_most": 1},
     "prompt_characters": _COUNT,

@@ -26,6 +26,7 @@ _OF_THIS_RUN = (
     "use_cpu",
     "resume_from_checkpoint",
     "show_prompts",
+    "show_rows",
     "push_to_hub",
     "run_name",
     "license",
@@ -59,6 +60,9 @@ class RunArguments:
         metadata={
             "help": "Text file, a prompt a line, whose answers may be shown side by side in the report; none: no text."
         },
+    )
+    show_rows: int | None = field(
+        default=None, metadata={"help": "Print so many rows of each set as they would be trained, and end."}
     )
     partial_dir: str | None = field(
         default=None,

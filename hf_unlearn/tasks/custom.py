@@ -60,6 +60,8 @@ def make_task(parsed: Parsed) -> Task:
         **{name: first(rows, script.evaluated_rows) for name, rows in (sets | more).items()},
         **{"max_new_tokens": script.max_new_tokens, "max_length": args.max_length, "template": args.template},
     }
+    if args.template_variables is not None:  # a plugin's suite need not know of it
+        arguments["chat_template_kwargs"] = args.template_variables
     _require_rows_taken(script.suite, arguments)
     return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle, cache=cache)
 

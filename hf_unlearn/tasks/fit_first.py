@@ -110,7 +110,7 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     """Raise for what the trainer would refuse, before a fit that may take hours."""
     require_model(model)
     tokenizer = load_tokenizer(model, revision, args.init_kwargs)
-    options = RowOptions(tokenizer, args.max_length, args.template, None)
+    options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
     methods = Methods.resolve(args)
     tokenize_for(dict(sets), None, build_objective(methods, args), methods.wrappers, args, options)
 

@@ -97,5 +97,6 @@ def _task(
         max_new_tokens=script.max_new_tokens,
         max_length=args.max_length,
         template=args.template,
+        chat_template_kwargs=args.template_variables,
     )
     return Task(model, sets, suite, oracle, notes=[f"Harmful answers are judged by {judge.name}."])

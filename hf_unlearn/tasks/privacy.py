@@ -68,6 +68,7 @@ def _suite_of(parsed: Parsed, source: str | dict[str, Dataset], **options: Any) 
         max_new_tokens=script.max_new_tokens,
         max_length=args.max_length,
         template=args.template,
+        chat_template_kwargs=args.template_variables,
     )
 
 

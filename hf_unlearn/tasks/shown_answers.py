@@ -54,8 +54,11 @@ class ShownAnswers:
         args, accelerator = self._trainer.args, self._trainer.accelerator
         tokenizer = self._trainer.processing_class
         # Read as a row's prompt is, so that the model sees what it would be asked in a set.
-        options = RowOptions(tokenizer, args.max_length, args.template, None)
-        rows = options.tokenize([{"prompt": prompt, "completion": " ."} for prompt in self._prompts], "eval")
+        options = RowOptions(
+            tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables
+        )
+        given = [{"prompt": prompt, "completion": " ."} for prompt in self._prompts]
+        rows = options.tokenize(given, "eval")
         answers = generate_answers(
             accelerator.unwrap_model(model),
             tokenizer,
@@ -64,6 +67,7 @@ class ShownAnswers:
             max_new_tokens=self._longest,
             batch_size=args.per_device_eval_batch_size,
             description="answers to show",
+            ends=options.answer_ends(given, rows),
         )
         self._answers[name] = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 

@@ -9,6 +9,7 @@ from transformers import IntervalStrategy, TrainingArguments
 from transformers.training_args import OptimizerNames
 from transformers.utils import logging
 
+from ..data.chat_template import check_template_kwargs
 from ..data.checks import check_template
 from ..data.pairing import check_retain_ratio
 from ..data.row_cache import ROW_CACHE, RowCache
@@ -55,6 +56,9 @@ class UnlearningConfig(TrainingArguments):
         max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
         template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
             the tokenizer's chat template, or prompt and completion joined where it has none.
+        chat_template_kwargs: variables for the tokenizer's chat template, e.g. {"enable_thinking": False}; a row may
+            have its own in a column of this name, which come first. A template that asks for today's date is given a
+            fixed one, or {"strftime_now": "2026-11-28"}.
         forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
             guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
             "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
@@ -107,6 +111,9 @@ class UnlearningConfig(TrainingArguments):
         default=None,
         metadata={"help": "Text of a row, with {prompt} and {completion}; default: chat template, or plain."},
     )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Variables for the chat template, as JSON: {"enable_thinking": false}.'}
+    )
     forget_nll_bound: float | str | None = field(
         default="log_vocab",
         metadata={
@@ -156,7 +163,7 @@ class UnlearningConfig(TrainingArguments):
         metadata={"help": "Of metric_for_best_model; by default a low NLL is good, but a forget set's is bad."},
     )
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "chat_template_kwargs"]
 
     @restored_environment()
     def __post_init__(self) -> None:
@@ -185,6 +192,7 @@ class UnlearningConfig(TrainingArguments):
         for name in _METHOD_ARGUMENTS:
             setattr(self, name, parse_text(getattr(self, name)))
         Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
+        check_template_kwargs(self.chat_template_kwargs)
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))
@@ -208,6 +216,12 @@ class UnlearningConfig(TrainingArguments):
         copied = type(self).__new__(type(self))
         copied.__dict__.update(vars(self))
         return copied
+
+    @property
+    def template_variables(self) -> dict[str, Any] | None:
+        """`chat_template_kwargs` as a mapping."""
+        assert not isinstance(self.chat_template_kwargs, str)  # as below
+        return self.chat_template_kwargs
 
     @property
     def init_kwargs(self) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class PreparedRun:
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
         cache, given = row_cache_of(args), (args.max_length, args.template, args.dataset_num_proc)
-        options = RowOptions(tokenizer, *given, cache=cache, labels_from=data_collator)
+        kwargs = args.template_variables
+        options = RowOptions(tokenizer, *given, cache, chat_template_kwargs=kwargs, labels_from=data_collator)
         with cache.closed_on_error():
             sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)

@@ -10,8 +10,10 @@ from scipy.stats import chisquare
 
 from fixtures.models import tiny_model, tiny_tokenizer
 from fixtures.tokenizer import BOS, EOS
+from hf_unlearn.data.turns import AnswerEnds
 from hf_unlearn.evaluation import generate_answers
 from hf_unlearn.evaluation.generation import Decoding, SeededSampling, _calls_in_step, answer_batches
+from hf_unlearn.evaluation.stop_rule import StopRule
 
 POSITIONS = 128  # of the tiny models
 # Of lengths in no order, two alike, the shortest a single token.
@@ -52,7 +54,14 @@ def drawn(
     found: dict[int, list[int]] = {}
     accelerator = Accelerator(cpu=True)
     for indices, ids in answer_batches(
-        model, tiny_tokenizer(), given, range(len(given)), accelerator, decoding, batch_size, "answers"
+        model,
+        StopRule.of(model, tiny_tokenizer(), AnswerEnds()),
+        given,
+        range(len(given)),
+        accelerator,
+        decoding,
+        batch_size,
+        "answers",
     ):
         found |= zip((order[i] for i in indices), ids, strict=True)
     return [found[i] for i in range(len(prompts))]

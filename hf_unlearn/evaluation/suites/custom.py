@@ -1,6 +1,6 @@
 """The suite of rows of one's own, on which the named suites build: forget, retain, in scope, out of scope, holdout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
@@ -55,6 +55,7 @@ class RowArguments(TypedDict, total=False):
         max_new_tokens: longest generated answer (64; of `copyright` 128); None for the longest expected one.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
+        chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
     """
 
     forget: Required[Any]
@@ -68,6 +69,7 @@ class RowArguments(TypedDict, total=False):
     max_new_tokens: int | None
     max_length: int | None
     template: str | None
+    chat_template_kwargs: Mapping[str, Any] | None
 
 
 def custom(**arguments: Unpack[RowArguments]) -> Suite:
@@ -119,11 +121,10 @@ def row_suite(
             measured |= likelihood_metrics(set_name, rows)
         for set_name, answers in evidence.answered.items():
             measured |= recall_metrics(set_name, answers)
-        asked = evidence.answered["forget"]
+        asked, own = evidence.answered["forget"], SuiteOutput({}) if more is None else more(evidence)
         measured |= wording_metrics(asked, evidence.vocabulary)
         if used:
             measured |= membership_metrics(evidence, used)
-        own = SuiteOutput({}) if more is None else more(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
         warnings += membership_warnings(measured, evidence.oracle, used)
         return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings)
@@ -139,6 +140,7 @@ def row_suite(
         max_new_tokens=arguments.get("max_new_tokens", 64),
         max_length=arguments.get("max_length"),
         template=arguments.get("template"),
+        chat_template_kwargs=arguments.get("chat_template_kwargs"),
         headline=headline,
         forget_metric=pair[0],
         utility_metric=pair[1],

@@ -59,6 +59,7 @@ def tofu(
     max_new_tokens: int | None = 200,
     max_length: int | None = None,
     template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     revision: str | None = None,
 ) -> Suite:
     """TOFU's evaluation of a forget split.
@@ -73,13 +74,11 @@ def tofu(
         source: a dataset on the Hub, a local folder of its JSON files, or the sets themselves (`data.tofu`).
         split: "forget01", "forget05" or "forget10".
         holdout: rows of authors that no model has seen; found by itself in a local folder.
-        oracle: result of this suite on the model retrained without the split.
-        before: result of this suite on the model before unlearning.
+        oracle, before: results of this suite on the model retrained without the split, and before unlearning.
         attacks: membership attacks, as in `custom`.
         limit: at most so many rows of each set.
-        max_new_tokens: longest generated answer.
-        max_length: longest row in tokens, the rest cut; None for no limit.
-        template: of question and answer, e.g. "Question: {prompt}\\nAnswer: {completion}".
+        max_new_tokens, max_length: longest generated answer and longest row in tokens, the rest cut; None: no limit.
+        template, chat_template_kwargs: as in UnlearningConfig, e.g. "Question: {prompt}\\nAnswer: {completion}".
         revision: of a dataset on the Hub.
 
     Raises:
@@ -100,6 +99,7 @@ def tofu(
         max_new_tokens=max_new_tokens,
         max_length=max_length,
         template=template,
+        chat_template_kwargs=chat_template_kwargs,
         headline=HEADLINE,
         forget_metric="forget_probability",
         utility_metric="model_utility",
