@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from ..data.prepare import RowOptions
 from ..data.tokenized_row import answer_ids
 from .suite import Suite
 
@@ -15,7 +14,7 @@ def with_length(suite: Suite, tokenizer: Any) -> tuple[Suite, int]:
     """The suite with the length of its answers: where it has none, of the longest expected one, its end included."""
     if suite.max_new_tokens is not None:
         return suite, suite.max_new_tokens
-    options = RowOptions(tokenizer, suite.max_length, suite.template, None)
+    options = suite.row_options(tokenizer)
     rows = (row for name in suite.answered for row in options.tokenize(suite.sets[name], "eval"))
     longest = min(max((len(answer_ids(row)) for row in rows), default=1), LONGEST_ANSWER)
     return replace(suite, max_new_tokens=longest), longest

@@ -144,10 +144,7 @@ class _Evaluation:
     @property
     def options(self) -> RowOptions:
         """How the suite's rows become tokens."""
-        suite = self.suite
-        return RowOptions(
-            self.tokenizer, suite.max_length, suite.template, None, chat_template_kwargs=suite.chat_template_kwargs
-        )
+        return self.suite.row_options(self.tokenizer)
 
     def stop_rule(self, sets: Mapping[str, Sequence[TokenizedRow]]) -> StopRule:
         """What ends the answers of the suite's rows, tokenised under the same names."""

@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from ..data.formats import detect_format
 from ..data.pairing import is_stream
+from ..data.prepare import RowOptions
 from ..errors import input_error, nearest
 from ..metrics import METRIC_DESCRIPTIONS, MetricDescription, MetricResult
 from ..plugins import suite_source
@@ -85,6 +88,12 @@ class Suite:
                 why="it is the longest answer that the model may give",
                 fix="pass max_new_tokens=64",
             )
+
+    def row_options(self, tokenizer: PreTrainedTokenizerBase | None) -> RowOptions:
+        """How the suite's rows become tokens."""
+        return RowOptions(
+            tokenizer, self.max_length, self.template, None, chat_template_kwargs=self.chat_template_kwargs
+        )
 
     def _require_pair(self) -> None:
         """Raise for half a pair, and for a metric that is described as better the other way."""

@@ -128,7 +128,8 @@ def _cause(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationR
         if rows.get(name) is None or nll is None or answered:
             continue
         sample = [rows[name][place] for place in range(min(_SAMPLE, len(rows[name])))]
-        options = RowOptions(tokenizer, args.max_length, args.template, None)
+        kwargs = args.template_variables
+        options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=kwargs)
         fed = _nll(scorer, trainer.model, list(options.tokenize(sample, "eval")))
         others = {
             how: _nll(scorer, trainer.model, other) for how, other in _other_ways(sample, options, tokenizer).items()
