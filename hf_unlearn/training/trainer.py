@@ -1,7 +1,7 @@
 """`UnlearningTrainer`: the hooks of `transformers.Trainer` that make a step an unlearning step, in its own order."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils.hub import PushInProgress
 
-from ..data.batch import Batch, count_answers
+from ..data.batch import Batch, count_answers, count_step
 from ..data.pairing import is_stream
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
@@ -21,13 +21,14 @@ from ..model.scoring import score_answers
 from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
+from .checkpoints.run_folder import RunFolder
 from .checks import require_config, require_other_model, require_setup
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .hooks.before_training import BaselineMeasurement
 from .hooks.callbacks import stop_rules_of
 from .hooks.evaluation_loop import RowEvaluation, lend_trainer
-from .hooks.publishing import RunPublisher, require_pushable, warn_of_failures
+from .hooks.publishing import RunPublisher, warn_of_failures
 from .hooks.run_callbacks import add_run_callbacks
 from .hooks.run_recorder import RunRecorder, start_record
 from .launch.verify import require_engaged
@@ -94,7 +95,6 @@ class UnlearningTrainer(Trainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = require_config(args, compute_loss_func)
-        require_pushable(args)
         require_other_model(ref_model, model)
         name = model if isinstance(model, str) else None
         losses, data = (forget_loss, retain_loss), (train_dataset, eval_dataset, processing_class, data_collator)
@@ -137,7 +137,8 @@ class UnlearningTrainer(Trainer):
         self._evaluation = RowEvaluation()
         trainer = weakref.proxy(self)
         self._recorder = RunRecorder(self.record, trainer, run.model_name)
-        add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer)
+        self.run_folder = RunFolder(trainer, self._recorder.described)
+        add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer, self.run_folder.resumed_from)
 
     # Before the first step
 
@@ -145,6 +146,7 @@ class UnlearningTrainer(Trainer):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
     ) -> TrainOutput:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
+        resume_from_checkpoint = self.run_folder.open(resume_from_checkpoint, trial=trial is not None)
         if self.model_init is None:
             self._measure(self.model, sharded=False)
         lend_trainer(self.callback_handler.callbacks, self)
@@ -192,13 +194,9 @@ class UnlearningTrainer(Trainer):
         """Measure a model once, at the moment for models that are, or are not, split over ranks."""
         if self._measurement is None or self.baseline is not None or sharded != self.distributed.sharded:
             return
-
-        def batches() -> Iterator[Batch]:
-            return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
-
         self._measurement.measure(model, self.accelerator, stop_rules_of(self.callback_handler))
-        unwrapped = self.accelerator.unwrap_model(model)
-        self._steps.begin(unwrapped, batches, self.compute_loss, self.compute_loss_context_manager)
+        calls = (lambda: map(self._prepare_inputs, self.get_train_dataloader()), self.compute_loss)
+        self._steps.begin(self.accelerator.unwrap_model(model), *calls, self.compute_loss_context_manager)
 
     @property
     def baseline(self) -> Baseline | None:
@@ -214,10 +212,7 @@ class UnlearningTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
-        if not batch_samples:
-            return None
-        counts = torch.stack([count_answers(batch) for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.reduce(counts, "sum")
+        return self.accelerator.reduce(count_step(batch_samples).to(device), "sum") if batch_samples else None
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
@@ -243,8 +238,7 @@ class UnlearningTrainer(Trainer):
         active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
         loss, components = objective(scores, counts, active)
         self._step_log.add(components if context.recording else {}, loss)
-        if context.recording:
-            self._steps.record(objective, components)
+        self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator)
         loss = loss * self.accelerator.num_processes
@@ -255,6 +249,9 @@ class UnlearningTrainer(Trainer):
         if "loss" in logs:
             logs |= self._step_log.read(self.accelerator) | self._steps.logged()
         super().log(logs, start_time)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        return self._step_log.seen_norm(super()._get_grad_norm(model, grad_norm))
 
     # Evaluation
 
@@ -287,8 +284,7 @@ class UnlearningTrainer(Trainer):
         self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
-        inputs = self._prepare_inputs(inputs)
-        head = output_head(self.model)
+        inputs, head = self._prepare_inputs(inputs), output_head(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
             scores, outputs = score_answers(model, head, inputs, full_logits=not prediction_loss_only)
         loss = self._evaluation.add(self.accelerator, scores)
@@ -296,19 +292,17 @@ class UnlearningTrainer(Trainer):
 
     # Checkpoints, the record and the card
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            self._steps.save(output_dir)
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.run_folder.place(super()._get_output_dir(trial))
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._steps.load(checkpoint)
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self.run_folder.writing_checkpoint(self._get_output_dir(trial), self._steps.save):
+            super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False, *, card: bool = True) -> None:
         """Trainer's, and then results.json and the card; `card=False` leaves that to a `write_card` that follows."""
-        super().save_model(output_dir, _internal_call=True)
+        with self.run_folder.writing_model(output_dir) as folder:
+            super().save_model(folder, _internal_call=True)
         self._recorder.write(output_dir, card=card)  # over the card that PEFT writes
         if self.args.push_to_hub and not _internal_call:  # Trainer's own would come before the card
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
@@ -342,6 +336,11 @@ class UnlearningTrainer(Trainer):
             language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
         )
         self.write_card()
+
+    def end(self) -> None:
+        """Trainer's; other processes may then train into the output folder."""
+        self.run_folder.close()
+        super().end()
 
     # The Hub
 
@@ -388,9 +387,8 @@ class UnlearningTrainer(Trainer):
         if not self.is_world_process_zero() or not self._publisher.may_push_checkpoint(self.push_in_progress):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        self._publisher.copy_checkpoint(checkpoint_folder)  # with its record and its card
-        message = f"Training in progress, step {self.state.global_step}"
-        self.push_in_progress = self._publisher.push_beside(self.push_in_progress, self.hub_model_id, message)
+        ahead = (self.push_in_progress, self.hub_model_id, self.state.global_step)
+        self.push_in_progress = self._publisher.push_checkpoint(checkpoint_folder, *ahead)
 
     def _finish_current_push(self) -> None:
         """Trainer's, and a warning of pushes during the training that have failed."""

@@ -135,14 +135,24 @@ class StepEnds(TrainerCallback):
 
     Args:
         restart: called when a run begins that is not resumed.
-        after_step: called after every optimizer step, before anything is logged, saved or evaluated.
+        resume: called when a run begins that is.
+        after_step: called after every optimizer step that is taken, before anything is logged, saved or evaluated.
         finish: called at the end of the run.
     """
 
     def __init__(
-        self, restart: Callable[[], None], after_step: Callable[[], None], finish: Callable[[], None]
+        self,
+        restart: Callable[[], None],
+        resume: Callable[[], None],
+        after_step: Callable[[], None],
+        finish: Callable[[], None],
     ) -> None:
-        self.restart, self.after_step, self.finish = restart, after_step, finish
+        self.restart, self.resume, self.after_step, self.finish = restart, resume, after_step, finish
+        self.dropped = False
+
+    def drop(self) -> None:
+        """The optimizer does not take the present step."""
+        self.dropped = True
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -150,12 +160,16 @@ class StepEnds(TrainerCallback):
         """A run begins; one that is resumed goes on from what its checkpoint held."""
         if state.global_step == 0:
             self.restart()
+        else:
+            self.resume()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The optimizer has stepped."""
-        self.after_step()
+        """The optimizer has stepped, or would have."""
+        if not self.dropped:
+            self.after_step()
+        self.dropped = False
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -165,18 +179,35 @@ class StepEnds(TrainerCallback):
 
 
 class NonFiniteGuard(TrainerCallback):
-    """Stops before a step whose loss was NaN or infinite on any rank.
+    """Stops before a step whose loss or gradient was NaN or infinite on any rank, and saves the state before it.
 
     The step's gradients are dropped, so that they never reach the weights. Under DeepSpeed the engine steps inside
-    backward, so there the run stops right after that step.
+    backward: it leaves out a step whose gradient is not finite by itself, where it is told to look.
 
     Args:
         loss_is_finite: whether every loss since the last call was finite, the same answer on all ranks.
+        gradient_is_finite: whether the gradient of the whole step is, the same answer on all ranks.
+        drop: tells the step wrappers that the step is not taken.
+        prepare: called with the run's start.
         stop: records a reason and stops the run.
     """
 
-    def __init__(self, loss_is_finite: Callable[[], bool], stop: Callable[[str], None]) -> None:
-        self.loss_is_finite, self.stop = loss_is_finite, stop
+    def __init__(
+        self,
+        loss_is_finite: Callable[[], bool],
+        gradient_is_finite: Callable[[], bool],
+        drop: Callable[[], None],
+        stop: Callable[[str], None],
+        prepare: Callable[[], None],
+    ) -> None:
+        self.loss_is_finite, self.gradient_is_finite = loss_is_finite, gradient_is_finite
+        self.drop, self.stop, self.prepare = drop, stop, prepare
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The model has been wrapped."""
+        self.prepare()
 
     def on_pre_optimizer_step(
         self,
@@ -186,10 +217,14 @@ class NonFiniteGuard(TrainerCallback):
         model: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Look at the losses of this optimizer step."""
-        if not self.loss_is_finite():
+        """Look at the losses and the gradient of this optimizer step."""
+        broken = "loss" if not self.loss_is_finite() else "gradient" if not self.gradient_is_finite() else None
+        if broken is not None:
             model.zero_grad()
-            self.stop("the loss was not finite")
+            self.drop()
+            self.stop(f"the {broken} was not finite")
+            # The weights are those of the last good step. There is nothing to save before the first.
+            control.should_save = args.save_strategy != "no" and state.global_step > 0
 
 
 class SpareFrozenPrefix(TrainerCallback):

@@ -39,6 +39,11 @@ class RunRecorder:
         self._cards = CardWriter()
         self.observer = RunObserver(record, trainer, model_name)
 
+    def described(self) -> RunRecord:
+        """The record, with what is known of the run as it is now."""
+        describe_run(self._record, self._trainer, self._model_name)
+        return self._record
+
     def add_evaluation(self, name: str, result: EvaluationResult) -> None:
         """Put a suite's result into the record, and with the next save into the card.
 
@@ -103,7 +108,7 @@ class RunRecorder:
         if not self._trainer.args.should_save:
             return
         target = Path(folder or self._trainer.args.output_dir)
-        describe_run(self._record, self._trainer, self._model_name)
+        self.described()
         self.observer.look(self._trainer.state)
         self._record.stop_reason = self._trainer.stop_reason
         if card:

@@ -29,6 +29,7 @@ class TrainerView(Protocol):
     accelerator: Accelerator
     callback_handler: CallbackHandler
     eval_dataset: Any
+    processing_class: Any
     model: Any
     model_wrapped: nn.Module
     methods: Methods

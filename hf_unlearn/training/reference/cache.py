@@ -140,5 +140,8 @@ def write_stored(path: Path, stored: RowLogps | RowTopK) -> None:
     """Store so that a reader sees a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({field.name: getattr(stored, field.name).contiguous() for field in fields(stored)}, unfinished)
-    unfinished.replace(path)
+    try:
+        save_file({field.name: getattr(stored, field.name).contiguous() for field in fields(stored)}, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)  # still there when the disk is full
