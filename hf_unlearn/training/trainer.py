@@ -146,7 +146,7 @@ class UnlearningTrainer(Trainer):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
     ) -> TrainOutput:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
-        resume_from_checkpoint = self.run_folder.open(resume_from_checkpoint, trial=trial is not None)
+        resume_from_checkpoint = self.run_folder.begin(resume_from_checkpoint, trial=trial is not None)
         if self.model_init is None:
             self._measure(self.model, sharded=False)
         lend_trainer(self.callback_handler.callbacks, self)

@@ -43,6 +43,7 @@ class RunFolder:
         self._trainer, self._describe = trainer, describe
         self._lock: FileLock | None = None
         self._opened: str | None = None  # the checkpoint that was checked last
+        self._ready = False  # for a run that has not begun yet
         self._lineage = Lineage.anew()
         self._staging: Path | None = None  # while a checkpoint is written
 
@@ -55,6 +56,13 @@ class RunFolder:
         return Path(self._trainer.args.output_dir)
 
     # Before a run
+
+    def begin(self, resume: str | bool | None, *, trial: bool) -> str | None:
+        """`open` for a run that begins now, where nobody has done that for this run."""
+        if not self._ready:
+            self.open(resume, trial=trial)
+        self._ready = False
+        return self._opened
 
     def open(self, resume: str | bool | None, *, trial: bool = False) -> str | None:
         """Take the folder for a run, and find what it goes on from. All ranks have to ask, and get one answer.
@@ -71,8 +79,6 @@ class RunFolder:
         """
         last = resume is True or str(resume).lower() == "true"
         asked = None if resume in (None, False) or str(resume).lower() == "false" else str(resume)
-        if asked is not None and asked == self._opened:
-            return asked
         # Where ranks have disks of their own, a killed run may have finished a checkpoint on some of them only.
         common = sorted(set.intersection(*map(set, gather_object([whole_steps(self._folder) if last else []]))))
         answer: list[Any] = [None, None, None]
@@ -88,7 +94,7 @@ class RunFolder:
         checkpoint, lineage, refusal = answer
         if refusal is not None:
             raise refusal
-        self._opened, self._lineage = checkpoint, lineage
+        self._opened, self._lineage, self._ready = checkpoint, lineage, True
         return checkpoint
 
     def resumed_from(self) -> str:
