@@ -88,7 +88,7 @@ def uninterrupted(setup: Setup, folder: Path) -> tuple[dict[str, Any], float]:
     begun = time.monotonic()
     statuses = wait(start(setup, folder))
     if any(statuses):
-        raise RuntimeError(f"{setup.title} ends with {statuses}: see {folder}")
+        raise RuntimeError(f"{setup.title} ends with {statuses}\n{(folder / 'rank0.log').read_text(encoding='utf-8')}")
     return result_of(folder), time.monotonic() - begun
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+
 from ..errors import input_error
 from ..evaluation import Suite
 from ..results.hub.names import is_repository
