@@ -1,4 +1,4 @@
-"""Lets the disk of a run's folder run full at twelve sizes, makes room, goes on, and compares with a run that had room.
+"""Lets the disk of a run's folder run full at twelve sizes, makes room and goes on; compares with one that had room.
 
     sudo python -m benchmarks.faults.full_disk --output benchmarks/results/full_disk_cpu.json
 
@@ -21,7 +21,7 @@ from hf_unlearn.training.checkpoints.mark import checkpoints_in
 from hf_unlearn.training.checkpoints.moves import UNFINISHED
 
 # From a disk that has no room for the first checkpoint to one that fails in the last: a run needs some 5 MB.
-SIZES_KB = (100, 400, 800, 1200, 1700, 2200, 2700, 3200, 3700, 4200, 4700, 5100)
+SIZES_KB = (100, 300, 600, 1000, 1400, 1800, 2200, 2600, 3000, 3400, 3800, 4200)
 _MESSAGE = re.compile(r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: ")
 
 

@@ -78,7 +78,9 @@ def _compared(saved: RunRecord, present: RunRecord, any_batch: bool) -> Iterator
         name = f"{role} rows (or what made them tokens: tokenizer, template, max_length)"
         yield name, _hash(saved.sets[role]), _hash(present.sets[role])
     yield from _objective(saved, present)
-    yield "the model's class", saved.model.architecture, present.model.architecture
+    # FSDP puts its name before a class that it has wrapped, which the present one is not yet.
+    class_then, class_now = (record.model.architecture.removeprefix("FSDP") for record in (saved, present))
+    yield "the model's class", class_then, class_now
     yield "the number of its parameters", saved.model.parameters, present.model.parameters
     yield "the number that is trained", saved.model.trained, present.model.trained
     yield "the model", saved.model.id, present.model.id

@@ -88,7 +88,7 @@ class RunFolder:
                 answer[0] = select_checkpoint(self._folder, common) if last else asked
                 answer[1] = self._checked(answer[0], trial=trial)
             except (ValueError, OSError) as error:
-                answer[2] = self._full_disk(self._folder, error) if is_full_disk(error) else error
+                answer[2] = _full_disk(self._folder, error) if is_full_disk(error) else error
         if self._accelerator.num_processes > 1:
             broadcast_object_list(answer)
         checkpoint, lineage, refusal = answer
@@ -259,24 +259,24 @@ class RunFolder:
             # In the rank that failed: the others wait for it, and are ended by the launcher.
             shutil.rmtree(staging, ignore_errors=True)
             if is_full_disk(error):
-                raise self._full_disk(place, error) from error
+                raise _full_disk(place, error) from error
             raise
         finally:
             if local_main:
                 shutil.rmtree(staging, ignore_errors=True)
 
-    @staticmethod
-    def _full_disk(place: Path, error: BaseException) -> OSError:
-        whole = whole_steps(place)
-        last = f"the last whole checkpoint is checkpoint-{whole[-1]}" if whole else "there is no whole checkpoint yet"
-        parts = input_error(
-            expected=f"room for a save in {place}",
-            got=f"a full disk ({type(error).__name__}), with {shutil.disk_usage(place).free / 2**20:.0f} MB free",
-            why=f"what was begun is taken back, and the run ends here; {last}",
-            fix="make room, set save_total_limit, and go on with resume_from_checkpoint=True (on the command line "
-            "--resume_from_checkpoint true)",
-        )
-        return OSError(errno.ENOSPC, str(parts))
+
+def _full_disk(place: Path, error: BaseException) -> OSError:
+    whole = whole_steps(place)
+    last = f"the last whole checkpoint is checkpoint-{whole[-1]}" if whole else "there is no whole checkpoint yet"
+    parts = input_error(
+        expected=f"room for a save in {place}",
+        got=f"a full disk ({type(error).__name__}), with {shutil.disk_usage(place).free / 2**20:.0f} MB free",
+        why=f"what was begun is taken back, and the run ends here; {last}",
+        fix="make room, set save_total_limit, and go on with resume_from_checkpoint=True (on the command line "
+        "--resume_from_checkpoint true)",
+    )
+    return OSError(errno.ENOSPC, str(parts))
 
 
 def _error_of(call: Callable[[], None]) -> Exception | None:

@@ -63,14 +63,8 @@ def test_what_decides_a_step_is_refused_by_name(tmp_path, caplog):
     assert "seed: 42" in refusal(tmp_path / "other", checkpoint, seed=1)
     # The same rows a step in other micro-batches, another length, other logs: the same run, and the length is said.
     caplog.clear()
-    trainer = make_trainer(
-        tmp_path / "moved",
-        tiny_model(),
-        **SAVING
-        | dict(
-            per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=3, logging_steps=3, save_steps=5
-        ),
-    )
+    changed = dict(per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=3, logging_steps=3)
+    trainer = make_trainer(tmp_path / "moved", tiny_model(), **SAVING | changed)
     trainer.train(resume_from_checkpoint=str(checkpoint))
     assert trainer.record.resumed_from == 1 and "max_steps was 2" in caplog.text
 

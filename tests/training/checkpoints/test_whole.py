@@ -151,7 +151,7 @@ def test_a_checkpoint_whose_last_move_was_cut_off_is_moved(tmp_path):
     assert list(checkpoints_in(tmp_path)) == [7] and not staged.exists() and not (tmp_path / UNFINISHED).exists()
 
 
-@pytest.mark.parametrize("room", [100, 200_000])
+@pytest.mark.parametrize("room", [20_000, 200_000])  # for the model, and for it without the optimizer
 def test_a_full_disk_costs_no_checkpoint_and_leaves_nothing(whole, tmp_path, room):
     trained(tmp_path, max_steps=1)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -161,11 +161,12 @@ def test_a_full_disk_costs_no_checkpoint_and_leaves_nothing(whole, tmp_path, roo
     try:
         with pytest.raises(OSError, match=PARTS) as caught:
             begun.train(resume_from_checkpoint=True)
-        with pytest.raises(OSError, match=PARTS if room == 200_000 else ""):
-            begun.save_model()
+        if room < 200_000:
+            with pytest.raises(OSError, match=PARTS):
+                begun.save_model()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert "the last whole checkpoint is checkpoint-1" in str(caught.value) or room == 100
+    assert "the last whole checkpoint is checkpoint-1" in str(caught.value)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
     assert trained(tmp_path, resume=True).state.global_step == 4
 
@@ -202,9 +203,5 @@ def test_a_model_in_place_is_whole_or_without_a_record(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", watched)
     move_files(source, place)
     assert moves == [("config.json", False), ("model.safetensors", False)]
-    assert sorted(path.name for path in place.iterdir()) == [
-        UNFINISHED,
-        "config.json",
-        "model.safetensors",
-        "notes.txt",
-    ]
+    left = [UNFINISHED, "config.json", "model.safetensors", "notes.txt"]
+    assert sorted(path.name for path in place.iterdir()) == left
