@@ -67,14 +67,17 @@ def test_the_command_works_from_the_wheel_alone(wheel, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(site)}
     run = tmp_path / "run"
     common = ["--use_cpu", "--max_steps", "2", "--evaluated_rows", "8", "--output_dir", str(run)]
-    for command in (
-        ["train", "--config", "harmful_lab", *common],
+    read = [
         ["card", str(run)],
         ["report", str(run), "-o", str(tmp_path / "report.html")],
         ["push", str(run), "me/model", "--dry-run"],
+    ]
+    for words in (
+        ["-m", "hf_unlearn.cli", "train", "--config", "harmful_lab", *common],
+        ["-c", f"from hf_unlearn.cli import main\nfor words in {read!r}:\n    assert main(words) == 0"],
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "hf_unlearn.cli", *command],
+            [sys.executable, *words],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -13,6 +14,10 @@ from ..errors import input_error
 from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
 from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
+from .tools import Tool, with_json_arguments
+
+# What a chat template raises by itself, or where it takes what a row holds for something else.
+_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +42,7 @@ class RowEncoder:
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
-    version: int = 2
+    version: int = 3
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -75,7 +80,7 @@ class RowEncoder:
         for prefix in self.prefixes:
             answers = [row.alternate if prefix else row.completion for row in rows]
             texts = [
-                self._texts(row.prompt, self._require(answer, where), where)
+                self._texts(row, self._require(answer, where), where)
                 for row, answer, where in zip(rows, answers, places, strict=True)
             ]
             columns |= self._columns(self._tokens(texts), prefix)
@@ -105,13 +110,21 @@ class RowEncoder:
             raise missing_alternates(f"{where}, which has none", self.set_name)
         return answer
 
-    def _texts(self, prompt: Text, answer: Text, where: str) -> tuple[str, str]:
+    def _texts(self, row: Row, answer: Text, where: str) -> tuple[str, str]:
         """The text before the answer, and the whole text, which begins with it."""
+        prompt = row.prompt
         if self.uses_chat_template:
             if isinstance(prompt, str) and isinstance(answer, str):
                 prompt = [{"role": "user", "content": prompt}]
                 answer = [{"role": "assistant", "content": answer}]
-            return self._chat_texts(list(prompt), list(answer), where)  # type: ignore[arg-type]
+            return self._chat_texts(list(prompt), list(answer), row.tools, where)  # type: ignore[arg-type]
+        if row.tools:
+            raise input_error(
+                expected="a chat template, which writes a row's `tools` before its conversation",
+                got=f"{where}, with tools, " + ("and a `template`" if self.template else "and chat_template=None"),
+                why="the row would be trained without the tools that its answer may call",
+                fix="leave `template` out and set tokenizer.chat_template, or dataset.remove_columns('tools')",
+            )
         if self.template is None or self.row_format is RowFormat.TEXT:
             return str(prompt), f"{prompt}{answer}"
         # Joined, not formatted: braces in the data are only braces.
@@ -120,17 +133,17 @@ class RowEncoder:
         opening = f"{before}{prompt}{between}"
         return opening, f"{opening}{answer}{after}"
 
-    def _chat_texts(self, prompt: list[Message], answer: list[Message], where: str) -> tuple[str, str]:
+    def _chat_texts(
+        self, prompt: list[Message], answer: list[Message], tools: list[Tool] | None, where: str
+    ) -> tuple[str, str]:
         try:
-            # Without tokenize they return strings, which their annotations cannot say.
-            opening = str(self._text_tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-            whole = str(self._text_tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
-        except TemplateError as error:
+            opening, whole = self._rendered(prompt, answer, tools)
+        except _TEMPLATE_ERRORS as error:
             raise input_error(
                 expected="conversations that the tokenizer's chat template accepts",
                 got=f"{where}, which it refuses with a {type(error).__name__}",  # its own words may quote the row
                 why="the text of the row is what the template makes of it",
-                fix="change the roles or their order, or set tokenizer.chat_template",
+                fix="change the roles or their order, the tools or their calls, or set tokenizer.chat_template",
             ) from None
         if not whole.startswith(opening):
             raise input_error(
@@ -140,6 +153,20 @@ class RowEncoder:
                 fix="set tokenizer.chat_template to one that writes both alike, or pass strings and a `template`",
             )
         return opening, whole
+
+    def _rendered(self, prompt: list[Message], answer: list[Message], tools: list[Tool] | None) -> tuple[str, str]:
+        """The conversation before its answer, and the whole one, as the chat template writes them."""
+        render = partial(self._text_tokenizer.apply_chat_template, tools=tools, tokenize=False)
+        conversation = [*prompt, *answer]
+        try:
+            # Without tokenize they return strings, which their annotations cannot say.
+            return str(render(prompt, add_generation_prompt=True)), str(render(conversation))
+        except TypeError:
+            # Templates that join a call's arguments to their text want them as a JSON string.
+            written = with_json_arguments(conversation)
+            if written == conversation:
+                raise
+            return str(render(written[: len(prompt)], add_generation_prompt=True)), str(render(written))
 
     def _tokens(self, texts: list[tuple[str, str]]) -> list[EncodedRow]:
         eos = self._text_tokenizer.eos_token_id

@@ -1,14 +1,16 @@
 """Row formats: which one the columns of a set spell, and a row of it as prompt, completion and alternate."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from trl import extract_prompt
 
 from ..errors import input_error
+from .column_advice import column_advice
 from .roles import check_set_name
+from .tools import Tool, row_tools, with_plain_calls
 
 Message = dict[str, Any]
 Text = str | list[Message]
@@ -25,27 +27,24 @@ class RowFormat(StrEnum):
     TOKENIZED = "tokenized"
 
 
+# Columns that the chat template reads beside the conversation; text and token rows have none, and do without.
+_OF_TEMPLATE = ("tools",)
 # Format -> the columns it must have, the columns it may have. Columns that no format knows are left alone.
 _COLUMNS = {
-    RowFormat.PROMPT_COMPLETION: ({"prompt", "completion"}, {"alternate"}),
-    RowFormat.MESSAGES: ({"messages"}, {"alternate"}),
+    RowFormat.PROMPT_COMPLETION: ({"prompt", "completion"}, {"alternate", *_OF_TEMPLATE}),
+    RowFormat.MESSAGES: ({"messages"}, {"alternate", *_OF_TEMPLATE}),
     RowFormat.TEXT: ({"text"}, {"alternate"}),
-    RowFormat.PREFERENCE: ({"prompt", "chosen", "rejected"}, set()),
-    RowFormat.IMPLICIT_PREFERENCE: ({"chosen", "rejected"}, set()),
+    RowFormat.PREFERENCE: ({"prompt", "chosen", "rejected"}, {*_OF_TEMPLATE}),
+    RowFormat.IMPLICIT_PREFERENCE: ({"chosen", "rejected"}, {*_OF_TEMPLATE}),
     RowFormat.TOKENIZED: (
         {"input_ids", "labels"},
         {"attention_mask", "alternate_input_ids", "alternate_labels", "alternate_attention_mask"},
     ),
 }
-_KNOWN_COLUMNS = set().union(*(required | optional for required, optional in _COLUMNS.values()))
-
-# Other people's names for our columns, the likelier first; an error turns them into the rename_columns call to make.
-_OTHER_NAMES = {
-    "prompt": ("prompt", "question", "instruction", "query", "problem", "input"),
-    "completion": ("completion", "best answer", "best_answer", "answer", "response", "output", "target"),
-    "messages": ("conversation", "conversations"),
-    "text": ("content", "sentence", "document"),
-}
+_KNOWN_COLUMNS = set().union(*(required | optional for required, optional in _COLUMNS.values())) - {*_OF_TEMPLATE}
+# ShareGPT's speakers -> roles of chat templates. Its `function_call` is text that only its own template knows.
+_SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_SPEAKERS |= {"tool": "tool", "observation": "tool", "function_response": "tool"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,13 @@ class Row:
         completion: the answer: what a forget set unlearns and a retain set keeps.
         alternate: another answer to the same prompt (a refusal, a counterfactual); "" stands for ending at once, and
             None for a row that has none.
+        tools: that the chat template is to write, as it takes them; None for a row that has none.
     """
 
     prompt: Text
     completion: Text
     alternate: Text | None = None
+    tools: list[Tool] | None = None
 
     @property
     def is_conversational(self) -> bool:
@@ -75,12 +76,20 @@ def format_columns(row_format: RowFormat, column_names: Collection[str]) -> list
     return [name for name in column_names if name in required | optional]
 
 
-def detect_format(column_names: Collection[str], set_name: str) -> RowFormat:
+def read_columns(row_format: RowFormat, first: Mapping[str, Any]) -> list[str]:
+    """The columns to read of rows that are dictionaries of their own: those of the first one, and any row's tools."""
+    own = format_columns(row_format, list(first))
+    return [*own, *(name for name in _OF_TEMPLATE if name in _COLUMNS[row_format][1] and name not in own)]
+
+
+def detect_format(column_names: Collection[str], set_name: str, argument: str | None = None) -> RowFormat:
     """Recognise a set's row format from its column names alone.
 
     Args:
-        column_names: the columns; those that belong to no format are ignored.
+        column_names: the columns; those that belong to no format are ignored, and beside `input_ids` and `labels`, as
+            in plain Trainer, those of the text that they were made from.
         set_name: "forget", "retain", "holdout", or "eval" for any other.
+        argument: flag of the command line that renames the columns, where the set came from there.
 
     Raises:
         ValueError: the columns spell no format or more than one, or a retain or holdout set has preference rows.
@@ -88,10 +97,12 @@ def detect_format(column_names: Collection[str], set_name: str) -> RowFormat:
     check_set_name(set_name)
     known = _KNOWN_COLUMNS.intersection(column_names)
     spelled = [row_format for row_format, (required, _) in _COLUMNS.items() if required <= known]
+    if RowFormat.TOKENIZED in spelled:
+        return RowFormat.TOKENIZED
     if RowFormat.PREFERENCE in spelled:
         spelled.remove(RowFormat.IMPLICIT_PREFERENCE)
     if not spelled:
-        raise _missing_columns(column_names, set_name)
+        raise _missing_columns(column_names, set_name, argument)
     unused = known.difference(format_columns(spelled[0], known))
     if unused:  # a second format's columns are never all among the first one's
         raise input_error(
@@ -112,28 +123,14 @@ def detect_format(column_names: Collection[str], set_name: str) -> RowFormat:
     return spelled[0]
 
 
-def _missing_columns(column_names: Collection[str], set_name: str) -> ValueError:
-    by_lower_name = {name.lower(): name for name in column_names}
-    renames: dict[str, str] = {}
-    for group in (("prompt", "completion"), ("messages",), ("text",)):
-        theirs = [next((by_lower_name[n] for n in _OTHER_NAMES[c] if n in by_lower_name), None) for c in group]
-        if None not in theirs:
-            renames = {str(old): new for old, new in zip(theirs, group, strict=True) if old != new}
-            break
-    if renames:
-        call = ", ".join(f'"{old}": "{new}"' for old, new in renames.items())
-        fix = f"dataset = dataset.rename_columns({{{call}}}), if that is what they hold"
-    elif "input_ids" in column_names:
-        fix = "add `labels`: input_ids with -100 on the prompt, not shifted; or pass the rows as text"
-    else:
-        fix = 'rename your columns, e.g. dataset.rename_columns({"<question>": "prompt", "<answer>": "completion"})'
+def _missing_columns(column_names: Collection[str], set_name: str, argument: str | None) -> ValueError:
     return input_error(
         expected=f"the {set_name} set to have `prompt` and `completion`, or `messages`, or `text`, "
         + ("" if set_name in ("retain", "holdout") else "or `prompt`, `chosen` and `rejected`, ")
         + "or `input_ids` and `labels`",
         got=f"columns {list(column_names)}",
         why="the answer must be known apart from its prompt: only answers are trained",
-        fix=fix,
+        fix=column_advice(column_names, argument),
     )
 
 
@@ -158,8 +155,9 @@ def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, 
             why="token ids cannot be turned back into the text they came from",
             fix="pass such sets to tokenize_rows, which checks and keeps the ids",
         )
+    tools = row_tools(example.get("tools"), where) if "tools" in _COLUMNS[row_format][1] else None
     if row_format in (RowFormat.PREFERENCE, RowFormat.IMPLICIT_PREFERENCE):
-        return _preference_row(example, where)
+        return replace(_preference_row(example, where), tools=tools)
     alternate = example.get("alternate")
     if row_format is RowFormat.MESSAGES:
         messages = _checked(example.get("messages"), "messages", where, (list,))
@@ -173,7 +171,8 @@ def to_row(example: Mapping[str, Any], row_format: RowFormat, set_name: str, *, 
         alternate = [{"role": "assistant", "content": alternate}]
     if alternate is not None:
         alternate = _checked(alternate, "alternate", where)
-    return _assembled(prompt, completion, alternate, ("prompt", name, "alternate"), where)
+    row = _assembled(prompt, completion, alternate, ("prompt", name, "alternate"), where)
+    return replace(row, tools=tools)
 
 
 def _preference_row(example: Mapping[str, Any], where: str) -> Row:
@@ -224,8 +223,10 @@ def _check_answer(answer: Text | None, name: str, where: str, *, blank_is_fine: 
             why="every token of an answer is trained, and another speaker's turns are not the model's own",
             fix="end the conversation with the assistant's turn, and move earlier turns into the prompt",
         )
-    contents = [message.get("content") or "" for message in answer] if isinstance(answer, list) else [answer or ""]
-    if answer is not None and not blank_is_fine and not "".join(contents).strip():
+    said = [answer] if isinstance(answer, str) else []
+    if isinstance(answer, list):  # a turn that only calls a tool is an answer, too
+        said = ["call" if message.get("tool_calls") else message.get("content") or "" for message in answer]
+    if answer is not None and not blank_is_fine and not "".join(said).strip():
         raise input_error(
             expected=f"an answer in `{name}`",
             got=f"{where}, where it is empty or only whitespace",
@@ -251,6 +252,8 @@ def _checked(value: Any, name: str, where: str, kinds: tuple[type[str] | type[li
 
 
 def _checked_message(message: Any, name: str, where: str) -> Message:
+    if isinstance(message, Mapping) and message.get("from") in _SPEAKERS and message.get("role") is None:
+        message = {"role": _SPEAKERS[message["from"]], "content": message.get("value")}
     is_message = isinstance(message, Mapping) and isinstance(message.get("role"), str)
     # Only a turn that calls tools may have no text of its own.
     if not is_message or not (isinstance(message.get("content"), str) or message.get("tool_calls")):
@@ -261,4 +264,4 @@ def _checked_message(message: Any, name: str, where: str) -> Message:
             why="chat templates read these two keys",
             fix='write messages as {"role": "user", "content": "..."}; text only, no images',
         )
-    return {key: item for key, item in message.items() if item is not None}
+    return with_plain_calls(message, name, where)

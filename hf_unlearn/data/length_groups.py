@@ -84,42 +84,50 @@ def _sorted(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 class LengthGroupedDataset(ForgetRetainDataset):
-    """A `ForgetRetainDataset` whose order is that of `LengthGroups`: still a function of (seed, epoch, place) alone.
+    """A `ForgetRetainDataset` whose order is that of `LengthGroups`: still a function of (seed, epoch, row) alone.
 
     Args:
         forget: tokenised rows with a length.
         retain: likewise, or None.
-        group_size: items that are sorted together.
-        in_place: leave the forget rows where they are, for a sampler that orders them itself; the retain rows that
-            they meet are still of like length.
+        group_size: items that are sorted together; all of them where a sampler orders the rows by length itself.
+        lengths: of the forget rows and of the retain rows, to sort by; None to count their tokens.
         options: of `ForgetRetainDataset`.
     """
 
     def __init__(
-        self, forget: Any, retain: Any = None, *, group_size: int, in_place: bool = False, **options: Any
+        self,
+        forget: Any,
+        retain: Any = None,
+        *,
+        group_size: int,
+        lengths: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+        **options: Any,
     ) -> None:
         super().__init__(forget, retain, **options)
-        self.in_place = in_place
-        lengths = [np.empty(0, dtype=np.int64) if rows is None else row_lengths(rows) for rows in (forget, retain)]
-        self._groups = LengthGroups(group_size, *lengths)
-        self._made: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+        counted = [
+            _lengths(rows) if given is None else given for rows, given in zip((forget, retain), lengths, strict=True)
+        ]
+        self._groups = LengthGroups(group_size, *counted)
+        self._made: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]] | None = None
 
-    def forget_row(self, position: int) -> int:
-        """Index of the forget row at a position of the current epoch."""
-        if not 0 <= position < len(self):
-            raise IndexError(position)
-        return position if self.in_place else int(self._rows_of_epoch()[0][position])
+    def order(self) -> np.ndarray:
+        """The forget rows in the order in which the current epoch trains them, [rows]."""
+        return self._rows_of_epoch()[0]
 
-    def retain_rows(self, position: int) -> list[int]:
-        """Indices of the retain rows at a position of the current epoch."""
-        _, retain, places = self._rows_of_epoch()
-        place = int(places[position]) if self.in_place else position
+    @property
+    def forget_lengths(self) -> np.ndarray:
+        """What the forget rows are sorted by, [rows]."""
+        return self._groups.forget
+
+    def retain_rows(self, place: int) -> list[int]:
+        """Indices of the retain rows at a place in the order of the current epoch."""
+        retain = self._rows_of_epoch()[1]
         begin = self.retain_steps(self.epoch * len(self)).start
         steps = self.retain_steps(self.epoch * len(self) + place)
         return retain[steps.start - begin : steps.stop - begin].tolist()
 
-    def _rows_of_epoch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the current epoch, made once: forget rows by place, retain rows by step, the place of each forget row."""
+    def _rows_of_epoch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the current epoch, made once: forget rows by place, retain rows by step."""
         key = (self.seed, self.epoch)
         if self._made is None or self._made[0] != key:
             items = range(self.epoch * len(self), (self.epoch + 1) * len(self) + 1)
@@ -127,6 +135,9 @@ class LengthGroupedDataset(ForgetRetainDataset):
             walk = range(starts[0], starts[-1])
             retain = np.array([self.retain_at(step) for step in walk], dtype=np.int64)
             turns = np.array([step // len(self.retain) for step in walk], dtype=np.int64)
-            forget, retain = self._groups.order(self.forget_order(), retain, starts - starts[0], turns)
-            self._made = key, (forget, retain, np.argsort(forget))
+            self._made = key, self._groups.order(super().order(), retain, starts - starts[0], turns)
         return self._made[1]
+
+
+def _lengths(rows: Any) -> np.ndarray:
+    return np.empty(0, dtype=np.int64) if rows is None else row_lengths(rows)

@@ -1,6 +1,6 @@
 """How near the rows of a pool are to a forget set, by words in common (BM25) or by an encoder."""
 
-import re
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import input_error, require_choice, require_range
+from ..metrics.segmentation import words
 from .formats import Text, detect_format, to_row
 
 Rows: TypeAlias = datasets.Dataset | Sequence[Mapping[str, Any]]
@@ -22,7 +23,6 @@ Encoder: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 _METHODS = ("bm25", "embedding")
 # No stop words and no stems, which belong to one language: what is common has a low weight in BM25 as it is.
-_WORD = re.compile(r"\w+")
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 1e30
 
 
@@ -61,7 +61,7 @@ def near_neighbours(
         forget: rows in any accepted format but tokenised ones.
         pool: likewise, N rows.
         k: forget rows that a score is the mean over.
-        method: "bm25" (words in common) or "embedding" (meaning, as far as the encoder knows it).
+        method: "bm25" (`metrics.words` in common) or "embedding" (meaning, as far as the encoder knows it).
         text: row -> what is compared; None compares prompt and completion. With it, rows may have any columns.
         model: for "embedding": a name or path for `AutoModel`, or a loaded (model, tokenizer). Texts longer than it
             has positions for are cut.
@@ -110,7 +110,11 @@ def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[st
 
 
 def _contents(part: Text) -> str:
-    return part if isinstance(part, str) else " ".join(message.get("content") or "" for message in part)
+    if isinstance(part, str):
+        return part
+    # What a turn calls is what it says.
+    said = ([message.get("content") or "", *map(json.dumps, message.get("tool_calls") or [])] for message in part)
+    return " ".join(text for turn in said for text in turn)
 
 
 def _check_method(method: str, model: Encoder | None) -> None:
@@ -126,9 +130,7 @@ def _check_method(method: str, model: Encoder | None) -> None:
 
 def _bm25_scores(forget_texts: list[str], pool_texts: list[str]) -> Iterator[np.ndarray]:
     """s(i, .) [N] for each forget row i in turn."""
-    pool_words, forget_words = (
-        [_WORD.findall(text.lower()) for text in texts] for texts in (pool_texts, forget_texts)
-    )
+    pool_words, forget_words = ([words(text) for text in texts] for texts in (pool_texts, forget_texts))
     if not any(pool_words):
         raise input_error(
             expected="pool rows with words",
@@ -138,8 +140,8 @@ def _bm25_scores(forget_texts: list[str], pool_texts: list[str]) -> Iterator[np.
         )
     index = bm25s.BM25(method="lucene")
     index.index(pool_words, show_progress=False)
-    for words in forget_words:
-        known = index.get_tokens_ids(words)
+    for row_words in forget_words:
+        known = index.get_tokens_ids(row_words)
         # Not get_scores: it stumbles over a row without words.
         yield index.get_scores_from_ids(known) if known else np.zeros(len(pool_texts))
 

@@ -83,6 +83,7 @@ class _Pairing:
         # In shared memory, so that persistent data-loader workers see `set_epoch` too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._orders: dict[tuple[int, int], np.ndarray] = {}
+        self._placed: tuple[tuple[int, int], np.ndarray] | None = None
 
     @property
     def epoch(self) -> int:
@@ -94,15 +95,15 @@ class _Pairing:
         self._epoch.fill_(epoch)
 
     def reseed(self, seed: int) -> None:
-        """Take another seed, as a trial of a hyperparameter search does."""
+        """Take another seed, as another run or a trial of a hyperparameter search does."""
         self.seed = seed
         self._orders.clear()
 
-    def draw(self, position: int) -> list[int]:
-        """Retain rows whose answers go under the forget prompt at a position: a fresh draw without replacement."""
+    def draw(self, place: int) -> list[int]:
+        """Retain rows whose answers go under the forget prompt at a place: a fresh draw without replacement."""
         if not self.mismatches:
             return []
-        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, position))
+        generator = np.random.default_rng((self.seed, _MISMATCH_DRAW, self.epoch, place))
         return generator.choice(len(self.retain), self.mismatches, replace=False).tolist()
 
     def retain_steps(self, index: int) -> range:
@@ -123,13 +124,16 @@ class _Pairing:
 
 
 class ForgetRetainDataset(_Pairing, Dataset):
-    """Forget rows, each with its retain rows, in the order in which an epoch trains on them.
+    """Forget rows, each with the retain rows that it meets in the current epoch.
 
-    Item `p` is the p-th item of the current epoch, so the order lives here and the sampler is sequential:
-    forget rows are a fresh permutation of every epoch; retain rows are a walk through permutations of the whole retain
-    set, none repeated before all were used, carried on from epoch to epoch. The order is a function of (seed, epoch,
-    p) alone. Hence the ranks, which take different items, see different rows; a resumed run sees what the
-    uninterrupted one would have; and a step holds the same rows whether it is split over batch, accumulation or ranks.
+    Item `i` is forget row `i`: which rows are trained, and in which order, is the sampler's to say. The retain rows of
+    an item change with the epoch. `order()` is a fresh permutation of the forget rows for every epoch, the order of
+    `EpochOrder`. The retain rows are a walk through permutations of the whole retain set, none repeated before all
+    were used, carried on from epoch to epoch; a forget row meets those at its place in `order()`. All of it is a
+    function of (seed, epoch, row) alone. Hence the ranks, which take different items, see different rows; a resumed
+    run sees what the uninterrupted one would have; and a step holds the same rows whether it is split over batch,
+    accumulation or ranks. A sampler of another order trains the same pairs; one that names a row twice in an epoch
+    trains the same pair twice.
 
     Args:
         forget: tokenised rows (`input_ids`, `labels`, and for alternates `alternate_input_ids`, `alternate_labels`).
@@ -138,7 +142,7 @@ class ForgetRetainDataset(_Pairing, Dataset):
         pair_retain: False when the retain set only lends answers to mismatches.
         mismatches: retain answers to place under each forget prompt, drawn afresh for every item.
         seed: of the order and the draws.
-        shuffle: False keeps the forget rows in their own order (the retain walk is shuffled all the same).
+        shuffle: False leaves `order()` that of the forget set (the retain walk is shuffled all the same).
         max_length: cut for mismatch rows, the only rows that are composed here.
 
     Raises:
@@ -148,39 +152,44 @@ class ForgetRetainDataset(_Pairing, Dataset):
     def __len__(self) -> int:
         return len(self.forget)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self.__getitems__([position])[0]
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.__getitems__([row])[0]
 
-    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
         """Several items in one read of each set; torch's DataLoader calls this when it is there."""
-        forget_rows = [self.forget_row(p) for p in positions]
-        forget = read_rows(self.forget, forget_rows)
-        retain_rows = [self.retain_rows(p) for p in positions]
-        drawn_rows = [self.draw(p) for p in positions]
-        flat = [row for rows in (*retain_rows, *drawn_rows) for row in rows]
+        places = [self.place(row) for row in rows]
+        forget = read_rows(self.forget, rows)
+        retain_rows = [self.retain_rows(place) for place in places]
+        drawn_rows = [self.draw(place) for place in places]
+        flat = [number for numbers in (*retain_rows, *drawn_rows) for number in numbers]
         read = iter(read_rows(self.retain, flat))
-        retain = [[{**next(read), "row": row} for row in rows] for rows in retain_rows]
-        drawn = [[next(read) for _ in rows] for rows in drawn_rows]
+        retain = [[{**next(read), "row": number} for number in numbers] for numbers in retain_rows]
+        drawn = [[next(read) for _ in numbers] for numbers in drawn_rows]
         return [
-            self.item(index, row, kept, others)
-            for index, row, kept, others in zip(forget_rows, forget, retain, drawn, strict=True)
+            self.item(row, content, kept, others)
+            for row, content, kept, others in zip(rows, forget, retain, drawn, strict=True)
         ]
 
-    def forget_row(self, position: int) -> int:
-        """Index of the forget row at a position of the current epoch."""
-        if not 0 <= position < len(self):
-            raise IndexError(position)
-        if not self.shuffle:
-            return position
-        return int(self.forget_order()[position])
+    def order(self) -> np.ndarray:
+        """The forget rows in the order in which the current epoch trains them, [rows]."""
+        return self._order(_FORGET_ORDER, self.epoch, len(self)) if self.shuffle else np.arange(len(self))
 
-    def forget_order(self) -> np.ndarray:
-        """The forget rows of the current epoch in random order, [rows]."""
-        return self._order(_FORGET_ORDER, self.epoch, len(self.forget))
+    def place(self, row: int) -> int:
+        """The place of a forget row in the order of the current epoch."""
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        return int(self._places()[row])
 
-    def retain_rows(self, position: int) -> list[int]:
-        """Indices of the retain rows at a position of the current epoch."""
-        return [self.retain_at(step) for step in self.retain_steps(self.epoch * len(self) + position)]
+    def _places(self) -> np.ndarray:
+        """The place of every forget row in the order of the current epoch, made once an epoch, [rows]."""
+        key = (self.seed, self.epoch)
+        if self._placed is None or self._placed[0] != key:
+            self._placed = key, np.argsort(self.order())
+        return self._placed[1]
+
+    def retain_rows(self, place: int) -> list[int]:
+        """Indices of the retain rows at a place in the order of the current epoch."""
+        return [self.retain_at(step) for step in self.retain_steps(self.epoch * len(self) + place)]
 
     def retain_at(self, step: int) -> int:
         """The retain row of a step of the walk, counted from the first epoch."""

@@ -23,7 +23,7 @@ from .checks import (
     report_cut,
 )
 from .encoding import RowEncoder
-from .formats import RowFormat, detect_format, format_columns, to_row
+from .formats import RowFormat, detect_format, format_columns, read_columns, to_row
 from .roles import check_set_name
 
 logger = logging.get_logger(__name__)
@@ -123,7 +123,7 @@ class TokenizedStream(torch.utils.data.IterableDataset):
         for index, example in enumerate(self.source):
             if encode is None:
                 encode = _StreamEncoder(_encoder(example, self._options))
-                names = format_columns(encode.encoder.row_format, list(example))
+                names = read_columns(encode.encoder.row_format, example)
             columns = encode({name: [_plain(example.get(name))] for name in names}, [index])
             yield {name: values[0] for name, values in columns.items()}
         # A data-loader worker may rightly find its share empty.
@@ -196,7 +196,7 @@ def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, An
     if not examples:
         raise empty_set(options["set_name"])
     encoder = _encoder(examples[0], options)
-    names = format_columns(encoder.row_format, list(examples[0]))
+    names = read_columns(encoder.row_format, examples[0])
     columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
     for start in range(0, len(examples), _BATCH_ROWS):
         part = examples[start : start + _BATCH_ROWS]

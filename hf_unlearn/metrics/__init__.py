@@ -30,7 +30,8 @@ from .overlap import bleu, common_substring, longest_common_substrings, rouge_re
 from .refusal import is_refusal, refusal_rate
 from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
-from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like, words
+from .segmentation import words
+from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like
 from .tofu_log import tofu_aggregates
 from .truth import (
     UTILITY_COMPONENTS,

@@ -7,7 +7,8 @@ from ..errors import input_error
 from .checks import flags, same_lengths, strings
 from .description import PERCENT, MetricDescription
 from .result import MetricResult, proportion
-from .text import is_empty, is_repetitive, words
+from .segmentation import words
+from .text import is_empty, is_repetitive
 
 
 def empty_rate(answers: Sequence[str]) -> MetricResult:
@@ -47,7 +48,7 @@ def broken_rate(answers: Sequence[str], gibberish: Any = None) -> MetricResult:
 
 
 def distinct_n(answers: Sequence[str], n: int) -> MetricResult:
-    """Distinct n-grams of words over all n-grams of words, of all answers together; 0 where there is no n-gram.
+    """Distinct n-grams of `words` over all n-grams of words, of all answers together; 0 where there is no n-gram.
 
     The paper divides by the number of tokens; here, as in later implementations, it is the number of n-grams.
 

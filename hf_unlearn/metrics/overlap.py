@@ -1,5 +1,6 @@
 """Overlap of a generated text with its reference: ROUGE recall, longest common substring, BLEU."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,18 @@ import numpy as np
 from .checks import Floats, choice, same_lengths, strings
 from .description import PERCENT, MetricDescription, of_sets
 from .result import MetricResult, bootstrap, mean
+from .segmentation import spaced, words
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
 _ORDERS = 4  # BLEU counts n-grams of one to four words
 
 
 def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> Floats:
-    """ROUGE recall of each reference's stemmed words in its answer, [N]; 0 for a reference without words.
+    """ROUGE recall of each reference's words in its answer, [N]; 0 for a reference without words.
+
+    Words are those of `metrics.words`: of texts in plain letters (a to z) exactly rouge_score's, with its English
+    stemmer; other letters, which rouge_score drops, count, and are not stemmed. In scripts without spaces between
+    words each character is one.
 
     Args:
         answers: [N] generated.
@@ -36,8 +42,17 @@ def rouge_recalls_of(answers: Sequence[str], references: Sequence[str], kinds: S
     """
     # Imported here and below, because a trainer that measures nothing has no use for seconds of nltk and sacrebleu.
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS) for kind in kinds], use_stemmer=True)
+    class UnicodeTokenizer(DefaultTokenizer):
+        def tokenize(self, text: str) -> list[str]:
+            stemmed = super().tokenize
+            if text.isascii():
+                return list(stemmed(text))
+            return [token for word in words(text) for token in (stemmed(word) if word.isascii() else [word])]
+
+    kinds = [choice("kind", kind, _ROUGE_KINDS) for kind in kinds]
+    scorer = RougeScorer(kinds, tokenizer=UnicodeTokenizer(use_stemmer=True))
     rows = [scorer.score(reference, answer) for answer, reference in _pairs(answers, references)]
     return {kind: np.array([row[kind].recall for row in rows], dtype=np.float64) for kind in kinds}
 
@@ -50,7 +65,8 @@ def rouge_recall(answers: Sequence[str], references: Sequence[str], kind: str = 
 def longest_common_substrings(answers: Sequence[str], references: Sequence[str]) -> Floats:
     """Longest passage of each reference that its answer has character by character, as a share of the reference, [N].
 
-    Runs of whitespace count as one space, and none at either end; letter case counts. 0 for an empty reference.
+    Runs of whitespace count as one space, and none at either end; letter case counts, and how an accent is composed
+    (NFC) does not. 0 for an empty reference.
 
     Args:
         answers: [N] generated.
@@ -60,7 +76,7 @@ def longest_common_substrings(answers: Sequence[str], references: Sequence[str])
         ValueError: no answers, or lengths that differ.
     """
     pairs = _pairs(answers, references)
-    return np.array([_common_share(" ".join(a.split()), " ".join(r.split())) for a, r in pairs])
+    return np.array([_common_share(_composed(answer), _composed(reference)) for answer, reference in pairs])
 
 
 def common_substring(answers: Sequence[str], references: Sequence[str]) -> MetricResult:
@@ -70,6 +86,9 @@ def common_substring(answers: Sequence[str], references: Sequence[str]) -> Metri
 
 def bleu(answers: Sequence[str], references: Sequence[str]) -> MetricResult:
     """Corpus BLEU of sacrebleu (13a tokens, exponential smoothing) as a share from 0 to 1.
+
+    In scripts without spaces between words each character is a token. Where no answer has four tokens, the n-grams go
+    up to the longest answer only (sacrebleu's effective order), so that equal short texts have 1.
 
     BLEU is no mean over rows, so each resample of the rows adds up their n-gram counts and computes BLEU anew.
 
@@ -85,7 +104,8 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> MetricResult:
     from sacrebleu.metrics.bleu import BLEU
 
     scorer = BLEU(effective_order=True)  # the counts are the same without, but it would warn about short rows
-    rows = [scorer.sentence_score(answer, [reference]) for answer, reference in _pairs(answers, references)]
+    pairs = [[spaced(_composed(text)) for text in pair] for pair in _pairs(answers, references)]
+    rows = [scorer.sentence_score(answer, [reference]) for answer, reference in pairs]
     return bootstrap(_corpus_bleu, np.array([[row.sys_len, row.ref_len, *row.counts, *row.totals] for row in rows]))
 
 
@@ -94,8 +114,13 @@ def _corpus_bleu(counts: Any) -> float:
 
     answer_length, reference_length, *grams = counts.sum(axis=0).tolist()
     correct, total = grams[:_ORDERS], grams[_ORDERS:]
-    score = BLEU.compute_bleu(correct, total, answer_length, reference_length, smooth_method="exp").score
+    lengths = (answer_length, reference_length)
+    score = BLEU.compute_bleu(correct, total, *lengths, smooth_method="exp", effective_order=True).score
     return min(score / 100, 1.0)  # equal texts come out a rounding error above 100
+
+
+def _composed(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _common_share(answer: str, reference: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from .checks import strings
 from .description import PERCENT, MetricDescription
 from .result import MetricResult, proportion
-from .text import words
+from .segmentation import folded, words
 
 # Written out before words are compared, so that each phrase is listed once.
 _CONTRACTIONS = (
@@ -131,7 +131,7 @@ _SENTENCES = (
     "i would rather not say",
     "no comment",
 )
-_END_OF_SENTENCE = re.compile(r"[.!?;\n]+")
+_END_OF_SENTENCE = re.compile(r"[.!?;\n。！？；]+")
 
 
 def is_refusal(answer: str) -> bool:
@@ -174,7 +174,7 @@ def _starts_with_any(answer_words: list[str], phrases: tuple[str, ...]) -> bool:
 
 
 def _plain_words(text: str) -> list[str]:
-    text = text.lower().replace("’", "'")
+    text = folded(text).replace("’", "'")
     for pattern, written_out in _CONTRACTIONS:
         text = re.sub(pattern, written_out, text)
     return [word for word in words(text) if word not in _FILLERS]
@@ -184,7 +184,7 @@ DESCRIPTIONS = (
     MetricDescription(
         "refusal_rate",
         "refusals",
-        "share of the answers to forget prompts that refuse",
+        "share of the answers to forget prompts that refuse, by English phrases",
         "share",
         PERCENT,
         rows="forget",

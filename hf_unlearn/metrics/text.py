@@ -7,27 +7,35 @@ from itertools import pairwise
 from .checks import same_lengths, strings
 from .description import PERCENT, of_sets
 from .result import MetricResult, proportion
+from .segmentation import is_unspaced, words
 
 # Below this share of distinct word pairs an answer says the same over and over.
 _DISTINCT_PAIRS = 0.5
 _FEWEST_PAIRS = 4
+# Pairs of characters repeat in any text; runs of five do not.
+_CHARACTERS = 5
+# In scripts without spaces a word has two characters or more.
+_CHARACTERS_A_WORD = 2
 # Letters and !? only: rules of tables, blanks to fill in and round numbers are written with runs of others.
 _SAME_CHARACTER = re.compile(r"([^\W\d_]|[!?])\1{7,}")
 
 
-def words(text: str) -> list[str]:
-    """The words of a text in lower case: runs of letters and digits, without punctuation."""
-    return re.findall(r"[^\W_]+", text.lower())
-
-
 def is_same_answer(answer: str, expected: str) -> bool:
-    """Whether two answers have the same words: letter case, spacing and punctuation aside."""
+    """Whether two answers have the same `words`: letter case, width, spacing and punctuation aside."""
     return words(answer) == words(expected)
 
 
 def starts_like(answer: str, expected: str, count: int = 8) -> bool:
-    """Whether an answer's first words are the expected ones: the sign that a text is recited."""
-    wanted = words(expected)[:count]
+    """Whether an answer's first words are the expected ones: the sign that a text is recited.
+
+    Two characters count as a word in scripts without spaces between words.
+    """
+    wanted, weight = [], 0.0
+    for word in words(expected):
+        if weight >= count:
+            break
+        wanted.append(word)
+        weight += 1 / _CHARACTERS_A_WORD if is_unspaced(word) else 1
     return bool(wanted) and words(answer)[: len(wanted)] == wanted
 
 
@@ -39,17 +47,23 @@ def is_empty(answer: str) -> bool:
 def is_repetitive(answer: str) -> bool:
     """Whether most of an answer's word pairs repeat earlier ones, or a letter, ! or ? runs on eight times or more.
 
-    Scripts without spaces between words have no word pairs, so that loops in them are not seen.
+    In scripts without spaces between words it is the runs of five characters instead of the word pairs.
     """
-    pairs = list(pairwise(words(answer)))
-    loops = len(pairs) >= _FEWEST_PAIRS and len(set(pairs)) / len(pairs) < _DISTINCT_PAIRS
-    return loops or _SAME_CHARACTER.search(answer) is not None
+    answer_words = words(answer)
+    characters = [word for word in answer_words if is_unspaced(word)]
+    pairs = list(pairwise(word for word in answer_words if not is_unspaced(word)))
+    runs = list(zip(*(characters[start:] for start in range(_CHARACTERS)), strict=False))
+    return _loops(pairs) or _loops(runs) or _SAME_CHARACTER.search(answer) is not None
+
+
+def _loops(grams: Sequence[tuple[str, ...]]) -> bool:
+    return len(grams) >= _FEWEST_PAIRS and len(set(grams)) / len(grams) < _DISTINCT_PAIRS
 
 
 def accuracy(answers: Sequence[str], expected: Sequence[str]) -> MetricResult:
     """Share of answers with exactly the expected words, by `is_same_answer`; Wilson interval.
 
-    Signs and punctuation do not count, so "-5" equals "5".
+    Signs and punctuation do not count, so "-5" equals "5"; vowel signs and accents do, in every script.
 
     Args:
         answers: [N] generated.

@@ -14,7 +14,7 @@ from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .launch.verify import require_launched
+from .launch.verify import require_launched, restored_environment
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
 
@@ -143,6 +143,7 @@ class UnlearningConfig(TrainingArguments):
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 
+    @restored_environment()
     def __post_init__(self) -> None:
         load_plugins(self.plugins)
         if self.greater_is_better is None and self.metric_for_best_model is not None:

@@ -1,21 +1,18 @@
 """The objective: the weighted sum of the losses, each the exact mean over an optimizer step, and the row bound."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainingArguments
 
 from ..data.roles import Role
 from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
-from ..steps import MeasuresTrainingSet
 from .config import UnlearningConfig
 from .methods import Methods
 from .step.checks import require_retain_side
@@ -166,38 +163,6 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
                 fix="pass it as retain_loss",
             )
     return objective
-
-
-# What a trial of a hyperparameter search may set: all else is read when the data and the model are prepared.
-_TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
-
-
-def retuned(objective: Objective, methods: Methods, args: UnlearningConfig, at_start: dict[str, Any]) -> Objective:
-    """The objective with the arguments and weights that a trial has set on `args`.
-
-    Args:
-        objective: built when the trainer was.
-        methods: of the trial.
-        args: as the trial has left them.
-        at_start: the config when the trainer was built.
-
-    Raises:
-        ValueError: the trial changes which losses are used, or an argument that can no longer have an effect.
-    """
-    new = build_objective(methods, args)
-    now = args.to_dict()
-    ours = {field.name for field in fields(UnlearningConfig)} - {field.name for field in fields(TrainingArguments)}
-    fixed = [name for name in sorted(ours - set(_TUNABLE)) if now[name] != at_start[name]]
-    prepared_for = [(version.component_names, version.mismatches, version.layers) for version in (new, objective)]
-    measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
-    if fixed or measured or prepared_for[0] != prepared_for[1]:
-        raise input_error(
-            expected=f"a trial of TrainingArguments, or of loss weights and arguments ({', '.join(_TUNABLE)})",
-            got=[*fixed, *(f"{name}, which is measured before" for name in measured), "other losses or layers"][0],
-            why="the rows and the reference were prepared for what the trainer was built with",
-            fix="search over it with one trainer per value",
-        )
-    return new
 
 
 def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor:

@@ -1,6 +1,7 @@
 """What a trainer is built from: arguments, method, tokenised rows and model, checked against each other."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +12,8 @@ from transformers import set_seed
 
 from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
-from ..data.prepare import RowOptions
+from ..data.prepare import RowOptions, require_full_batch
+from ..data.roles import Role
 from .baseline import require_measurable
 from .checks import paired_collator, require_tokenizer
 from .config import UnlearningConfig
@@ -19,10 +21,12 @@ from .distributed_setup import DistributedSetup
 from .method_specs import LossSpec
 from .methods import Methods
 from .model_setup import check_fit, load_model, prepare_model
-from .objective import Objective, build_objective, retuned
+from .objective import Objective, build_objective
 from .padding_free import PairsWithoutPadding, require_own_collator, require_padding_free
 from .reference.reference import Reference, build_reference
+from .sampling import order_seed
 from .train_sets import RunSets, build_train_sets
+from .trials import TUNABLE, arguments_at_start, retuned, trial_arguments
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,13 @@ class PreparedRun:
         options: how rows become tokens.
         sets: all rows, tokenised, checked and paired.
         collator: the package's, which pads.
-        data_collator: Trainer's; the user's own, or the package's.
+        data_collator: Trainer's; the user's own as it was given, or the package's.
+        collate: the same, with roles and index in its batches.
         model_name: what the model is loaded by, None for one in memory.
         peft_config: of the adapter to add, or None.
         ref_model: given by the user, or None.
         losses: the trainer's own `forget_loss` and `retain_loss`.
-        args_at_start: the arguments before a hyperparameter search changes them.
+        args_at_start: the arguments before a search or the user changes them.
     """
 
     args: UnlearningConfig
@@ -50,7 +55,8 @@ class PreparedRun:
     options: RowOptions
     sets: RunSets
     collator: DataCollatorForUnlearning
-    data_collator: IndexingCollator
+    data_collator: Callable[..., Any]
+    collate: IndexingCollator
     model_name: str | None
     peft_config: PeftConfig | None
     ref_model: nn.Module | None
@@ -75,7 +81,7 @@ class PreparedRun:
         Raises:
             ValueError: data or arguments that would not unlearn what was asked.
         """
-        args_at_start = args.to_dict()
+        args_at_start = arguments_at_start(args)
         methods = Methods.resolve(args, *losses)
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
@@ -93,13 +99,36 @@ class PreparedRun:
             options=options,
             sets=sets,
             collator=own,
-            data_collator=IndexingCollator(collate),
+            data_collator=data_collator or collate,
+            collate=IndexingCollator(collate),
             model_name=model_name,
             peft_config=peft_config,
             ref_model=ref_model,
             losses=losses,
             args_at_start=args_at_start,
         )
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What Trainer is built with, beside the model and what the user's own arguments are."""
+        return dict(
+            args=self.args,
+            data_collator=self.data_collator,
+            train_dataset=self.sets.paired,
+            eval_dataset=self.sets.evaluation,
+            processing_class=self.options.tokenizer,
+        )
+
+    def collator_of(self, data_collator: Callable[..., Any]) -> IndexingCollator:
+        """What makes the batches of a loader: the trainer's collator, with roles and index.
+
+        Args:
+            data_collator: of the trainer as it is now; the user may have set another one.
+        """
+        if data_collator is self.data_collator:
+            return self.collate
+        require_own_collator(self.args, self.methods.attacks, data_collator)
+        return IndexingCollator(paired_collator(data_collator, self.sets.paired))
 
     def prepare_model(self, model: Any) -> Any:
         """A model as Trainer takes it: loaded where it is a name, with its adapter, checked against the rows."""
@@ -127,14 +156,29 @@ class PreparedRun:
             reload=reload,
         )
 
+    def trial_arguments(self, trial: Any) -> AbstractContextManager[None]:
+        """Around Trainer's own setup of a trial: its proposals come into `args` as they are."""
+        return trial_arguments(self.args, self.args_at_start, trial)
+
     def retuned(self, objective: Objective) -> tuple[Methods, Objective]:
-        """Method and objective with the arguments and weights that a trial of a search has set on `args`.
+        """Method and objective with the loss arguments and weights that a trial or the user has set on `args`.
+
+        The order of the rows follows the seed that is set there.
 
         Args:
-            objective: of the trial before.
+            objective: of the run before.
+
+        Raises:
+            ValueError: what was set can have no effect any more, or one batch would hold a retain row twice.
         """
         methods = Methods.resolve(self.args, *self.losses)
-        return methods, retuned(objective, methods, self.args, dict(self.args_at_start))
+        given = {name for name, spec in zip(TUNABLE, self.losses, strict=False) if spec is not None}
+        objective = retuned(objective, methods, self.args, self.args_at_start, given)
+        if self.sets.train is not None and Role.RETAIN in objective.needs.roles:
+            require_full_batch(self.sets.train, self.args.per_device_train_batch_size, self.args.retain_ratio)
+        if self.sets.paired is not None:
+            self.sets.paired.reseed(order_seed(self.args))
+        return methods, objective
 
     def require_levels(self) -> None:
         """Raise when a level is to be measured on rows that are not there."""

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
-
-from ..data.length_groups import LengthGroupedDataset, group_size
 from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
@@ -22,6 +19,7 @@ from .baseline import needs_holdout
 from .checks import require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
 from .objective import Objective
+from .sampling import given_lengths, pair_rows
 from .step.checks import require_measurable_sets
 
 
@@ -71,7 +69,7 @@ def build_train_sets(
     return RunSets(
         train=train,
         longest=_longest(objective, train, evaluation, args.max_length),
-        paired=None if train is None else _paired(objective, train, args),
+        paired=None if train is None else pair_rows(objective, train, args, given_lengths(train_dataset, args)),
         evaluation=evaluation,
     )
 
@@ -105,30 +103,6 @@ def tokenize_for(
         require_full_batch(sets, args.per_device_train_batch_size, args.retain_ratio)
     require_measurable_sets(wrappers, sets)
     return sets
-
-
-def _paired(objective: Objective, sets: TrainSets, args: UnlearningConfig) -> ForgetRetainDataset | ForgetRetainStream:
-    """The sets paired as the objective wants them."""
-    options: dict[str, Any] = dict(
-        retain_ratio=args.retain_ratio,
-        pair_retain=Role.RETAIN in objective.needs.roles,
-        mismatches=objective.mismatches,
-        seed=args.seed if args.data_seed is None else args.data_seed,
-        shuffle=args.train_sampling_strategy == "random",
-        max_length=args.max_length,
-    )
-    if sets.stream:
-        return ForgetRetainStream(sets.forget, sets.retain, **options)
-    assert isinstance(sets.forget, datasets.Dataset)
-    if args.train_sampling_strategy == "group_by_length":
-        step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        size = group_size(len(sets.forget), step)
-        return LengthGroupedDataset(sets.forget, sets.retain, group_size=size, **options)
-    if args.train_sampling_strategy == "batch_rebalance":
-        # Trainer's sampler shuffles and cuts the batches itself, by the lengths of the forget rows.
-        size = len(sets.forget)
-        return LengthGroupedDataset(sets.forget, sets.retain, group_size=size, in_place=True, **options)
-    return ForgetRetainDataset(sets.forget, sets.retain, **options)
 
 
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:

@@ -4,17 +4,17 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import datasets
 import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils.hub import PushInProgress
 
 from ..data.batch import Batch, count_answers, count_step
-from ..data.pairing import is_stream
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
 from ..model.scoring import score_answers
@@ -27,17 +27,20 @@ from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .hooks.before_training import BaselineMeasurement
 from .hooks.callbacks import stop_rules_of
-from .hooks.evaluation_loop import RowEvaluation, lend_trainer
+from .hooks.evaluation_loop import RowEvaluation, kept_outputs, lend_trainer
 from .hooks.publishing import RunPublisher, warn_of_failures
 from .hooks.run_callbacks import add_run_callbacks
 from .hooks.run_recorder import RunRecorder, start_record
-from .launch.verify import require_engaged
+from .launch.verify import require_engaged, restored_environment
 from .method_specs import LossSpec
 from .objective import rows_below
 from .prepared_run import PreparedRun
+from .row_attributes import EvalRows, TokenRows, TrainRows
+from .sampling import train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
 from .step.wrapped_step import WrappedStep
+from .trials import checkpoint_asked_for, prepare_search
 
 
 class UnlearningTrainer(Trainer):
@@ -72,7 +75,9 @@ class UnlearningTrainer(Trainer):
     loss_is_scaled_for_ga = True  # the objective divides by the counts of the whole optimizer step
     push_in_progress: PushInProgress | None  # Trainer's own
     is_in_train = False  # Trainer sets it too, but only after its first call of model_init
+    train_dataset, eval_dataset = TrainRows(), EvalRows()
 
+    @restored_environment()
     def __init__(
         self,
         model: str | nn.Module | None = None,
@@ -98,29 +103,25 @@ class UnlearningTrainer(Trainer):
         require_other_model(ref_model, model)
         name = model if isinstance(model, str) else None
         losses, data = (forget_loss, retain_loss), (train_dataset, eval_dataset, processing_class, data_collator)
-        self._run = run = PreparedRun.prepare(args, losses, *data, name, peft_config, ref_model)
+        self._prepared = run = PreparedRun.prepare(args, losses, *data, name, peft_config, ref_model)
         self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets.train
         self.record = start_record(train_dataset)
         self._publisher = RunPublisher(args, self.record)
         super().__init__(
             model=run.prepare_model(model) if model_init is None else model,
-            args=args,
-            data_collator=run.data_collator,
-            train_dataset=run.sets.paired,
-            eval_dataset=run.sets.evaluation,
-            processing_class=run.options.tokenizer,
             model_init=model_init,
             compute_metrics=compute_metrics,
             callbacks=callbacks,
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            **run.trainer_arguments,
         )
         self._set_up()
 
     def _set_up(self) -> None:
         """What needs the accelerator, which Trainer has made."""
-        run = self._run
+        run = self._prepared
         run.require_levels()
         require_engaged(self.accelerator)
         self.distributed = DistributedSetup.detect(self.args, self.accelerator)
@@ -146,6 +147,7 @@ class UnlearningTrainer(Trainer):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
     ) -> TrainOutput:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
+        resume_from_checkpoint = checkpoint_asked_for(resume_from_checkpoint, self.args, trial)
         resume_from_checkpoint = self.run_folder.begin(resume_from_checkpoint, trial=trial is not None)
         if self.model_init is None:
             self._measure(self.model, sharded=False)
@@ -154,7 +156,7 @@ class UnlearningTrainer(Trainer):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh model from `model_init`, prepared as the first one; its reference is bound again."""
-        model = self._run.prepare_model(super().call_model_init(trial))
+        model = self._prepared.prepare_model(super().call_model_init(trial))
         if self.is_in_train and self._measurement is not None:
             self._move_model_to_device(model, self.args.device)
             self._measurement.restart()
@@ -163,18 +165,21 @@ class UnlearningTrainer(Trainer):
             self._measure(model, sharded=False)
         return model
 
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's; a trial may set `trials.TUNABLE` too, and a default objective that means nothing is refused."""
+        args, kwargs = prepare_search(self, *args, **kwargs)
+        return super().hyperparameter_search(*args, **kwargs)
+
     def _hp_search_setup(self, trial: Any) -> None:
-        """Trainer's, and the trial's loss arguments and seed too, which were read when the trainer was built."""
-        super()._hp_search_setup(trial)
-        if trial is not None:
-            self.methods, self.unlearning_objective = self._run.retuned(self.unlearning_objective)
-            self.train_dataset.reseed(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+        """Trainer's, and what was read when the trainer was built: loss arguments and seed, by a trial or the user."""
+        with self._prepared.trial_arguments(trial):
+            super()._hp_search_setup(trial)
+        self.methods, self.unlearning_objective = self._prepared.retuned(self.unlearning_objective)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        if is_stream(rows) or self.args.train_sampling_strategy == "batch_rebalance":
-            return super()._get_train_sampler(train_dataset)
-        return SequentialSampler(rows)  # the paired dataset decides the order itself
+        sampler = train_sampler(rows, self.args, self._train_batch_size)
+        return super()._get_train_sampler(train_dataset) if sampler is None else sampler
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
@@ -260,35 +265,43 @@ class UnlearningTrainer(Trainer):
         lend_trainer(self.callback_handler.callbacks, self)
         return super().evaluate(*args, **kwargs)
 
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        rows = TokenRows(dataset) if isinstance(dataset, datasets.Dataset) else dataset
+        return super()._get_dataloader(rows, *args, **kwargs)
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        return self._prepared.collator_of(data_collator)  # removes nothing: it adds roles and index
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Trainer's, for rows in any of the accepted formats."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):  # else tokenised already
-            eval_dataset = self._run.options.tokenize(eval_dataset, "eval")
+            eval_dataset = self._prepared.options.tokenize(eval_dataset, "eval")
         # With persistent workers Trainer keeps one loader for all sets without a name: the first rows would stay.
         vars(self).get("_eval_dataloaders", {}).pop("eval", None)
         return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Trainer's, for rows in any of the accepted formats."""
-        return super().get_test_dataloader(self._run.options.tokenize(test_dataset, "eval"))
+        return super().get_test_dataloader(self._prepared.options.tokenize(test_dataset, "eval"))
 
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Trainer's loop, with the set's exact NLL per token and answer probability."""
         self._evaluation.start()
         output = super().evaluation_loop(dataloader, *args, **kwargs)
         reshard(self.model)  # the best checkpoint may be loaded next
-        output.metrics.update(self._evaluation.metrics(kwargs.get("metric_key_prefix", "eval")))
+        output.metrics.update(self._evaluation.metrics(*args[3:], **kwargs))
         return output
 
     def prediction_step(
         self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """NLLs of a batch's rows; logits at every position only where metrics are computed from them."""
+    ) -> tuple[Tensor, Any, Tensor | None]:
+        """NLLs of a batch's rows; the model's outputs as Trainer's only where metrics are computed from them."""
         inputs, head = self._prepare_inputs(inputs), output_head(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
             scores, outputs = score_answers(model, head, inputs, full_logits=not prediction_loss_only)
         loss = self._evaluation.add(self.accelerator, scores)
-        return (loss, None, None) if prediction_loss_only else (loss, outputs.logits, inputs["labels"])
+        kept = (None, None) if prediction_loss_only else kept_outputs(outputs, self.model, ignore_keys, inputs)
+        return loss, *kept
 
     # Checkpoints, the record and the card
 
@@ -319,22 +332,9 @@ class UnlearningTrainer(Trainer):
         """Write results.json and README.md into a folder (`args.output_dir`), over whatever is there."""
         self._recorder.write(folder, card=True)
 
-    def create_model_card(
-        self,
-        language: str | None = None,
-        license: str | None = None,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        finetuned_from: str | None = None,
-        tasks: str | list[str] | None = None,
-        dataset_tags: str | list[str] | None = None,
-        dataset: str | list[str] | None = None,
-        dataset_args: str | list[str] | None = None,
-    ) -> None:
-        """Write the card, with what only the user knows; arguments and errors as of `RunRecorder.add_metadata`."""
-        self._recorder.add_metadata(
-            language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset, dataset_args
-        )
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the card, with what only the user knows: Trainer's arguments, as of `RunRecorder.add_metadata`."""
+        self._recorder.add_metadata(*args, **kwargs)
         self.write_card()
 
     def end(self) -> None:

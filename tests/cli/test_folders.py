@@ -151,6 +151,13 @@ def test_a_folder_without_a_run_is_refused(capsys, tmp_path, arguments):
         assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["results.json"]
 
 
+ONE_AFTER_ANOTHER = """
+import json, sys
+from hf_unlearn.cli import main
+sys.exit(any([main(line) for line in json.loads(sys.argv[1])]))
+"""
+
+
 @pytest.mark.slow
 def test_json_alone_comes_out_of_a_process_of_its_own(folder, tmp_path):
     """Libraries say what they have to say elsewhere."""
@@ -163,15 +170,20 @@ def test_json_alone_comes_out_of_a_process_of_its_own(folder, tmp_path):
         ["push", str(folder), "me/model", "--dry-run"],
         ["evaluate", "--config", "harmful_lab", *few],
     ]
+    lines = [[*command, "--json"] for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(lines)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = done.stdout
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "hf_unlearn.cli", *command, "--json"],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads(done.stdout), command
+        value, end = json.JSONDecoder().raw_decode(said)
+        assert value, command
+        said = said[end:].removeprefix("\n")
+    assert said == ""
     assert REPOSITORY not in [tmp_path, *tmp_path.parents]

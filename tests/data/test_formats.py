@@ -18,6 +18,11 @@ DETECTED = [
     (["chosen", "rejected", "score"], RowFormat.IMPLICIT_PREFERENCE),
     (["input_ids", "labels", "attention_mask"], RowFormat.TOKENIZED),
     (["input_ids", "labels", "alternate_input_ids", "alternate_labels"], RowFormat.TOKENIZED),
+    # The text that tokens were made from is dropped, as in plain Trainer.
+    (["text", "input_ids", "labels"], RowFormat.TOKENIZED),
+    (["prompt", "completion", "input_ids", "attention_mask", "labels"], RowFormat.TOKENIZED),
+    (["messages", "tools", "input_ids", "labels"], RowFormat.TOKENIZED),
+    (["messages", "tools"], RowFormat.MESSAGES),
 ]
 
 
@@ -38,7 +43,6 @@ def test_format_columns_leave_out_what_no_format_reads() -> None:
         (["prompt", "text"], "prompt"),
         (["prompt", "completion", "chosen", "rejected"], "chosen"),
         (["prompt", "chosen", "rejected", "alternate"], "alternate"),
-        (["input_ids", "labels", "text"], "input_ids"),
     ],
 )
 def test_columns_of_two_formats_are_refused(columns: list[str], unused: str) -> None:
@@ -52,7 +56,19 @@ def test_columns_of_two_formats_are_refused(columns: list[str], unused: str) -> 
         (["question", "answer"], 'rename_columns({"question": "prompt", "answer": "completion"})'),
         (["Question", "Best Answer", "Source"], 'rename_columns({"Question": "prompt", "Best Answer": "completion"})'),
         (["prompt", "response"], 'rename_columns({"response": "completion"})'),
-        (["instruction", "input", "output"], 'rename_columns({"instruction": "prompt", "output": "completion"})'),
+        (
+            ["instruction", "input", "output"],
+            'map(lambda row: {"prompt": "\\n".join(filter(None, [row["instruction"], row["input"]])), "completion": '
+            """row["output"]}, remove_columns=['input', 'instruction', 'output'])""",
+        ),
+        (
+            ["instruction", "context", "response"],
+            '[row["context"], row["instruction"]])), "completion": row["response"]',
+        ),
+        (["id", "system_prompt", "question", "response"], '[row["system_prompt"], row["question"]]'),
+        (["title", "context", "question", "answer"], '[row["context"], row["question"]]'),
+        (["id", "input", "output"], 'rename_columns({"input": "prompt", "output": "completion"})'),
+        (["query", "response"], 'rename_columns({"query": "prompt", "response": "completion"})'),
         (["conversations"], 'rename_columns({"conversations": "messages"})'),
         (["content"], 'rename_columns({"content": "text"})'),
         (["input_ids", "attention_mask"], "add `labels`"),
@@ -92,6 +108,12 @@ ROWS = [
         Row([USER, ASSISTANT, USER], [ASSISTANT], [REFUSAL]),
     ),
     (RowFormat.MESSAGES, {"messages": [USER, ASSISTANT], "alternate": [REFUSAL]}, Row([USER], [ASSISTANT], [REFUSAL])),
+    # ShareGPT's speakers.
+    (
+        RowFormat.MESSAGES,
+        {"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        Row([USER], [ASSISTANT]),
+    ),
     (RowFormat.TEXT, {"text": "a"}, Row("", "a")),
     (RowFormat.TEXT, {"text": "a", "alternate": "b"}, Row("", "a", "b")),
     (RowFormat.PREFERENCE, {"prompt": "q", "chosen": "no", "rejected": "a"}, Row("q", "a", "no")),
@@ -152,7 +174,7 @@ REFUSED = [
     (RowFormat.MESSAGES, {"messages": [ASSISTANT]}, "holds only the answer"),
     (RowFormat.MESSAGES, {"messages": [SECRET_TURN, {"role": "assistant", "content": " "}]}, "only whitespace"),
     (RowFormat.MESSAGES, {"messages": [{"role": "user", "content": [SECRET]}, ASSISTANT]}, "content is a list"),
-    (RowFormat.MESSAGES, {"messages": [{"from": "human", "value": SECRET}, ASSISTANT]}, "`role` and a `content`"),
+    (RowFormat.MESSAGES, {"messages": [{"from": "function_call", "value": SECRET}, ASSISTANT]}, "`role` and a"),
     (RowFormat.PREFERENCE, {"prompt": "q", "chosen": "no", "rejected": " "}, "an answer in `rejected`"),
     (RowFormat.PREFERENCE, {"prompt": "q", "chosen": "", "rejected": SECRET}, "an answer in `chosen`"),
     (RowFormat.PREFERENCE, {"prompt": [USER], "chosen": "no", "rejected": SECRET}, "`prompt` of type list"),

@@ -8,6 +8,7 @@ import pytest
 
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, ForgetRetainDataset
+from hf_unlearn.data.epoch_order import EpochOrder
 from hf_unlearn.data.length_groups import LengthGroupedDataset, LengthGroups, group_size, row_lengths
 
 
@@ -25,8 +26,7 @@ RETAIN = rows_of(RAGGED.integers(16, 257, 400).tolist())
 def epoch_of(dataset: ForgetRetainDataset, epoch: int) -> tuple[list[int], list[int]]:
     """Forget rows and retain rows of an epoch, in the order of their items."""
     dataset.set_epoch(epoch)
-    places = range(len(dataset))
-    return [dataset.forget_row(p) for p in places], [row for p in places for row in dataset.retain_rows(p)]
+    return dataset.order().tolist(), [row for place in range(len(dataset)) for row in dataset.retain_rows(place)]
 
 
 def padding_share(dataset: ForgetRetainDataset, batch: int, epochs: int = 2) -> float:
@@ -34,7 +34,7 @@ def padding_share(dataset: ForgetRetainDataset, batch: int, epochs: int = 2) -> 
     for epoch in range(epochs):
         dataset.set_epoch(epoch)
         for start in range(0, len(dataset), batch):
-            mask = collate(dataset.__getitems__(list(range(len(dataset)))[start : start + batch]))["attention_mask"]
+            mask = collate(dataset.__getitems__(list(EpochOrder(dataset))[start : start + batch]))["attention_mask"]
             real, total = real + int(mask.sum()), total + mask.numel()
     return 1 - real / total
 
@@ -115,7 +115,7 @@ def test_no_retain_row_comes_again_before_all_have_come():
     assert len(turns) == 24 and all(sorted(turn) == list(range(50)) for turn in turns)
 
 
-def test_an_item_is_a_function_of_seed_epoch_and_place():
+def test_an_item_is_a_function_of_seed_epoch_and_row():
     """So a resumed run, a worker and a rank see what one process without a break sees."""
     one, other = (LengthGroupedDataset(FORGET, RETAIN, group_size=24, mismatches=1, seed=5) for _ in range(2))
     for epoch in (0, 1, 0):
@@ -148,18 +148,28 @@ def test_padding_without_retain_rows():
 # Where a sampler orders the forget rows itself (batch_rebalance)
 
 
-def test_forget_rows_stay_and_meet_retain_rows_of_like_length():
-    dataset = LengthGroupedDataset(FORGET, RETAIN, group_size=120, in_place=True, seed=2)
-    plain = ForgetRetainDataset(FORGET, RETAIN, shuffle=False, seed=2)
+def test_each_forget_row_meets_retain_rows_of_like_length():
+    dataset = LengthGroupedDataset(FORGET, RETAIN, group_size=120, seed=2)
+    plain = ForgetRetainDataset(FORGET, RETAIN, seed=2)
     lengths, retain_lengths = row_lengths(FORGET), row_lengths(RETAIN)
     seen = []
     for epoch in range(3):
-        forget, retain = epoch_of(dataset, epoch)
-        assert forget == list(range(120)) and Counter(retain) == Counter(epoch_of(plain, epoch)[1])
+        plain_retain = epoch_of(plain, epoch)[1]
+        dataset.set_epoch(epoch)
+        retain = [row["row"] for item in dataset for row in item["retain"]]
+        assert [item["row"] for item in dataset] == list(range(120)) and Counter(retain) == Counter(plain_retain)
         assert np.corrcoef(lengths, retain_lengths[retain])[0, 1] > 0.97
         seen += retain
     assert len(set(seen)) == 360
-    assert [row["row"] for row in dataset[7]["retain"]] == dataset.retain_rows(7)
+
+
+def test_lengths_that_the_user_gives():
+    """Rows of one length in tokens, sorted by what they were said to cost."""
+    rows, cost = rows_of([16] * 40), np.random.default_rng(1).permutation(40)
+    dataset = LengthGroupedDataset(rows, rows, group_size=40, lengths=(cost, -cost))
+    forget, retain = epoch_of(dataset, 0)
+    assert cost[forget].tolist() == sorted(cost, reverse=True)
+    assert cost[retain].tolist() == sorted(cost)
 
 
 # In the trainer

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hf_unlearn.data import ForgetRetainDataset, ForgetRetainStream
+from hf_unlearn.data.epoch_order import EpochOrder
 from hf_unlearn.data.pairing import check_retain_ratio, mismatch_row
 
 
@@ -27,7 +28,7 @@ def walk(dataset: ForgetRetainDataset, epochs: int, kind: str = "retain") -> lis
     found = []
     for epoch in range(epochs):
         dataset.set_epoch(epoch)
-        found += [[row["input_ids"][-1] for row in dataset[p][kind]] for p in range(len(dataset))]
+        found += [[row["input_ids"][-1] for row in dataset[i][kind]] for i in EpochOrder(dataset)]
     return found
 
 
@@ -37,7 +38,7 @@ def flat(lists: list[list[int]]) -> list[int]:
 
 def forget_order(dataset, epoch: int) -> list[int]:
     dataset.set_epoch(epoch)
-    return [dataset[p]["row"] for p in range(len(dataset))]
+    return [dataset[i]["row"] for i in EpochOrder(dataset)]
 
 
 # Forget rows
@@ -50,10 +51,12 @@ def test_every_epoch_has_every_forget_row_once_in_an_order_of_its_own():
     assert orders[0] != list(range(20))
 
 
-def test_an_item_says_which_rows_it_is_made_of():
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_item_i_is_row_i(epoch):
     dataset = pairs()
-    for item in (dataset[p] for p in range(6)):
-        assert item["input_ids"] == FORGET[item["row"]]["input_ids"]
+    dataset.set_epoch(epoch)
+    for i, item in enumerate(dataset):
+        assert item["row"] == i and item["input_ids"] == FORGET[i]["input_ids"]
         (kept,) = item["retain"]
         assert (
             kept["input_ids"] == RETAIN[kept["row"]]["input_ids"] and kept["labels"] == RETAIN[kept["row"]]["labels"]
@@ -100,7 +103,7 @@ def test_no_retain_rows_where_none_are_wanted():
     assert flat(walk(lent, 2)) == [] and len(flat(walk(lent, 2, "mismatch"))) == 24
 
 
-# The order is a function of seed, epoch and place alone
+# The order is a function of seed, epoch and row alone
 
 
 def test_an_item_does_not_depend_on_what_was_read_before():
@@ -127,17 +130,25 @@ def test_seeds():
 
 
 def test_a_worker_process_sees_the_epoch():
-    dataset = pairs()
+    def rows(item):
+        return item["row"], [row["row"] for row in item["retain"]]
+
+    dataset, other = pairs(), pairs()
     loader = torch.utils.data.DataLoader(
-        dataset, batch_size=None, num_workers=1, persistent_workers=True, collate_fn=lambda item: item["row"]
+        dataset,
+        sampler=EpochOrder(dataset),
+        batch_size=None,
+        num_workers=1,
+        persistent_workers=True,
+        collate_fn=rows,
     )
     for epoch in (0, 1, 2):
         dataset.set_epoch(epoch)
-        found = list(loader)
-        assert found == forget_order(pairs(), epoch)
+        assert [row for row, _ in list(loader)] == forget_order(other, epoch)
+        assert list(loader) == [rows(other[i]) for i in EpochOrder(other)]
 
 
-def test_places_beyond_the_end():
+def test_rows_beyond_the_end():
     with pytest.raises(IndexError):
         pairs()[6]
     with pytest.raises(IndexError):

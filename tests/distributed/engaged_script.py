@@ -12,13 +12,8 @@ from typing import Any
 from unittest import mock
 
 import torch.distributed
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import (
-    prepare_deepspeed_cmd_env,
-    prepare_multi_gpu_env,
-    prepare_simple_launcher_cmd_env,
-)
 
+from distributed.launcher import told_by_accelerate
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.training.launch.start import find_config
 
@@ -39,23 +34,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
 }
 
 
-def variables(words: list[str]) -> dict[str, str]:
-    """What accelerate tells the processes that it starts with these words, by its own functions."""
-    args = _validate_launch_command(launch_command_parser().parse_args([*words, "script.py"]))[0]
-    if args.use_deepspeed:
-        args.deepspeed_fields_from_accelerate_config = ""
-        environment = prepare_deepspeed_cmd_env(args)[1]
-    elif args.multi_gpu or args.use_fsdp:
-        environment = prepare_multi_gpu_env(args)
-    else:
-        environment = prepare_simple_launcher_cmd_env(args)[1]
-    told = ("ACCELERATE_", "FSDP_", "MASTER_")
-    return {name: value for name, value in environment.items() if name.startswith(told)}
-
-
 def build(words: list[str], folder: Path, arguments: dict[str, Any], own: dict[str, str]) -> str:
     """The error of an UnlearningConfig in such a process, or what is engaged."""
-    with mock.patch.dict(os.environ, variables(words) | own):
+    with mock.patch.dict(os.environ, told_by_accelerate(words) | own):
         try:
             args = UnlearningConfig(output_dir=str(folder / "out"), report_to="none", **arguments)
         except ValueError as error:

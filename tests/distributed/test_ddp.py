@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distributed import ddp_script
-from distributed.launcher import launch
+from distributed.launcher import fork
 
 pytestmark = pytest.mark.distributed
 
@@ -20,7 +20,7 @@ RUNS = list(ddp_script.RUNS)
 def folder(tmp_path_factory) -> Path:
     """What two processes wrote; one launch for all runs, since starting takes longer than training."""
     folder = tmp_path_factory.mktemp("ddp")
-    launch(Path(ddp_script.__file__), folder, "cache", *RUNS)
+    fork(Path(ddp_script.__file__), folder, "cache", *RUNS)
     return folder
 
 

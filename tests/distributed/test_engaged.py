@@ -26,7 +26,7 @@ ENGAGED = {"ddp": "MULTI_CPU 2", "zero2": "MULTI_CPU 2"}  # DeepSpeed on a CPU s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What two processes wrote; one launch for all cases, in the environment that accelerate would make for each."""
+    """What two processes wrote; one torchrun for all cases, each in the environment that accelerate would make."""
     folder = tmp_path_factory.mktemp("engaged")
     launch(Path(engaged_script.__file__), folder, *CASES)
     return folder

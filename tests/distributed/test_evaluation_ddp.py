@@ -10,7 +10,7 @@ import torch
 
 from distributed import evaluation_script
 from distributed.evaluation_script import PROMPTS, ROWS, RUNS, Killed, run
-from distributed.launcher import launch
+from distributed.launcher import fork
 
 pytestmark = pytest.mark.distributed
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation_ddp")
     with pytest.raises(Killed):
         run("sampled", folder / "partial", batches=4)
-    launch(Path(evaluation_script.__file__), folder, *RUNS, "refused", "resumed", "callback")
+    fork(Path(evaluation_script.__file__), folder, *RUNS, "refused", "resumed", "callback")
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distributed import steps_script
-from distributed.launcher import launch
+from distributed.launcher import fork
 
 pytestmark = pytest.mark.distributed
 
@@ -20,7 +20,7 @@ RUNS = list(steps_script.RUNS)
 def folder(tmp_path_factory) -> Path:
     """What two processes wrote; one launch for all runs, since starting takes longer than training."""
     folder = tmp_path_factory.mktemp("steps_ddp")
-    launch(Path(steps_script.__file__), folder, *RUNS)
+    fork(Path(steps_script.__file__), folder, *RUNS)
     return folder
 
 

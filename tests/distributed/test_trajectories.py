@@ -12,13 +12,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from distributed import trajectory_script
-from distributed.launcher import launch
+from distributed.launcher import fork, launch
 from distributed.trajectory_script import EVALUATED, MODES, RESUMED, RUNS, SAVED, STAGES, STEPS, runs_of
 from local_hub.server import HubServer
 
 pytestmark = pytest.mark.distributed
 
 SECONDS = 300
+# Started by `accelerate launch`; the others are told the same by its own functions.
+LAUNCHED = ("zero2",)
 # Modes that are resumed and evaluated too.
 MORE = pytest.mark.parametrize("mode", [mode for mode in MODES if runs_of(mode) != [*RUNS]], indirect=True)
 
@@ -44,7 +46,8 @@ def mode(request, folder, hub) -> str:
     script, name = Path(trajectory_script.__file__), request.param
     # Its caches stay those of the tests.
     environment = {key: value for key, value in hub.environment(folder).items() if key != "HF_HOME"}
-    launch(script, folder, name, config=name, seconds=SECONDS, environment=environment)
+    start = launch if name in LAUNCHED else fork
+    start(script, folder, name, config=name, seconds=SECONDS, environment=environment)
     return name
 
 

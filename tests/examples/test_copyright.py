@@ -115,7 +115,7 @@ def test_no_passage_of_the_book_is_written_or_printed(lab, lab_run):
 
 def fitted(folder: Path, *arguments: str) -> Path:
     """The folder of the model that a run would unlearn, which is fitted first if need be."""
-    parsed = parse_task("copyright", command("copyright", folder, *FIT, *arguments)[2:])
+    parsed = parse_task("copyright", command("copyright", folder, *FIT, *arguments)[1:])
     return Path(make_task("copyright", parsed).model)
 
 

@@ -21,7 +21,7 @@ from oracles import metrics as naive
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
 KINDS = {"rouge1": naive.rouge_1_recall, "rougeL": naive.rouge_l_recall}
-TEXT = "The keepers keep keys, running; ran the clock's tower No. 12 on Mondays happily happy é silver-waltz"
+TEXT = "The keepers keep keys, running; ran the clock's tower No. 12 on Mondays happily happy silver-waltz"
 WORDS = TEXT.split()
 
 

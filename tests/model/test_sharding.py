@@ -90,7 +90,7 @@ def test_calls_in_step_find_what_calls_in_any_order_find():
 @pytest.mark.parametrize("rows", [17, 16, 1, 0])
 def test_ranks_make_equally_many_forwards_of_a_model_that_is_split(tmp_path, monkeypatch, rows):
     trainer = make_trainer(tmp_path, tiny_model())
-    tokens = trainer._run.options.tokenize([*RETAIN, *FORGET][:rows] or RETAIN[:1], "eval")
+    tokens = trainer._prepared.options.tokenize([*RETAIN, *FORGET][:rows] or RETAIN[:1], "eval")
     made, yielded = [], []
     for rank in range(2):
         accelerator = Accelerator(cpu=True)
@@ -99,7 +99,7 @@ def test_ranks_make_equally_many_forwards_of_a_model_that_is_split(tmp_path, mon
         model = partitioned(prepared=True)
         forwards: list[int] = []
         model.register_forward_hook(lambda *_, forwards=forwards: forwards.append(1))
-        scorer = RowScorer(trainer._run.collator, accelerator, 4)
+        scorer = RowScorer(trainer._prepared.collator, accelerator, 4)
         for indices, _ in scorer.batches(model, tokens, range(rows), "rows"):
             yielded += indices
         made.append(len(forwards))

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from fixtures.examples import SECONDS, environment, save_model
+from fixtures.forked import run_python
 from hf_unlearn.cli import main, train
 from hf_unlearn.lab import load_lab
 from hf_unlearn.plugins import Plugin
@@ -40,9 +41,7 @@ def python(*words: str, path: Path | None = None, folder: Path | None = None) ->
     variables = environment()
     if path is not None:
         variables["PYTHONPATH"] = os.pathsep.join([variables["PYTHONPATH"], str(path)])
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=SECONDS
-    )
+    return run_python(*words, environment=variables, folder=folder or Path.cwd(), seconds=SECONDS)
 
 
 def unlearn(*words: str, path: Path | None = None, folder: Path | None = None) -> subprocess.CompletedProcess:
@@ -183,7 +182,10 @@ assert "verses" not in sys.modules
 def test_whatever_is_imported_first_the_plugin_makes_no_circle(site, first):
     """The plugin imports losses, steps, metrics, evaluation itself; reading one table brings all of its names."""
     script = f"""
-import hf_unlearn.{first}, sys
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "hf_unlearn"]:
+    del sys.modules[name]  # a forked process has the package imported, in another order
+import hf_unlearn.{first}
 assert "verses" not in sys.modules
 from hf_unlearn.losses import FORGET_LOSSES
 assert "saturating_ascent" in FORGET_LOSSES

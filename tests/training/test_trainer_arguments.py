@@ -9,10 +9,11 @@ import datasets
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig
-from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import HPSearchBackend
 
 from fixtures.bad_input import CANARY, TorchStream, build, logged, rows, sets, weights
+from fixtures.batches import batches_of, flat
 from fixtures.models import tiny_model, tiny_tokenizer
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
@@ -20,36 +21,6 @@ from hf_unlearn.data import Role
 pytest_plugins = ["fixtures.hub"]
 
 LORA = dict(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=True)
-
-
-class Batches(TrainerCallback):
-    """A collator that remembers, for every training batch, which forget and retain rows it was made of."""
-
-    def __init__(self) -> None:
-        self.forget: list[list[int]] = []
-        self.retain: list[list[int]] = []
-
-    def __call__(self, items):
-        batch = DataCollatorForUnlearning(pad_token_id=0)(items)
-        for role, seen in ((Role.FORGET, self.forget), (Role.RETAIN, self.retain)):
-            seen.append(batch["row"][batch["role"] == role].tolist())
-        return batch
-
-    def clear(self) -> None:
-        self.forget, self.retain = [], []
-
-
-def batches_of(folder, **arguments) -> Batches:
-    """The rows of every batch of a run, in order."""
-    seen = Batches()
-    trainer = build(folder, data_collator=seen, **arguments)
-    seen.clear()
-    trainer.train()
-    return seen
-
-
-def flat(batches: list[list[int]]) -> list[int]:
-    return [row for batch in batches for row in batch]
 
 
 def losses(folder, **arguments) -> list[float]:
@@ -358,7 +329,7 @@ def test_metrics_from_logits_as_in_trainer(tmp_path):
         compute_metrics=accuracy,
         preprocess_logits_for_metrics=best_token,
     )
-    tokenised = trainer._run.options.tokenize(data, "eval")
+    tokenised = trainer._prepared.options.tokenize(data, "eval")
     assert metrics["eval_accuracy"] == pytest.approx(plain.evaluate(tokenised)["eval_accuracy"])
     assert found["inputs"] is not None and len(found["losses"]) == 5
     assert metrics["eval_nll"] == pytest.approx(naive_nll(tiny_model(), data), rel=1e-5)

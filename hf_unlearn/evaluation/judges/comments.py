@@ -11,7 +11,7 @@ from ...data.checks import require_columns
 from ...errors import input_error
 from ...metrics.membership import membership_auc
 from ...metrics.result import MetricResult, proportion
-from ...metrics.text import words
+from ...metrics.segmentation import words
 
 THRESHOLD = 0.5
 TEXT_COLUMNS = ("text", "comment_text")

@@ -1,12 +1,13 @@
 """Callbacks of a run: when to stop and why, what opens and closes with it, and checks of the model that trains."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
+from ...data.pairing import is_stream
 from ..distributed_setup import DistributedSetup
 from ..launch.verify import require_wrapped
 
@@ -131,7 +132,7 @@ class LogWindow(TrainerCallback):
 class StepEnds(TrainerCallback):
     """Tells the step wrappers when a run begins, when the optimizer has stepped and when the run has ended.
 
-    It stands before all other callbacks, which then see the weights as the wrappers leave them.
+    It stands before the callbacks that look at the weights, which then see them as the wrappers leave them.
 
     Args:
         restart: called when a run begins that is not resumed.
@@ -178,53 +179,41 @@ class StepEnds(TrainerCallback):
         self.finish()
 
 
-class NonFiniteGuard(TrainerCallback):
-    """Stops before a step whose loss or gradient was NaN or infinite on any rank, and saves the state before it.
+class RowEpochs(TrainerCallback):
+    """Tells the paired rows and their sampler which epoch begins, whatever loader and sampler they come through.
 
-    The step's gradients are dropped, so that they never reach the weights. Under DeepSpeed the engine steps inside
-    backward: it leaves out a step whose gradient is not finite by itself, where it is told to look.
+    accelerate's loaders tell either the sampler or the dataset, and after a resume in the middle of an epoch not
+    always the sampler; a plain DataLoader tells nobody.
 
     Args:
-        loss_is_finite: whether every loss since the last call was finite, the same answer on all ranks.
-        gradient_is_finite: whether the gradient of the whole step is, the same answer on all ranks.
-        drop: tells the step wrappers that the step is not taken.
-        prepare: called with the run's start.
-        stop: records a reason and stops the run.
+        rows: gives the training set.
     """
 
-    def __init__(
-        self,
-        loss_is_finite: Callable[[], bool],
-        gradient_is_finite: Callable[[], bool],
-        drop: Callable[[], None],
-        stop: Callable[[str], None],
-        prepare: Callable[[], None],
-    ) -> None:
-        self.loss_is_finite, self.gradient_is_finite = loss_is_finite, gradient_is_finite
-        self.drop, self.stop, self.prepare = drop, stop, prepare
+    def __init__(self, rows: Callable[[], Any]) -> None:
+        self._rows = rows
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """The model has been wrapped."""
-        self.prepare()
-
-    def on_pre_optimizer_step(
+    def on_epoch_begin(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: Any = None,
+        *,
+        train_dataloader: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Look at the losses and the gradient of this optimizer step."""
-        broken = "loss" if not self.loss_is_finite() else "gradient" if not self.gradient_is_finite() else None
-        if broken is not None:
-            model.zero_grad()
-            self.drop()
-            self.stop(f"the {broken} was not finite")
-            # The weights are those of the last good step. There is nothing to save before the first.
-            control.should_save = args.save_strategy != "no" and state.global_step > 0
+        """The same epoch that Trainer is about to name to its loader."""
+        rows = self._rows()
+        if is_stream(rows):  # Trainer does not know where the epoch of a stream ends; its loader has no sampler
+            return
+        epoch = int(state.epoch)
+        if isinstance(train_dataloader, _HasEpoch):
+            train_dataloader.set_epoch(epoch)
+        rows.set_epoch(epoch)
+
+
+@runtime_checkable
+class _HasEpoch(Protocol):
+    def set_epoch(self, epoch: int) -> None: ...
 
 
 class SpareFrozenPrefix(TrainerCallback):

@@ -1,11 +1,14 @@
 """Exact figures of an evaluation set inside Trainer's loop, and its suites' callbacks."""
 
 import weakref
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_pt_utils import nested_detach
 
 from ...evaluation.callback import UnlearningEvalCallback
 from ...model.scoring import RowScores
@@ -34,18 +37,36 @@ class RowEvaluation:
         total = nll_and_tokens.sum(0)
         return total[0] / total[1]
 
-    def metrics(self, prefix: str) -> dict[str, float]:
+    def metrics(self, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
         """`nll` (and `loss`): mean over all answer tokens; `probability`: mean over rows of exp(-NLL per token).
 
         Args:
-            prefix: of the names, as in "eval_nll".
+            metric_key_prefix: of the names, as in "eval_nll"; the other arguments of Trainer's loop are not read.
         """
+        prefix = metric_key_prefix
         if not self._rows:
             return {}
         nll_sum, tokens = torch.cat(self._rows).unbind(1)
         mean = float(nll_sum.sum() / tokens.sum())
         probability = float((-nll_sum / tokens).exp().mean())
         return {f"{prefix}_loss": mean, f"{prefix}_nll": mean, f"{prefix}_probability": probability}
+
+
+def kept_outputs(
+    outputs: Any, model: nn.Module, ignore_keys: list[str] | None, inputs: Mapping[str, Any]
+) -> tuple[Any, Tensor]:
+    """What Trainer's loop gathers for metrics: a model's outputs but the loss and the keys to ignore, and the labels.
+
+    Args:
+        outputs: of the model, its logits those of every position.
+        model: unwrapped; its config names the keys to ignore where none are given.
+        ignore_keys: as in `Trainer.evaluate`.
+        inputs: the batch.
+    """
+    if ignore_keys is None:
+        ignore_keys = getattr(model.config, "keys_to_ignore_at_inference", ["past_key_values"])
+    kept = nested_detach(tuple(value for key, value in outputs.items() if key not in [*ignore_keys, "loss"]))
+    return kept[0] if len(kept) == 1 else kept, inputs["labels"]
 
 
 def lend_trainer(callbacks: list[TrainerCallback], trainer: Trainer) -> None:

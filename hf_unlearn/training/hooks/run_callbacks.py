@@ -9,12 +9,13 @@ from ..step.wrapped_step import WrappedStep
 from .callbacks import (
     DistributedCheckCallback,
     LogWindow,
-    NonFiniteGuard,
+    RowEpochs,
     SpareFrozenPrefix,
     StepEnds,
     StopRules,
     stop_rules_of,
 )
+from .nonfinite_guard import NonFiniteGuard
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
 
@@ -30,7 +31,8 @@ def add_run_callbacks(
 
     Args:
         trainer: held weakly; Trainer has built it, with the callbacks of the user.
-        steps: step wrappers and weighting; they come first, so that all others see the weights as they leave them.
+        steps: step wrappers and weighting; they come before the user's callbacks and the reports, which then see
+            the weights as the wrappers leave them.
         step_log: of the components of the loss.
         observer: comes last, and sees what the others did.
         resumed_from: folder of the checkpoint that a resumed run goes on from.
@@ -44,7 +46,8 @@ def add_run_callbacks(
         steps.load(resumed_from())
 
     ends = StepEnds(restart, resume, steps.after_step, steps.finish)
-    handler.callbacks.insert(0, ends)
+    # After Trainer's own DefaultFlowCallback, which only says when to log, evaluate and save, and before all others.
+    handler.callbacks.insert(1, ends)
     if args.stop_on_nonfinite:
 
         def stop(reason: str) -> None:
@@ -59,6 +62,7 @@ def add_run_callbacks(
                 lambda: look_for_overflow(trainer.model_wrapped),
             )
         )
+    handler.add_callback(RowEpochs(lambda: trainer.train_dataset))
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))

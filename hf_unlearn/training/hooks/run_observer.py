@@ -1,6 +1,7 @@
 """The callback that fills the record of a run as it goes: time, steps, figures. It changes nothing of the run."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -65,6 +66,12 @@ class RunObserver(TrainerCallback):
         self.look(state)
         self._started, self._ended = None, True
         self._look_at_emissions()
+        if state.is_hyper_param_search and args.should_save:
+            # Trainer saves the last model of no trial; what a trial was and came to is in its folder all the same.
+            folder = Path(self._trainer._get_output_dir(self._trainer._trial))
+            folder.mkdir(parents=True, exist_ok=True)
+            self.record.stop_reason = self._trainer.stop_reason
+            self.record.save(folder)
 
     def look(self, state: TrainerState) -> None:
         """How far the run has come, and what it took so far."""

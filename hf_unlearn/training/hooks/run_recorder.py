@@ -62,15 +62,15 @@ class RunRecorder:
 
     def add_metadata(
         self,
-        language: str | list[str] | None,
-        license: str | None,
-        tags: str | list[str] | None,
-        model_name: str | None,
-        finetuned_from: str | None,
-        tasks: str | list[str] | None,
-        dataset_tags: str | list[str] | None,
-        dataset: str | list[str] | None,
-        dataset_args: Any,
+        language: str | list[str] | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: Any = None,
     ) -> None:
         """Remember what only the user knows, for every card that comes; nothing comes twice.
 

@@ -28,6 +28,7 @@ class TrainerView(Protocol):
     control: TrainerControl
     accelerator: Accelerator
     callback_handler: CallbackHandler
+    train_dataset: Any
     eval_dataset: Any
     processing_class: Any
     model: Any
@@ -37,6 +38,10 @@ class TrainerView(Protocol):
     train_sets: TrainSets | None
     distributed: DistributedSetup
     reference: Reference
+    _trial: Any
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """The folder of the run: `args.output_dir`, or that of a trial."""
 
     @property
     def baseline(self) -> Baseline | None:

@@ -1,12 +1,15 @@
 """Checks of what runs against what a launcher asked for: number of processes, sharding, ZeRO stage."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, get_int_from_env, parse_flag_from_env
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainingArguments
+from transformers.training_args import ParallelMode
 
 from ...errors import input_error
 from ...model.sharding import is_sharded
@@ -14,6 +17,26 @@ from ..distributed_setup import DistributedSetup
 
 _WORLD_SIZES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
 _ALONE = (DistributedType.NO, DistributedType.MULTI_CPU)
+
+
+@contextlib.contextmanager
+def restored_environment() -> Iterator[None]:
+    """Put back the environment variables that were changed by what is inside, when it fails.
+
+    accelerate announces FSDP and DeepSpeed in the environment before it knows whether they can be had; after a refusal
+    every later run of the process would be taken for one of those.
+    """
+    before = dict(os.environ)
+
+    def restore() -> None:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(restore)
+        yield
+        on_failure.pop_all()
 
 
 def require_launched(args: TrainingArguments) -> None:
@@ -31,6 +54,9 @@ def require_launched(args: TrainingArguments) -> None:
     """
     _require_several()
     _require_together(args)
+    if args.fsdp and args.parallel_mode != ParallelMode.DISTRIBUTED:
+        fix = "start it with `accelerate launch` or torchrun, or leave fsdp out"
+        raise _not_engaged("FSDP", "a process on its own", fix, asked_by="the argument fsdp")
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and args.distributed_state.distributed_type in _ALONE:
         raise _not_engaged("FSDP", "a CPU" if args.device.type == "cpu" else "a process on its own", _FSDP_FIX)
@@ -89,9 +115,9 @@ def require_engaged(accelerator: Accelerator) -> None:
             raise _not_engaged(name, accelerator.distributed_type.value, _FSDP_FIX)
 
 
-def _not_engaged(name: str, got: str, fix: str) -> ValueError:
+def _not_engaged(name: str, got: str, fix: str, *, asked_by: str = "the launcher's config") -> ValueError:
     return input_error(
-        expected=f"{name}, which the launcher's config asks for",
+        expected=f"{name}, which {asked_by} asks for",
         got=got,
         why="every process would hold the whole model, and the memory that was to be saved is not",
         fix=fix,

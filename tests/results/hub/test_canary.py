@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fixtures.examples import CANARY, REPOSITORY
+from fixtures.forked import run_python
 from fixtures.models import tiny_model, tiny_tokenizer
 from local_hub.server import HubServer
 from results.hub.runs import pushed
@@ -82,14 +81,7 @@ def run(tmp_path_factory):
         ]
         said = []
         for line in lines:
-            done = subprocess.run(
-                [sys.executable, "-m", "hf_unlearn.cli", *line],
-                env=environment,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=240,
-            )
+            done = run_python("-m", "hf_unlearn.cli", *line, environment=environment, folder=folder, seconds=240)
             assert done.returncode == 0, (line[0], done.stderr[-5000:])
             said.append(done.stdout + done.stderr)
         yield SimpleNamespace(folder=folder, out=out, hub=hub, said="\n".join(said))

@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
 
 from fixtures.examples import REPOSITORY
+from fixtures.forked import run_python
 from hf_unlearn.lab import load_lab
 from local_hub.card_rules import check_card, parse_card
 from local_hub.server import HubServer
@@ -98,14 +97,7 @@ def world(tmp_path_factory):
 
 def process(world, *arguments):
     """The output of a Python process that has nothing but the Hub."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=world.environment,
-        cwd=world.folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    done = run_python(*arguments, environment=world.environment, folder=world.folder, seconds=SECONDS)
     assert done.returncode == 0, done.stderr[-5000:]
     return done.stdout
 

@@ -233,7 +233,7 @@ def test_a_resumed_run_counts_its_own_steps(tmp_path):
 
 def test_baseline_rows_are_those_of_the_model_before(tmp_path):
     trainer = build(tmp_path, train_dataset={**sets(), "holdout": holdout()}, forget_nll_bound="holdout", max_steps=3)
-    scorer = RowScorer(trainer._run.collator, trainer.accelerator, 4)
+    scorer = RowScorer(trainer._prepared.collator, trainer.accelerator, 4)
     expected = scorer(tiny_model(), trainer.train_sets.holdout, "holdout").nll_per_token().mean()
     trainer.train()
     assert trainer.baseline.bound == pytest.approx(float(expected), rel=1e-5)
