@@ -25,4 +25,4 @@ both. `hf-unlearn train --task copyright` is the same run.
 from hf_unlearn.tasks import run_task
 
 if __name__ == "__main__":
-    run_task("copyright", description=__doc__)
+    run_task("copyright", description=__doc__).accelerator.end_training()

@@ -21,4 +21,4 @@ Without --config the values of examples/configs/harmful_lab.yaml are the default
 from hf_unlearn.tasks import run_task
 
 if __name__ == "__main__":
-    run_task("harmful", description=__doc__)
+    run_task("harmful", description=__doc__).accelerator.end_training()

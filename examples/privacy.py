@@ -22,4 +22,4 @@ Without --config the values of examples/configs/privacy_lab.yaml are the default
 from hf_unlearn.tasks import run_task
 
 if __name__ == "__main__":
-    run_task("privacy", description=__doc__)
+    run_task("privacy", description=__doc__).accelerator.end_training()

@@ -14,7 +14,8 @@ def input_error(*, expected: str, got: str, why: str, fix: str) -> ValueError:
         why: what would go wrong if it went on.
         fix: what to change, as a line of code where possible.
     """
-    return ValueError(f"Expected {expected}.\nGot: {got}.\nWhy it matters: {why}.\nWhat to do: {fix}.")
+    end = "" if fix.endswith("?") else "."  # "did you mean 'npo'?" has its own
+    return ValueError(f"Expected {expected}.\nGot: {got}.\nWhy it matters: {why}.\nWhat to do: {fix}{end}")
 
 
 def value_error(name: str, expected: str, got: object, hint: str = "") -> ValueError:

@@ -51,7 +51,9 @@ def _run(args: argparse.Namespace) -> int | None:
         run_task(task, ["--help"], description=f"hf-unlearn train --task {task}: every argument.")
     if launch:
         return _launch(task, launch, rest)
-    run_task(task, rest)
+    trainer = run_task(task, rest)
+    # Threads of a process group that is left to the end of the interpreter can abort it, after all has been written.
+    trainer.accelerator.end_training()
     return None
 
 

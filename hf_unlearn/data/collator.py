@@ -116,9 +116,11 @@ class RowCollator:
 
     Args:
         collate_rows: pads a list of rows (`input_ids`, `attention_mask`, `labels`) into a batch, in their order.
+        makes_labels: whether it makes the labels itself, and is given rows without any.
     """
 
     collate_rows: Callable[[list[dict[str, Any]]], Mapping[str, torch.Tensor]]
+    makes_labels: bool = False
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         rows = in_role_order(items)
@@ -126,7 +128,7 @@ class RowCollator:
             {
                 "input_ids": list(row["input_ids"]),
                 "attention_mask": [1] * len(row["input_ids"]),
-                "labels": list(row["labels"]),
+                **({} if self.makes_labels else {"labels": list(row["labels"])}),
             }
             for _, _, row in rows
         ]

@@ -1,6 +1,6 @@
 """Encodes a batch of rows: token ids, and labels that mask the prompt and train the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -32,6 +32,7 @@ class RowEncoder:
         max_length: longest row in tokens; the rest is cut from the right. None for no limit.
         template: text around the strings of prompt/completion rows, with the fields `{prompt}` and `{completion}`.
         alternates: whether each row's alternate answer is encoded too, under the same prompt.
+        labels_from: collator that makes the labels of tokenised rows without any; None where rows have their own.
         version: to be raised with every change of the columns a row becomes, so that no cached set outlives it.
     """
 
@@ -42,6 +43,7 @@ class RowEncoder:
     max_length: int | None = None
     template: str | None = None
     alternates: bool = False
+    labels_from: Callable[..., Any] | None = None
     version: int = 3
 
     @property
@@ -72,6 +74,11 @@ class RowEncoder:
         columns: dict[str, list[Any]] = {}
         if self.row_format is RowFormat.TOKENIZED:
             size = None if self.tokenizer is None else len(self.tokenizer)
+            if self.labels_from is not None:
+                examples = [
+                    example | {"labels": collated_labels(self.labels_from, example["input_ids"], where)}
+                    for example, where in zip(examples, places, strict=True)
+                ]
             for prefix in self.prefixes:
                 given = [given_tokens(e, prefix, size, where) for e, where in zip(examples, places, strict=True)]
                 columns |= self._columns(given, prefix)
@@ -222,6 +229,29 @@ def answer_starts(
         for prompt, whole in zip(prompts, ids, strict=True)
     ]
     return ids, starts
+
+
+def collated_labels(collator: Callable[..., Any], ids: Any, where: str) -> list[int]:
+    """The labels that a collator makes of one row's token ids, which it must leave as they are.
+
+    Raises:
+        ValueError: it makes none, or changes the ids, as that of a masked language model does.
+    """
+    problem = "makes no labels"
+    try:
+        batch = collator([{"input_ids": list(ids), "attention_mask": [1] * len(ids)}])
+        if batch.get("labels") is not None and batch["input_ids"][0][: len(ids)].tolist() == list(ids):
+            return batch["labels"][0][: len(ids)].tolist()
+        problem = problem if batch.get("labels") is None else "changes the token ids"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        problem = f"fails with a {type(error).__name__}"  # its own message may quote the row
+    raise input_error(
+        expected="`labels` beside `input_ids`, or a data_collator that makes them, as of a causal language model",
+        got=f"{where}, without labels, and {type(collator).__name__}, which {problem}",
+        why="it is not known which tokens are the answer",
+        fix="pass data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False) to train on every token, or add "
+        "`labels`: input_ids with -100 on the prompt, not shifted",
+    )
 
 
 def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> EncodedRow:

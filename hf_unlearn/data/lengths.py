@@ -18,11 +18,9 @@ def row_lengths(rows: Any, *, alternates: bool = True) -> np.ndarray:
     return np.max([_list_lengths(rows, name) for name in columns], axis=0)
 
 
-def longest_row(rows: Any, max_length: int | None) -> int:
-    """Tokens of the longest row of a tokenised set, alternates included; for a stream, `max_length`."""
-    if is_stream(rows):
-        return max_length or 0
-    return int(row_lengths(rows).max())
+def longest_row(rows: Any) -> int:
+    """Tokens of the longest row of a tokenised set, alternates included; 0 for a stream, whose rows nobody knows."""
+    return 0 if is_stream(rows) else int(row_lengths(rows).max())
 
 
 def longest_mismatch(forget: datasets.Dataset, retain: datasets.Dataset) -> int:

@@ -1,6 +1,6 @@
 """From what the user passes as a dataset to tokenised sets by name, checked against each other."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,14 @@ class RowOptions:
         max_length: longest row in tokens, the rest cut from the right; None for no limit.
         template: text around the strings of prompt/completion rows.
         num_proc: processes that tokenise a datasets.Dataset.
+        labels_from: collator that makes the labels of token rows that come without any, as in a Trainer script.
     """
 
     tokenizer: PreTrainedTokenizerBase | None
     max_length: int | None
     template: str | None
     num_proc: int | None
+    labels_from: Callable[..., Any] | None = None
 
     def tokenize(self, rows: RowSet, set_name: str, *, alternates: bool = False) -> TokenizedSet:
         """A set of rows in any accepted format as token ids and labels; token rows are only checked."""
@@ -41,6 +43,7 @@ class RowOptions:
             template=self.template,
             alternates=alternates,
             num_proc=self.num_proc,
+            labels_from=self.labels_from,
         )
 
     def tokenize_eval(self, eval_dataset: Any) -> Any:
@@ -77,9 +80,12 @@ class TrainSets:
         return is_stream(self.forget) or is_stream(self.retain)
 
     def longest(self, max_length: int | None, *, mismatches: bool) -> int:
-        """Tokens of the longest row that a batch can hold, with `mismatches` also of those composed for it."""
+        """Tokens of the longest row that a batch can hold, with `mismatches` also of those composed for it.
+
+        Of streams nothing is known before their rows are read.
+        """
         sets = [rows for rows in (self.forget, self.retain, self.holdout) if rows is not None]
-        longest = max(longest_row(rows, max_length) for rows in sets)
+        longest = max(longest_row(rows) for rows in sets)
         if not mismatches or is_stream(self.forget) or is_stream(self.retain):
             return longest
         composed = longest_mismatch(self.forget, self.retain)

@@ -46,7 +46,8 @@ def load_rows(
         revision: commit, branch or tag of a Hub dataset.
         data_dir: folder of a Hub dataset.
         columns: old name -> new name, e.g. {"question": "prompt", "answer": "completion"}; other columns are dropped.
-            None keeps all as they are.
+            Columns of one new name ({"instruction": "prompt", "input": "prompt"}) are joined in this order, a newline
+            between them; empty ones leave nothing behind. None keeps all as they are.
         limit: at most this many rows.
         seed: shuffles the rows before the limit; None takes the first ones.
         text_unit: what a row of a .txt file is: a line, or a paragraph (paragraphs end with an empty line). Blank ones
@@ -66,10 +67,25 @@ def load_rows(
         rows = _load_hub(str(source), name, split=split, revision=revision, data_dir=data_dir)
     if columns is not None:
         require_columns(columns, rows.column_names, why=_ROWS)
-        rows = rows.select_columns(list(columns)).rename_columns(dict(columns))
+        rows = _renamed(rows.select_columns(list(columns)), columns)
     if seed is not None:
         rows = rows.shuffle(seed=seed)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _renamed(rows: datasets.Dataset, columns: Mapping[str, str]) -> datasets.Dataset:
+    """The rows with columns of the new names, those of one name joined."""
+    parts = {new: [old for old in columns if columns[old] == new] for new in columns.values()}
+    if len(parts) == len(columns):
+        return rows.rename_columns(dict(columns))
+
+    def join(row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            new: row[old[0]] if len(old) == 1 else "\n".join(str(row[name]) for name in old if row[name])
+            for new, old in parts.items()
+        }
+
+    return rows.map(join, remove_columns=[name for name in rows.column_names if name not in parts])
 
 
 def pku_saferlhf_rows(dataset: datasets.Dataset) -> datasets.Dataset:

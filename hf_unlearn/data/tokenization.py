@@ -1,6 +1,6 @@
 """Tokenises a set of rows in any accepted format: a datasets.Dataset, a list, a torch dataset or a stream."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -51,6 +51,7 @@ def tokenize_rows(
     alternates: bool = False,
     num_proc: int | None = None,
     desc: str | None = None,
+    labels_from: Callable[..., Any] | None = None,
 ) -> TokenizedSet:
     """Tokenise one set, its prompts masked (-100) and its answers trained.
 
@@ -69,6 +70,8 @@ def tokenize_rows(
         alternates: encode each row's alternate answer too; False ignores an `alternate` column.
         num_proc: processes, for a datasets.Dataset only; other sets are read once, in this process.
         desc: text of the progress bar.
+        labels_from: collator that makes the labels of token rows without any, such as
+            `DataCollatorForLanguageModeling(tokenizer, mlm=False)`; None refuses such rows.
 
     Returns:
         Columns `input_ids`, `labels` and `answer_start` (the place of the first answer token), with `alternates` also
@@ -85,7 +88,12 @@ def tokenize_rows(
     check_max_length(max_length)
     check_template(template)
     options = dict(
-        tokenizer=tokenizer, set_name=set_name, max_length=max_length, template=template, alternates=alternates
+        tokenizer=tokenizer,
+        set_name=set_name,
+        max_length=max_length,
+        template=template,
+        alternates=alternates,
+        labels_from=labels_from,
     )
     if isinstance(dataset, datasets.IterableDataset):
         return _tokenize_stream(dataset.with_format(None), options)
@@ -95,6 +103,11 @@ def tokenize_rows(
         tokenized = _tokenize_dataset(dataset.with_format(None), options, num_proc, desc)
     else:
         tokenized = _tokenize_in_memory(_listed(dataset, set_name), options)
+    return _checked(tokenized, set_name, max_length, alternates)
+
+
+def _checked(tokenized: datasets.Dataset, set_name: str, max_length: int | None, alternates: bool) -> datasets.Dataset:
+    """The columns of a tokenised set that are trained, once each of its rows has a target within `max_length`."""
     numbers = tokenized.with_format("numpy")
     for prefix in ("", "alternate_") if alternates else ("",):
         counts = {name: numbers[f"{prefix}{name}"][:] for name in COUNTS}
@@ -227,7 +240,9 @@ def _plain(value: Any) -> Any:
 def _encoder(first: Mapping[str, Any], options: dict[str, Any]) -> RowEncoder:
     """The encoder of a set, whose format and kind of row are those of its first row."""
     set_name, tokenizer = options["set_name"], options["tokenizer"]
-    row_format = detect_format(list(first), set_name)
+    unlabelled = options["labels_from"] is not None and "input_ids" in first and "labels" not in first
+    row_format = RowFormat.TOKENIZED if unlabelled else detect_format(list(first), set_name)
+    options = options | {"labels_from": options["labels_from"] if unlabelled else None}
     if options["alternates"]:
         wanted = {"alternate", "alternate_input_ids", "chosen"}.intersection(format_columns(row_format, list(first)))
         if not wanted:

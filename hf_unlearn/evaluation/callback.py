@@ -63,7 +63,6 @@ class UnlearningEvalCallback(TrainerCallback):
         self._evaluations = 0
         self._step = -1
         self._sets: set[frozenset[str]] = set()  # names of the figures of every set that this evaluation has been at
-        self._figures: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -117,12 +116,12 @@ class UnlearningEvalCallback(TrainerCallback):
         # Another set of the same evaluation, or one that it has been at already: then it is a new evaluation of this
         # step, perhaps of other weights (the best ones, loaded at the end).
         if state.global_step != self._step or names in self._sets:
-            self._step, self._sets, self._figures = state.global_step, set(), {}
+            self._step, self._sets = state.global_step, set()
             if self._evaluations % self._every == 0:
-                self._figures = self._run(args, state.global_step, model)
+                # With the first set alone: a callback that counts figures (early stopping) would count each set's.
+                logged.update(self._run(args, state.global_step, model))
             self._evaluations += 1
         self._sets.add(names)
-        logged.update(self._figures)
 
     def _run(self, args: TrainingArguments, step: int, model: Any) -> dict[str, float]:
         assert self.trainer is not None

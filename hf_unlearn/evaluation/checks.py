@@ -95,10 +95,10 @@ def require_unseen(sets: Mapping[str, Sequence[TokenizedRow]]) -> None:
 def require_room(rows: Any, model: Any) -> None:
     """Raise where a tokenised set has a row that is longer than the model's positions."""
     positions = _positions(model)
-    if longest_row(rows, None) > positions:
+    if longest_row(rows) > positions:
         raise input_error(
             expected=f"rows of at most {positions} tokens, the model's max_position_embeddings",
-            got=f"a row of {longest_row(rows, None)} tokens",
+            got=f"a row of {longest_row(rows)} tokens",
             why="the model has no positions for the rest",
             fix=f"build the suite with max_length={positions} or lower, which cuts such rows",
         )

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import transformers
 from accelerate import Accelerator
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
-from .sharding import full_state_dict
+from .sharding import full_state_dict, is_partitioned
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -70,3 +72,22 @@ def model_identity(model: Any, accelerator: Accelerator) -> dict[str, Any]:
 def hash_parts(parts: dict[str, Any]) -> str:
     """SHA-256 of named parts, each a string, a number or a mapping of them."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+_SAMPLES = 256  # of each tensor
+
+
+def hash_samples(weights: Iterable[tuple[str, Tensor]]) -> str | None:
+    """SHA-256 of some values of every named tensor, for one look at weights that a training step moves all over.
+
+    None where a tensor is not whole here.
+    """
+    digest = hashlib.sha256()
+    for name, weight in weights:
+        if isinstance(weight, DTensor) or is_partitioned(weight) or weight.is_meta:
+            return None
+        flat = weight.detach().reshape(-1)
+        places = torch.linspace(0, max(0, flat.numel() - 1), min(_SAMPLES, flat.numel()), device=flat.device).long()
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(flat[places].double().cpu().numpy().data)
+    return digest.hexdigest()

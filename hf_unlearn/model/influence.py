@@ -116,7 +116,7 @@ def _adapter(model: Any, rank: int, seed: int) -> Iterator[list[nn.Parameter]]:
             expected="a plain model, or a PeftModel with a trainable adapter",
             got=f"a {type(model).__name__} with adapters" + ("" if trainable else ", none of them trainable"),
             why="gradients are those of the adapter that is to be trained",
-            fix="PeftModel.from_pretrained(..., is_trainable=True), or model.merge_and_unload()",
+            fix="PeftModel.from_pretrained(..., is_trainable=True), or hf_unlearn.model.merging.merge(model)",
         )
     # peft draws A from the global generator; here it is drawn again from one of our own.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):

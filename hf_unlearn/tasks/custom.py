@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ..data.formats import detect_format
 from ..data.sources import load_rows
 from ..errors import input_error, require_choice
 from ..evaluation import SUITES
@@ -20,10 +21,12 @@ class Arguments(RowSetArguments):
     """What to forget and to keep, and on what else both are measured."""
 
     in_scope_dataset: str | None = field(
-        default=None, metadata={"help": "The forget rows asked in words that are not trained on."}
+        default=None,
+        metadata={"help": "The forget rows asked in words that are not trained on; columns as --forget_columns."},
     )
     out_of_scope_dataset: str | None = field(
-        default=None, metadata={"help": "Neighbours of the forget rows that are to be kept."}
+        default=None,
+        metadata={"help": "Neighbours of the forget rows that are to be kept; columns as --retain_columns."},
     )
     suite: str = field(
         default="custom", metadata={"help": "Suite that measures: custom, copyright, or a plugin's, by its name."}
@@ -46,6 +49,10 @@ def make_task(parsed: Parsed) -> Task:
                 ("out_of_scope", script.out_of_scope_dataset, script.retain_columns),
             )
         }
+        for name, argument in (("in_scope", "forget_columns"), ("out_of_scope", "retain_columns")):
+            rows = more[name]
+            if rows is not None:
+                detect_format(rows.column_names, "eval", argument)
     assert model is not None  # or load_sets would have refused it
     arguments = {
         **{name: first(rows, script.evaluated_rows) for name, rows in (sets | more).items()},

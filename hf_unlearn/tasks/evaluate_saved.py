@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 from accelerate import Accelerator
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
+from ..model.adapters import load_adapter
 from ..results.card_file import has_own_card, write_own_card
 from ..results.hub.push import ADAPTER_CONFIG
 from ..results.record import RECORD_FILE, load_record
@@ -76,7 +77,7 @@ def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
         loading["revision"] = None
     if (Path(name) / ADAPTER_CONFIG).is_file():
         loading.pop("revision")  # PEFT would take the adapter's for the base's
-        return AutoPeftModelForCausalLM.from_pretrained(name, **loading)
+        return load_adapter(name, **loading)
     return AutoModelForCausalLM.from_pretrained(name, **loading)
 
 

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ..data.prepare import RowOptions
+from ..model.merging import merge
 from ..results.hub.names import is_repository
 from ..training.config import UnlearningConfig
 from ..training.methods import Methods
@@ -24,6 +26,7 @@ from .arguments import RunArguments
 from .task import require_model
 
 RECORD = "fit.json"  # written last: a folder that has it is whole
+_COMPARED_ROWS, _COMPARED_TOKENS = 4, 64  # on which the merged model must be the fitted one
 
 
 @dataclass
@@ -87,7 +90,10 @@ def fit(
     )
     trainer.train()
     if trainer.is_world_process_zero():
-        trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(folder)
+        compared = [
+            torch.tensor(ids[:_COMPARED_TOKENS]) for ids in trainer.train_dataset["input_ids"][:_COMPARED_ROWS]
+        ]
+        merge(trainer.accelerator.unwrap_model(trainer.model), compared).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / RECORD).write_text(json.dumps(made_from))
     trainer.accelerator.wait_for_everyone()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
+from ..data.formats import detect_format
 from ..data.sources import READERS, load_rows
 from ..errors import input_error, require_choice
 from .arguments import RunArguments
@@ -47,8 +48,11 @@ class RowSetArguments(RunArguments):
     holdout_dataset: str | None = field(
         default=None, metadata={"help": "Rows like the forget rows that the model has never seen."}
     )
+    holdout_columns: dict | str | None = field(
+        default=None, metadata={"help": "JSON, old column name to new; none: those of --forget_columns."}
+    )
 
-    _VALID_DICT_FIELDS = ["forget_columns", "retain_columns"]
+    _VALID_DICT_FIELDS = ["forget_columns", "retain_columns", "holdout_columns"]
 
     def __post_init__(self) -> None:
         for name in self._VALID_DICT_FIELDS:
@@ -89,6 +93,9 @@ def load_sets(script: RowSetArguments, model: str | None) -> dict[str, Dataset]:
     )
     sets = {"forget": READERS[script.forget_reader](forget), "retain": READERS[script.retain_reader](retain)}
     if script.holdout_dataset is not None:
-        holdout = load_rows(script.holdout_dataset, columns=script.forget_columns)  # type: ignore[arg-type]
+        columns = script.forget_columns if script.holdout_columns is None else script.holdout_columns
+        holdout = load_rows(script.holdout_dataset, columns=columns)  # type: ignore[arg-type]
         sets["holdout"] = READERS[script.forget_reader](holdout)
+    for name, rows in sets.items():  # here, where the advice can be given in the words of the command line
+        detect_format(rows.column_names, name, f"{name}_columns")
     return {name: first(rows, script.limit) for name, rows in sets.items()}

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
 from transformers import AutoTokenizer, IntervalStrategy, PreTrainedTokenizerBase, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
@@ -119,6 +118,19 @@ def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_datas
             )
 
 
+def require_best_metric(args: UnlearningConfig, eval_dataset: Any) -> None:
+    """Raise when the best model is to be chosen by a loss that several evaluation sets do not have."""
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    if isinstance(eval_dataset, Mapping) and metric in ("loss", "nll", "probability"):
+        names = ", ".join(f"eval_{name}_{metric}" for name in eval_dataset)
+        raise input_error(
+            expected=f"metric_for_best_model to name one of the evaluation sets ({names})",
+            got=repr(args.metric_for_best_model),
+            why="the run would end with a KeyError at its first evaluation",
+            fix=f"pass metric_for_best_model={names.split(', ')[-1]!r}",
+        )
+
+
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
@@ -187,13 +199,18 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     item = next(iter(train_dataset))
     if not missing_keys(_tried(collator, item) or {}):
         return collator
+    wanted = [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]
+    # One that makes labels itself stumbles over those of the rows, once these differ in length.
+    own = RowCollator(collator, makes_labels=True)
+    batch = _tried(own, item)
+    if batch is not None and not missing_keys(batch) and batch["labels"] is not None and _kept(batch) == wanted:
+        return own
     wrapped = RowCollator(collator)
     batch = _tried(wrapped, item)
     name = type(collator).__name__
     if batch is None or missing_keys(batch):
         raise missing_roles(f"{name}, which makes neither roles nor a padded batch of plain rows")
-    kept = [trained_ids(labels) for labels in batch["labels"].tolist()]
-    if kept != [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]:
+    if _kept(batch) != wanted:
         raise input_error(
             expected="a data_collator that keeps the labels of the rows it pads",
             got=f"{name}, which changes them",
@@ -203,32 +220,13 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     return wrapped
 
 
+def _kept(batch: Mapping[str, Any]) -> list[list[int]]:
+    return [trained_ids(labels) for labels in batch["labels"].tolist()]
+
+
 def _tried(collator: Callable[..., Any], item: dict[str, Any]) -> Mapping[str, Any] | None:
     """What a collator makes of an item, or None where it fails; its own message may quote the row and is dropped."""
     try:
         return collator([item])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return None
-
-
-def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
-    """Raise when the reference is the very model that will change, or no model."""
-    if ref_model is not None and not isinstance(ref_model, nn.Module):
-        raise input_error(
-            expected="ref_model to be a loaded model",
-            got=type(ref_model).__name__,
-            why="it is called beside the model as it is",
-            fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
-        )
-    shared = isinstance(model, nn.Module) and ref_model is not None and _parameters(model) & _parameters(ref_model)
-    if shared:
-        raise input_error(
-            expected="ref_model to have weights of its own",
-            got="the model itself" if ref_model is model else f"a model that shares {len(shared)} tensors with it",
-            why="the reference would change with every step (get_peft_model, for one, changes the model it is given)",
-            fix="leave ref_model out: the trainer makes the cheapest exact reference itself",
-        )
-
-
-def _parameters(model: nn.Module) -> set[int]:
-    return {id(parameter) for parameter in model.parameters()}

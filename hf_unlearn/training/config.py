@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
+from transformers.utils import logging
 
 from ..data.pairing import check_retain_ratio
 from ..errors import choice_error, input_error, require_choice, require_range
@@ -18,6 +19,8 @@ from .launch.verify import require_launched, restored_environment
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
 
+logger = logging.get_logger(__name__)
+
 # Kernels of Liger that no run of this package can use.
 CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
@@ -29,8 +32,10 @@ REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 class UnlearningConfig(TrainingArguments):
     """`TrainingArguments`, and how to unlearn.
 
-    Every argument of `TrainingArguments` works or is refused with a reason. `optim` takes "sophia" too, its arguments
-    in `optim_args` ("rho=0.04,beta2=0.95").
+    Every argument of `TrainingArguments` works or is refused with a reason. `logging_steps` is 10 by default (500 in
+    Trainer), as the stop rules watch the log; `eval_strategy="steps"` without `eval_steps` evaluates as often.
+    `resume_from_checkpoint` is where `train()` goes on from unless it is told otherwise. `optim` takes "sophia" too,
+    its arguments in `optim_args` ("rho=0.04,beta2=0.95").
 
     Args:
         forget_loss: a name ("npo"), a mapping ({"name": "npo", "beta": 0.1}), a Loss object, or a list of these, each
@@ -114,9 +119,7 @@ class UnlearningConfig(TrainingArguments):
     stop_retain_nll_increase: float | None = field(
         default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
     )
-    stop_on_nonfinite: bool = field(
-        default=True, metadata={"help": "Stop before a step whose loss or gradient is not finite."}
-    )
+    stop_on_nonfinite: bool = field(default=True, metadata={"help": "Stop before a step that is not finite."})
     disable_dropout: bool = field(default=True, metadata={"help": "Set the dropouts of the model's modules to zero."})
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of from_pretrained, as JSON, when the model is a name."}
@@ -133,7 +136,7 @@ class UnlearningConfig(TrainingArguments):
         default=False, metadata={"help": "Must stay false: paired rows have more columns."}
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "False shows divergence in the logs."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between logs."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between logs (Trainer's default is 500)."})
     # A plain string, because the command line would offer the members of Trainer's enumeration alone.
     optim: str = field(
         default=TrainingArguments.optim, metadata={"help": "The optimizer: one of Trainer's names, or sophia."}
@@ -153,6 +156,10 @@ class UnlearningConfig(TrainingArguments):
         requested = self.optim
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
+        if self.eval_strategy == IntervalStrategy.STEPS and not self.eval_steps:
+            logger.warning_once(
+                f"eval_steps is not set: it evaluates as often as it logs, every {self.logging_steps} steps."
+            )
         super().__post_init__()
         require_launched(self)
         _complete_training_arguments(self)

@@ -2,10 +2,12 @@
 
 import inspect
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -16,20 +18,25 @@ from transformers import (
 from transformers.utils import is_liger_kernel_available, logging
 
 from ..errors import input_error, nearest
+from ..model.adapters import load_adapter
+from ..model.injected import as_peft_model
 from .config import CROSS_ENTROPIES, UnlearningConfig
+from .model_checks import require_plain_sequences, require_saved
 
 logger = logging.get_logger(__name__)
 
 
-def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = False) -> PreTrainedModel:
-    """`AutoModelForCausalLM.from_pretrained`, in fp32 unless `args.model_init_kwargs` names another `dtype`.
+def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = False) -> PreTrainedModel | PeftModel:
+    """`AutoModelForCausalLM.from_pretrained`, or a trainable adapter on its base where the folder holds one.
 
-    fp32 because a step of unlearning is smaller than bf16 can add to most weights; with LoRA, pass dtype="bfloat16"
-    for the frozen base.
+    In fp32 unless `args.model_init_kwargs` names another `dtype`, because a step of unlearning is smaller than bf16
+    can add to most weights; with LoRA, pass dtype="bfloat16" for the frozen base.
     """
     options = {"dtype": "float32", **args.init_kwargs}
     if in_8bit:  # of the linear layers; the output head stays as it is
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    if (Path(name_or_path) / ADAPTER_CONFIG).is_file():
+        return load_adapter(name_or_path, trainable=True, **options)
     return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 
 
@@ -51,6 +58,7 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
         ValueError: not a causal language model, an adapter that lengthens the sequence, a PeftModel together with a
             peft_config, no trainable weights, or weights that are not finite.
     """
+    model = as_peft_model(model)
     if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
         raise input_error(
             expected="a causal language model of transformers, or a PeftModel around one",
@@ -58,11 +66,13 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
             why="log-probs of answers are read from its output head",
             fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
         )
-    _require_plain_sequences(model, peft_config)
+    require_plain_sequences(model, peft_config, args)
     _check_weights(model)
     if peft_config is not None:
         model = _add_adapter(model, args, peft_config)
     _require_trainable(model)
+    if isinstance(model, PeftModel):
+        require_saved(model)
     if isinstance(model, PeftModel) and args.activation_checkpointing and args.ddp_find_unused_parameters is None:
         # Trainer's own choice for a plain model; it does not look inside a PeftModel.
         args.ddp_find_unused_parameters = not whole
@@ -90,27 +100,13 @@ def disable_dropout(model: nn.Module) -> None:
             setattr(module, name, 0.0)
 
 
-def _require_plain_sequences(model: PreTrainedModel | PeftModel, peft_config: PeftConfig | None) -> None:
-    """Raise for models whose output positions are not those of the tokens they are given."""
-    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else [peft_config]
-    prompts = PromptTuningConfig | PromptEncoderConfig
-    lengthening = [type(adapter).__name__ for adapter in adapters if isinstance(adapter, prompts)]
-    if lengthening or model.config.is_encoder_decoder:
-        raise input_error(
-            expected="a decoder whose answer positions are those of its input tokens",
-            got=lengthening[0] if lengthening else f"{type(model).__name__}, an encoder-decoder",
-            why="log-probs of answers are read at the positions of their tokens",
-            fix="use LoRA or another adapter of weights" if lengthening else "use an AutoModelForCausalLM",
-        )
-
-
 def _add_adapter(model: PreTrainedModel | PeftModel, args: UnlearningConfig, peft_config: PeftConfig) -> PeftModel:
     if isinstance(model, PeftModel):
         raise input_error(
             expected="a plain model together with peft_config, or a PeftModel without it",
             got="a PeftModel and a peft_config",
             why="a second adapter would be stacked on the first, and it would be open which one unlearns",
-            fix="drop peft_config to go on with the adapter, or pass model.merge_and_unload()",
+            fix="drop peft_config to go on with the adapter, or pass hf_unlearn.model.merging.merge(model)",
         )
     # Asked of the arguments: Trainer makes the accelerator, and with it the DistributedSetup, later.
     # ZeRO-3 gathers persistent parameters into buffers of one type, so adapters in fp32 beside a bf16 base break it. A

@@ -72,7 +72,7 @@ class PreparedRun:
         eval_dataset: Any,
         processing_class: Any,
         data_collator: Callable[..., Any] | None,
-        model_name: str | None,
+        model: Any,
         peft_config: PeftConfig | None,
         ref_model: nn.Module | None,
     ) -> "PreparedRun":
@@ -81,12 +81,13 @@ class PreparedRun:
         Raises:
             ValueError: data or arguments that would not unlearn what was asked.
         """
+        model_name = model if isinstance(model, str) else None
         args_at_start = arguments_at_start(args)
         methods = Methods.resolve(args, *losses)
         require_own_collator(args, methods.attacks, data_collator)
         objective = build_objective(methods, args)
         tokenizer = require_tokenizer(processing_class, model_name, args)
-        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc)
+        options = RowOptions(tokenizer, args.max_length, args.template, args.dataset_num_proc, data_collator)
         sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own

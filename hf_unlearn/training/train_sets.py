@@ -16,7 +16,7 @@ from ..data.prepare import (
 from ..data.roles import ALTERNATE_ROLES, Role
 from ..steps import StepWrapper
 from .baseline import needs_holdout
-from .checks import require_readable_streams, require_rule_rows
+from .checks import require_best_metric, require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
 from .objective import Objective
 from .sampling import given_lengths, pair_rows
@@ -65,6 +65,7 @@ def build_train_sets(
     """
     train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
     require_rule_rows(args, train, eval_dataset)
+    require_best_metric(args, eval_dataset)
     evaluation = options.tokenize_eval(eval_dataset)
     return RunSets(
         train=train,
@@ -108,7 +109,7 @@ def tokenize_for(
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:
     """Tokens of the longest row that the model will be given, of all sets; 0 without any."""
     evaluated = evaluation.values() if isinstance(evaluation, Mapping) else [evaluation]
-    lengths = [longest_row(rows, max_length) for rows in evaluated if rows is not None]
+    lengths = [longest_row(rows) for rows in evaluated if rows is not None]
     if sets is not None:
         lengths.append(sets.longest(max_length, mismatches=objective.mismatches > 0))
     return max(lengths, default=0)

@@ -22,7 +22,7 @@ from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
 from .checkpoints.run_folder import RunFolder
-from .checks import require_config, require_other_model, require_setup
+from .checks import require_config, require_setup
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .hooks.before_training import BaselineMeasurement
@@ -33,6 +33,7 @@ from .hooks.run_callbacks import add_run_callbacks
 from .hooks.run_recorder import RunRecorder, start_record
 from .launch.verify import require_engaged, restored_environment
 from .method_specs import LossSpec
+from .model_checks import require_models
 from .objective import rows_below
 from .prepared_run import PreparedRun
 from .row_attributes import EvalRows, TokenRows, TrainRows
@@ -57,8 +58,7 @@ class UnlearningTrainer(Trainer):
         eval_dataset: {"forget": ..., "retain": ..., ...}, or one set. Gives `eval_forget_nll`, `eval_retain_nll` and
             so on.
         processing_class: the tokenizer; loaded with the model when that is a name.
-        forget_loss: overrides `args.forget_loss`: a name, a mapping, a Loss object or a list of them.
-        retain_loss: overrides `args.retain_loss`.
+        forget_loss, retain_loss: override those of `args`: a name, a mapping, a Loss object or a list of them.
         ref_model: what the model was before, where that is not the model as given.
         peft_config: adds an adapter to the model.
 
@@ -100,10 +100,9 @@ class UnlearningTrainer(Trainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = require_config(args, compute_loss_func)
-        require_other_model(ref_model, model)
-        name = model if isinstance(model, str) else None
+        require_models(model, ref_model, peft_config, args)
         losses, data = (forget_loss, retain_loss), (train_dataset, eval_dataset, processing_class, data_collator)
-        self._prepared = run = PreparedRun.prepare(args, losses, *data, name, peft_config, ref_model)
+        self._prepared = run = PreparedRun.prepare(args, losses, *data, model, peft_config, ref_model)
         self.methods, self.unlearning_objective, self.train_sets = run.methods, run.objective, run.sets.train
         self.record = start_record(train_dataset)
         self._publisher = RunPublisher(args, self.record)
@@ -149,6 +148,7 @@ class UnlearningTrainer(Trainer):
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
         resume_from_checkpoint = checkpoint_asked_for(resume_from_checkpoint, self.args, trial)
         resume_from_checkpoint = self.run_folder.begin(resume_from_checkpoint, trial=trial is not None)
+        self._recorder.begin(resume_from_checkpoint, self._prepared.ref_model)
         if self.model_init is None:
             self._measure(self.model, sharded=False)
         lend_trainer(self.callback_handler.callbacks, self)

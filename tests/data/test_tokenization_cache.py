@@ -94,8 +94,8 @@ def test_rows_of_two_sets_are_compared_and_measured_whatever_lies_under_them(on_
     both = datasets.concatenate_datasets([on_disk.select([9, 3]), datasets.Dataset.from_list(ROWS[20:25])])
     kinds = dict(alternates=(), retain=True, holdout=False)
     sets = tokenize_train_sets({"forget": both, "retain": on_disk.select([50, 40])}, options, **kinds)
-    assert longest_row(sets.forget, None) == max(len(row["input_ids"]) for row in sets.forget)
-    assert longest_row(sets.retain, None) == max(len(row["input_ids"]) for row in sets.retain)
+    assert longest_row(sets.forget) == max(len(row["input_ids"]) for row in sets.forget)
+    assert longest_row(sets.retain) == max(len(row["input_ids"]) for row in sets.retain)
     for shared in (9, 3, 24):
         with pytest.raises(ValueError, match=r"1 retain rows that are forget rows, the first at index 1"):
             tokenize_train_sets({"forget": both, "retain": on_disk.select([50, shared])}, options, **kinds)

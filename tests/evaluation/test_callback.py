@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, weights
 from hf_unlearn.evaluation import EvaluationResult, UnlearningEvalCallback, custom, evaluate
@@ -242,3 +242,31 @@ def test_figures_of_the_suite_and_of_an_evaluation_set_are_told_apart(tmp_path):
     trainer = unlearner(tmp_path, callback, listener, eval_dataset={"forget": FORGET[5:9]}, max_steps=2)
     trainer.train()
     assert len([entry for entry in listener.logs if "eval_forget_nll" in entry]) == 1
+
+
+class Counter(TrainerCallback):
+    """Counts the events that bring the suite's figure, as any callback with a patience does."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        self.events += "eval_custom_forget_nll" in metrics
+
+
+@pytest.mark.parametrize(("make", "sets"), [(unlearner, 1), (unlearner, 3), (plain_trainer, 2)])
+def test_an_evaluation_counts_once_however_many_sets_it_has(tmp_path, make, sets):
+    """Nothing changes: the second to fourth evaluations are those without a gain, and patience 3 ends at step 4."""
+    options = dict(max_steps=9, learning_rate=0.0, eval_steps=1, save_strategy="steps", save_steps=1)
+    options |= dict(load_best_model_at_end=True, metric_for_best_model="eval_custom_forget_nll")
+    trainer = make(tmp_path, **options, greater_is_better=False, lr_scheduler_type="reduce_lr_on_plateau")
+    rows = trainer.eval_dataset
+    trainer.eval_dataset = dict.fromkeys(("forget", "retain", "other")[:sets], rows)
+    callback, counter = UnlearningEvalCallback(suite(), trainer=trainer), Counter()
+    for one in (callback, counter, EarlyStoppingCallback(early_stopping_patience=3)):
+        trainer.add_callback(one)
+    trainer.train()
+    assert (trainer.state.global_step, trainer.state.best_global_step, counter.events) == (4, 1, 4)
+    assert trainer.lr_scheduler.num_bad_epochs == 3
+    assert list(callback.results) == [1, 2, 3, 4]
+    assert "eval_custom_forget_nll" in trainer.evaluate()

@@ -268,7 +268,7 @@ def frozen_adapter() -> Any:
         (lambda: nn.Linear(2, 2), {}, "a causal language model of transformers"),
         (lambda: tiny_model().model, {}, "a causal language model of transformers"),
         (frozen_adapter, {}, "is_trainable=True"),
-        (lambda: with_adapter().base_model.model, {}, "merge_and_unload"),
+        (lambda: with_adapter().base_model.model, {}, "merging.merge"),
     ],
 )
 def test_what_does_not_fit_is_refused(make: Callable[[], Any], arguments: dict[str, Any], message: str) -> None:

@@ -397,7 +397,6 @@ STREAMS = {
     "an order by length": (dict(train_sampling_strategy="group_by_length"), {"retain"}, ["'group_by_length'"]),
     "a balanced order": (dict(train_sampling_strategy="batch_rebalance"), {"forget"}, ["'batch_rebalance'"]),
     "no limit of length": (dict(max_length=None), {"forget"}, ["max_length", "no row of a stream"]),
-    "a limit beyond the positions": (dict(max_length=1024), {"retain"}, [f"at most {POSITIONS} tokens"]),
     "a holdout without an end": (dict(forget_nll_bound="holdout"), {"holdout"}, ["the holdout set with a length"]),
     "quantiles of a stream": (
         dict(forget_nll_bound="holdout_quantiles"),

@@ -97,7 +97,7 @@ def test_nothing_to_train():
 
 def test_an_adapter_upon_an_adapter():
     adapted = get_peft_model(tiny_model(), lora())
-    refused(lambda: prepare_model(adapted, config(), lora()), "a PeftModel and a peft_config", "merge_and_unload")
+    refused(lambda: prepare_model(adapted, config(), lora()), "a PeftModel and a peft_config", "merging.merge(model)")
     assert prepare_model(adapted, config(), None) is adapted
 
 

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 from ...errors import input_error
+from ...model.adapters import load_adapter
+from ...model.merging import merge
 from ..card_file import write_own_card
 from ..record import PLOTS, load_record
 from .push import ADAPTER_CONFIG
@@ -17,7 +18,8 @@ from .push import ADAPTER_CONFIG
 def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float32") -> Path:
     """Merge a run's adapter into its base model: a folder with whole weights, tokenizer, record, card and plots.
 
-    Merged and saved in fp32 by default: in 16 bits most of what an adapter adds is lost to rounding.
+    Merged in fp32, and saved in it by default: in 16 bits most of what an adapter adds is lost to rounding. The merged
+    logits are compared with those of base and adapter before anything is written.
 
     Args:
         folder: output_dir of a run.
@@ -25,14 +27,15 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
         dtype: of the merged weights.
 
     Raises:
-        ValueError: the folder holds no adapter, or there is no such dtype.
+        ValueError: the folder holds no adapter, or one that cannot be merged; the merged model gives other logits; or
+            there is no such dtype.
     """
     require_dtype(dtype)
     folder, output = Path(folder), Path(output)
     record = load_record(folder)
     require_adapter(folder)
-    model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
-    model.save_pretrained(output)
+    # In fp32 and compared before anything is written; then rounded, once.
+    merge(load_adapter(folder, dtype="float32")).to(getattr(torch, dtype)).save_pretrained(output)
     AutoTokenizer.from_pretrained(folder).save_pretrained(output)
     if (folder / PLOTS).is_dir():
         shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
@@ -67,5 +70,5 @@ def require_adapter(folder: str | Path) -> None:
             expected="an adapter that names its base model",
             got=f"{file.name} without base_model_name_or_path: the model was made in memory",
             why="the adapter is merged into the weights that it was trained on",
-            fix="merge it where the model is: trainer.model.merge_and_unload().save_pretrained(folder)",
+            fix="merge it where the model is: hf_unlearn.model.merging.merge(trainer.model).save_pretrained(folder)",
         )

@@ -86,6 +86,7 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
         "base": model_words(record.model),
         "public_base": hub_id(record.model) is not None,
         "purpose": _purpose(record),
+        "earlier_run": plain(record.model.earlier_run or ""),
         "merged_later": record.model.adapter is not None and not adapter and not record.model.merged,
         "lab_base": adapter and record.model.origin == "lab",
         "loading": loading_code(record, repo_id, adapter),

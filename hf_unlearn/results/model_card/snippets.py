@@ -30,6 +30,9 @@ def loading_code(record: RunRecord, repo_id: str | None, adapter: bool) -> str:
             f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base or _BASE)}{revision})",
             f"model = PeftModel.from_pretrained(base, {place})",
         ]
+    if adapter and record.model.vocabulary is not None:
+        rows = f"base.resize_token_embeddings({record.model.vocabulary}, mean_resizing=False)"
+        load.insert(1, f"{rows}  # the adapter brings its embeddings")
     if adapter and record.model.origin == "lab":
         imports = ["from hf_unlearn.lab import load_lab", "from peft import PeftModel", imports[-1]]
         load[0] = f"base = load_lab({_world(record)}).load_model()"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import nested_detach
 
 from ...evaluation.callback import UnlearningEvalCallback
@@ -70,8 +70,14 @@ def kept_outputs(
 
 
 def lend_trainer(callbacks: list[TrainerCallback], trainer: Trainer) -> None:
-    """Let suites that run as callbacks log through a trainer, before early stopping reads their figures."""
-    callbacks.sort(key=lambda callback: not isinstance(callback, UnlearningEvalCallback))
-    for callback in callbacks:
-        if isinstance(callback, UnlearningEvalCallback):
-            callback.trainer = weakref.proxy(trainer)  # a strong reference would outlive `del trainer`
+    """Let suites that run as callbacks log through a trainer, before early stopping reads their figures.
+
+    The callbacks keep their order, but for a suite behind an EarlyStoppingCallback, which moves in front of it.
+    """
+    suites = [callback for callback in callbacks if isinstance(callback, UnlearningEvalCallback)]
+    for callback in suites:
+        callback.trainer = weakref.proxy(trainer)  # a strong reference would outlive `del trainer`
+    reader = next((n for n, callback in enumerate(callbacks) if isinstance(callback, EarlyStoppingCallback)), None)
+    if reader is not None:
+        late = [callback for callback in callbacks[reader:] if callback in suites]
+        callbacks[reader:] = late + [callback for callback in callbacks[reader:] if callback not in late]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from ..optimizer_check import OptimizerCheckCallback, require_trained
 from ..step.component_log import ComponentLog
 from ..step.overflow import look_for_overflow, searches_scale
 from ..step.wrapped_step import WrappedStep
@@ -62,6 +63,9 @@ def add_run_callbacks(
                 lambda: look_for_overflow(trainer.model_wrapped),
             )
         )
+    require_trained(trainer.optimizer, trainer.model)
+    split = trainer.distributed.sharded or trainer.distributed.deepspeed
+    handler.add_callback(OptimizerCheckCallback(split))
     handler.add_callback(RowEpochs(lambda: trainer.train_dataset))
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))

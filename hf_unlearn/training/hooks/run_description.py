@@ -21,7 +21,16 @@ from ...data.prepare import TrainSets
 from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ...plugins import plugin_source
 from ...results.hub.names import is_repository
-from ...results.record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
+from ...results.record import (
+    RECORD_FILE,
+    ComponentRecord,
+    ModelRecord,
+    ObjectiveRecord,
+    RunRecord,
+    SetRecord,
+    TermRecord,
+    load_record,
+)
 from ...steps import STEP_WRAPPERS
 from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
@@ -92,9 +101,19 @@ def describe_model(
         trained=_count(weight for weight in model.parameters() if weight.requires_grad),
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
+        vocabulary=known.vocabulary,
+        start=known.start,
+        earlier_run=_earlier_run(name),
         fitted_from=known.fitted_from,
         fitted_origin=known.fitted_origin,
     )
+
+
+def _earlier_run(name: str | None) -> str | None:
+    """The name of the run in whose folder a model lies, or None."""
+    if name is None or not (Path(name) / RECORD_FILE).is_file():
+        return None
+    return load_record(name).name or "without a name"
 
 
 def _count(weights: Iterable[Tensor]) -> int:

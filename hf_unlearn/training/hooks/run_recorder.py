@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
+from torch import nn
+from transformers.trainer_utils import get_last_checkpoint
+
 from ...data.provenance import source_of
 from ...errors import input_error
 from ...evaluation import EvaluationResult
+from ...model.adapters import saved_vocabulary
 from ...results.card_file import CARD_FILE, CardWriter
 from ...results.hub.names import is_repository, require_metadata
 from ...results.record import RunRecord, SetRecord
+from ..baseline import needs_holdout
+from ..reference.checks import describe_start, require_start
 from .run_description import describe_run
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
@@ -37,12 +44,31 @@ class RunRecorder:
     def __init__(self, record: RunRecord, trainer: TrainerView, model_name: str | None) -> None:
         self._record, self._trainer, self._model_name = record, trainer, model_name
         self._cards = CardWriter()
+        self._begun = False
         self.observer = RunObserver(record, trainer, model_name)
 
     def described(self) -> RunRecord:
         """The record, with what is known of the run as it is now."""
         describe_run(self._record, self._trainer, self._model_name)
         return self._record
+
+    def begin(self, checkpoint: str | bool | None, ref_model: nn.Module | None) -> None:
+        """Keep what the run begins with; a run that goes on from a checkpoint must begin with the same.
+
+        Args:
+            checkpoint: as `train` takes it.
+            ref_model: given by the user, or None.
+        """
+        if self._begun:  # the reference is that of the first time
+            return
+        args, model = self._trainer.args, self._trainer.model
+        start = describe_start(model, ref_model)
+        folder = get_last_checkpoint(args.output_dir) if checkpoint is True else checkpoint
+        if folder:
+            levels = needs_holdout(args) or args.stop_retain_nll_increase is not None
+            needs = self._trainer.unlearning_objective.needs
+            require_start(folder, model, start, needs, given=ref_model is not None, levels=levels)
+        self._record.model.start, self._begun = start, True
 
     def add_evaluation(self, name: str, result: EvaluationResult) -> None:
         """Put a suite's result into the record, and with the next save into the card.
@@ -111,6 +137,8 @@ class RunRecorder:
         self.described()
         self.observer.look(self._trainer.state)
         self._record.stop_reason = self._trainer.stop_reason
+        if isinstance(self._trainer.model, PeftModel):
+            self._record.model.vocabulary = saved_vocabulary(target, self._trainer.model.get_base_model())
         if card:
             self._cards.write(target, self._record)
             return

@@ -33,6 +33,7 @@ class TrainerView(Protocol):
     processing_class: Any
     model: Any
     model_wrapped: nn.Module
+    optimizer: Any
     methods: Methods
     unlearning_objective: Objective
     train_sets: TrainSets | None

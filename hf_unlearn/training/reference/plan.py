@@ -80,7 +80,7 @@ def _require_shardable(plan: ReferencePlan, needs: Needs, context: ReferenceCont
         raise unavailable(
             "the adapter's initial weights within reach of every rank",
             "a trained adapter under ZeRO-3 or FSDP",
-            "merge it first (model = model.merge_and_unload()) and pass a fresh peft_config, or pass ref_model",
+            "merge it first (hf_unlearn.model.merging.merge(model)) and pass a fresh peft_config, or pass ref_model",
         )
     looked_up = plan.logps is ReferenceMode.PRECOMPUTED
     if plan.live is ReferenceMode.TOP_K:

@@ -28,6 +28,7 @@ from ...model.scoring import Likelihoods, RowScores, score
 from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from ..objective import Objective
+from .checks import require_alike
 from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, unavailable
 
 
@@ -270,6 +271,8 @@ def build_reference(
         sparse=args.retain_ratio < 1,
     )
     plan = plan_reference(needs, args.reference, context)
+    if ref_model is not None:
+        require_alike(model, ref_model, needs)
     if args.reference_load_in_8bit:
         _require_8bit(plan, context, reload)
         return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]

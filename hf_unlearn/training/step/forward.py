@@ -83,6 +83,7 @@ class UnlearningForward:
             batch: as the collator made it.
             references: the same rows under the reference.
         """
+        self._require_room(answer_index(batch).longest)
         with contextlib.ExitStack() as stack:
             for attack in self.attacks:
                 if attack.attack_layer is not None:
@@ -103,6 +104,17 @@ class UnlearningForward:
                 likelihoods=self.likelihoods,
             )
         return scores.with_reference(references), output
+
+    def _require_room(self, longest: int) -> None:
+        """Raise for a row that the model has no positions for: those of streams are known only when they are read."""
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if positions is not None and longest > positions:
+            raise input_error(
+                expected=f"rows of at most {positions} tokens, the model's max_position_embeddings",
+                got=f"a row of {longest} tokens in a batch",
+                why="the model has no positions for the rest",
+                fix=f"set max_length={positions} or lower, and go on from the last checkpoint",
+            )
 
     @property
     def _head(self) -> OutputHead:

@@ -534,7 +534,7 @@ def test_a_repository_must_have_a_name_of_the_hub():
 def test_limits_fit_what_lies_there():
     adapter, merged = (section(render_card(run(), merged=each), "Intended use and limits") for each in (False, True))
     assert "Removing or disabling the adapter brings the old behaviour back at once" in adapter
-    assert "--merge" in adapter and "merge_and_unload" in adapter
+    assert "--merge" in adapter and "merge(model).save_pretrained" in adapter
     assert "no adapter to take off" in merged and "--merge" not in merged and "without this adapter" not in merged
     later = "before its adapter was merged"
     assert later in render_card(run(), merged=True)

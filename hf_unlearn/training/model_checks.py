@@ -1,0 +1,132 @@
+"""Models and adapters that a run cannot train or compare with, refused before anything is loaded or measured."""
+
+from typing import Any
+
+from peft import CartridgeConfig, PeftConfig, PeftModel, PeftType, PrefixTuningConfig, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from ..errors import input_error
+from .config import UnlearningConfig
+from .reference.checks import require_causal
+
+logger = logging.get_logger(__name__)
+
+
+def require_models(model: Any, ref_model: Any, peft_config: PeftConfig | None, args: UnlearningConfig) -> None:
+    """Raise for what can be told of models and adapter as they were given."""
+    require_other_model(ref_model, model)
+    if ref_model is not None:
+        require_causal(ref_model)
+    require_plain_sequences(model, peft_config, args)
+
+
+def require_plain_sequences(model: Any, peft_config: PeftConfig | None, args: UnlearningConfig) -> None:
+    """Raise for models whose output positions are not those of the tokens they are given."""
+    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else []
+    prompts = [one for one in (*adapters, peft_config) if one is not None and one.is_prompt_learning]
+    # These two lengthen the keys and values of every layer, not the sequence.
+    past = [one for one in prompts if isinstance(one, PrefixTuningConfig | CartridgeConfig)]
+    lengthening = [type(one).__name__ for one in prompts if one not in past]
+    config = getattr(model, "config", None)
+    encoder_decoder = getattr(config, "is_encoder_decoder", False)
+    if lengthening or encoder_decoder:
+        raise input_error(
+            expected="a decoder whose answer positions are those of its input tokens",
+            got=lengthening[0] if lengthening else f"{type(model).__name__}, an encoder-decoder",
+            why="log-probs of answers are read at the positions of their tokens",
+            fix="use LoRA or another adapter of weights" if lengthening else "use an AutoModelForCausalLM",
+        )
+    checkpointing = args.activation_checkpointing or getattr(model, "is_gradient_checkpointing", False)
+    if past and checkpointing:
+        raise input_error(
+            expected=f"{type(past[0]).__name__} without activation checkpointing",
+            got="activation_checkpointing=True",
+            why="checkpointing drops the keys and values that the adapter puts before the sequence",
+            fix="leave activation_checkpointing out, or use LoRA",
+        )
+
+
+def require_saved(model: PeftModel) -> None:
+    """Raise where a folder of the adapter would not hold all that was trained, or all that it needs."""
+    active = model.active_adapters
+    if len(active) > 1 and "default" in active:
+        raise input_error(
+            expected="one adapter that is active, or none of them named default",
+            got=", ".join(active),
+            why="a folder is loaded with the adapter named default alone, without the others that were active",
+            fix="merge the others into the base model first (hf_unlearn.model.merging.merge), or switch them off",
+        )
+    if active != ["default"]:
+        logger.warning(
+            f"Adapters not named default ({', '.join(active)}) are saved in folders of their own; the card's code, "
+            "evaluate and merge load the adapter named default."
+        )
+    if all(model.peft_config[name].peft_type is PeftType.LORA for name in active):
+        _require_adapter_alone(model)
+    _require_both_embeddings(model)
+
+
+def _require_adapter_alone(model: PeftModel) -> None:
+    kept: set[int] = set()
+    for name in model.peft_config:
+        state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        kept |= {weight.data_ptr() for weight in state.values()}
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.numel()]
+    lost = [name for name, weight in trained if weight.data_ptr() not in kept]
+    if lost:
+        raise input_error(
+            expected="trained weights that the adapter is saved with",
+            got=f"{len(lost)} tensors of the base model that require a gradient ({lost[0]}, for one)",
+            why="only the adapter is saved, and what they learnt would be lost",
+            fix="name their layers in modules_to_save of the adapter's config, or freeze them",
+        )
+
+
+def _require_both_embeddings(model: PeftModel) -> None:
+    """Where PEFT saves an embedding because it is adapted, it leaves the other one out, resized or not."""
+    base = model.get_base_model()
+    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
+    adapted = [isinstance(layer, BaseTunerLayer) for layer in layers]
+    if not any(adapted) or all(adapted) or base.config.get_text_config().tie_word_embeddings:
+        return
+    name = getattr(base.config, "_name_or_path", None)
+    try:
+        rows = AutoConfig.from_pretrained(name).get_text_config().vocab_size if name else None
+    except (OSError, ValueError):  # made in memory, or out of reach: PEFT cannot tell either
+        rows = None
+    now = base.config.get_text_config().vocab_size
+    if rows is not None and rows != now:
+        raise input_error(
+            expected="an adapter that leaves both embeddings alone, or one for both, on a resized vocabulary",
+            got=f"{now} rows where {name} has {rows}, and an adapter on one of the two",
+            why="PEFT saves the new rows of that one alone, and those of the other would be lost",
+            fix="save the resized model (model.save_pretrained(folder)) and load the base from there",
+        )
+
+
+def require_other_model(ref_model: nn.Module | None, model: Any) -> None:
+    """Raise when the reference is the very model that will change, or no model."""
+    if ref_model is not None and not isinstance(ref_model, nn.Module):
+        raise input_error(
+            expected="ref_model to be a loaded model",
+            got=type(ref_model).__name__,
+            why="it is called beside the model as it is",
+            fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
+        )
+    shared = isinstance(model, nn.Module) and ref_model is not None and _storages(model) & _storages(ref_model)
+    if shared:
+        raise input_error(
+            expected="ref_model to have weights of its own",
+            got="the model itself" if ref_model is model else f"a model that shares {len(shared)} tensors with it",
+            why="the reference would change with every step (get_peft_model, for one, changes the model it is given)",
+            fix="leave ref_model out: the trainer makes the cheapest exact reference itself",
+        )
+
+
+def _storages(model: nn.Module) -> set[int]:
+    """Where a model's weights lie: two models can share them under parameters of their own."""
+    weights: list[Tensor] = [weight for weight in model.parameters() if weight.numel()]
+    return {weight.untyped_storage().data_ptr() for weight in weights if weight.device.type != "meta"}
