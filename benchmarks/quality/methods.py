@@ -40,6 +40,7 @@ from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.errors import input_error
 from hf_unlearn.evaluation import Suite, evaluate
 from hf_unlearn.lab import load_lab
+from hf_unlearn.model.merging import merge
 from hf_unlearn.model.score_rows import RowScorer
 from hf_unlearn.tasks import make_task, parse_task
 from hf_unlearn.tasks.recipe_files import PACKAGED
@@ -120,7 +121,7 @@ class Bench:
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), accelerator, batch_size)
         figures["probability"] = probability(scorer, model, others)
         if isinstance(model, PeftModel):
-            model = model.merge_and_unload()
+            model = merge(model)
         relearn(model, relearnt_on, DataCollatorForSeq2Seq(self.tokenizer), **self.relearning)
         figures["relearnt_probability"] = probability(scorer, model, others)
         return figures

@@ -1,6 +1,6 @@
 """Where the answer tokens of a batch are: the only place where labels are shifted."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -212,11 +212,6 @@ def count_answers(batch: Batch) -> Tensor:
     tokens_and_rows = torch.stack([lengths, (lengths > 0).to(lengths.dtype)], dim=1)
     counts = lengths.new_zeros((len(Role), 2))
     return counts.index_add(0, batch["role"], tokens_and_rows)
-
-
-def count_step(batches: Sequence[Batch]) -> Tensor:
-    """`count_answers` of all micro-batches of an optimizer step together."""
-    return torch.stack([count_answers(batch) for batch in batches]).sum(0)
 
 
 def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:

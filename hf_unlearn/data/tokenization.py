@@ -87,14 +87,8 @@ def tokenize_rows(
         check_tokenizer(tokenizer)
     check_max_length(max_length)
     check_template(template)
-    options = dict(
-        tokenizer=tokenizer,
-        set_name=set_name,
-        max_length=max_length,
-        template=template,
-        alternates=alternates,
-        labels_from=labels_from,
-    )
+    given = dict(tokenizer=tokenizer, set_name=set_name, max_length=max_length, template=template)
+    options = dict(**given, alternates=alternates, labels_from=labels_from)
     if isinstance(dataset, datasets.IterableDataset):
         return _tokenize_stream(dataset.with_format(None), options)
     if isinstance(dataset, torch.utils.data.IterableDataset):

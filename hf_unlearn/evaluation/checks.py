@@ -13,6 +13,8 @@ from ..data.digests import shared_rows
 from ..data.lengths import longest_row
 from ..data.tokenized_row import TokenizedRow, prompt_ids
 from ..errors import input_error, require_range
+from ..model.probe import probe_model
+from ..model.probe_checks import require_causal_lm, require_scorable
 from ..model.sharding import gathers_itself, is_sharded
 from .harness.suite import LMEvalSuite
 from .suite import Suite
@@ -60,8 +62,21 @@ def require_rows_alone(fluency_model: Any | None, temperature: float, partial: A
         )
 
 
+def require_right_log_probs(models: Sequence[Any], accelerator: Accelerator) -> None:
+    """Raise for a model that is not causal, or sees padding: a few forwards of ten tokens, once for each model.
+
+    Args:
+        models: not wrapped; None stands for no model.
+        accelerator: under whose autocast they are called, by every rank.
+    """
+    for model in models:
+        if model is not None:
+            require_scorable(probe_model(model, model, autocast=accelerator.autocast), model)
+
+
 def require_same_vocabulary(fluency_model: Any, model: Any, accelerator: Accelerator) -> None:
     """Raise for a fluency model that reads other tokens, has less room, or stands on another device."""
+    require_causal_lm(fluency_model)
     room, needed = _positions(fluency_model), _positions(model)
     if room < needed:
         raise input_error(
@@ -167,7 +182,8 @@ def require_prompts(sets: Mapping[str, Sequence[TokenizedRow]], tokenizer: PreTr
 
 
 def require_fit(model: Any, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator) -> None:
-    """Raise where the tokenizer is missing or another model's, or the model is not where the rows are put."""
+    """Raise for another kind of model, a tokenizer that is not the model's, or a model not where the rows are put."""
+    require_causal_lm(model)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise input_error(
             expected="the model's tokenizer",

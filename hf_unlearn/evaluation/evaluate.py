@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.collator import DataCollatorForUnlearning
 from ..data.digests import set_digest
 from ..data.prepare import RowOptions
-from ..data.tokenized_row import TokenizedRow
+from ..data.tokenized_row import TokenizedRow, answer_ids
 from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
 from ..results.evaluation_result import EvaluationResult
@@ -28,6 +28,7 @@ from .checks import (
     require_numbers,
     require_own_gradients,
     require_prompts,
+    require_right_log_probs,
     require_room,
     require_rows_alone,
     require_same_vocabulary,
@@ -41,18 +42,10 @@ from .one_pass import OnePass, continued
 from .partial import PartialResults
 from .suite import Suite, SuiteOutput
 
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "rouge_score",
-    "sacrebleu",
-)
+# Tokens of an answer whose length is taken from the rows: longer ones cost more than they tell.
+LONGEST_ANSWER = 256
+_LIBRARIES = ("torch", "transformers", "peft", "datasets", "accelerate", "numpy", "scipy")
+_METRIC_LIBRARIES = ("scikit-learn", "rouge_score", "sacrebleu")
 
 
 def evaluate(
@@ -98,7 +91,8 @@ def evaluate(
     if isinstance(suite, LMEvalSuite):
         require_rows_alone(fluency_model, temperature, partial)
         return _run_harness(model, tokenizer, suite, accelerator, batch_size, seed)
-    decoding = Decoding(suite.max_new_tokens, temperature, seed)
+    suite, longest = _with_length(suite, tokenizer)
+    decoding = Decoding(longest, temperature, seed)
     folder = None if partial is None else Path(partial)
     with preserve_rng_state():
         run = _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model)
@@ -110,7 +104,8 @@ def require_evaluable(
 ) -> None:
     """Raise what `evaluate` with these arguments would raise before its first forward."""
     require_kinds(model, suite, None)
-    decoding = Decoding(suite.max_new_tokens)
+    suite, longest = _with_length(suite, tokenizer)
+    decoding = Decoding(longest)
     _Evaluation.of(model, tokenizer, suite, accelerator, decoding, fluency_model).rows()
 
 
@@ -161,6 +156,7 @@ class _Evaluation:
     def __call__(self, batch_size: int, generation_batch_size: int, folder: Path | None) -> EvaluationResult:
         started, suite = time.perf_counter(), self.suite
         sets, rows = self.rows()
+        require_right_log_probs((self.model, self.fluency_model), self.accelerator)
         tokenizer = hash_tokenizer(self.tokenizer)
         partial = PartialResults(folder, "" if folder is None else self._fingerprint(tokenizer), self.accelerator)
         scorer = RowScorer(DataCollatorForUnlearning(self.tokenizer.pad_token_id), self.accelerator, batch_size)
@@ -219,7 +215,7 @@ class _Evaluation:
             texts={name: one_pass.texts(rows) for name, rows in sets.items()},
             gradient_norms=one_pass.gradient_norms(model, norms) if norms else {},
             vocabulary=model.config.get_text_config().vocab_size,
-            max_new_tokens=suite.max_new_tokens,
+            max_new_tokens=self.decoding.max_new_tokens,
             before=suite.before,
             oracle=suite.oracle,
         )
@@ -238,6 +234,16 @@ class _Evaluation:
             "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],
         }
         return hash_parts(parts)
+
+
+def _with_length(suite: Suite, tokenizer: Any) -> tuple[Suite, int]:
+    """The suite with the length of its answers: where it has none, of the longest expected one, its end included."""
+    if suite.max_new_tokens is not None:
+        return suite, suite.max_new_tokens
+    options = RowOptions(tokenizer, suite.max_length, suite.template, None)
+    rows = (row for name in suite.answered for row in options.tokenize(suite.sets[name], "eval"))
+    longest = min(max((len(answer_ids(row)) for row in rows), default=1), LONGEST_ANSWER)
+    return replace(suite, max_new_tokens=longest), longest
 
 
 def _token_rows(rows: Any, options: RowOptions, model: Any) -> list[TokenizedRow]:
@@ -278,6 +284,7 @@ def _run_harness(
     require_whole(model)
     model = accelerator.unwrap_model(model)
     require_fit(model, tokenizer, accelerator)
+    require_right_log_probs((model,), accelerator)
     started = time.perf_counter()
     metrics, counts = _from_main_process(
         lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
@@ -297,4 +304,4 @@ def _run_harness(
 
 def _versions(*more: str) -> dict[str, str]:
     """Versions of what the numbers come from."""
-    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *more)}}
+    return {"hf_unlearn": __version__, **{name: version(name) for name in (*_LIBRARIES, *_METRIC_LIBRARIES, *more)}}

@@ -16,8 +16,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
+from ..model.probe import probe_model
 from ..model.score_rows import evaluation_mode
 from ..model.sharding import is_sharded, reshard
+from .generation_trial import PromptBatches, first_positions, prompt_batches
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,21 @@ def answer_batches(
     arguments are those of `generate_answers`; `wanted` are indices of prompts, the same on all ranks.
     """
     order = sorted(wanted, key=lambda i: -len(prompts[i]))
+    if not order:
+        return
+    together = prompt_batches(model, accelerator.autocast, _own_settings_aside)
+    alike, probe = together is PromptBatches.EQUAL_LENGTHS, probe_model(model, model)
+    batch_size = 1 if together is PromptBatches.ONE else batch_size
     room = [min(decoding.max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
     ends = end_tokens(model, tokenizer)
+    # What one batch has in common: the room, as a long prompt must not shorten the answers beside it.
+    kinds = [(tokens, len(prompt) if alike else 0) for tokens, prompt in zip(room, prompts, strict=True)]
     sharded = is_sharded(model)
     rank, ranks = accelerator.process_index, accelerator.num_processes
     calls = (
-        _calls_in_step(order, room, batch_size, rank, ranks)
+        _calls_in_step(order, kinds, batch_size, rank, ranks)
         if sharded
-        else [(batch, True) for batch in _batches(order[rank::ranks], room, batch_size)]
+        else [(batch, True) for batch in _batches(order[rank::ranks], kinds, batch_size)]
     )
     bar = tqdm(calls, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
     for indices, own in bar:
@@ -108,6 +117,7 @@ def answer_batches(
         with evaluation_mode(model), accelerator.autocast(), _own_settings_aside(model):
             output = model.generate(
                 **inputs,
+                **first_positions(inputs["attention_mask"], probe),
                 generation_config=_settings(tokenizer, ends, room[indices[0]]),
                 logits_processor=_sampling(asked, decoding),
                 synced_gpus=sharded and ranks > 1,
@@ -150,14 +160,14 @@ def _sampling(prompts: Sequence[Sequence[int]], decoding: Decoding) -> LogitsPro
     return LogitsProcessorList([SeededSampling(prompts, decoding)] if decoding.temperature > 0 else [])
 
 
-def _batches(order: list[int], room: list[int], batch_size: int) -> list[list[int]]:
-    """Prompts in batches that have the same room: a long prompt must not shorten the answers beside it."""
-    alike = [list(group) for _, group in groupby(order, key=lambda i: room[i])]
+def _batches(order: list[int], kinds: list[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Prompts in batches of one kind: the room for answers, and the length where batches need equal ones."""
+    alike = [list(group) for _, group in groupby(order, key=lambda i: kinds[i])]
     return [group[start : start + batch_size] for group in alike for start in range(0, len(group), batch_size)]
 
 
 def _calls_in_step(
-    order: list[int], room: list[int], batch_size: int, rank: int, ranks: int
+    order: list[int], kinds: list[tuple[int, int]], batch_size: int, rank: int, ranks: int
 ) -> list[tuple[list[int], bool]]:
     """A rank's calls of a model that is split over ranks, as many as every other rank makes: (prompts, its own share).
 
@@ -165,7 +175,7 @@ def _calls_in_step(
     run out of positions. A rank without a share of its own answers the shortest prompt again, for the others' sake.
     """
     calls = []
-    for alike in _batches(order, room, batch_size * ranks):
+    for alike in _batches(order, kinds, batch_size * ranks):
         own = alike[rank::ranks]
         calls.append((own or alike[-1:], bool(own)))
     return calls

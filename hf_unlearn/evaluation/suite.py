@@ -41,7 +41,7 @@ class Suite:
         fluent: answered sets whose answers are scored under the fluency model, where there is one.
         gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
         vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
-        max_new_tokens: longest generated answer.
+        max_new_tokens: longest generated answer; None for the longest expected one, 256 tokens at most.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
         headline: metrics that a table shows, in order; () for all.
@@ -60,7 +60,7 @@ class Suite:
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()
     vocabulary_statistics: bool = False
-    max_new_tokens: int = 64
+    max_new_tokens: int | None = 64
     max_length: int | None = None
     template: str | None = None
     headline: tuple[str, ...] = ()
@@ -74,6 +74,8 @@ class Suite:
     def __post_init__(self) -> None:
         self._require_pair()
         longest = self.max_new_tokens
+        if longest is None:
+            return
         if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
             raise input_error(
                 expected="max_new_tokens to be a whole number from 1 on",

@@ -37,6 +37,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 Forward = Callable[[Tensor], Tensor]
 # (module, positional arguments, output) -> None, or another output
@@ -179,11 +180,18 @@ def hidden_states_in_output(
 @contextlib.contextmanager
 def replaced_attributes(values: Collection[tuple[Any, str, Any]]) -> Iterator[None]:
     """Inside, attributes have other values: (what holds it, its name, the value)."""
+    # Around the holder's own __setattr__: configurations check types, and a neutral None may not be of the right one.
+    values = [(holder, _stored_name(holder, name), value) for holder, name, value in values]
     own = [(holder, name, getattr(holder, name)) for holder, name, _ in values]
     for holder, name, value in values:
-        setattr(holder, name, value)
+        object.__setattr__(holder, name, value)
     try:
         yield
     finally:
         for holder, name, value in own:
-            setattr(holder, name, value)
+            object.__setattr__(holder, name, value)
+
+
+def _stored_name(holder: Any, name: str) -> str:
+    """The name under which a configuration keeps what is asked of it by another."""
+    return holder.attribute_map.get(name, name) if isinstance(holder, PreTrainedConfig) else name

@@ -1,6 +1,7 @@
 """The output head of a causal language model, run at answer positions in chunks, inside the model's own forward."""
 
 import contextlib
+import inspect
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,6 +48,7 @@ class OutputHead:
         self._stand_in = ForwardStandIn(model.get_output_embeddings())
         # Weakly: the model holds this object, and a cycle would keep its weights in memory after `del model`.
         self._owner = weakref.ref(model.get_base_model() if isinstance(model, PeftModel) else model)
+        self.takes_positions = "position_ids" in inspect.signature(self.owner.forward).parameters
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self._transform: LogitTransform | None = None
         self._chunked: bool | None = None  # unknown before the first call
@@ -92,6 +94,8 @@ class OutputHead:
         Raises:
             ValueError: a head that is not fed hidden states [B, L, H].
         """
+        if not self.takes_positions:  # it counts for itself, by the mask
+            inputs = {name: value for name, value in inputs.items() if name != "position_ids"}
         if full_logits:
             output = model(**inputs, use_cache=False)
             return self._read_dense(output.logits.flatten(0, 1)[query.positions], query), output

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from ..data.encoding import given_tokens
 from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error
 from .gradients import norm
+from .probe_checks import require_causal_lm
 
 
 def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
@@ -81,13 +80,7 @@ def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list
     Raises:
         ValueError: not a causal language model, no rows, or a row that it cannot be scored on.
     """
-    if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
-        raise input_error(
-            expected="a causal language model of transformers, or a PeftModel around one",
-            got=type(model).__name__,
-            why="gradients are those of its own loss",
-            fix="pass AutoModelForCausalLM.from_pretrained(...); unwrap what DDP, DeepSpeed or FSDP has wrapped",
-        )
+    require_causal_lm(model)
     config = model.config.get_text_config()
     tokens = [given_tokens(row, "", config.vocab_size, f"row {i} of {name}") for i, row in enumerate(rows)]
     positions = getattr(config, "max_position_embeddings", None)

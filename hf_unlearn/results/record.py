@@ -63,6 +63,8 @@ class RunRecord:
         attacks: what was tried on the model after unlearning; empty where it was not attacked.
         metadata: what only the user knows.
         log: Trainer's log history: the components of the loss over the steps.
+        forced: what the preflight found, where the run was told to go on all the same.
+        signs: what was noticed in training: forget NLL that fell, retain rows that were lost.
         card_sha256: SHA-256 of the card that was rendered from the record and lies beside it; a card with another hash
             was edited by hand. None where no card was written.
     """
@@ -92,6 +94,8 @@ class RunRecord:
     attacks: list[AttackRecord] = field(default_factory=list)
     metadata: CardMetadata = field(default_factory=CardMetadata)
     log: list[dict[str, Any]] = field(default_factory=list)
+    forced: list[str] = field(default_factory=list)
+    signs: list[str] = field(default_factory=list)
     card_sha256: str | None = None
 
     @property
@@ -103,6 +107,12 @@ class RunRecord:
     def parts(self) -> list[ComponentRecord]:
         """Everything that has a paper: losses, step wrappers, weighting."""
         return [*self.objective.terms, *self.objective.step_wrappers, self.objective.weighting]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know of the run itself: a preflight that was overruled, signs in training."""
+        overruled = [f"The run went on although its preflight found: {noticed}." for noticed in self.forced]
+        return [*overruled, *self.signs]
 
     @property
     def public(self) -> bool:

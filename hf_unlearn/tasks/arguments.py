@@ -44,7 +44,13 @@ class RunArguments:
         default=True, metadata={"help": "Measure before and after; false: train and save, hf-unlearn evaluate later."}
     )
     evaluated_rows: int = field(default=200, metadata={"help": "Rows of each set that the model is measured on."})
-    max_new_tokens: int = field(default=48, metadata={"help": "Longest generated answer."})
+    max_new_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Longest generated answer; none: as long as the longest expected one, 256 tokens at most."},
+    )
+    force: bool = field(
+        default=False, metadata={"help": "Go on although the model does not seem to know the rows of the run."}
+    )
     show_prompts: str | None = field(
         default=None,
         metadata={

@@ -17,6 +17,7 @@ from ..results.report import read_run, write_plots
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
+from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
 from .task import Task, require_checkpoint, require_model, require_output
 
@@ -87,6 +88,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     checkpoint = trainer.run_folder.open(args.resume_from_checkpoint)  # refused before anything is measured
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
+    if script.measure and checkpoint is None:  # a run that goes on has passed it
+        preflight(trainer, task.sets, results["before"], force=script.force)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -40,11 +40,11 @@ class ShownAnswers:
     Args:
         prompts: as the user wrote them; none by default.
         trainer: for its tokenizer, arguments and accelerator.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer; 64 if None.
     """
 
-    def __init__(self, prompts: list[str], trainer: UnlearningTrainer, max_new_tokens: int) -> None:
-        self._prompts, self._trainer, self._longest = prompts, trainer, max_new_tokens
+    def __init__(self, prompts: list[str], trainer: UnlearningTrainer, max_new_tokens: int | None) -> None:
+        self._prompts, self._trainer, self._longest = prompts, trainer, max_new_tokens or 64
         self._answers: dict[str, list[str]] = {}
 
     def ask(self, name: str, model: nn.Module) -> None:

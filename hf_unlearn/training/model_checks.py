@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from peft import CartridgeConfig, PeftConfig, PeftModel, PeftType, PrefixTuningConfig, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.utils import logging
 
 from ..errors import input_error
+from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_one_sequence
 from .config import UnlearningConfig
 from .reference.checks import require_causal
 
@@ -25,20 +26,9 @@ def require_models(model: Any, ref_model: Any, peft_config: PeftConfig | None, a
 
 def require_plain_sequences(model: Any, peft_config: PeftConfig | None, args: UnlearningConfig) -> None:
     """Raise for models whose output positions are not those of the tokens they are given."""
-    adapters = list(model.peft_config.values()) if isinstance(model, PeftModel) else []
-    prompts = [one for one in (*adapters, peft_config) if one is not None and one.is_prompt_learning]
-    # These two lengthen the keys and values of every layer, not the sequence.
-    past = [one for one in prompts if isinstance(one, PrefixTuningConfig | CartridgeConfig)]
-    lengthening = [type(one).__name__ for one in prompts if one not in past]
-    config = getattr(model, "config", None)
-    encoder_decoder = getattr(config, "is_encoder_decoder", False)
-    if lengthening or encoder_decoder:
-        raise input_error(
-            expected="a decoder whose answer positions are those of its input tokens",
-            got=lengthening[0] if lengthening else f"{type(model).__name__}, an encoder-decoder",
-            why="log-probs of answers are read at the positions of their tokens",
-            fix="use LoRA or another adapter of weights" if lengthening else "use an AutoModelForCausalLM",
-        )
+    require_one_sequence(model, peft_config)
+    # Two kinds lengthen the keys and values of every layer, not the sequence.
+    past = [one for one in prompt_adapters(model, peft_config) if isinstance(one, PAST_ADAPTERS)]
     checkpointing = args.activation_checkpointing or getattr(model, "is_gradient_checkpointing", False)
     if past and checkpointing:
         raise input_error(

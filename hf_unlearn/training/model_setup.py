@@ -20,6 +20,7 @@ from transformers.utils import is_liger_kernel_available, logging
 from ..errors import input_error, nearest
 from ..model.adapters import load_adapter
 from ..model.injected import as_peft_model
+from ..model.probe_checks import require_causal_lm
 from .config import CROSS_ENTROPIES, UnlearningConfig
 from .model_checks import require_plain_sequences, require_saved
 
@@ -59,13 +60,7 @@ def prepare_model(model: Any, args: UnlearningConfig, peft_config: PeftConfig | 
             peft_config, no trainable weights, or weights that are not finite.
     """
     model = as_peft_model(model)
-    if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
-        raise input_error(
-            expected="a causal language model of transformers, or a PeftModel around one",
-            got=type(model).__name__,
-            why="log-probs of answers are read from its output head",
-            fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
-        )
+    require_causal_lm(model)
     require_plain_sequences(model, peft_config, args)
     _check_weights(model)
     if peft_config is not None:

@@ -3,28 +3,18 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import logging
 
-from ..data.batch import indexed
 from ..data.collator import DataCollatorForUnlearning
-from ..data.pairing import is_stream, read_rows
 from ..errors import input_error
-from ..model.output_head import output_head
-from ..model.score_rows import RowScorer, evaluation_mode
-from ..model.scoring import score_answers
-from ..model.sharding import reshard
 from ..steps import PerturbsHiddenStates
 from .config import UnlearningConfig
 
 logger = logging.get_logger(__name__)
-
-# Nats per token: what rounding may do, and how often more than to the first row, before which nothing stands.
-_TOLERANCE, _TIMES = 1e-3, 4
 
 
 @dataclass(frozen=True)
@@ -58,8 +48,13 @@ def require_own_collator(args: UnlearningConfig, attacks: Sequence[PerturbsHidde
         )
 
 
-def require_padding_free(model: Any, args: UnlearningConfig) -> None:
-    """Raise for a model whose attention cannot keep rows of one line apart; warn where that costs a square."""
+def require_padding_free(model: Any, longest_line: int) -> None:
+    """Raise for a model that cannot have rows in one line; warn where that costs a square.
+
+    Args:
+        model: not wrapped.
+        longest_line: tokens that the rows of one batch can have.
+    """
     owner = model.get_base_model() if isinstance(model, PeftModel) else model
     if "position_ids" not in inspect.signature(owner.forward).parameters or owner._is_stateful:
         raise input_error(
@@ -68,41 +63,19 @@ def require_padding_free(model: Any, args: UnlearningConfig) -> None:
             why="a row would see the one before it",
             fix="set padding_free=False; train_sampling_strategy='group_by_length' keeps padding short",
         )
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    # GPT-Neo and others of its time hold a causal mask [1, 1, P, P], into which a longer line does not fit.
+    square = any(buffer.ndim >= 2 and buffer.shape[-2:] == (positions, positions) for buffer in owner.buffers())
+    if positions is not None and square and longest_line > positions:
+        raise input_error(
+            expected=f"batches of at most {positions} tokens, for padding_free with {type(owner).__name__}",
+            got=f"batches of up to {longest_line} (the longest row times the rows of a batch)",
+            why="the model holds a causal mask of that size, and a run would fail at the first batch beyond it",
+            fix="lower per_device_train_batch_size or max_length, or set padding_free=False",
+        )
     attention = model.config.get_text_config()._attn_implementation or ""
     if "flash" not in attention and attention != "flex_attention":
         logger.warning(
             f"padding_free with attention of kind {attention!r}: it computes a square of all tokens of a batch. With "
             "model_init_kwargs={'attn_implementation': 'flash_attention_2'} (or 'flex_attention') only rows cost."
-        )
-
-
-def require_rows_apart(model: nn.Module, rows: Any, scorer: RowScorer) -> None:
-    """Raise unless the model gives two rows the same log-probs in one line as padded.
-
-    Args:
-        model: wrapped as it may be; every rank calls it.
-        rows: tokenised.
-        scorer: of the run.
-    """
-    first_rows = list(islice(rows, 2)) if is_stream(rows) else read_rows(rows, range(min(2, len(rows))))
-    two = (first_rows * 2)[:2]  # a set of one row meets itself
-    head = output_head(scorer.accelerator.unwrap_model(model))
-    logps = []  # padded, then joined
-    for padding_free in (False, True):
-        batch = indexed(replace(scorer.collator, padding_free=padding_free).collate_rows(two))
-        batch = {key: value.to(scorer.accelerator.device) for key, value in batch.items()}
-        with evaluation_mode(model), scorer.accelerator.autocast():
-            scores, _ = score_answers(model, head, batch)
-        logps.append(scores.logps)
-    reshard(model)
-    first = int(scores.lengths[0])
-    difference = (logps[0] - logps[1]).abs()
-    allowed = max(_TOLERANCE, _TIMES * float(difference[:first].mean()))
-    later = float(difference[first:].mean()) if len(difference) > first else 0.0
-    if not later <= allowed:
-        raise input_error(
-            expected="the same log-probs of rows with and without padding",
-            got=f"a mean difference of {later:.3g} nats per token in a row with another before it",
-            why="the model does not keep the rows of one line apart",
-            fix="set padding_free=False, or another attn_implementation",
         )

@@ -23,6 +23,7 @@ from .methods import Methods
 from .model_setup import check_fit, load_model, prepare_model
 from .objective import Objective, build_objective
 from .padding_free import PairsWithoutPadding, require_own_collator, require_padding_free
+from .probing import longest_line
 from .reference.reference import Reference, build_reference
 from .sampling import order_seed
 from .train_sets import RunSets, build_train_sets
@@ -138,7 +139,7 @@ class PreparedRun:
         model = prepare_model(model, self.args, self.peft_config, whole=self.objective.needs.logps)
         check_fit(model, self.options.tokenizer, self.args, self.sets.longest)
         if self.args.padding_free:
-            require_padding_free(model, self.args)
+            require_padding_free(model, longest_line(self.objective, self.args, self.sets.longest))
         return model
 
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils.hub import PushInProgress
 
-from ..data.batch import Batch, count_answers, count_step
+from ..data.batch import Batch, count_answers
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
 from ..model.scoring import score_answers
@@ -40,6 +40,7 @@ from .row_attributes import EvalRows, TokenRows, TrainRows
 from .sampling import train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
+from .step.step_counts import ROUTER_LOSS, StepCounts
 from .step.wrapped_step import WrappedStep
 from .trials import checkpoint_asked_for, prepare_search
 
@@ -126,7 +127,8 @@ class UnlearningTrainer(Trainer):
         self.distributed = DistributedSetup.detect(self.args, self.accelerator)
         require_setup(self.args, self.methods, self.model, self.distributed)
         self._steps = WrappedStep(self.methods, run.objective.retain_weight, self.accelerator)
-        self._step_log = ComponentLog(run.objective.component_names, self.args.device)
+        self._counts = StepCounts(self.accelerator, by_side=self._steps.by_side)
+        self._step_log = ComponentLog([*run.objective.component_names, ROUTER_LOSS], self.args.device)
         self._policy(self.model).check_layers()
         self.reference = run.reference(self.model, self.distributed)
         self._measurement: BaselineMeasurement | None = None
@@ -135,8 +137,7 @@ class UnlearningTrainer(Trainer):
             self.reference.prepare(self.accelerator, self.distributed)
             self._measurement = BaselineMeasurement(run, self.reference)
         self._evaluation = RowEvaluation()
-        trainer = weakref.proxy(self)
-        self._recorder = RunRecorder(self.record, trainer, run.model_name)
+        self._recorder = RunRecorder(self.record, trainer := weakref.proxy(self), run.model_name)
         self.run_folder = RunFolder(trainer, self._recorder.described)
         add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer, self.run_folder.resumed_from)
 
@@ -199,7 +200,8 @@ class UnlearningTrainer(Trainer):
         """Measure a model once, at the moment for models that are, or are not, split over ranks."""
         if self._measurement is None or self.baseline is not None or sharded != self.distributed.sharded:
             return
-        self._measurement.measure(model, self.accelerator, stop_rules_of(self.callback_handler))
+        rules = stop_rules_of(self.callback_handler)
+        self._counts.begin_run(self._measurement.measure(model, self.accelerator, rules))
         calls = (lambda: map(self._prepare_inputs, self.get_train_dataloader()), self.compute_loss)
         self._steps.begin(self.accelerator.unwrap_model(model), *calls, self.compute_loss_context_manager)
 
@@ -217,7 +219,7 @@ class UnlearningTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""
-        return self.accelerator.reduce(count_step(batch_samples).to(device), "sum") if batch_samples else None
+        return self._counts.begin_step(self.model_wrapped, batch_samples, device) if batch_samples else None
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Tensor | None = None) -> Tensor:
         """Trainer's, inside the step wrappers."""
@@ -225,8 +227,8 @@ class UnlearningTrainer(Trainer):
         return self._steps.training_step(super().training_step, model, inputs, counts, self.state)
 
     def _policy(self, model: nn.Module) -> UnlearningForward:
-        objective = self.unlearning_objective
-        return UnlearningForward(model, objective, self.methods.attacks, likelihoods_for(objective, self.args))
+        likelihoods = likelihoods_for(self.unlearning_objective, self.args, self._counts.router_loss)
+        return UnlearningForward(model, self.unlearning_objective, self.methods.attacks, likelihoods)
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
@@ -242,6 +244,7 @@ class UnlearningTrainer(Trainer):
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
         active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
         loss, components = objective(scores, counts, active)
+        loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:

@@ -1,5 +1,6 @@
 """One pass over a suite's rows: every figure against a naive loop, each row scored once, nothing disturbed, errors."""
 
+import contextlib
 import math
 import random
 from dataclasses import replace
@@ -12,8 +13,10 @@ from accelerate import Accelerator
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation import custom, evaluate
+from hf_unlearn.evaluation.generation_trial import prompt_batches
 from hf_unlearn.evaluation.suite import Suite, SuiteOutput
 from hf_unlearn.lab import load_lab
+from hf_unlearn.model.probe import probe_model
 from oracles import naive
 
 PARTS = ("Expected ", "\nGot: ", "\nWhy it matters: ", "\nWhat to do: ")
@@ -190,6 +193,7 @@ def test_each_distinct_row_is_scored_once(batch_size):
         if output[0].shape[1] > 2:  # the output head is looked at once, in a forward of two tokens
             rows_scored.append(len(output[0]))
 
+    probe_model(model, model)  # once for a model: evaluate asks no more
     model.model.register_forward_hook(count)
     suite, kept = recorded(replace(custom(**sets), answered=(), fluent=()))
     result = evaluate(model, tokenizer, suite, batch_size=batch_size)
@@ -208,6 +212,7 @@ def test_each_distinct_prompt_is_answered_once(monkeypatch):
     sets = {"forget": [*FORGET, *again], "retain": [*RETAIN[:4], FORGET[0]], "holdout": HOLDOUT}
     model, tokenizer = tiny_model(), tiny_tokenizer()
     asked: list[int] = []
+    prompt_batches(model, contextlib.nullcontext, contextlib.nullcontext)  # tried once for a model
     generate = model.generate
     monkeypatch.setattr(
         model, "generate", lambda **inputs: asked.append(len(inputs["input_ids"])) or generate(**inputs)

@@ -47,7 +47,7 @@ ATTACKED = {"holdout_nll", "min_k_auc", "min_k_tpr"}
 COMPARED = {"min_k_privleak", "min_k_auc_relative_difference"}  # with the oracle
 PASSAGE = dict(prompt_characters=80, passage_characters=240)  # of the lab's recipe
 SETS = ("forget", "retain", "holdout")
-FIT = ["--fit_epochs", "1"]
+FIT = ["--fit_epochs", "1", "--force", "true"]  # it is too short to learn the book
 SHORT = ["--max_new_tokens", "24", "--per_device_eval_batch_size", "16"]
 
 
@@ -166,7 +166,7 @@ UNBOUNDED = ["--forget_nll_bound", "none", "--forget_loss", "npo", "--per_device
 
 def test_a_book_of_ones_own_without_a_fit_and_no_word_of_it_is_written(files, tmp_path):
     folder = tmp_path / "out"
-    printed = run("copyright", folder, *files, *UNBOUNDED, *SHORT, "--max_steps", str(STEPS))
+    printed = run("copyright", folder, *files, *UNBOUNDED, *SHORT, "--max_steps", str(STEPS), "--force", "true")
     found = results(folder)
     assert rows_of(found) == {"forget": 20, "retain": 20}
     columns = figures(found)

@@ -153,7 +153,7 @@ def files(lab, tmp_path) -> list[str]:
 
 # No bound: with a word that the model has never seen, the rows are beyond log V from the start.
 FULL = ["--use_peft", "false", "--forget_loss", "npo", "--forget_nll_bound", "none", "--retain_weight", "0.1"]
-FULL += ["--learning_rate", "5e-4"]
+FULL += ["--learning_rate", "5e-4", "--force", "true"]  # no model knows the canary in the rows
 
 
 @pytest.mark.slow

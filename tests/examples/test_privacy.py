@@ -142,7 +142,8 @@ def files(lab, tmp_path) -> list[str]:
 def test_tofu_in_a_folder_without_an_oracle_and_no_word_of_it_is_written(files, tmp_path):
     folder = tmp_path / "out"
     # No bound: with a word that the model has never seen, the rows are above the level of unseen ones from the start.
-    printed = run("privacy", folder, *files, *SHORT, "--forget_nll_bound", "none", "--forget_loss", "npo")
+    bare = ["--forget_nll_bound", "none", "--forget_loss", "npo", "--force", "true"]  # no model knows the canary
+    printed = run("privacy", folder, *files, *SHORT, *bare)
     found = results(folder)
     # Trained on; the unseen rows of the folder are for the attacks.
     assert rows_of(found) == {"forget": 30, "retain": 30}

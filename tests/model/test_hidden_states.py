@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
+from fixtures.models import item_at, make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.model.output_head import output_head
 from oracles import naive
@@ -106,6 +106,7 @@ def test_a_forward_for_hidden_states_alone_ends_at_the_layer(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["llama", "opt"])
 def test_the_forward_with_the_adapter_off_ends_at_the_layer_too(tmp_path, kind):
     trainer = steered(tmp_path, tiny_model(kind), peft_config=lora(0, 1), max_steps=2)
+    trainer._measure(trainer.model, sharded=False)
     seen = of_both_models(trainer)
     trainer.train()
     # Two steps, each with a forward of the policy and one of the reference.
@@ -115,7 +116,7 @@ def test_the_forward_with_the_adapter_off_ends_at_the_layer_too(tmp_path, kind):
 
 def answer_tokens(trainer: UnlearningTrainer) -> Iterator[list[int]]:
     for position in range(4):
-        item = trainer.train_dataset[position]
+        item = item_at(trainer, position)
         for row in (item, *item["retain"]):
             yield [label for label in row["labels"][1:] if label != -100]
 
@@ -130,7 +131,7 @@ def test_levels_are_logged_where_something_watches_them(tmp_path, option):
         assert other.keys() - one.keys() == {"forget_nll", "retain_nll"}
         for name in ("loss", "forget/rmu", "retain/hidden", "grad_norm"):
             assert one[name] == other[name]
-    rows = [watched.train_dataset[position] for position in range(4)]
+    rows = [item_at(watched, position) for position in range(4)]
     expected = torch.cat([-naive.token_logps(tiny_model(), row).detach() for row in rows]).mean()
     assert step_logs(watched)[0]["forget_nll"] == pytest.approx(float(expected), rel=1e-5)
 
@@ -259,7 +260,7 @@ def hooks_and_patches(model: nn.Module) -> list[str]:
 @pytest.mark.parametrize("place", ["below the layer", "at the layer", "head"])
 def test_nothing_is_left_on_the_model_after_an_error_in_its_forward(tmp_path, kind, bound, place):
     trainer = steered(tmp_path, tiny_model(kind), forget_nll_bound=bound)
-    batch = trainer.data_collator([trainer.train_dataset[position] for position in range(4)])
+    batch = trainer.data_collator([item_at(trainer, position) for position in range(4)])
     trainer._measure(trainer.model, sharded=False)
     untouched = hooks_and_patches(trainer.model)
     whole = trainer.compute_loss(trainer.model, batch).detach()
@@ -281,7 +282,7 @@ def test_nothing_is_left_on_the_model_after_an_error_in_its_forward(tmp_path, ki
     assert hooks_and_patches(trainer.model) == untouched
     # The model is whole: every block runs again, and a step of the trainer is what it was.
     upper = Seen(upper=inner_module(trainer.model, 2))
-    row = trainer.train_dataset[0]
+    row = item_at(trainer, 0)
     assert naive.token_logps(trainer.model, row).requires_grad
     assert upper.positions["upper"] == [len(row["input_ids"])]
     torch.testing.assert_close(trainer.compute_loss(trainer.model, batch).detach(), whole, rtol=0, atol=0)

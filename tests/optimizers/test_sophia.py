@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fixtures.models import tiny_model, tiny_tokenizer, train_sets, weights
+from fixtures.models import item_at, tiny_model, tiny_tokenizer, train_sets, weights
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.optimizers import Sophia
 from oracles import naive
@@ -326,7 +326,7 @@ def test_the_trainer_moves_every_weight_as_the_naive_loop(tmp_path):
     loops = {name: NaiveSophia(weight) for name, weight in policy.named_parameters()}
     clipped: list[float] = []
     for step, lr in enumerate((LR, LR / 2)):
-        items = [trainer.train_dataset[p] for p in range(step * BATCH, (step + 1) * BATCH)]
+        items = [item_at(trainer, p) for p in range(step * BATCH, (step + 1) * BATCH)]
         retain = [row for item in items for row in item["retain"]]
         loss = naive.grad_ascent(policy, items) + naive.retain_nll(policy, retain)
         gradients = torch.autograd.grad(loss, list(policy.parameters()))

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
-from fixtures.models import make_trainer, step_logs, tiny_model, train_sets, weights
+from fixtures.models import item_at, make_trainer, step_logs, tiny_model, train_sets, weights
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
 from hf_unlearn.data.batch import Batch
@@ -48,7 +48,7 @@ def seen(trainer: UnlearningTrainer, batch: Batch, *wrappers: LatentAdversarial)
 
 
 def items(trainer: UnlearningTrainer, count: int = 4) -> list[dict[str, Any]]:
-    return [trainer.train_dataset[position] for position in range(count)]
+    return [item_at(trainer, position) for position in range(count)]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

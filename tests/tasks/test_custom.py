@@ -27,6 +27,7 @@ from hf_unlearn.tasks import make_task, parse_task
 FIGURES = {"forget_nll", "forget_accuracy", "retain_nll", "in_scope_accuracy", "out_of_scope_accuracy", "broken_rate"}
 STEPS = ["--forget_loss", "npo", "--forget_nll_bound", "none", "--learning_rate", "5e-4", "--max_steps", "3"]
 STEPS += ["--per_device_train_batch_size", "2", "--max_new_tokens", "8", "--logging_steps", "1", "--use_cpu"]
+STEPS += ["--force", "true"]  # no model knows the canary in the rows
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, tiny_tokenizer, weights
+from fixtures.models import item_at, make_trainer, perturbed, step_logs, tiny_model, tiny_tokenizer, weights
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
 from hf_unlearn.data.batch import count_answers
@@ -114,7 +114,7 @@ def items(tmp_path_factory) -> list[dict[str, Any]]:
         forget_loss=["dpo", {"name": "random_mismatch", "k": 2}],
         retain_loss=["nll", "answer_preservation"],
     )
-    return [trainer.train_dataset[position] for position in range(6)]
+    return [item_at(trainer, position) for position in range(6)]
 
 
 def row_nlls(model: nn.Module, collator: DataCollatorForUnlearning, items: list[dict[str, Any]]) -> dict[Role, Tensor]:

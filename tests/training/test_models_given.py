@@ -204,11 +204,15 @@ class OfAnother(UnlearningTrainer):
         return self.optimizer
 
 
-def optimized(folder, model, weights_held, **more):
+def optimized(folder, model, weights_held, as_class=False, **more):
     trainer = UnlearningTrainer.__init__
 
     def with_optimizer(self, *args, **kwargs):
-        trainer(self, *args, **kwargs, optimizers=(torch.optim.SGD(weights_held, lr=0.1), None))
+        if as_class:
+            given = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.1, "params": weights_held})}
+        else:
+            given = {"optimizers": (torch.optim.SGD(weights_held, lr=0.1), None)}
+        trainer(self, *args, **kwargs, **given)
 
     kind = type("WithOptimizer", (UnlearningTrainer,), {"__init__": with_optimizer})
     return make_trainer(folder, model, trainer_class=kind, **more)
@@ -220,8 +224,10 @@ def test_an_optimizer_without_the_trained_weights_is_refused(tmp_path, caplog):
     refused(lambda: optimized(tmp_path, model, list(model.parameters()), peft_config=lora()), *words)
     refused(lambda: optimized(tmp_path, tiny_model(), list(tiny_model().parameters())), *words)
     late = make_trainer(tmp_path, tiny_model(), trainer_class=OfAnother)
-    refused(late.train, *words)
-    assert late.state.global_step == 0
+    by_class = optimized(tmp_path, tiny_model(), list(tiny_model().parameters()), as_class=True)
+    for trainer in (late, by_class):
+        refused(trainer.train, *words)
+        assert trainer.state.global_step == 0
     model = tiny_model()
     with caplog.at_level(logging.WARNING, logger="hf_unlearn"):
         logging.getLogger("hf_unlearn").addHandler(caplog.handler)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
+from fixtures.models import item_at, make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from fixtures.one_step import (
     ACCUMULATION,
     BATCH,
@@ -141,7 +141,7 @@ def test_bounded_rows_come_back_when_they_fall_below(tmp_path):
     shares = []
     for epoch in range(4):
         trainer.train_dataset.set_epoch(epoch)
-        items = [trainer.train_dataset[position] for position in range(4)]
+        items = [item_at(trainer, position) for position in range(4)]
         active = naive.active_rows(before, items, 5.8)
         shares.append(active.count(False) / 4)
         loss = naive.grad_ascent(before, items, active)

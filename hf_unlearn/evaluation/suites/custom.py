@@ -52,7 +52,7 @@ class RowArguments(TypedDict, total=False):
         before: result of the suite on the model before unlearning, or its file.
         attacks: among `components.ATTACKS`; `reference` needs the oracle, `gradient_norm` a backward pass a row. The
             default are those that need neither.
-        max_new_tokens: longest generated answer (64; of `copyright` 128).
+        max_new_tokens: longest generated answer (64; of `copyright` 128); None for the longest expected one.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
     """
@@ -65,7 +65,7 @@ class RowArguments(TypedDict, total=False):
     oracle: EvaluationResult | str | Path | None
     before: EvaluationResult | str | Path | None
     attacks: Sequence[str] | None
-    max_new_tokens: int
+    max_new_tokens: int | None
     max_length: int | None
     template: str | None
 

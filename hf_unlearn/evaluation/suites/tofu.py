@@ -56,7 +56,7 @@ def tofu(
     before: EvaluationResult | str | Path | None = None,
     attacks: Sequence[str] | None = None,
     limit: int | None = None,
-    max_new_tokens: int = 200,
+    max_new_tokens: int | None = 200,
     max_length: int | None = None,
     template: str | None = None,
     revision: str | None = None,

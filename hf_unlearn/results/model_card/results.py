@@ -152,9 +152,9 @@ def claim(record: RunRecord, judged: Verdict) -> str:
 
 
 def warnings(record: RunRecord) -> list[str]:
-    """What the evaluation after unlearning warns of."""
+    """What the run and its evaluation after unlearning warn of."""
     after = record.evaluations.get("after")
-    return [] if after is None else [plain(warning) for warning in after.warnings]
+    return [plain(warning) for warning in [*record.warnings, *([] if after is None else after.warnings)]]
 
 
 def attack_table(record: RunRecord) -> str:

@@ -176,7 +176,12 @@ def _section(number: int, run: Run, title: str) -> Section:
         run=run,
         title=title,
         verdict=verdict(run.record),
-        warnings=[*(after.warnings if after is not None else []), *mismatches(run.evaluations), *run.notes],
+        warnings=[
+            *run.record.warnings,
+            *(after.warnings if after is not None else []),
+            *mismatches(run.evaluations),
+            *run.notes,
+        ],
         bars=_bars(results),
         models=list(results),
         headline=table_rows(results) if results else [],

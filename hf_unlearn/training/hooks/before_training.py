@@ -4,10 +4,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from ...model.output_head import output_head
+from ...model.probe import ModelProbe
 from ...model.score_rows import RowScorer
 from ..baseline import Baseline, measure_baseline, watched_rows
-from ..padding_free import require_rows_apart
 from ..prepared_run import PreparedRun
+from ..probing import probe_for_training
 from ..reference.cache import ReferenceCache, precompute
 from ..reference.reference import Reference
 from .callbacks import StopRules
@@ -33,8 +34,8 @@ class BaselineMeasurement:
         self._run, self._sets, self._reference = run, run.sets.train, reference
         self.baseline: Baseline | None = None
 
-    def measure(self, model: nn.Module, accelerator: Accelerator, stop_rules: StopRules) -> Baseline:
-        """Cached reference log-probs, the row bound and the levels of the stop rules.
+    def measure(self, model: nn.Module, accelerator: Accelerator, stop_rules: StopRules) -> ModelProbe:
+        """What kind of model it is; cached reference log-probs, the row bound and the levels of the stop rules.
 
         Args:
             model: before unlearning; wrapped where it is split over ranks. Every rank calls it.
@@ -43,8 +44,11 @@ class BaselineMeasurement:
         """
         args, sets = self._run.args, self._sets
         scorer = RowScorer(self._run.collator, accelerator, args.per_device_eval_batch_size)
-        if args.padding_free:
-            require_rows_apart(model, sets.forget, scorer)
+        layered = bool(self._run.objective.layers) or any(
+            a.attack_layer is not None for a in self._run.methods.attacks
+        )
+        run_rows = (self._run.sets.paired, self._run.data_collator)
+        probe = probe_for_training(model, accelerator, args, *run_rows, reads_blocks=layered)
         cache = ReferenceCache(scorer, self._run.options.tokenizer, args.reference_cache_dir)
         k = min(args.reference_top_k, output_head(accelerator.unwrap_model(model)).vocabulary)
         precompute(self._reference, model, sets, cache, k)
@@ -52,7 +56,7 @@ class BaselineMeasurement:
         watched = self._run.sets.evaluation["retain"] if evaluated else watched_rows(sets.retain)
         self.baseline = measure_baseline(model, args, scorer, sets, watched)
         stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(args))
-        return self.baseline
+        return probe
 
     def restart(self) -> None:
         """Another model is to be measured: `model_init` has made one."""

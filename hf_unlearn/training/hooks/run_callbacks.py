@@ -19,6 +19,7 @@ from .callbacks import (
 from .nonfinite_guard import NonFiniteGuard
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
+from .training_signs import TrainingSigns
 
 
 def add_run_callbacks(
@@ -70,4 +71,5 @@ def add_run_callbacks(
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))
+    handler.add_callback(TrainingSigns(observer.record))
     handler.add_callback(observer)

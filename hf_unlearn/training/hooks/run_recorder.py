@@ -63,8 +63,10 @@ class RunRecorder:
             return
         args, model = self._trainer.args, self._trainer.model
         start = describe_start(model, ref_model)
-        folder = get_last_checkpoint(args.output_dir) if checkpoint is True else checkpoint
-        if folder:
+        folder = None if isinstance(checkpoint, bool) else checkpoint
+        if checkpoint is True:  # without a folder Trainer says so
+            folder = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+        if folder is not None:
             levels = needs_holdout(args) or args.stop_retain_nll_increase is not None
             needs = self._trainer.unlearning_objective.needs
             require_start(folder, model, start, needs, given=ref_model is not None, levels=levels)

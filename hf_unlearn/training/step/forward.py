@@ -16,15 +16,19 @@ from ...errors import input_error
 from ...model.forward_patching import hidden_states_in_output, shifted_output
 from ...model.hidden_states import HiddenStateCapture, block_number, decoder_blocks
 from ...model.output_head import OutputHead, output_head
+from ...model.router_loss import RouterLoss
 from ...model.scoring import Likelihoods, RowScores, Scores, score
 from ...steps import PerturbsHiddenStates
 from ..config import UnlearningConfig
 from ..objective import Objective
 
 
-def likelihoods_for(objective: Objective, args: UnlearningConfig) -> Likelihoods:
-    """What the log-probs of a training forward are for: losses, else levels that are watched, else nothing."""
-    if objective.needs.logps:
+def likelihoods_for(objective: Objective, args: UnlearningConfig, router_loss: RouterLoss | None) -> Likelihoods:
+    """What the log-probs of a training forward are for: losses, else levels that are watched, else nothing.
+
+    A router loss is one of all layers: with it no forward ends early, or goes on without a graph.
+    """
+    if objective.needs.logps or router_loss is not None:
         return Likelihoods.TRAINED
     watched = (args.forget_nll_bound, args.stop_forget_nll, args.stop_retain_nll_increase)
     return Likelihoods.NONE if all(level is None for level in watched) else Likelihoods.READ

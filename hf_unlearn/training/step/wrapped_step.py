@@ -65,6 +65,7 @@ class WrappedStep:
 
     Attributes:
         retain_weight: w_r of the present step.
+        by_side: whether the rows of each side have forwards of their own.
     """
 
     def __init__(self, methods: Methods, retain_weight: float, accelerator: Accelerator) -> None:
@@ -72,7 +73,7 @@ class WrappedStep:
         self.retain_weight = retain_weight
         self._context: StepContext | None = None  # set and reset in `_calling` alone
         reads_a_side = ChangesForgetGradient | ReconcilesGradients
-        self._by_side = any(isinstance(wrapper, reads_a_side) for wrapper in methods.wrappers)
+        self.by_side = any(isinstance(wrapper, reads_a_side) for wrapper in methods.wrappers)
         self._model: nn.Module | None = None
         self._states: dict[str, State] = {}
         self._clear()
@@ -183,7 +184,7 @@ class WrappedStep:
             state: of the trainer.
         """
         last = self.accelerator.sync_gradients
-        if self._by_side:
+        if self.by_side:
             # A wrapper needs the gradient of the whole step, so its micro-batches wait for the last of them.
             self._micro_steps.append((inputs, counts))
             loss = torch.zeros((), device=self.accelerator.device)

@@ -12,7 +12,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
 
-from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, tiny_tokenizer, train_sets, weights
+from fixtures.models import (
+    item_at,
+    make_trainer,
+    perturbed,
+    step_logs,
+    tiny_model,
+    tiny_tokenizer,
+    train_sets,
+    weights,
+)
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.model.score_rows import RowScorer
 from hf_unlearn.training.reference.plan import ReferenceMode
@@ -236,7 +245,7 @@ def test_a_frozen_adapter_that_is_active_belongs_to_the_reference(tmp_path):
 def test_a_given_reference_is_what_log_probs_are_taken_from(tmp_path):
     reference = perturbed(tiny_model(), scale=0.05)
     trainer = npo(tmp_path, ref_model=reference, max_steps=1)
-    rows = [trainer.train_dataset[position] for position in range(4)]
+    rows = [item_at(trainer, place) for place in range(4)]
     expected = naive.npo(tiny_model(), reference, rows, 0.1).item()
     assert expected != pytest.approx(NPO_AT_REFERENCE, rel=1e-2)
     assert step_logs(trainer)[0]["forget/npo"] == pytest.approx(expected, rel=1e-5)
@@ -326,7 +335,7 @@ def test_an_unknown_reference_names_the_nearest(tmp_path):
 
 def test_rows_that_are_not_those_of_the_cache_are_an_error(tmp_path):
     trainer = npo(tmp_path)
-    batch = trainer.data_collator.collate([trainer.train_dataset[0]])
+    batch = trainer.data_collator([trainer.train_dataset[0]])
     batch["row"] = (batch["row"] + 1) % 12
     with pytest.raises(ValueError, match="rows of other lengths"):
         trainer.compute_loss(trainer.model, batch)

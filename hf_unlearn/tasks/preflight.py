@@ -1,0 +1,179 @@
+"""The preflight of a run: whether the model, as it is fed, knows the rows that it is to forget and to keep."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..data.collator import DataCollatorForUnlearning
+from ..data.formats import RowFormat, detect_format
+from ..data.prepare import RowOptions
+from ..errors import input_error
+from ..evaluation import EvaluationResult
+from ..model.score_rows import RowScorer
+from ..training.model_setup import log_vocabulary
+from ..training.trainer import UnlearningTrainer
+
+logger = logging.get_logger(__name__)
+
+# A share of log V from which on the next token is as good as unknown: text of any language is far below.
+_NEAR_CHANCE = 0.8
+# Nats per token below which the rows are known, whatever the answers look like.
+_KNOWN = 1.0
+# ROUGE-L recall below which answers have nothing of the expected ones but common words, and half of them.
+_NO_ANSWER, _HALF = 0.1, 0.5
+# Rows of a set that are fed in other ways; fed as in training they have half the NLL or less, by so many nats.
+_SAMPLE, _FAR_LOWER, _LOWER_BY = 16, 0.5, 0.3
+_TEMPLATES = ("{prompt}{completion}", "{prompt} {completion}", "{prompt}\n{completion}", None)
+# Suites whose forget rows are a behaviour that unseen rows show as well: there the holdout level says nothing.
+_OF_BEHAVIOUR = ("harmful",)
+
+
+def preflight(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationResult, *, force: bool) -> None:
+    """Stop a run that would mean nothing: the model does not know the forget rows, or answers no retain row.
+
+    It stops where (1) the NLL of forget or retain rows is at least 0.8 log V; (2) no forget answer is given, ROUGE-L
+    is below a half and the NLL above 1 nat, or, outside of the suite `harmful`, the NLL is not below that of holdout
+    rows; (3) no retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in another way
+    (beginning of text, template) have half the NLL or less, 0.3 nats less at least. A behaviour of a low rate passes.
+
+    Args:
+        trainer: before its first step. Every rank calls it.
+        rows: `forget` and `retain`, as they came.
+        before: result of the suite on the trainer's model.
+        force: go on; what was noticed is kept in the record.
+
+    Raises:
+        ValueError: the run would mean nothing, and `force` is False.
+    """
+    for warning in before.warnings:
+        if "max_new_tokens" in warning:
+            logger.warning("Before unlearning: %s", warning)
+    chance = log_vocabulary(trainer.accelerator.unwrap_model(trainer.model))
+    problems = [*_unknown(before, chance), *_unanswered(before)]
+    cause = _cause(trainer, rows, before)
+    if not problems and cause is None:
+        return
+    noticed = "; ".join([*problems, *([cause] if cause else [])])
+    trainer.record.forced = [noticed] if force else []
+    if force:
+        logger.warning("The preflight is overruled (force): %s.", noticed)
+        return
+    raise input_error(
+        expected="a model that knows the rows it is to forget, and answers those it is to keep",
+        got=noticed,
+        why="what the model does not know it cannot forget, and the run would look like a result",
+        fix=("feed the rows as the model was trained" if cause else _likely(before))
+        + ", or go on all the same with --force true (force=True in a script)",
+    )
+
+
+def _value(result: EvaluationResult, name: str) -> float | None:
+    metric = result.metrics.get(name)
+    return None if metric is None else metric.value
+
+
+def _unknown(before: EvaluationResult, chance: float) -> Iterator[str]:
+    for name in ("forget", "retain"):
+        nll = _value(before, f"{name}_nll")
+        if nll is not None and not nll < _NEAR_CHANCE * chance:
+            yield f"an NLL of the {name} rows of {nll:.2f} nats per token, near that of a random model ({chance:.2f})"
+            return
+    forget, holdout = _value(before, "forget_nll"), _value(before, "holdout_nll")
+    if forget is None or forget <= _KNOWN:
+        return
+    given = [_value(before, name) for name in (before.forget_metric, "forget_accuracy")]
+    if _none_given(given) and (_value(before, "forget_rouge") or 0.0) < _HALF:
+        yield f"none of the forget answers given, and an NLL of the forget rows of {forget:.2f} nats per token"
+    elif holdout is not None and before.suite not in _OF_BEHAVIOUR and forget >= holdout:
+        yield (
+            f"an NLL of the forget rows of {forget:.2f} nats per token, not below that of holdout rows, which no "
+            f"model has seen ({holdout:.2f})"
+        )
+
+
+def _unanswered(before: EvaluationResult) -> Iterator[str]:
+    nll, recall = _value(before, "retain_nll"), _value(before, "retain_rouge")
+    given = [_value(before, name) for name in (before.utility_metric, "retain_accuracy")]
+    if _none_given(given) and recall is not None and recall < _NO_ANSWER and nll is not None and nll > _KNOWN:
+        yield f"none of the retain answers given (ROUGE-L recall {recall:.2f}), and an NLL of {nll:.2f} nats per token"
+
+
+def _none_given(values: list[float | None]) -> bool:
+    measured = [value for value in values if value is not None]
+    return bool(measured) and not any(measured)
+
+
+def _likely(before: EvaluationResult) -> str:
+    """What is to be looked at where no other way to feed the rows explains it."""
+    longest = before.settings.get("max_new_tokens")
+    cut = any("max_new_tokens" in warning for warning in before.warnings)
+    length = f" (answers are cut at max_new_tokens={longest})" if cut else ""
+    return f"check that this is the model that learnt the rows, its tokenizer, template and beginning of text{length}"
+
+
+def _cause(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationResult) -> str | None:
+    """How else the rows are known far better, where they are; scored of the first rows of each set."""
+    tokenizer, args = trainer.processing_class, trainer.args
+    scorer = RowScorer(
+        DataCollatorForUnlearning(tokenizer.pad_token_id), trainer.accelerator, args.per_device_eval_batch_size
+    )
+    for name in ("forget", "retain"):
+        nll = _value(before, f"{name}_nll")
+        answered = nll is not None and nll <= _KNOWN and _value(before, f"{name}_accuracy") != 0
+        if rows.get(name) is None or nll is None or answered:
+            continue
+        sample = [rows[name][place] for place in range(min(_SAMPLE, len(rows[name])))]
+        options = RowOptions(tokenizer, args.max_length, args.template, None)
+        fed = _nll(scorer, trainer.model, list(options.tokenize(sample, "eval")))
+        others = {
+            how: _nll(scorer, trainer.model, other) for how, other in _other_ways(sample, options, tokenizer).items()
+        }
+        if not others:
+            continue
+        how, best = min(others.items(), key=lambda pair: pair[1])
+        if best < _FAR_LOWER * fed and fed - best > _LOWER_BY:
+            return f"{name} rows of {fed:.2f} nats per token as they are fed, and {best:.2f} {how}"
+    return None
+
+
+def _nll(scorer: RowScorer, model: nn.Module, rows: list[dict[str, Any]]) -> float:
+    nll = scorer(model, rows, "preflight").mean_nll()
+    return nll if math.isfinite(nll) else math.inf
+
+
+def _other_ways(
+    sample: list[dict[str, Any]], options: RowOptions, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[dict[str, Any]]]:
+    """Words for each other way to feed the rows -> the rows fed so."""
+    fed = list(options.tokenize(sample, "eval"))
+    ways: dict[str, list[dict[str, Any]]] = {}
+    bos = tokenizer.bos_token_id
+    if bos is not None:
+        if all(row["input_ids"][0] == bos for row in fed):
+            ways["without the beginning-of-text token"] = [_shifted(row, None) for row in fed]
+        else:
+            ways["with the beginning-of-text token in front"] = [_shifted(row, bos) for row in fed]
+    strings = detect_format(list(sample[0]), "eval") is RowFormat.PROMPT_COMPLETION and all(
+        isinstance(row["prompt"], str) and isinstance(row["completion"], str) for row in sample
+    )
+    for template in _TEMPLATES if strings else ():
+        if template is None and tokenizer.chat_template is None:
+            continue
+        # A completion that starts with a space brings its own.
+        texts = [{"prompt": row["prompt"], "completion": row["completion"]} for row in sample]
+        other = list(replace(options, template=template).tokenize(texts, "eval"))
+        if [row["input_ids"] for row in other] != [row["input_ids"] for row in fed]:
+            ways["with the chat template" if template is None else f"with template={template!r}"] = other
+    return ways
+
+
+def _shifted(row: dict[str, Any], bos: int | None) -> dict[str, Any]:
+    """A row with a token in front, or without its first one."""
+    if bos is None:
+        return {"input_ids": row["input_ids"][1:], "labels": row["labels"][1:]}
+    return {"input_ids": [bos, *row["input_ids"]], "labels": [-100, *row["labels"]]}

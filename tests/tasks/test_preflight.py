@@ -1,0 +1,90 @@
+"""The preflight: runs that would mean nothing stop with the level and the cause, others pass, force is recorded."""
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures.examples import assert_four_parts
+from fixtures.models import make_trainer
+from hf_unlearn.evaluation import custom, evaluate
+from hf_unlearn.lab import load_lab
+from hf_unlearn.results.model_card.results import warnings
+from hf_unlearn.tasks.preflight import preflight
+
+
+def rows_of(name: str, count: int = 6) -> list[dict]:
+    columns = ("prompt", "completion")
+    return load_lab().datasets[name].select(range(count)).select_columns(list(columns)).to_list()
+
+
+def checked(folder, forget, *, retain=None, holdout=None, template=None, model=None, force=False):
+    """The record after the preflight of the lab's model on some rows."""
+    lab = load_lab()
+    tokenizer = lab.load_tokenizer()
+    rows = {"forget": forget, "retain": rows_of("retain") if retain is None else retain}
+    model = lab.load_model() if model is None else model
+    trainer = make_trainer(folder, model, tokenizer=tokenizer, sets=rows, template=template)
+    sets = rows | ({} if holdout is None else {"holdout": holdout})
+    suite = custom(**sets, template=template, max_new_tokens=None)
+    before = evaluate(trainer.model, tokenizer, suite, accelerator=trainer.accelerator)
+    if "completion" in forget[0]:
+        longest = max(len(tokenizer(row["completion"]).input_ids) for both in rows.values() for row in both)
+        assert longest - 1 <= before.settings["max_new_tokens"] <= longest + 1
+    assert not any("max_new_tokens" in warning for warning in before.warnings)
+    preflight(trainer, rows, before, force=force)
+    return trainer.record
+
+
+def test_what_the_model_knows_passes(tmp_path):
+    record = checked(tmp_path, rows_of("forget"), holdout=rows_of("holdout"))
+    assert record.forced == [] and record.warnings == []
+
+
+def untrained():
+    model = load_lab().load_model()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * 0.02)
+    return model
+
+
+def strange() -> list[dict]:
+    """Rows of words that the model never saw together."""
+    draw = np.random.default_rng(0)
+    words = " ".join(row["completion"] for row in rows_of("retain", 40)).split()
+    return [{"prompt": f"Name {i}?", "completion": " " + " ".join(draw.choice(words, 8))} for i in range(6)]
+
+
+def without_bos(rows: list[dict]) -> list[dict]:
+    """As token ids, without the beginning of text that the model was trained with."""
+    tokenizer = load_lab().load_tokenizer()
+    texts = [(tokenizer(row["prompt"]).input_ids[1:], tokenizer(row["completion"]).input_ids[1:]) for row in rows]
+    ends = [tokenizer.eos_token_id]
+    return [{"input_ids": p + a + ends, "labels": [-100] * len(p) + a + ends} for p, a in texts]
+
+
+STOPPED = {
+    "no beginning of text": (
+        lambda: dict(forget=without_bos(rows_of("forget")), retain=without_bos(rows_of("retain"))),
+        "with the beginning-of-text token in front",
+    ),
+    "another template": (
+        lambda: dict(forget=rows_of("forget"), template="[INST]{prompt}[/INST] {completion}"),
+        "with template=",
+    ),
+    "an untrained model": (lambda: dict(forget=rows_of("forget"), model=untrained()), "near that of a random model"),
+    "rows that it never saw": (lambda: dict(forget=strange()), "rows of"),
+}
+
+
+@pytest.mark.parametrize("case", STOPPED)
+def test_a_run_that_would_mean_nothing_stops_and_can_be_forced(tmp_path, case):
+    make, words = STOPPED[case]
+    with pytest.raises(ValueError) as error:
+        checked(tmp_path / "stopped", **make())
+    assert_four_parts(str(error.value), words, "nats per token", "--force true")
+    if case != "rows that it never saw":
+        return
+    record = checked(tmp_path / "forced", **make(), force=True)
+    assert words in record.forced[0]
+    assert warnings(record)[0].startswith("The run went on although its preflight found:")
