@@ -20,7 +20,7 @@ from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
-from .task import Task, checkpoint_of, require_model, require_output
+from .task import Task, require_checkpoint, require_model, require_output
 
 
 @dataclass
@@ -72,7 +72,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         parsed: the arguments.
     """
     script, args = parsed.script, parsed.args
-    checkpoint = checkpoint_of(args)
+    require_checkpoint(args)
     for model in (task.model, task.oracle):
         require_model(model)
     prompts = read_prompts(script.show_prompts)
@@ -86,6 +86,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         peft_config=get_peft_config(parsed.model),
     )
     _fill_in(trainer, task, name, parsed)
+    checkpoint = trainer.run_folder.open(args.resume_from_checkpoint)  # refused before anything is measured
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
     if script.measure and checkpoint is None:  # a run that goes on has passed it

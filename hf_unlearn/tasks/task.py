@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..data.row_cache import RowCache
 from ..errors import input_error
 from ..evaluation import Suite
 from ..results.hub.names import is_repository
+from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
 
 RETRAINED = "the same model trained without the forget rows"
@@ -84,25 +84,16 @@ def require_model(name: str | None) -> None:
     )
 
 
-def checkpoint_of(args: UnlearningConfig) -> str | None:
-    """The folder to go on from: the one that is named, or the last one of the output folder for "true".
+def require_checkpoint(args: UnlearningConfig) -> None:
+    """Raise where the checkpoint to go on from is not there, before anything is loaded.
 
-    Raises:
-        ValueError: there is none.
+    Whether it is whole and of this run, the trainer asks, which knows the run.
     """
-    asked = args.resume_from_checkpoint
-    if asked is None or str(asked).lower() == "false":
-        return None
-    last = str(asked).lower() == "true"
-    checkpoint = get_last_checkpoint(args.output_dir) if last and Path(args.output_dir).is_dir() else asked
-    if checkpoint is None or not Path(checkpoint).is_dir():
-        raise input_error(
-            expected="--resume_from_checkpoint with the folder of a checkpoint, or true for the last one",
-            got=f"{asked!r}, where there is none",
-            why="the run would start anew, or fail after the first evaluation",
-            fix=f"look for checkpoint-<step> in {args.output_dir}, or leave the argument out",
-        )
-    return str(checkpoint)
+    asked = str(args.resume_from_checkpoint)
+    if asked.lower() == "true":
+        last_checkpoint(args.output_dir)
+    elif asked.lower() not in ("none", "false") and not Path(asked).is_dir():
+        raise no_checkpoint(Path(args.output_dir), asked)
 
 
 def require_output(args: UnlearningConfig, *, adapter: bool) -> None:

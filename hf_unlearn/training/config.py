@@ -71,7 +71,7 @@ class UnlearningConfig(TrainingArguments):
         stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
             before unlearning).
         stop_retain_nll_increase: stop when the retain NLL has risen by more than so many nats per token.
-        stop_on_nonfinite: stop before a step whose loss is not finite, so that it never reaches the weights.
+        stop_on_nonfinite: stop before a step whose loss or gradient is not finite; the weights stay as they were.
         disable_dropout: set the dropouts of the model's modules to zero, so that policy and reference differ by what
             was learnt alone.
         model_init_kwargs: for `from_pretrained`, when `model` is a name or a path.
@@ -132,7 +132,7 @@ class UnlearningConfig(TrainingArguments):
     stop_retain_nll_increase: float | None = field(
         default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
     )
-    stop_on_nonfinite: bool = field(default=True, metadata={"help": "Stop before a step whose loss is not finite."})
+    stop_on_nonfinite: bool = field(default=True, metadata={"help": "Stop before a step that is not finite."})
     disable_dropout: bool = field(default=True, metadata={"help": "Set the dropouts of the model's modules to zero."})
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Arguments of from_pretrained, as JSON, when the model is a name."}

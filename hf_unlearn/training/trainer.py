@@ -1,7 +1,7 @@
 """`UnlearningTrainer`: the hooks of `transformers.Trainer` that make a step an unlearning step, in its own order."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import datasets
@@ -21,13 +21,14 @@ from ..model.scoring import score_answers
 from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
+from .checkpoints.run_folder import RunFolder
 from .checks import require_config, require_setup
 from .config import UnlearningConfig
 from .distributed_setup import DistributedSetup
 from .hooks.before_training import BaselineMeasurement
 from .hooks.callbacks import stop_rules_of
 from .hooks.evaluation_loop import RowEvaluation, kept_outputs, lend_trainer
-from .hooks.publishing import RunPublisher, require_pushable, warn_of_failures
+from .hooks.publishing import RunPublisher, warn_of_failures
 from .hooks.run_callbacks import add_run_callbacks
 from .hooks.run_recorder import RunRecorder, start_record
 from .launch.verify import require_engaged, restored_environment
@@ -100,7 +101,6 @@ class UnlearningTrainer(Trainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = require_config(args, compute_loss_func)
-        require_pushable(args)
         require_models(model, ref_model, peft_config, args)
         losses, data = (forget_loss, retain_loss), (train_dataset, eval_dataset, processing_class, data_collator)
         self._prepared = run = PreparedRun.prepare(args, losses, *data, model, peft_config, ref_model)
@@ -137,9 +137,9 @@ class UnlearningTrainer(Trainer):
             self.reference.prepare(self.accelerator, self.distributed)
             self._measurement = BaselineMeasurement(run, self.reference)
         self._evaluation = RowEvaluation()
-        trainer = weakref.proxy(self)
-        self._recorder = RunRecorder(self.record, trainer, run.model_name)
-        add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer)
+        self._recorder = RunRecorder(self.record, trainer := weakref.proxy(self), run.model_name)
+        self.run_folder = RunFolder(trainer, self._recorder.described)
+        add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer, self.run_folder.resumed_from)
 
     # Before the first step
 
@@ -148,6 +148,7 @@ class UnlearningTrainer(Trainer):
     ) -> TrainOutput:
         """Measure what the losses and rules need of the model before unlearning, then train as Trainer does."""
         resume_from_checkpoint = checkpoint_asked_for(resume_from_checkpoint, self.args, trial)
+        resume_from_checkpoint = self.run_folder.begin(resume_from_checkpoint, trial=trial is not None)
         self._recorder.begin(resume_from_checkpoint, self._prepared.ref_model)
         if self.model_init is None:
             self._measure(self.model, sharded=False)
@@ -199,14 +200,10 @@ class UnlearningTrainer(Trainer):
         """Measure a model once, at the moment for models that are, or are not, split over ranks."""
         if self._measurement is None or self.baseline is not None or sharded != self.distributed.sharded:
             return
-
-        def batches() -> Iterator[Batch]:
-            return (self._prepare_inputs(batch) for batch in self.get_train_dataloader())
-
         rules = stop_rules_of(self.callback_handler)
         self._counts.begin_run(self._measurement.measure(model, self.accelerator, rules))
-        unwrapped = self.accelerator.unwrap_model(model)
-        self._steps.begin(unwrapped, batches, self.compute_loss, self.compute_loss_context_manager)
+        calls = (lambda: map(self._prepare_inputs, self.get_train_dataloader()), self.compute_loss)
+        self._steps.begin(self.accelerator.unwrap_model(model), *calls, self.compute_loss_context_manager)
 
     @property
     def baseline(self) -> Baseline | None:
@@ -249,8 +246,7 @@ class UnlearningTrainer(Trainer):
         loss, components = objective(scores, counts, active)
         loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
-        if context.recording:
-            self._steps.record(objective, components)
+        self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator)
         loss = loss * self.accelerator.num_processes
@@ -261,6 +257,9 @@ class UnlearningTrainer(Trainer):
         if "loss" in logs:
             logs |= self._step_log.read(self.accelerator) | self._steps.logged()
         super().log(logs, start_time)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        return self._step_log.seen_norm(super()._get_grad_norm(model, grad_norm))
 
     # Evaluation
 
@@ -300,8 +299,7 @@ class UnlearningTrainer(Trainer):
         self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor, Any, Tensor | None]:
         """NLLs of a batch's rows; the model's outputs as Trainer's only where metrics are computed from them."""
-        inputs = self._prepare_inputs(inputs)
-        head = output_head(self.model)
+        inputs, head = self._prepare_inputs(inputs), output_head(self.model)
         with torch.no_grad(), self.compute_loss_context_manager():
             scores, outputs = score_answers(model, head, inputs, full_logits=not prediction_loss_only)
         loss = self._evaluation.add(self.accelerator, scores)
@@ -310,19 +308,17 @@ class UnlearningTrainer(Trainer):
 
     # Checkpoints, the record and the card
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            self._steps.save(output_dir)
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.run_folder.place(super()._get_output_dir(trial))
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._steps.load(checkpoint)
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self.run_folder.writing_checkpoint(self._get_output_dir(trial), self._steps.save):
+            super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False, *, card: bool = True) -> None:
         """Trainer's, and then results.json and the card; `card=False` leaves that to a `write_card` that follows."""
-        super().save_model(output_dir, _internal_call=True)
+        with self.run_folder.writing_model(output_dir) as folder:
+            super().save_model(folder, _internal_call=True)
         self._recorder.write(output_dir, card=card)  # over the card that PEFT writes
         if self.args.push_to_hub and not _internal_call:  # Trainer's own would come before the card
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
@@ -343,6 +339,11 @@ class UnlearningTrainer(Trainer):
         """Write the card, with what only the user knows: Trainer's arguments, as of `RunRecorder.add_metadata`."""
         self._recorder.add_metadata(*args, **kwargs)
         self.write_card()
+
+    def end(self) -> None:
+        """Trainer's; other processes may then train into the output folder."""
+        self.run_folder.close()
+        super().end()
 
     # The Hub
 
@@ -389,9 +390,8 @@ class UnlearningTrainer(Trainer):
         if not self.is_world_process_zero() or not self._publisher.may_push_checkpoint(self.push_in_progress):
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        self._publisher.copy_checkpoint(checkpoint_folder)  # with its record and its card
-        message = f"Training in progress, step {self.state.global_step}"
-        self.push_in_progress = self._publisher.push_beside(self.push_in_progress, self.hub_model_id, message)
+        ahead = (self.push_in_progress, self.hub_model_id, self.state.global_step)
+        self.push_in_progress = self._publisher.push_checkpoint(checkpoint_folder, *ahead)
 
     def _finish_current_push(self) -> None:
         """Trainer's, and a warning of pushes during the training that have failed."""

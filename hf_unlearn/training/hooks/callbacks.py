@@ -136,14 +136,24 @@ class StepEnds(TrainerCallback):
 
     Args:
         restart: called when a run begins that is not resumed.
-        after_step: called after every optimizer step, before anything is logged, saved or evaluated.
+        resume: called when a run begins that is.
+        after_step: called after every optimizer step that is taken, before anything is logged, saved or evaluated.
         finish: called at the end of the run.
     """
 
     def __init__(
-        self, restart: Callable[[], None], after_step: Callable[[], None], finish: Callable[[], None]
+        self,
+        restart: Callable[[], None],
+        resume: Callable[[], None],
+        after_step: Callable[[], None],
+        finish: Callable[[], None],
     ) -> None:
-        self.restart, self.after_step, self.finish = restart, after_step, finish
+        self.restart, self.resume, self.after_step, self.finish = restart, resume, after_step, finish
+        self.dropped = False
+
+    def drop(self) -> None:
+        """The optimizer does not take the present step."""
+        self.dropped = True
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -151,46 +161,22 @@ class StepEnds(TrainerCallback):
         """A run begins; one that is resumed goes on from what its checkpoint held."""
         if state.global_step == 0:
             self.restart()
+        else:
+            self.resume()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The optimizer has stepped."""
-        self.after_step()
+        """The optimizer has stepped, or would have."""
+        if not self.dropped:
+            self.after_step()
+        self.dropped = False
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """The run has ended."""
         self.finish()
-
-
-class NonFiniteGuard(TrainerCallback):
-    """Stops before a step whose loss was NaN or infinite on any rank.
-
-    The step's gradients are dropped, so that they never reach the weights. Under DeepSpeed the engine steps inside
-    backward, so there the run stops right after that step.
-
-    Args:
-        loss_is_finite: whether every loss since the last call was finite, the same answer on all ranks.
-        stop: records a reason and stops the run.
-    """
-
-    def __init__(self, loss_is_finite: Callable[[], bool], stop: Callable[[str], None]) -> None:
-        self.loss_is_finite, self.stop = loss_is_finite, stop
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Look at the losses of this optimizer step."""
-        if not self.loss_is_finite():
-            model.zero_grad()
-            self.stop("the loss was not finite")
 
 
 class RowEpochs(TrainerCallback):

@@ -27,6 +27,7 @@ class RunPublisher:
     """
 
     def __init__(self, args: TrainingArguments, record: RunRecord) -> None:
+        require_pushable(args)
         self._args, self._record = args, record
 
     def create_repository(self, create: Callable[[bool], str], token: str | None, private: bool | None) -> None:
@@ -66,15 +67,21 @@ class RunPublisher:
             api=HfApi(token=token or self._args.hub_token),
         )
 
-    def copy_checkpoint(self, folder: str) -> None:
-        """Copy what a push would bring of a checkpoint into `args.output_dir`.
+    def push_checkpoint(self, folder: str, running: PushInProgress | None, repo_id: str, step: int) -> PushInProgress:
+        """Start a push of what is public of a checkpoint, its record and card with it, beside the training.
 
-        A push goes from there, as the checkpoint may be deleted (save_total_limit) before its turn comes.
+        It goes from `args.output_dir`, as the checkpoint may be deleted (save_total_limit) before its turn comes.
         """
         for name in pushable_files(folder):
             target = Path(self._args.output_dir, name)
             target.parent.mkdir(exist_ok=True)
-            shutil.copy(Path(folder, name), target)
+            unfinished = target.with_name(f".{target.name}.copied")
+            try:
+                shutil.copy(Path(folder, name), unfinished)
+                unfinished.replace(target)
+            finally:
+                unfinished.unlink(missing_ok=True)  # still there when the disk is full
+        return self.push_beside(running, repo_id, f"Training in progress, step {step}")
 
     def may_push_checkpoint(self, running: PushInProgress | None) -> bool:
         """Whether a checkpoint is to be pushed: not while an earlier one's push runs, unless that was asked for."""

@@ -1,27 +1,34 @@
 """The callbacks that every run has, in the order in which they are to see it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..optimizer_check import OptimizerCheckCallback, require_trained
 from ..step.component_log import ComponentLog
+from ..step.overflow import look_for_overflow, searches_scale
 from ..step.wrapped_step import WrappedStep
 from .callbacks import (
     DistributedCheckCallback,
     LogWindow,
-    NonFiniteGuard,
     RowEpochs,
     SpareFrozenPrefix,
     StepEnds,
     StopRules,
     stop_rules_of,
 )
+from .nonfinite_guard import NonFiniteGuard
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
 from .training_signs import TrainingSigns
 
 
-def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: ComponentLog, observer: RunObserver) -> None:
+def add_run_callbacks(
+    trainer: TrainerView,
+    steps: WrappedStep,
+    step_log: ComponentLog,
+    observer: RunObserver,
+    resumed_from: Callable[[], str],
+) -> None:
     """Add what stops a run, what opens and closes its steps, what checks it and what watches it.
 
     Args:
@@ -30,19 +37,33 @@ def add_run_callbacks(trainer: TrainerView, steps: WrappedStep, step_log: Compon
             the weights as the wrappers leave them.
         step_log: of the components of the loss.
         observer: comes last, and sees what the others did.
+        resumed_from: folder of the checkpoint that a resumed run goes on from.
     """
     handler, args = trainer.callback_handler, trainer.args
     watched = isinstance(trainer.eval_dataset, Mapping) and args.eval_strategy != "no"
     handler.add_callback(StopRules(evaluated=list(trainer.eval_dataset) if watched else []))
     restart = partial(steps.restart, lambda: trainer.unlearning_objective.retain_weight)
+
+    def resume() -> None:
+        steps.load(resumed_from())
+
+    ends = StepEnds(restart, resume, steps.after_step, steps.finish)
     # After Trainer's own DefaultFlowCallback, which only says when to log, evaluate and save, and before all others.
-    handler.callbacks.insert(1, StepEnds(restart, steps.after_step, steps.finish))
+    handler.callbacks.insert(1, ends)
     if args.stop_on_nonfinite:
 
         def stop(reason: str) -> None:
             stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
 
-        handler.add_callback(NonFiniteGuard(lambda: step_log.finite(trainer.accelerator), stop))
+        handler.add_callback(
+            NonFiniteGuard(
+                lambda: step_log.finite(trainer.accelerator),
+                lambda: step_log.finite_gradient() or searches_scale(trainer.accelerator),
+                ends.drop,
+                stop,
+                lambda: look_for_overflow(trainer.model_wrapped),
+            )
+        )
     require_trained(trainer.optimizer, trainer.model)
     split = trainer.distributed.sharded or trainer.distributed.deepspeed
     handler.add_callback(OptimizerCheckCallback(split))

@@ -47,6 +47,11 @@ class RunRecorder:
         self._begun = False
         self.observer = RunObserver(record, trainer, model_name)
 
+    def described(self) -> RunRecord:
+        """The record, with what is known of the run as it is now."""
+        describe_run(self._record, self._trainer, self._model_name)
+        return self._record
+
     def begin(self, checkpoint: str | bool | None, ref_model: nn.Module | None) -> None:
         """Keep what the run begins with; a run that goes on from a checkpoint must begin with the same.
 
@@ -131,7 +136,7 @@ class RunRecorder:
         if not self._trainer.args.should_save:
             return
         target = Path(folder or self._trainer.args.output_dir)
-        describe_run(self._record, self._trainer, self._model_name)
+        self.described()
         self.observer.look(self._trainer.state)
         self._record.stop_reason = self._trainer.stop_reason
         if isinstance(self._trainer.model, PeftModel):

@@ -30,6 +30,7 @@ class TrainerView(Protocol):
     callback_handler: CallbackHandler
     train_dataset: Any
     eval_dataset: Any
+    processing_class: Any
     model: Any
     model_wrapped: nn.Module
     optimizer: Any

@@ -1,5 +1,8 @@
 """The log of a step: components of the loss summed on the device, and whether every loss was finite."""
 
+import math
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -15,6 +18,7 @@ class ComponentLog:
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self._names, self._device = names, device
+        self._norm: Any = None
         self._answer: _HostCopy | None = None  # to whether the last losses were finite, while it is on its way
         self.start()
 
@@ -49,6 +53,19 @@ class ComponentLog:
         broken = accelerator.reduce((~self._finite).float(), "sum")
         self._finite = torch.ones_like(self._finite)
         self._answer = _HostCopy(broken)
+
+    def seen_norm(self, norm: Any) -> Any:
+        """Remember the norm of the step's gradient, and give it back."""
+        self._norm = norm
+        return norm
+
+    def finite_gradient(self) -> bool:
+        """Whether the norm of the step's gradient was finite.
+
+        The same answer on all ranks: it is the norm of the mean over them, or of what they hold together.
+        """
+        norm = getattr(self._norm, "full_tensor", lambda: self._norm)()
+        return norm is None or math.isfinite(float(norm))
 
     def finite(self, accelerator: Accelerator) -> bool:
         """Whether every loss since the last call was finite on every rank; the same answer on all of them."""

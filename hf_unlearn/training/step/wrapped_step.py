@@ -164,7 +164,7 @@ class WrappedStep:
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
-        if not self.methods.weighting.moves:
+        if not self.methods.weighting.moves or not self.context.recording:
             return
         for term in objective.retain:
             part = components.get(f"retain/{term.name}")
@@ -197,7 +197,6 @@ class WrappedStep:
             for wrapper in self.methods.wrappers:
                 if isinstance(wrapper, MasksGradient):
                     wrapper.after_backward(self._states[wrapper.name], self._weights)
-            self._update_weighting()
         return loss
 
     def _step_by_side(self, backward: Backward, model: nn.Module, step: int) -> Tensor:
@@ -275,7 +274,8 @@ class WrappedStep:
         return {"retain_weight": self.retain_weight} if self.methods.weighting.moves else {}
 
     def after_step(self) -> None:
-        """After the optimizer's step."""
+        """After the optimizer's step; not called for one that was dropped, which leaves no trace in what is held."""
+        self._update_weighting()
         for wrapper in self.methods.wrappers:
             if isinstance(wrapper, FollowsStep):
                 wrapper.after_step(self._states[wrapper.name], self._weights)

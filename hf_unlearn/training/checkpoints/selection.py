@@ -1,0 +1,64 @@
+"""Chooses the checkpoint that a run goes on from: the last whole one of the run that was last started in a folder."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ...errors import input_error
+from .lineage import Lineage
+from .mark import checkpoints_in, fault_of, read_mark
+
+logger = logging.get_logger(__name__)
+
+
+def last_checkpoint(folder: str | Path) -> Path:
+    """The last whole checkpoint of the run that was last started in a folder, with a warning of those left out.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return Path(select_checkpoint(Path(folder), whole_steps(Path(folder))))
+
+
+def whole_steps(folder: Path) -> list[int]:
+    """Steps of the whole checkpoints of the run that was last started in a folder."""
+    return [step for step, path in checkpoints_in(folder).items() if _reason_against(folder, step, path) is None]
+
+
+def select_checkpoint(folder: Path, steps: Collection[int]) -> str:
+    """The checkpoint of the last of these steps, with a warning of those that are left out.
+
+    Args:
+        folder: output folder.
+        steps: of whole checkpoints, on the disks of all ranks.
+    """
+    last = max(steps, default=-1)
+    for step, path in checkpoints_in(folder).items():
+        if step > last:
+            reason = _reason_against(folder, step, path) or "it is not whole on the disks of all nodes"
+            logger.warning(f"{path} is left out: {reason}.")
+    if last < 0:
+        raise no_checkpoint(folder, True)
+    return str(folder / f"checkpoint-{last}")
+
+
+def _reason_against(folder: Path, step: int, path: Path) -> str | None:
+    lineage = Lineage.of_folder(folder)
+    if lineage is not None and not lineage.has(read_mark(path), step):
+        return "it is of an earlier run than the one that was last started in this folder"
+    fault = fault_of(path)
+    return None if fault is None else f"it is not whole ({fault})"
+
+
+def no_checkpoint(folder: Path, asked: object) -> ValueError:
+    """The error (not raised) of a checkpoint that is not there."""
+    there = {step: _reason_against(folder, step, path) for step, path in checkpoints_in(folder).items()}
+    left_out = "; ".join(f"checkpoint-{step}: {reason}" for step, reason in there.items() if reason)
+    others = f" ({left_out})" if asked is True and left_out else ""
+    return input_error(
+        expected="resume_from_checkpoint with the folder of a checkpoint, or true for the last whole one of a run",
+        got=f"{str(asked).lower() if asked is True else repr(asked)}, where there is none{others}",
+        why="the run would start anew, or fail after the first evaluation",
+        fix=f"look for checkpoint-<step> in {folder} and name it, or leave the argument out",
+    )
