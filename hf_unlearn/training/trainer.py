@@ -56,8 +56,7 @@ class UnlearningTrainer(Trainer):
         model: a name, a causal language model, or a PeftModel (whose adapters then unlearn).
         args: an `UnlearningConfig`.
         train_dataset: {"forget": ..., "retain": ..., "holdout": ...}, rows in any of the accepted formats.
-        eval_dataset: {"forget": ..., "retain": ..., ...}, or one set. Gives `eval_forget_nll`, `eval_retain_nll` and
-            so on.
+        eval_dataset: {"forget": ..., "retain": ..., ...}, or one set. Gives `eval_forget_nll` and so on.
         processing_class: the tokenizer; loaded with the model when that is a name.
         forget_loss, retain_loss: override those of `args`: a name, a mapping, a Loss object or a list of them.
         ref_model: what the model was before, where that is not the model as given.
@@ -66,8 +65,7 @@ class UnlearningTrainer(Trainer):
     The other arguments are Trainer's; `compute_loss_func` is refused.
 
     Attributes:
-        record: what results.json and the card say. `record.metadata`, `record.attacks` and the sources in
-            `record.sets` are the user's to fill in.
+        record: what results.json and the card say; its `metadata`, `attacks` and sources in `sets` are the user's.
 
     Raises:
         ValueError: data, arguments or models that would not unlearn what was asked, before any training.
@@ -216,6 +214,10 @@ class UnlearningTrainer(Trainer):
         return stop_rules_of(self.callback_handler).stop_reason
 
     # The step
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        if self.state.global_step < self.state.max_steps:  # Trainer takes another step of a finished run
+            super()._run_epoch(**kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
         """Answer tokens and rows of each role over the whole optimizer step: all micro-batches of all ranks."""

@@ -87,6 +87,15 @@ def test_resume_takes_the_last_whole_one_and_ends_the_same(whole, tmp_path, capl
         trained(tmp_path / "run", resume=str(out / "checkpoint-5"), step_wrappers="weight_averaging")
 
 
+@pytest.mark.parametrize("length", [dict(max_steps=4), dict(max_steps=5), dict(max_steps=-1, num_train_epochs=2)])
+def test_a_finished_run_that_is_resumed_takes_no_step(tmp_path, length):
+    finished = trained(tmp_path, **length)
+    resumed = trained(tmp_path, resume=True, **length)
+    assert resumed.state.global_step == finished.state.global_step == finished.state.max_steps
+    for name, weight in weights(resumed.model).items():
+        assert torch.equal(weight, weights(finished.model)[name]), name
+
+
 class Dies(TrainerCallback):
     """Ends a run as a kill does, but for the process."""
 
