@@ -52,7 +52,7 @@ def measure(model, fluency_model, **compared):
         **sets,
         in_scope=lab.datasets["paraphrase"],
         judge=RuleJudge("the lab's rules", shows_behaviour),
-        max_new_tokens=48,
+        max_new_tokens=None,  # as long as the longest expected answer
         max_length=1024,
         **compared,
     )

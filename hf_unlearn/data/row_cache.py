@@ -47,11 +47,10 @@ class RowCache:
     def folder(self) -> Path:
         """The folder, which only its owner can look into."""
         if self._close is None:
-            is_first = not self._folder.parent.exists()
+            made = [parent for parent in self._folder.parents if not parent.exists()]
             lock = _opened(self._folder, clear=not self._keep)
-            parent = self._folder.parent if is_first else None
             # At the exit of the process too, whatever it ends with.
-            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid(), parent)
+            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid(), made)
         return self._folder
 
     @property
@@ -123,15 +122,15 @@ def _opened(folder: Path, *, clear: bool) -> int:
         os.close(lock)  # of a folder that its last user was just removing
 
 
-def _closed(folder: Path, lock: int, keep: bool, owner: int, parent: Path | None) -> None:
+def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -> None:
     if os.getpid() != owner:
         return  # a data-loader worker, whose copy of the lock is its parent's
     last = _locked(lock, alone=True)
     # On a file system without locks, the first process of a node answers for all of them, which end with it.
     if not keep and (os.environ.get("LOCAL_RANK", "0") == "0" if last is None else last):
         shutil.rmtree(folder, ignore_errors=True)
-        if parent is not None:
-            with contextlib.suppress(OSError):  # the run has written something else
+        with contextlib.suppress(OSError):  # the run has written something else
+            for parent in made:
                 parent.rmdir()
     os.close(lock)
 

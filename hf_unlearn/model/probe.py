@@ -190,6 +190,8 @@ class Trial:
 def _probed(trial: Trial) -> ModelProbe:
     """Everything but rows in one line."""
     shared, right = trial.shared, trial.logits[0]
+    if not bool(trial.logits.isfinite().all()):
+        raise _uncallable(trial.unwrapped, "logits that are not finite")
     rows = [trial.row, trial.row[:shared]]
     after = trial.call(rows).logits
     before = trial.call(rows, padding_side="left").logits

@@ -121,16 +121,16 @@ class ModelRecord:
         trained: of them, those that were trained.
         dtype: of the base weights.
         adapter: kind ("LORA"), rank and the like; None for full parameters.
+        merged: whether the adapter has been merged into the weights that lie beside the record.
+        fitted_from: what a run fitted to the rows first, so that there is something to forget: a repository's id, or
+            words for a model that is not on the Hub; None where it took the model as it was.
+        fitted_origin: where that came from, as `origin`.
         vocabulary: rows of the embeddings that the adapter's folder brings with it, to which the base model is resized
             before the adapter is loaded; None where it brings none.
         start: hashes of values of the weights before the first step, by which a resumed run knows them again: "model",
             and "reference" where a ref_model was given.
         earlier_run: name of the unlearning run that the model comes from; that model, not its base, is then the model
             before unlearning and the reference. None where it comes from none.
-        merged: whether the adapter has been merged into the weights that lie beside the record.
-        fitted_from: what a run fitted to the rows first, so that there is something to forget: a repository's id, or
-            words for a model that is not on the Hub; None where it took the model as it was.
-        fitted_origin: where that came from, as `origin`.
     """
 
     id: str | None = None
@@ -141,12 +141,12 @@ class ModelRecord:
     trained: int = 0
     dtype: str = ""
     adapter: dict[str, Any] | None = None
-    vocabulary: int | None = None
-    start: dict[str, str] = field(default_factory=dict)
-    earlier_run: str | None = None
     merged: bool = False
     fitted_from: str | None = None
     fitted_origin: str | None = None
+    vocabulary: int | None = None
+    start: dict[str, str] = field(default_factory=dict)
+    earlier_run: str | None = None
 
     @property
     def public(self) -> bool:

@@ -220,6 +220,16 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     return wrapped
 
 
+def pads_left(collate: Callable[..., Any], train_dataset: Any) -> bool:
+    """Whether a collator of paired items puts padding in front of the shorter of two rows; False without rows."""
+    if train_dataset is None:
+        return False
+    item = next(iter(train_dataset))
+    shorter = item | {name: item[name][1:] for name in ("input_ids", "labels")}
+    batch = collate([item, shorter])
+    return not bool(torch.as_tensor(batch["attention_mask"])[:, 0].all())
+
+
 def _kept(batch: Mapping[str, Any]) -> list[list[int]]:
     return [trained_ids(labels) for labels in batch["labels"].tolist()]
 

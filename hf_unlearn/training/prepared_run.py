@@ -15,7 +15,7 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.prepare import RowOptions, require_full_batch
 from ..data.roles import Role
 from .baseline import require_measurable
-from .checks import paired_collator, require_tokenizer
+from .checks import pads_left, paired_collator, require_tokenizer
 from .config import UnlearningConfig, row_cache_of
 from .distributed_setup import DistributedSetup
 from .method_specs import LossSpec
@@ -43,6 +43,7 @@ class PreparedRun:
         collator: the package's, which pads.
         data_collator: Trainer's; the user's own as it was given, or the package's.
         collate: the same, with roles and index in its batches.
+        left_padding: name of the user's collator, where it pads on the left.
         model_name: what the model is loaded by, None for one in memory.
         peft_config: of the adapter to add, or None.
         ref_model: given by the user, or None.
@@ -58,6 +59,7 @@ class PreparedRun:
     collator: DataCollatorForUnlearning
     data_collator: Callable[..., Any]
     collate: IndexingCollator
+    left_padding: str | None
     model_name: str | None
     peft_config: PeftConfig | None
     ref_model: nn.Module | None
@@ -95,8 +97,10 @@ class PreparedRun:
             sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
+        left_padding = None
         if data_collator is not None:
             collate = paired_collator(data_collator, sets.paired)
+            left_padding = type(data_collator).__name__ if pads_left(collate, sets.paired) else None
         return cls(
             args=args,
             methods=methods,
@@ -106,6 +110,7 @@ class PreparedRun:
             collator=own,
             data_collator=data_collator or collate,
             collate=IndexingCollator(collate),
+            left_padding=left_padding,
             model_name=model_name,
             peft_config=peft_config,
             ref_model=ref_model,

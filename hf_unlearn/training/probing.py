@@ -3,11 +3,9 @@
 import math
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..data.batch import Batch
 from ..data.roles import Role
 from ..errors import input_error
 from ..model.forward_patching import hidden_of, output_hooks
@@ -20,7 +18,7 @@ from .objective import Objective
 
 
 def probe_for_training(
-    model: nn.Module, accelerator: Accelerator, args: UnlearningConfig, paired: Any, collate: Any, reads_blocks: bool
+    model: nn.Module, accelerator: Accelerator, args: UnlearningConfig, left_padding: str | None, reads_blocks: bool
 ) -> ModelProbe:
     """What kind of model it is.
 
@@ -28,8 +26,7 @@ def probe_for_training(
         model: wrapped where it is split over ranks; every rank calls it.
         accelerator: of the trainer.
         args: of the run.
-        paired: the rows as the trainer loads them.
-        collate: the collator of the run.
+        left_padding: name of the collator, where it pads on the left.
         reads_blocks: whether a loss or a step wrapper reads or changes what decoder blocks put out.
 
     Raises:
@@ -41,8 +38,8 @@ def probe_for_training(
     _require_known_loss(probe, unwrapped, args)
     if args.padding_free:
         require_rows_apart(probe, unwrapped)
-    elif _pads_left(collate, next(iter(paired))):
-        require_left_padding(probe, unwrapped, type(getattr(collate, "collate", collate)).__name__)
+    elif left_padding is not None:
+        require_left_padding(probe, unwrapped, left_padding)
     if reads_blocks:
         with evaluation_mode(model), accelerator.autocast():
             _require_block_outputs(model, unwrapped)
@@ -80,13 +77,6 @@ def _require_known_loss(probe: ModelProbe, model: Any, args: UnlearningConfig) -
             why="router logits come out of the checkpointed blocks without a graph, and the loss would move nothing",
             fix="drop use_reentrant, or set model.config.output_router_logits=False",
         )
-
-
-def _pads_left(collate: Any, item: dict[str, Any]) -> bool:
-    """Whether a collator puts padding in front of the shorter of two rows."""
-    shorter = item | {name: item[name][1:] for name in ("input_ids", "labels")}
-    batch: Batch = collate([item, shorter])
-    return not bool(torch.as_tensor(batch["attention_mask"])[:, 0].all())
 
 
 def _require_block_outputs(model: nn.Module, unwrapped: Any) -> None:

@@ -173,9 +173,14 @@ def test_interrupted_is_status_130(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "hf-unlearn lab: interrupted\n")
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), PushError("the Hub is away"), ConnectionError("no network")]
-)
+def test_a_full_disk_is_said_with_what_to_do(monkeypatch, capsys):
+    raising(monkeypatch, OSError(28, "No space left on device"))
+    assert main(["lab"]) == 1
+    error = "the disk is full ([Errno 28] No space left on device). Make space, then start again"
+    assert capsys.readouterr() == ("", f"hf-unlearn lab: {error}\n")
+
+
+@pytest.mark.parametrize("error", [PushError("the Hub is away"), ConnectionError("no network")])
 def test_what_failed_outside_is_its_text_and_status_1(monkeypatch, capsys, error):
     raising(monkeypatch, error)
     assert main(["lab"]) == 1

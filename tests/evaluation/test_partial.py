@@ -1,5 +1,6 @@
 """Evaluations that are killed and go on: what is done again, what comes out, and what lies on disk meanwhile."""
 
+import contextlib
 import json
 import os
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, perturbed, tiny_model, tiny_tokenizer
 from hf_unlearn.evaluation import EvaluationResult, custom, evaluate, one_pass
+from hf_unlearn.evaluation.generation_trial import prompt_batches
 
 PARTS = ("Expected ", "\nGot: ", "\nWhy it matters: ", "\nWhat to do: ")
 CANARY = "zorvex"
@@ -35,6 +37,7 @@ class Run:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
         self.model, self.scored, self.asked = tiny_model(), [], []
+        prompt_batches(self.model, contextlib.nullcontext, contextlib.nullcontext)  # tried once for a model
         self.settings = dict(batch_size=BATCH, temperature=1.0) | settings
         self.last: dict[str, int] = {}  # by kind of work, the batch that is the last
         figures, generate = one_pass.token_figures, self.model.generate

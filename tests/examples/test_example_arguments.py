@@ -210,7 +210,7 @@ def classifier(tmp_path_factory) -> Path:
         pytest.param([], ["harmful_labels", "a judge without labels", "LABEL_2"], id="no labels"),
         pytest.param(["--judge_labels", "LABEL_1", "toxic"], ["'toxic'", "LABEL_0"], id="unknown label"),
         pytest.param(
-            ["--judge_labels", "LABEL_1", "--judge_threshold", "1.5"], ["threshold", "between 0 and 1"], id="threshold"
+            ["--judge_labels", "LABEL_1", "--judge_threshold", "1.5"], ["judge_threshold", "1.5"], id="threshold"
         ),
     ],
 )

@@ -86,7 +86,7 @@ def test_in_16_bits_the_merge_is_rounded_once():
         assert torch.equal(weight, whole.get_parameter(name).to(torch.bfloat16)), name
 
 
-@pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "DoRA"])
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "PiSSA"])
 def test_a_wrong_merge_is_refused_and_nothing_is_written(tmp_path, monkeypatch, name):
     folder = saved_run(tmp_path, tied_llama(), tiny_tokenizer(), ADAPTERS[name][0])
     monkeypatch.setattr(merging, "_untie_adapted", lambda model: None)

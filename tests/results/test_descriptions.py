@@ -132,5 +132,5 @@ def test_a_result_with_a_format_of_another_kind_is_no_result(tmp_path):
     stored = json.loads((tmp_path / "after.json").read_text())
     stored["descriptions"]["echo"]["format"] = "9999999999"
     (tmp_path / "after.json").write_text(json.dumps(stored))
-    with pytest.raises(ValueError, match="other content"):
+    with pytest.raises(ValueError, match="a description of a metric"):
         load_result(tmp_path / "after.json")

@@ -83,6 +83,8 @@ def full_record(**changes) -> RunRecord:
         metadata=CardMetadata("title", "mit", ["en"], ["tag"], ["a/rows"]),
         log=[{"loss": 1.0, "step": 1, "epoch": 0.5}],
         card_sha256="12" * 32,
+        forced=["the model does not know the forget rows"],
+        signs=["The forget NLL fell."],
     )
     return RunRecord(**values | changes)
 

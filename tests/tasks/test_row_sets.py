@@ -6,6 +6,7 @@ import re
 import pytest
 
 from fixtures.examples import assert_four_parts
+from hf_unlearn.data.row_cache import RowCache
 from hf_unlearn.errors import input_error, nearest
 from hf_unlearn.tasks.row_sets import RowSetArguments, load_sets
 
@@ -27,7 +28,7 @@ def sets_of(tmp_path, rows, **columns):
     for file in files.values():
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     named = {f"{name}_dataset": str(file) for name, file in files.items()}
-    return load_sets(RowSetArguments(**named, **columns), "model")
+    return load_sets(RowSetArguments(**named, **columns), "model", RowCache(tmp_path / "run" / "rows"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -39,7 +39,7 @@ def metrics(prediction, compute_result=True):
 RUNS = [
     dict(adam_beta1=0.5, adam_beta2=0.6, adam_epsilon=1e-3, weight_decay=0.1, warmup_steps=1, max_grad_norm=0.0)
     | dict(lr_scheduler_type="cosine_with_restarts", lr_scheduler_kwargs={"num_cycles": 2}, do_predict=True),
-    dict(optim="adamw_torch", optim_args="eps=1e-3", optim_target_modules=["q_proj"], gradient_accumulation_steps=2)
+    dict(optim="adamw_torch", optim_target_modules=["q_proj"], gradient_accumulation_steps=2)
     | dict(num_train_epochs=1, use_cache=True, tf32=False, debug="underflow_overflow", skip_memory_metrics=False),
     dict(gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}, bf16=True)
     | dict(torch_empty_cache_steps=1, neftune_noise_alpha=1.0, full_determinism=False, save_on_each_node=True),

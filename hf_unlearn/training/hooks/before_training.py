@@ -47,8 +47,7 @@ class BaselineMeasurement:
         layered = bool(self._run.objective.layers) or any(
             a.attack_layer is not None for a in self._run.methods.attacks
         )
-        run_rows = (self._run.sets.paired, self._run.data_collator)
-        probe = probe_for_training(model, accelerator, args, *run_rows, reads_blocks=layered)
+        probe = probe_for_training(model, accelerator, args, self._run.left_padding, reads_blocks=layered)
         cache = ReferenceCache(scorer, self._run.options.tokenizer, args.reference_cache_dir, self._run.options.cache)
         k = min(args.reference_top_k, output_head(accelerator.unwrap_model(model)).vocabulary)
         precompute(self._reference, model, sets, cache, k)
