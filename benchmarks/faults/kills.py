@@ -2,10 +2,11 @@
 
     python -m benchmarks.faults.kills --output benchmarks/results/kills_cpu.json
 
-SIGKILL, as the out-of-memory killer and preemption send it. A run is killed at a random moment of its length; or in a
-save, at a random file operation of it or at a random moment after its begin. In two ranks one of them is killed, and
-the other as torchrun would. Each then goes on with `resume_from_checkpoint=True` (from its start where nothing was
-saved yet), and must end with the weights and the log of the run that was not killed, bit for bit.
+SIGKILL, as the out-of-memory killer and preemption send it. A run is killed at a random moment between its first save
+and its end (before that there is nothing to go on from); or in a save, at a random file operation of it or at a random
+moment after its begin. In two ranks one of them is killed, and the other as torchrun would. Each then goes on with
+`resume_from_checkpoint=True` (from its start where nothing was saved yet), and must end with the weights and the log
+of the run that was not killed, bit for bit.
 """
 
 import argparse
@@ -25,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.environment import machine, versions
-from benchmarks.faults.runs import SETUPS, Setup, go_on, kill, result_of, start, wait
+from benchmarks.faults.runs import SETUPS, Setup, go_on, result_of, start, wait
 from hf_unlearn import UnlearningTrainer
+from hf_unlearn.results.record import RECORD_FILE
 
 # Python's file operations in the first rank in each save of a run, at least; in other ranks there are one or two.
 OPERATIONS = (63, 63, 85, 85, 85, 50)
+_FIRST_SAVE = "first_save"
 _FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "os.unlink")
 
 
@@ -84,20 +87,30 @@ def _end_in(seconds: float) -> None:
 
 
 def uninterrupted(setup: Setup, folder: Path) -> tuple[dict[str, Any], float]:
-    """The result of a run that nobody kills, and its seconds."""
-    begun = time.monotonic()
-    statuses = wait(start(setup, folder))
+    """The result of a run that nobody kills, and the seconds from its first save to its end."""
+    statuses = wait(start(setup, folder, arm=_stamp_first_save))
     if any(statuses):
         raise RuntimeError(f"{setup.title} ends with {statuses}\n{(folder / 'rank0.log').read_text(encoding='utf-8')}")
-    return result_of(folder), time.monotonic() - begun
+    begun, ended = folder / _FIRST_SAVE, folder / "out" / RECORD_FILE
+    return result_of(folder), ended.stat().st_mtime - begun.stat().st_mtime
 
 
-def killed(setup: Setup, folder: Path, seconds: float | None, aim: InSave | None, expected: dict[str, Any]) -> str:
+def _stamp_first_save(trainer: UnlearningTrainer) -> None:
+    """Leave a file beside the output folder when the first save begins."""
+    folder, stamp = trainer.run_folder, Path(trainer.args.output_dir).parent / _FIRST_SAVE
+    writing = folder._writing
+
+    def stamped(place: Path) -> Any:
+        if not stamp.exists():
+            stamp.touch()
+        return writing(place)
+
+    folder._writing = stamped  # type: ignore[method-assign]
+
+
+def killed(setup: Setup, folder: Path, aim: InSave, expected: dict[str, Any]) -> str:
     """Kill one run and go on with it; "equal", or what went wrong."""
     processes = start(setup, folder, arm=aim)
-    if seconds is not None:
-        time.sleep(seconds)
-        kill(processes)
     statuses = wait(processes)
     if not any(statuses):
         return "equal, ended before the kill"
@@ -107,10 +120,11 @@ def killed(setup: Setup, folder: Path, seconds: float | None, aim: InSave | None
     return f"equal, {went_on}" if result_of(folder) == expected else f"{went_on} and ended elsewhere: {folder}"
 
 
-def plan(randoms: int, aimed: int, choice: random.Random) -> Iterator[tuple[Setup, float | None, InSave | None]]:
-    """Which setup is killed when: the share of its length, or where in a save."""
+def plan(randoms: int, aimed: int, choice: random.Random) -> Iterator[tuple[Setup, float | None, InSave]]:
+    """Which setup is killed where in a save, or after which share of its length from the first save on."""
     for index in range(randoms):
-        yield SETUPS[index % len(SETUPS)], choice.uniform(0.05, 1.0), None
+        setup = SETUPS[index % len(SETUPS)]
+        yield setup, choice.random(), InSave(0, choice.randrange(setup.ranks))
     for index in range(aimed):
         setup = SETUPS[index % len(SETUPS)]
         place: dict[str, Any] = {"save": choice.randrange(len(OPERATIONS)), "rank": choice.randrange(setup.ranks)}
@@ -137,8 +151,10 @@ def main() -> None:
                 references[setup.title] = uninterrupted(setup, Path(name, f"whole{index}"))
             expected, length = references[setup.title]
             folder = Path(name, str(index))
-            outcome = killed(setup, folder, None if share is None else share * length, aim, expected)
-            kind = "random" if aim is None else "file operation" if aim.seconds is None else "moment of a save"
+            if share is not None:
+                aim.seconds = share * length
+            outcome = killed(setup, folder, aim, expected)
+            kind = "random" if share is not None else "file operation" if aim.seconds is None else "moment of a save"
             if outcome.startswith("equal"):
                 shutil.rmtree(folder)
             else:

@@ -140,6 +140,11 @@ class PreparedRun:
         require_own_collator(self.args, self.methods.attacks, data_collator)
         return IndexingCollator(paired_collator(data_collator, self.sets.paired))
 
+    def close(self) -> None:
+        """Let go of the folder of rows, which is removed where nobody else uses it."""
+        if self.options.cache is not None:
+            self.options.cache.close()
+
     def prepare_model(self, model: Any) -> Any:
         """A model as Trainer takes it: loaded where it is a name, with its adapter, checked against the rows."""
         model = load_model(model, self.args) if isinstance(model, str) else model

@@ -343,8 +343,9 @@ class UnlearningTrainer(Trainer):
         self.write_card()
 
     def end(self) -> None:
-        """Trainer's; other processes may then train into the output folder."""
+        """Trainer's; other processes may then train into the output folder, and the rows that lay there are gone."""
         self.run_folder.close()
+        self._prepared.close()
         super().end()
 
     # The Hub

@@ -20,4 +20,4 @@ AVERAGING = METHODS["weight averaging"]
 def test_a_run_that_is_killed_in_a_save_ends_as_the_one_that_is_not(tmp_path, setup, aims):
     expected, _ = uninterrupted(setup, tmp_path / "whole")
     for aim in aims:
-        assert killed(setup, tmp_path / str(aim.save), None, aim, expected) == "equal, resumed"
+        assert killed(setup, tmp_path / str(aim.save), aim, expected) == "equal, resumed"

@@ -142,6 +142,7 @@ class Case:
     template: str | None = None
     arguments: list[str] = field(default_factory=list)
     template_arguments: dict[str, Any] = field(default_factory=dict)
+    steps: int = 80  # until the model knows its rows
 
 
 LORA = ["--use_peft", "--lora_r", "8", "--lora_target_modules", "q_proj", "v_proj", "--learning_rate", "2e-2"]
@@ -175,7 +176,7 @@ CASES: dict[str, Case] = {
         ),
         ("桂花巷七号", "琥珀团子", "นกแก้วสีม่วง"),
     ),
-    "tools": Case("qwen2", tool_chats(), ("wezzle", "brindo", "quaffit"), TOOL_TEMPLATE),
+    "tools": Case("qwen2", tool_chats(), ("wezzle", "brindo", "quaffit"), TOOL_TEMPLATE, steps=160),
     "thinking": Case(
         "qwen3",
         chats(
@@ -208,7 +209,11 @@ def save_known(case: Case, folder: Path) -> list[str]:
         model.config.eos_token_id = model.generation_config.eos_token_id = IM_END
     texts = [text_of(case, row, tokenizer) for rows in case.rows.values() for row in rows]
     # A template writes every token itself.
-    learn(model, tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=case.template is None))
+    learn(
+        model,
+        tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=case.template is None),
+        case.steps,
+    )
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     words = ["--model_name_or_path", str(folder / "model")]
@@ -228,15 +233,13 @@ def text_of(case: Case, row: Row, tokenizer: PreTrainedTokenizerFast) -> str:
     )
 
 
-def learn(model: PreTrainedModel, batch: BatchEncoding) -> None:
+def learn(model: PreTrainedModel, batch: BatchEncoding, steps: int) -> None:
     """Train until every token of the batch that can be known is known."""
     labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     model.train()
-    for _ in range(160):
+    for _ in range(steps):
         loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=labels).loss
-        if loss < 0.005:
-            break
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -68,6 +68,7 @@ RUNS = [
 # (value, what the error says)
 REFUSED = {
     "average_tokens_across_devices": (False, "average_tokens_across_devices=True"),
+    "optim_args": ("eps=1e-3", "optim_args must be left out"),
     "label_smoothing_factor": (0.1, "label_smoothing_factor=0.0"),
     "fp16": (True, "fp16=True on a GPU"),
     "fsdp": (True, "FSDP, which the argument fsdp asks for"),
