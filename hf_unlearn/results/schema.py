@@ -51,13 +51,13 @@ def check_schema(value: Any, kind: Any, where: str = "") -> None:
     elif typing.is_typeddict(kind):
         _check_keys(value, typing.get_type_hints(kind), (), where)
     elif origin is dict:
-        for name, each in _mapping(value, where).items():
-            check_schema(each, inner[1], _below(where, name))
+        for name, item in _mapping(value, where).items():
+            check_schema(item, inner[1], _below(where, name))
     elif origin in (list, tuple):
         if not isinstance(value, list):
             raise SchemaError(where, "a list", shown(value))
-        for index, each in enumerate(value):
-            check_schema(each, inner[0], f"{where}[{index}]")
+        for index, item in enumerate(value):
+            check_schema(item, inner[0], f"{where}[{index}]")
     elif not _is(value, kind):
         raise SchemaError(where, _WORDS[kind], shown(value))
 
@@ -91,9 +91,9 @@ def _check_keys(value: Any, hints: Mapping[str, Any], needed: typing.Collection[
     for name in needed:
         if name not in _mapping(value, where):
             raise SchemaError(_below(where, name), "a value", "no such key")
-    for name, each in _mapping(value, where).items():
+    for name, item in _mapping(value, where).items():
         if name in hints:
-            check_schema(each, hints[name], _below(where, name))
+            check_schema(item, hints[name], _below(where, name))
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
