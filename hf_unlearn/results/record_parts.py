@@ -68,7 +68,7 @@ class ObjectiveRecord:
         step_wrappers: what wrapped the gradient steps.
         optimizer: by Trainer's name.
         bound: where a forget row stopped pushing: `setting` as in UnlearningConfig, and in nats per token `nats`, or
-            `low` and `high` where each row had its own level.
+            `low` and `high` where each row had its own level; `sides` is "both" where rows past it were pulled back.
     """
 
     terms: list[TermRecord] = field(default_factory=list)
@@ -87,6 +87,7 @@ class BoundKeys(TypedDict, total=False):
     nats: float | None
     low: float | None
     high: float | None
+    sides: str
 
 
 class HardwareKeys(TypedDict, total=False):

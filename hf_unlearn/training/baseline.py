@@ -12,6 +12,7 @@ from ..data.prepare import TrainSets
 from ..errors import input_error
 from ..model.score_rows import RowLogps, RowScorer
 from .config import UnlearningConfig
+from .levels.levels import Levels
 from .model_setup import log_vocabulary
 
 # Training rows that stand for the whole retain set, which may be far larger than what a run sees of it.
@@ -34,12 +35,14 @@ class Baseline:
         forget_target: forget NLL at which the run stops, or None.
         retain_nll: NLL of the retain rows, which the guard compares with, or None.
         holdout_nll: NLL of the holdout rows, or None.
+        levels: what a model that never saw the forget rows would give them, or None.
     """
 
     bound: float | Tensor | None = None
     forget_target: float | None = None
     retain_nll: float | None = None
     holdout_nll: float | None = None
+    levels: Levels | None = None
 
     def retain_limit(self, args: UnlearningConfig) -> float | None:
         """Retain NLL above which the run stops, or None."""

@@ -179,6 +179,8 @@ def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     if args.forget_nll_bound is None:
         return {"setting": None}
     bound: dict[str, Any] = {"setting": args.forget_nll_bound}
+    if args.forget_bound_sides == "both":
+        bound["sides"] = "both"
     level = None if baseline is None else baseline.bound
     if isinstance(level, Tensor):
         bound |= {"low": float(level.min()), "high": float(level.max())}
