@@ -21,13 +21,14 @@ from ..steps import StepWrapper
 from ..steps.weighting import Weighting
 from .argument_ranges import check_types_and_ranges, name_or_number, require_bound_sides, require_optimizer
 from .launch.verify import require_launched, restored_environment
+from .levels.setting import levels_setting
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
 from .trainer_arguments import better_when_greater, complete_training_arguments, refuse_training_arguments
 
 logger = logging.get_logger(__name__)
 
-BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
+BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles", "levels")
 _METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "weighting", "step_wrappers")
 REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
@@ -60,9 +61,14 @@ class UnlearningConfig(TrainingArguments):
             fixed one, or {"strftime_now": "2026-11-28"}.
         forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
             guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
-            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
+            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), "levels" (row i at its own
+            level), a number, or None.
         forget_bound_sides: "above": rows past the bound give no gradient; "both": they are pulled back to it, too
             (component "forget/pull_back"), whatever the forget loss.
+        levels: what a model that never saw the forget rows would give each of them, estimated before the first step:
+            "ngram" (from a 4-gram of the retain rows), "holdout" (the mean of unseen rows, the same for all), the name
+            or path of a causal language model that never saw them, a mapping of forget row to nats per token, or
+            None. All but the mapping are calibrated on one half of `train_dataset["holdout"]` (docs/levels.md).
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
             "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
             tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
@@ -120,12 +126,16 @@ class UnlearningConfig(TrainingArguments):
     forget_nll_bound: float | str | None = field(
         default="log_vocab",
         metadata={
-            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, a number, or none."
+            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, levels, a number, none."
         },
     )
     forget_bound_sides: str = field(
         default="above",
         metadata={"help": "Rows past the bound: above (they give no gradient), or both (they come back)."},
+    )
+    levels: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Levels of unseen rows: ngram, holdout, a model, JSON of row to nats, none."},
     )
     reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
     reference_load_in_8bit: bool = field(
@@ -205,6 +215,7 @@ class UnlearningConfig(TrainingArguments):
         check_template_kwargs(self.chat_template_kwargs)
         check_retain_ratio(self.retain_ratio)
         self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
+        self.levels = levels_setting(self.levels, self.forget_nll_bound)
         self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))
         require_bound_sides(self.forget_bound_sides, self.forget_nll_bound)
         check_template(self.template)

@@ -132,7 +132,7 @@ class UnlearningTrainer(Trainer):
         if self.train_sets is not None:
             self.reference.bind(self.model)
             self.reference.prepare(self.accelerator, self.distributed)
-            self._measurement = BaselineMeasurement(run, self.reference)
+            self._measurement = BaselineMeasurement(run, self.reference, self.distributed)
         self._evaluation = RowEvaluation()
         self._recorder = RunRecorder(self.record, trainer := weakref.proxy(self), run.model_name)
         self.run_folder = RunFolder(trainer, self._recorder.described)

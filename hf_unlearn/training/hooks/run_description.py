@@ -136,6 +136,8 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
     """Fill in how many rows each training set has, and the hash of their tokens; drop sets that no loss read."""
     for role in list(records):
         rows = getattr(tokenized, role)
+        if role == "retain" and rows is None:
+            rows = tokenized.counted
         if rows is None:
             del records[role]
         elif records[role].sha256 is None and not is_stream(rows):
