@@ -9,9 +9,8 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from ..errors import input_error
-from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_one_sequence
+from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_causal_lm, require_one_sequence
 from .config import UnlearningConfig
-from .reference.checks import require_causal
 
 logger = logging.get_logger(__name__)
 
@@ -20,7 +19,7 @@ def require_models(model: Any, ref_model: Any, peft_config: PeftConfig | None, a
     """Raise for what can be told of models and adapter as they were given."""
     require_other_model(ref_model, model)
     if ref_model is not None:
-        require_causal(ref_model)
+        require_causal_lm(ref_model, "ref_model")
     require_plain_sequences(model, peft_config, args)
 
 
