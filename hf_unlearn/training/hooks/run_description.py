@@ -102,6 +102,7 @@ def describe_model(
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
         vocabulary=known.vocabulary,
+        resized=known.resized,
         start=known.start,
         earlier_run=_earlier_run(name),
         fitted_from=known.fitted_from,
