@@ -4,6 +4,7 @@ The settings come before the imports because torch, datasets and huggingface_hub
 the processes that distributed tests launch inherit them.
 """
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -37,3 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: a worker takes whole files, and a long one begun last keeps the others waiting."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Every run of Trainer collects garbage, and need not look through what hundreds of modules have imported."""
+    gc.collect()
+    gc.freeze()

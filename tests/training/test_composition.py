@@ -46,7 +46,11 @@ def folder(tmp_path_factory) -> Path:
 def tokenized_once(monkeypatch):
     """A third of a run's time would go into the same few rows: `SETS` are tokenised once for all runs."""
     monkeypatch.setattr(
-        RowOptions, "tokenize", lambda self, rows, set_name, alternates=False: _tokenized(self, set_name, alternates)
+        RowOptions,
+        "tokenize",
+        lambda self, rows, set_name, alternates=False: _tokenized(
+            dataclasses.replace(self, cache=None), set_name, alternates
+        ),
     )
 
 
