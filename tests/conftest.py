@@ -8,6 +8,7 @@ import gc
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -32,6 +33,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+if not torch.accelerator.is_available():
+    # For accelerators that are not there, torch keeps every seed with the text of the stack from which it was set.
+    for _device in (torch.cuda, torch.xpu, torch.mtia):
+        _device.traceback = SimpleNamespace(format_stack=list)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
