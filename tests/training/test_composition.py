@@ -99,7 +99,9 @@ def check_run(folder: Path, kind: str, adapter: LoraConfig | None, forget: str, 
 @pytest.mark.parametrize("adapter", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("forget", list(FORGET_LOSSES))
 def test_every_forget_loss_trains_beside_every_retain_loss(folder, tokenized_once, kind, adapter, forget):
-    for retain in RETAIN_CHOICES:
+    """Each pair on both models, and with and without an adapter: two runs of the four that there are."""
+    first = ([*FORGET_LOSSES].index(forget) + (kind == "opt") + (adapter is not None)) % 2
+    for retain in RETAIN_CHOICES[first::2]:
         check_run(folder, kind, adapter, forget, retain)
 
 
