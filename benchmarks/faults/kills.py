@@ -1,15 +1,17 @@
 """Kills runs at random moments and inside of their saves, goes on with each, compares with one that was not killed.
 
     python -m benchmarks.faults.kills --output benchmarks/results/kills_cpu.json
+    python -m benchmarks.faults.kills --setups sharded --output benchmarks/results/kills_sharded_cpu.json
 
 SIGKILL, as the out-of-memory killer and preemption send it. A run is killed at a random moment between its first save
 and its end (before that there is nothing to go on from); or in a save, at a random file operation of it or at a random
 moment after its begin. In two ranks one of them is killed, and the other as torchrun would. Each then goes on with
 `resume_from_checkpoint=True` (from its start where nothing was saved yet), and must end with the weights and the log
-of the run that was not killed, bit for bit.
+of the run that was not killed, bit for bit. Two ranks have a whole model each, or shards under ZeRO and FSDP2.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -20,20 +22,34 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.environment import machine, versions
-from benchmarks.faults.runs import SETUPS, Setup, go_on, result_of, start, wait
+from benchmarks.faults.runs import SETUPS, SHARDED_SETUPS, Setup, go_on, result_of, start, wait
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.results.record import RECORD_FILE
 
-# Python's file operations in the first rank in each save of a run, at least; in other ranks there are one or two.
-OPERATIONS = (63, 63, 85, 85, 85, 50)
-_FIRST_SAVE = "first_save"
+_WATCHED = "saves{rank}.json"
 _FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "os.unlink")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nobody kills.
+
+    Attributes:
+        result: of `result_of`.
+        length: seconds from its first save to its end.
+        saves: by rank and save: Python's file operations from its begin to the next one's, and its seconds.
+    """
+
+    result: dict[str, Any]
+    length: float
+    saves: list[list[tuple[int, float]]]
 
 
 @dataclass
@@ -86,26 +102,42 @@ def _end_in(seconds: float) -> None:
         os._exit(0)
 
 
-def uninterrupted(setup: Setup, folder: Path) -> tuple[dict[str, Any], float]:
-    """The result of a run that nobody kills, and the seconds from its first save to its end."""
-    statuses = wait(start(setup, folder, arm=_stamp_first_save))
+def uninterrupted(setup: Setup, folder: Path) -> Whole:
+    """Run a setup to its end and see what its saves are like."""
+    statuses = wait(start(setup, folder, arm=_watch_saves))
     if any(statuses):
         raise RuntimeError(f"{setup.title} ends with {statuses}\n{(folder / 'rank0.log').read_text(encoding='utf-8')}")
-    begun, ended = folder / _FIRST_SAVE, folder / "out" / RECORD_FILE
-    return result_of(folder), ended.stat().st_mtime - begun.stat().st_mtime
+    watched = [json.loads((folder / _WATCHED.format(rank=rank)).read_text()) for rank in range(setup.ranks)]
+    ended = (folder / "out" / RECORD_FILE).stat().st_mtime
+    saves = [list(zip(rank["operations"], rank["seconds"], strict=True)) for rank in watched]
+    return Whole(result_of(folder), ended - watched[0]["first"], saves)
 
 
-def _stamp_first_save(trainer: UnlearningTrainer) -> None:
-    """Leave a file beside the output folder when the first save begins."""
-    folder, stamp = trainer.run_folder, Path(trainer.args.output_dir).parent / _FIRST_SAVE
+def _watch_saves(trainer: UnlearningTrainer) -> Callable[[], None]:
+    """Count the file operations of each save and take its time; both lie beside the output folder afterwards."""
+    folder, operations, seconds, first = trainer.run_folder, list[int](), list[float](), list[float]()
     writing = folder._writing
 
-    def stamped(place: Path) -> Any:
-        if not stamp.exists():
-            stamp.touch()
-        return writing(place)
+    @contextlib.contextmanager
+    def watched(place: Path) -> Iterator[Path]:
+        operations.append(0)
+        first.append(time.time())
+        with writing(place) as staging:
+            yield staging
+        seconds.append(time.time() - first[-1])
 
-    folder._writing = stamped  # type: ignore[method-assign]
+    def hook(event: str, _arguments: Any) -> None:
+        if operations and event in _FILE_OPERATIONS:
+            operations[-1] += 1
+
+    def write() -> None:
+        file = Path(trainer.args.output_dir).parent / _WATCHED.format(rank=os.environ.get("RANK", "0"))
+        content = {"operations": operations, "seconds": seconds, "first": first[0]}
+        file.write_text(json.dumps(content), encoding="utf-8")
+
+    folder._writing = watched  # type: ignore[method-assign]
+    sys.addaudithook(hook)
+    return write
 
 
 def killed(setup: Setup, folder: Path, aim: InSave, expected: dict[str, Any]) -> str:
@@ -120,59 +152,86 @@ def killed(setup: Setup, folder: Path, aim: InSave, expected: dict[str, Any]) ->
     return f"equal, {went_on}" if result_of(folder) == expected else f"{went_on} and ended elsewhere: {folder}"
 
 
-def plan(randoms: int, aimed: int, choice: random.Random) -> Iterator[tuple[Setup, float | None, InSave]]:
-    """Which setup is killed where in a save, or after which share of its length from the first save on."""
-    for index in range(randoms):
-        setup = SETUPS[index % len(SETUPS)]
-        yield setup, choice.random(), InSave(0, choice.randrange(setup.ranks))
-    for index in range(aimed):
-        setup = SETUPS[index % len(SETUPS)]
-        place: dict[str, Any] = {"save": choice.randrange(len(OPERATIONS)), "rank": choice.randrange(setup.ranks)}
-        if index // len(SETUPS) % 2 == 0:
-            operations = OPERATIONS[place["save"]] if place["rank"] == 0 else 2
-            yield setup, None, InSave(**place, operation=choice.randrange(operations))
+@dataclass(frozen=True)
+class Kill:
+    """One kill of the campaign, as it is drawn: of which setup, and where as a share of what its run is like."""
+
+    kind: str
+    setup: Setup
+    rank: int
+    save: float
+    place: float
+
+    def aim(self, whole: Whole) -> InSave:
+        """Where it is in a run that is like the one which nobody killed."""
+        if self.kind == "random":
+            return InSave(0, self.rank, seconds=self.place * whole.length)
+        saves = whole.saves[self.rank]
+        save = int(self.save * len(saves))
+        operations, seconds = saves[save]
+        if self.kind == "file operation":
+            return InSave(save, self.rank, operation=int(self.place * operations))
+        return InSave(save, self.rank, seconds=self.place * seconds)
+
+
+def plan(setups: list[Setup], randoms: int, aimed: int, choice: random.Random) -> Iterator[Kill]:
+    """The kills of a campaign: each setup in turn, and each kind of aimed ones."""
+    kinds = ["random"] * randoms
+    kinds += [("file operation", "moment of a save")[index // len(setups) % 2] for index in range(aimed)]
+    for index, kind in enumerate(kinds):
+        setup = setups[(index if kind == "random" else index - randoms) % len(setups)]
+        yield Kill(kind, setup, choice.randrange(setup.ranks), choice.random(), choice.random())
+
+
+def campaign(kills: Iterable[Kill], place: Path) -> tuple[Counter[tuple[str, str, str]], list[dict[str, str]]]:
+    """How many runs of a kind of kill and a setup came to what, and those that did not end as they should."""
+    begun, wholes = time.monotonic(), dict[str, Whole]()
+    outcomes, failures = Counter[tuple[str, str, str]](), list[dict[str, str]]()
+    for index, kill in enumerate(kills):
+        title = kill.setup.title
+        if title not in wholes:
+            wholes[title] = uninterrupted(kill.setup, place / f"whole{index}")
+        folder, aim = place / str(index), kill.aim(wholes[title])
+        outcome = killed(kill.setup, folder, aim, wholes[title].result)
+        if outcome.startswith("equal"):
+            shutil.rmtree(folder)
         else:
-            yield setup, None, InSave(**place, seconds=choice.uniform(0.0, 0.06))
+            log = (folder / "rank0.log").read_text(encoding="utf-8")[-3000:]
+            failures.append({"setup": title, "aim": repr(aim), "outcome": outcome.split(":")[0]})
+            print(f"{title}, {kill.kind}, {aim}: {outcome}\n{log}", flush=True)
+        outcomes[(kill.kind, title, outcome.split(":")[0])] += 1
+        if index % 20 == 19:
+            print(f"{index + 1} kills, {len(failures)} failures, {time.monotonic() - begun:.0f} s", flush=True)
+    return outcomes, failures
 
 
 def main() -> None:
     """Run the campaign and write its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setups", choices=("whole", "sharded"), default="whole", help="who holds which weights")
     parser.add_argument("--random", type=int, default=200, help="kills at random moments (default: %(default)s)")
     parser.add_argument("--aimed", type=int, default=60, help="kills inside of saves (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    begun, outcomes, failures = time.monotonic(), Counter[tuple[str, str, str]](), []
+    begun = time.monotonic()
+    if options.setups == "sharded":
+        import_module("deepspeed")  # here once, not in each of the forked processes
+    setups = SHARDED_SETUPS if options.setups == "sharded" else SETUPS
+    kills = plan(setups, options.random, options.aimed, random.Random(options.seed))
     with tempfile.TemporaryDirectory(prefix="kills_", ignore_cleanup_errors=True) as name:
-        references: dict[str, tuple[dict[str, Any], float]] = {}
-        for index, (setup, share, aim) in enumerate(plan(options.random, options.aimed, random.Random(options.seed))):
-            if setup.title not in references:
-                references[setup.title] = uninterrupted(setup, Path(name, f"whole{index}"))
-            expected, length = references[setup.title]
-            folder = Path(name, str(index))
-            if share is not None:
-                aim.seconds = share * length
-            outcome = killed(setup, folder, aim, expected)
-            kind = "random" if share is not None else "file operation" if aim.seconds is None else "moment of a save"
-            if outcome.startswith("equal"):
-                shutil.rmtree(folder)
-            else:
-                log = (folder / "rank0.log").read_text(encoding="utf-8")[-3000:]
-                failures.append({"setup": setup.title, "aim": repr(aim), "outcome": outcome.split(":")[0]})
-                print(f"{setup.title}, {kind}, {aim}: {outcome}\n{log}", flush=True)
-            outcomes[(kind, setup.title, outcome.split(":")[0])] += 1
-            if index % 20 == 19:
-                print(f"{index + 1} kills, {len(failures)} failures, {time.monotonic() - begun:.0f} s", flush=True)
+        outcomes, failures = campaign(kills, Path(name))
     rows = [{"kill": k, "setup": s, "outcome": o, "runs": count} for (k, s, o), count in sorted(outcomes.items())]
-    totals = Counter[str]()
+    totals, came_to = Counter[str](), Counter[str]()
     for row in rows:
         totals[f"{row['kill']}: {row['outcome']}"] += row["runs"]
+        came_to[row["outcome"].removeprefix("equal, ")] += row["runs"]
+    asked = f"--setups {options.setups} --random {options.random} --aimed {options.aimed} --seed {options.seed}"
     content = {
-        "command": f"python -m benchmarks.faults.kills --random {options.random} --aimed {options.aimed} "
-        f"--seed {options.seed}",
+        "command": f"python -m benchmarks.faults.kills {asked}",
         "kills": sum(outcomes.values()),
         "not equal": len(failures),
+        "came to": dict(sorted(came_to.items())),
         "totals": dict(sorted(totals.items())),
         "failures": failures,
         "runs": rows,
@@ -181,7 +240,9 @@ def main() -> None:
         "versions": versions(),
     }
     options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: content[name] for name in ("kills", "not equal", "totals", "seconds")}, indent=1))
+    print(
+        json.dumps({name: content[name] for name in ("kills", "not equal", "came to", "totals", "seconds")}, indent=1)
+    )
 
 
 if __name__ == "__main__":
