@@ -159,7 +159,8 @@ def run_resumed(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """One of the RESUMED, and the same again from its checkpoint of half the steps, with no cache to read."""
     if name in SHARDS:
         os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
-    options = RUNS[(RESUMED | SHARDS)[name]] | dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    own = dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    options = RUNS[(RESUMED | SHARDS)[name]] | own
     whole = trainer_of(folder, mode, save_strategy="steps", save_steps=STEPS // 2, **options)
     whole.train()
     checkpoint = folder / mode / name / f"checkpoint-{STEPS // 2}"
