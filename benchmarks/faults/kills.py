@@ -22,8 +22,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 from benchmarks.common.environment import machine, versions
 from benchmarks.faults.runs import SETUPS, SHARDED_SETUPS, Setup, go_on, result_of, start, wait
 from hf_unlearn import UnlearningTrainer
+from hf_unlearn.results.files import atomic_write_text
 from hf_unlearn.results.record import RECORD_FILE
 
 _WATCHED = "saves{rank}.json"
@@ -174,19 +175,66 @@ class Kill:
         return InSave(save, self.rank, seconds=self.place * seconds)
 
 
-def plan(setups: list[Setup], randoms: int, aimed: int, choice: random.Random) -> Iterator[Kill]:
-    """The kills of a campaign: each setup in turn, and each kind of aimed ones."""
+def plan(setups: list[Setup], randoms: int, aimed: int, choice: random.Random) -> list[Kill]:
+    """The kills of a campaign: as many of each setup, and of each kind of aimed ones, in a random order."""
     kinds = ["random"] * randoms
     kinds += [("file operation", "moment of a save")[index // len(setups) % 2] for index in range(aimed)]
+    kills = []
     for index, kind in enumerate(kinds):
         setup = setups[(index if kind == "random" else index - randoms) % len(setups)]
-        yield Kill(kind, setup, choice.randrange(setup.ranks), choice.random(), choice.random())
+        kills.append(Kill(kind, setup, choice.randrange(setup.ranks), choice.random(), choice.random()))
+    choice.shuffle(kills)  # so that a campaign that is cut short has some of all
+    return kills
 
 
-def campaign(kills: Iterable[Kill], place: Path) -> tuple[Counter[tuple[str, str, str]], list[dict[str, str]]]:
-    """How many runs of a kind of kill and a setup came to what, and those that did not end as they should."""
-    begun, wholes = time.monotonic(), dict[str, Whole]()
-    outcomes, failures = Counter[tuple[str, str, str]](), list[dict[str, str]]()
+@dataclass
+class Figures:
+    """What a campaign has come to so far.
+
+    Attributes:
+        planned: kills.
+        outcomes: how many runs, by kind of kill, setup and what they came to.
+        failures: those that did not end as they should.
+    """
+
+    command: str
+    planned: int
+    outcomes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+
+    def add(self, kill: Kill, aim: InSave, outcome: str) -> None:
+        """Count one kill."""
+        outcome = outcome.split(":")[0]
+        self.outcomes[(kill.kind, kill.setup.title, outcome)] += 1
+        if not outcome.startswith("equal"):
+            self.failures.append({"setup": kill.setup.title, "aim": repr(aim), "outcome": outcome})
+
+    def content(self) -> dict[str, Any]:
+        """All of it, for a file."""
+        totals, came_to = Counter[str](), Counter[str]()
+        for (kind, _, outcome), count in self.outcomes.items():
+            totals[f"{kind}: {outcome}"] += count
+            came_to[outcome.removeprefix("equal, ")] += count
+        rows = [{"kill": k, "setup": s, "outcome": o, "runs": n} for (k, s, o), n in sorted(self.outcomes.items())]
+        return {
+            "command": self.command,
+            "planned": self.planned,
+            "kills": sum(self.outcomes.values()),
+            "not equal": len(self.failures),
+            "came to": dict(sorted(came_to.items())),
+            "totals": dict(sorted(totals.items())),
+            "failures": self.failures,
+            "runs": rows,
+            "seconds": round(time.monotonic() - self.begun),
+            "machine": machine(cuda=False),
+            "versions": versions(),
+        }
+
+
+def campaign(kills: list[Kill], place: Path, output: Path, figures: Figures) -> None:
+    """Kill run after run; the file has the figures after each of them."""
+    wholes = dict[str, Whole]()
     for index, kill in enumerate(kills):
         title = kill.setup.title
         if title not in wholes:
@@ -197,12 +245,9 @@ def campaign(kills: Iterable[Kill], place: Path) -> tuple[Counter[tuple[str, str
             shutil.rmtree(folder)
         else:
             log = (folder / "rank0.log").read_text(encoding="utf-8")[-3000:]
-            failures.append({"setup": title, "aim": repr(aim), "outcome": outcome.split(":")[0]})
             print(f"{title}, {kill.kind}, {aim}: {outcome}\n{log}", flush=True)
-        outcomes[(kill.kind, title, outcome.split(":")[0])] += 1
-        if index % 20 == 19:
-            print(f"{index + 1} kills, {len(failures)} failures, {time.monotonic() - begun:.0f} s", flush=True)
-    return outcomes, failures
+        figures.add(kill, aim, outcome)
+        atomic_write_text(output, json.dumps(figures.content(), indent=1) + "\n")
 
 
 def main() -> None:
@@ -214,35 +259,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    begun = time.monotonic()
     if options.setups == "sharded":
         import_module("deepspeed")  # here once, not in each of the forked processes
     setups = SHARDED_SETUPS if options.setups == "sharded" else SETUPS
     kills = plan(setups, options.random, options.aimed, random.Random(options.seed))
-    with tempfile.TemporaryDirectory(prefix="kills_", ignore_cleanup_errors=True) as name:
-        outcomes, failures = campaign(kills, Path(name))
-    rows = [{"kill": k, "setup": s, "outcome": o, "runs": count} for (k, s, o), count in sorted(outcomes.items())]
-    totals, came_to = Counter[str](), Counter[str]()
-    for row in rows:
-        totals[f"{row['kill']}: {row['outcome']}"] += row["runs"]
-        came_to[row["outcome"].removeprefix("equal, ")] += row["runs"]
     asked = f"--setups {options.setups} --random {options.random} --aimed {options.aimed} --seed {options.seed}"
-    content = {
-        "command": f"python -m benchmarks.faults.kills {asked}",
-        "kills": sum(outcomes.values()),
-        "not equal": len(failures),
-        "came to": dict(sorted(came_to.items())),
-        "totals": dict(sorted(totals.items())),
-        "failures": failures,
-        "runs": rows,
-        "seconds": round(time.monotonic() - begun),
-        "machine": machine(cuda=False),
-        "versions": versions(),
-    }
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(
-        json.dumps({name: content[name] for name in ("kills", "not equal", "came to", "totals", "seconds")}, indent=1)
-    )
+    figures = Figures(f"python -m benchmarks.faults.kills {asked}", len(kills))
+    with tempfile.TemporaryDirectory(prefix="kills_", ignore_cleanup_errors=True) as name:
+        campaign(kills, Path(name), options.output, figures)
+    shown = ("kills", "not equal", "came to", "totals", "seconds")
+    print(json.dumps({name: figures.content()[name] for name in shown}, indent=1))
 
 
 if __name__ == "__main__":
