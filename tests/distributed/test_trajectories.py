@@ -196,6 +196,20 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(folder, mode, one_proces
         torch.testing.assert_close(run["weights"][key], weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["fsdp2"], indirect=True)
+def test_checkpoints_of_shards_are_resumed_and_end_in_a_model(folder, mode, one_process):
+    """Under SHARDED_STATE_DICT, where Trainer itself leaves a finished run's folder without weights."""
+    run, alone, out = written(folder, mode, "resumed_shards"), one_process("resumed_lora"), folder / mode
+    assert list((out / "resumed_shards").glob("checkpoint-2/pytorch_model_fsdp_0/*.distcp"))
+    assert_one_trajectory(run["logs"], alone["logs"])
+    assert_one_trajectory(run["resumed"], run["logs"])
+    saved = load_file(out / "resumed_shards" / "adapter_model.safetensors")
+    assert len(saved) >= 8
+    for key, weight in saved.items():
+        kept = alone["weights"][key.replace(".weight", ".default.weight")]
+        torch.testing.assert_close(weight, kept, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", RESUMED)
 @MORE
 def test_a_resumed_run_measures_the_model_before_unlearning(folder, mode, name):

@@ -25,6 +25,7 @@ from .lock import lock_folder
 from .mark import STATE_FILE, checkpoints_in, fault_of, read_mark, step_of, write_mark
 from .moves import UNFINISHED, is_full_disk, move_files, put_in_place, recover, rotate
 from .selection import no_checkpoint, select_checkpoint, whole_steps
+from .sharded_states import save_adapter_config, save_gathered_model
 
 logger = logging.get_logger(__name__)
 
@@ -239,17 +240,18 @@ class RunFolder:
         place = Path(folder or self._folder)
         if self._staging is not None:  # of a checkpoint, which is put in its place as a whole
             yield str(place)
+            save_adapter_config(self._trainer, place)
             return
-        if self._accelerator.is_main_process:
-            answer: list[Any] = [_error_of(self._take)] if place.absolute() == self._folder.absolute() else [None]
-        else:
-            answer = [None]
+        answer: list[Any] = [None]
+        if self._accelerator.is_main_process and place.absolute() == self._folder.absolute():
+            answer = [_error_of(self._take)]
         if self._accelerator.num_processes > 1:
             broadcast_object_list(answer)
         if answer[0] is not None:
             raise answer[0]
         with self._writing(place) as staging:
             yield str(staging)
+            save_gathered_model(self._trainer, staging)
             self._accelerator.wait_for_everyone()
             if self._trainer.args.should_save and staging.is_dir():
                 move_files(staging, place)
