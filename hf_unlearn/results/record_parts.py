@@ -273,5 +273,5 @@ def level_words(levels: LevelQuality, *, by_task: bool) -> str:
             f", of which it predicts the NLL with a rank correlation of {levels.spearman:.2f} and a mean error of "
             f"{levels.error:.2f} nats per token (five-fold cross-validation)"
         )
-    half = "Suites measure unseen rows on the other half" if by_task else "The other half is left for measuring"
-    return f"{words}. {half} of the holdout set."
+    measured = "suites measure unseen rows on the other half" if by_task else "the other half is left for measuring"
+    return f"{words}. They are one half of the holdout set; {measured}."
