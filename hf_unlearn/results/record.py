@@ -20,6 +20,7 @@ from .record_parts import (
     CardMetadata,
     ComponentRecord,
     HardwareKeys,
+    LevelQuality,
     LogKeys,
     ModelRecord,
     ObjectiveRecord,
@@ -54,6 +55,7 @@ class RunRecord:
         epochs: of the forget set.
         resumed_from: step of the checkpoint that the run went on from; cost covers the steps since then.
         holdout_nll: of unseen rows before unlearning, nats per token.
+        levels: how the levels of the forget rows were estimated, and how well they are known; None without any.
         cost: `seconds` of the training, `peak_memory_mb` of the process (on a GPU, of what it allocated there), and
             `tokens` seen, where Trainer counts them.
         emissions_kg: CO2 equivalents of the training, where codecarbon measured them.
@@ -87,6 +89,7 @@ class RunRecord:
     epochs: float = 0.0
     resumed_from: int = 0
     holdout_nll: float | None = None
+    levels: LevelQuality | None = None
     cost: dict[str, float] = field(default_factory=dict)
     emissions_kg: float | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
@@ -115,9 +118,10 @@ class RunRecord:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know of the run itself: a preflight that was overruled, signs in training."""
+        """What a reader must know of the run itself: an overruled preflight, poor levels, signs in training."""
         overruled = [f"The run went on although its preflight found: {noticed}." for noticed in self.forced]
-        return [*overruled, *self.signs]
+        poor = [] if self.levels is None else [f"Levels: {warning}" for warning in self.levels.warnings]
+        return [*overruled, *poor, *self.signs]
 
     @property
     def public(self) -> bool:
@@ -213,6 +217,9 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective.get("step_wrappers", [])]
     objective["weighting"] = ComponentRecord(**objective.get("weighting", {"name": "fixed"}))
     values["objective"] = ObjectiveRecord(**objective)
+    if values.get("levels") is not None:
+        quality = {name: _read(value) for name, value in values["levels"].items() if name != "warnings"}
+        values["levels"] = LevelQuality(**quality, warnings=tuple(values["levels"].get("warnings", ())))
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
     values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]

@@ -13,7 +13,18 @@ from transformers import AutoModelForCausalLM
 
 from distributed import trajectory_script
 from distributed.launcher import fork, launch
-from distributed.trajectory_script import EVALUATED, MODES, RESUMED, RUNS, SAVED, STAGES, STEPS, chosen, runs_of
+from distributed.trajectory_script import (
+    EVALUATED,
+    MODES,
+    PROFILES,
+    RESUMED,
+    RUNS,
+    SAVED,
+    STAGES,
+    STEPS,
+    chosen,
+    runs_of,
+)
 from local_hub.server import HubServer
 
 pytestmark = pytest.mark.distributed
@@ -122,6 +133,16 @@ def test_objectives_and_adapters_make_different_trajectories(one_process):
 
 
 # What is measured before the first step
+
+
+def test_estimated_levels_are_those_of_one_process(folder, mode, one_process, subtests):
+    names = [name for name in PROFILES if name in chosen(mode)]
+    assert names
+    for name in names:
+        with subtests.test(name):
+            run, alone = written(folder, mode, name)["measured"], one_process(name)["measured"]
+            assert len(set(alone["bound"])) > 5
+            assert run["bound"] == pytest.approx(alone["bound"], rel=1e-5)
 
 
 def test_references_and_levels_are_those_of_one_process(folder, mode, one_process, subtests):

@@ -23,7 +23,7 @@ from accelerate.utils import DistributedType
 from peft import LoraConfig
 from torch.distributed.tensor import DTensor
 
-from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, train_sets
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, train_sets
 from hf_unlearn.evaluation import UnlearningEvalCallback, custom, evaluate
 from hf_unlearn.model.sharding import is_partitioned
 
@@ -54,11 +54,19 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "npo_frozen": dict(forget_loss="npo", retain_loss="nll", reference="copy"),
     "npo_kl": dict(forget_loss="npo", retain_loss="kl", forget_nll_bound="log_vocab"),
 }
+# Levels are measured of a split model too, and by one that is split as it is.
+PROFILES = {
+    "grad_diff_full_checkpointing": "profile",
+    "grad_diff_lora_checkpointing": "profile",
+    "npo_kl_full_checkpointing": "ngram",
+}
 RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
     for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
 }
+for _name, _source in PROFILES.items():
+    RUNS[_name] |= dict(levels=_source, forget_nll_bound="levels")
 
 # Under the random model they are spread wider than the forget rows, so that their quantiles bound some of those and
 # not others. Seventeen in batches of four: the first of two ranks has one batch more than the other.
@@ -127,11 +135,17 @@ def measured(trainer: Any) -> dict[str, Any]:
 def prepared(folder: Path) -> None:
     """The model that every run starts from, in a folder, as sharded runs have to load it."""
     tiny_model("llama").save_pretrained(folder / "model")
+    tiny_model("opt", seed=1).save_pretrained(folder / "profile")
+    tiny_tokenizer().save_pretrained(folder / "profile")
 
 
 def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
     """A trainer of one of the RUNS, on the model in `folder`."""
     lora = options.pop("lora")
+    if "levels" in options:
+        options["reference_cache_dir"] = str(folder / mode / "levels")
+    if options.get("levels") == "profile":
+        options["levels"] = str(folder / "profile")
     processes = int(os.environ.get("WORLD_SIZE", 1))
     return make_trainer(
         folder / mode,
