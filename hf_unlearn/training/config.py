@@ -19,10 +19,11 @@ from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .argument_ranges import check_types_and_ranges, name_or_number, require_optimizer
+from .argument_ranges import check_types_and_ranges, name_or_number
 from .launch.verify import require_launched, restored_environment
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
+from .optimizer_arguments import require_optimizer
 
 logger = logging.get_logger(__name__)
 
