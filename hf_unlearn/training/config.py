@@ -19,11 +19,12 @@ from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .argument_ranges import check_types_and_ranges, name_or_number, require_bound_sides, require_optimizer
+from .argument_ranges import check_types_and_ranges, name_or_number, require_bound_sides
 from .launch.verify import require_launched, restored_environment
 from .levels.setting import levels_setting
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
+from .optimizer_arguments import require_optimizer
 from .trainer_arguments import better_when_greater, complete_training_arguments, refuse_training_arguments
 
 logger = logging.get_logger(__name__)
