@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from ..model_setup import log_vocabulary
 from ..optimizer_check import OptimizerCheckCallback, require_trained
 from ..step.component_log import ComponentLog
 from ..step.overflow import look_for_overflow, searches_scale
@@ -16,6 +17,7 @@ from .callbacks import (
     StopRules,
     stop_rules_of,
 )
+from .first_step import FirstStepLevels
 from .nonfinite_guard import NonFiniteGuard
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
@@ -72,5 +74,12 @@ def add_run_callbacks(
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))
+    handler.add_callback(
+        FirstStepLevels(
+            lambda: step_log.means(trainer.accelerator),
+            lambda: log_vocabulary(trainer.model),
+            lambda: None if trainer.baseline is None else trainer.baseline.holdout_nll,
+        )
+    )
     handler.add_callback(TrainingSigns(observer.record))
     handler.add_callback(observer)
