@@ -213,8 +213,7 @@ class RunFolder:
             finally:
                 self._staging = None
             staged = staging / name
-            if state.best_model_checkpoint == str(staged):
-                state.best_model_checkpoint = str(place)
+            self._name_best(place)
             if trainer.args.should_save:
                 write_state(str(staged))
                 state.save_to_json(str(staged / STATE_FILE))
@@ -231,6 +230,16 @@ class RunFolder:
         """Trainer's `save_state`, by which a process that is killed leaves the former file."""
         if self._accelerator.is_main_process:
             atomic_write(self._folder / STATE_FILE, self._trainer.state.save_to_json)
+
+    def _name_best(self, place: Path) -> None:
+        """Trainer looks for the best checkpoint beside the one that is written; the others lie beside its place."""
+        state = self._trainer.state
+        if not state.best_global_step:
+            return
+        best = place.parent / f"checkpoint-{state.best_global_step}"
+        # One of an earlier run, which Trainer would take, is not this run's best.
+        if best == place or (best.is_dir() and self._lineage.has(read_mark(best), state.best_global_step)):
+            state.best_model_checkpoint = str(best)
 
     @contextlib.contextmanager
     def writing_model(self, folder: str | None) -> Iterator[str]:
