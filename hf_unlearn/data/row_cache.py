@@ -14,6 +14,7 @@ import datasets
 from datasets.fingerprint import Hasher
 from transformers.utils import logging
 
+from ..errors import full_disk_error, is_full_disk
 from .provenance import source_of
 
 try:
@@ -92,6 +93,27 @@ class RowCache:
         if self._close is not None:
             self._close()
             self._close = None
+
+
+@contextlib.contextmanager
+def file_errors_told(what: str, file: str | None) -> Iterator[None]:
+    """Say what could not be written and where, of which Arrow says neither.
+
+    Args:
+        what: as the subject of a sentence.
+        file: None for what is kept in memory.
+    """
+    try:
+        yield
+    except OSError as error:
+        if file is None or not is_full_disk(error):
+            raise OSError(f"{what} cannot be written to {file}: {error}") from error
+        raise full_disk_error(
+            expected=f"room for {what} in {Path(file).parent}",
+            got=f"a full disk ({error})",
+            why="training reads them from there; no step was taken, and what was begun is not used",
+            fix="make room and start again, or name an output_dir on another disk",
+        ) from error
 
 
 def warn_of_leftovers(rows: datasets.Dataset) -> None:
