@@ -197,11 +197,11 @@ class UnlearningConfig(TrainingArguments):
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         if self.eval_strategy == IntervalStrategy.STEPS and not self.eval_steps:
-            logger.warning_once(
-                f"eval_steps is not set: it evaluates as often as it logs, every {self.logging_steps} steps."
-            )
+            logger.warning_once(f"eval_steps is not set: it evaluates when it logs, every {self.logging_steps} steps.")
         super().__post_init__()
         require_launched(self)
+        if not self.should_log and self.log_level_replica == "warning":  # Trainer's default: every rank warns
+            logging.get_logger("hf_unlearn").setLevel(logging.ERROR)
         complete_training_arguments(self)
         if requested in OPTIMIZERS:
             self.optim = requested
