@@ -87,18 +87,12 @@ def retuned(
     new = build_objective(methods, args)
     if not fixed and _as_data(new) == _as_data(objective):
         return objective
-    prepared_for = [
-        (version.component_names, version.mismatches, version.layers, version.needs) for version in (new, objective)
-    ]
+    prepared_for = [(o.component_names, o.mismatches, o.layers, o.needs.token_levels) for o in (new, objective)]
     measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
     if fixed or measured or prepared_for[0] != prepared_for[1]:
         raise input_error(
             expected=f"a run with other TrainingArguments, or loss weights and arguments ({', '.join(TUNABLE)})",
-            got=[
-                *fixed,
-                *(f"{name}, which is measured before" for name in measured),
-                "other losses, layers or levels",
-            ][0],
+            got=[*fixed, *(f"{name}, which is measured before" for name in measured), "other losses or layers"][0],
             why="rows, losses and reference were prepared for what the trainer was built with",
             fix="build one trainer per value; a loss that is searched over belongs into args, not into forget_loss=",
         )

@@ -23,7 +23,7 @@ def require_levels(args: UnlearningConfig, sets: TrainSets, needs: Needs) -> Non
     """
     if args.levels is None:
         return
-    if args.forget_nll_bound != "levels" and args.stop_at_level is None and not needs.levels:
+    if args.forget_nll_bound != "levels" and args.stop_at_level is None and not (needs.levels or needs.token_levels):
         raise input_error(
             expected="something that reads levels: unseen_level, forget_nll_bound='levels' or stop_at_level",
             got=f"levels={_shown(args.levels)} and none of them",
