@@ -11,7 +11,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from ..errors import input_error, require_choice
 from .checks import check_limit, require_columns
-from .file_checks import csv_header, require_utf8, unreadable
+from .file_checks import broken_line, csv_header, require_json_rows, require_utf8, unreadable
 from .provenance import from_hub
 
 # File ending -> name of the datasets builder that reads it.
@@ -210,7 +210,9 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
     if builder != "parquet":
         require_utf8(path)
     options: dict[str, Any] = {}
-    if builder == "csv":
+    if builder == "json":
+        require_json_rows(path)
+    elif builder == "csv":
         # Left to themselves, csv readers turn an answer "None" into a missing one and a year into a number.
         strings = datasets.Features({column: datasets.Value("string") for column in csv_header(path)})
         options = {"keep_default_na": False, "features": strings}
@@ -241,11 +243,14 @@ def _read(builder: str, path: Path, split: str, cache_dir: str | Path | None, op
             kind = type(error.__cause__ or error)
             if isinstance(error.__cause__, OSError):
                 raise OSError(f"the rows of {path} cannot be written: {error.__cause__}") from None
-            raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__})") from None
+            line = broken_line(path) if builder == "json" else ""
+            raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__}){line}") from None
         except ValueError as error:  # of a split that is not there, and of a file without a row
-            if "no data" not in str(error):
+            if "no data" in str(error):
+                raise unreadable(path, "a file without rows") from None
+            if builder != "json" or "split" in str(error).lower():
                 raise
-            raise unreadable(path, "a file without rows") from None
+            raise unreadable(path, f"a file the json reader refuses{broken_line(path)}") from None
 
 
 def _load_saved(path: Path, split: str) -> datasets.Dataset:
