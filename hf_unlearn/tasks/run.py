@@ -15,12 +15,13 @@ from ..model.loading import load_tokenizer, loading
 from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
+from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
-from .task import Task, require_checkpoint, require_model, require_output
+from .task import Task, require_checkpoint, require_model, require_output, suite_of
 
 
 @dataclass
@@ -49,7 +50,7 @@ class RunEvaluator:
         result = evaluate(
             model,
             self.trainer.processing_class,
-            self.task.suite(before=before, oracle=oracle),
+            suite_of(self.task, unfitted=splits_holdout(self.trainer.args), before=before, oracle=oracle),
             batch_size=self.trainer.args.per_device_eval_batch_size,
             accelerator=self.trainer.accelerator,
             fluency_model=fluency_model,

@@ -50,7 +50,10 @@ def add_run_callbacks(
     def resume() -> None:
         steps.load(resumed_from())
 
-    ends = StepEnds(restart, resume, steps.after_step, steps.finish)
+    def skipped() -> bool:
+        return trainer.accelerator.optimizer_step_was_skipped
+
+    ends = StepEnds(restart, resume, steps.after_step, steps.finish, skipped)
     # After Trainer's own DefaultFlowCallback, which only says when to log, evaluate and save, and before all others.
     handler.callbacks.insert(1, ends)
     if args.stop_on_nonfinite:
