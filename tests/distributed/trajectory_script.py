@@ -25,7 +25,7 @@ from peft import LoraConfig
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
-from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, train_sets
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, train_sets
 from hf_unlearn.data.roles import Role
 from hf_unlearn.evaluation import UnlearningEvalCallback, custom, evaluate
 from hf_unlearn.losses import Loss
@@ -58,13 +58,22 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "npo_frozen": dict(forget_loss="npo", retain_loss="nll", reference="copy"),
     "npo_kl": dict(forget_loss="npo", retain_loss="kl", forget_nll_bound="log_vocab"),
 }
+# Levels are measured of a split model too, and by one that is split as it is.
+PROFILES = {
+    "grad_diff_full_checkpointing": "profile",
+    "grad_diff_lora_checkpointing": "profile",
+    "npo_kl_full_checkpointing": "ngram",
+}
 RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
     for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
 }
+for _name, _source in PROFILES.items():
+    RUNS[_name] |= dict(levels=_source, forget_nll_bound="levels")
 # Experts, whose router loss is that of all tokens of a step.
-RUNS["router_full"] = OBJECTIVES["grad_diff"] | dict(lora=False, model="mixtral")
+ROUTER = "router_full"
+RUNS[ROUTER] = OBJECTIVES["grad_diff"] | dict(lora=False, model="mixtral")
 
 # Under the random model they are spread wider than the forget rows, so that their quantiles bound some of those and
 # not others. Seventeen in batches of four: the first of two ranks has one batch more than the other.
@@ -76,6 +85,7 @@ EVALUATED_SETS = {"forget": FORGET[:11], "retain": [*RETAIN[:8], FORGET[0]], "ho
 # A model and an adapter that are saved, resumed and evaluated.
 SAVED = ("grad_diff_full", "grad_diff_lora")
 RESUMED = {"resumed_full": "npo_cached_full", "resumed_lora": "npo_cached_lora"}
+SHARDS = {"resumed_shards": "npo_cached_lora"}  # with checkpoints of shards, under FSDP2 alone
 EVALUATED = {"evaluated_full": "grad_diff_full", "evaluated_lora": "grad_diff_lora"}
 
 
@@ -117,9 +127,24 @@ BROKEN = {"broken_loss": InfiniteOnOneRank, "broken_gradient": BrokenGradientOnO
 REFUSED = ("refused",)
 
 
+def chosen(mode: str) -> list[str]:
+    """The RUNS of a mode: what is saved, and of the others a half in which every two choices meet.
+
+    The two modes that shard the weights, ZeRO-3 and FSDP2, have one half each, as have those that do not.
+    """
+    half = MODES.index(mode) % 2
+    crossed = [name for name in RUNS if name != ROUTER]
+    factors = product(range(len(OBJECTIVES)), (0, 1), (0, 1))  # in the order of RUNS
+    names = [name for name, each in zip(crossed, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
+    return [*names, ROUTER]
+
+
 def runs_of(mode: str) -> list[str]:
     """What a mode is launched for; other tests evaluate and resume under DDP, and ZeRO-1 differs from it by little."""
-    return [*RUNS] if mode in ("ddp", "zero1") else [*RUNS, *RESUMED, *EVALUATED, *BROKEN, *REFUSED]
+    if mode in ("ddp", "zero1"):
+        return chosen(mode)
+    shards = SHARDS if mode == "fsdp2" else ()
+    return [*chosen(mode), *RESUMED, *EVALUATED, *shards, *BROKEN, *REFUSED]
 
 
 def whole_weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -159,6 +184,8 @@ def measured(trainer: Any) -> dict[str, Any]:
 def prepared(folder: Path) -> None:
     """The models that runs start from, in folders, as sharded runs have to load them."""
     tiny_model("llama").save_pretrained(folder / "model")
+    tiny_model("opt", seed=1).save_pretrained(folder / "profile")
+    tiny_tokenizer().save_pretrained(folder / "profile")
     tiny_model("mixtral").save_pretrained(folder / "mixtral")
     overflowing = tiny_model("llama")
     overflowing.model.norm.weight.data.fill_(torch.finfo(torch.float32).max)
@@ -168,6 +195,10 @@ def prepared(folder: Path) -> None:
 def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
     """A trainer of one of the RUNS, on a model in `folder`."""
     lora = options.pop("lora", False)
+    if "levels" in options:
+        options["reference_cache_dir"] = str(folder / mode / "levels")
+    if options.get("levels") == "profile":
+        options["levels"] = str(folder / "profile")
     processes = int(os.environ.get("WORLD_SIZE", 1))
     return make_trainer(
         folder / mode,
@@ -203,12 +234,17 @@ def run(name: str, folder: Path, mode: str) -> dict[str, Any]:
 
 def run_resumed(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """One of the RESUMED, and the same again from its checkpoint of half the steps, with no cache to read."""
-    options = RUNS[RESUMED[name]] | dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    if name in SHARDS:
+        os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
+    own = dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    options = RUNS[(RESUMED | SHARDS)[name]] | own
     whole = trainer_of(folder, mode, save_strategy="steps", save_steps=STEPS // 2, **options)
     whole.train()
     checkpoint = folder / mode / name / f"checkpoint-{STEPS // 2}"
     again = trainer_of(folder, mode, reference_cache_dir=str(folder / mode / f"{name}_reference"), **options)
     again.train(resume_from_checkpoint=str(checkpoint))
+    if name in SHARDS:
+        again.save_model()
     return {
         "logs": step_logs(whole),
         "resumed": step_logs(again),  # a checkpoint's state has the logs of the steps before it too
@@ -305,7 +341,7 @@ def _timing(name: str) -> bool:
 
 def result(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """What a run of any kind gives."""
-    if name in RESUMED:
+    if name in RESUMED | SHARDS:
         return run_resumed(name, folder, mode)
     if name in EVALUATED:
         return run_evaluated(name, folder, mode)

@@ -40,9 +40,14 @@ class ComponentLog:
         The shares of one step add up to 1 over its micro-batches and ranks, so their sum counts the steps. A component
         that no step had is left out.
         """
+        means = self.means(accelerator)
+        self.start()
+        return means
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """What `read` returns, without an end of what is summed up."""
         sums = torch.stack([self._sums[name].float() for name in self._names])
         totals = accelerator.reduce(sums, "sum").tolist()
-        self.start()
         return {name: value / steps for name, (value, steps) in zip(self._names, totals, strict=True) if steps}
 
     def send(self, accelerator: Accelerator, loss: Tensor | None = None) -> None:
