@@ -187,9 +187,9 @@ def prepared(folder: Path) -> None:
     tiny_model("opt", seed=1).save_pretrained(folder / "profile")
     tiny_tokenizer().save_pretrained(folder / "profile")
     tiny_model("mixtral").save_pretrained(folder / "mixtral")
-    broken = tiny_model("llama")
-    broken.model.norm.weight.data.fill_(math.nan)
-    broken.save_pretrained(folder / "not_finite")
+    overflowing = tiny_model("llama")
+    overflowing.model.norm.weight.data.fill_(torch.finfo(torch.float32).max)
+    overflowing.save_pretrained(folder / "overflowing")
 
 
 def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
@@ -327,7 +327,7 @@ def run_broken(name: str, folder: Path, mode: str) -> dict[str, Any]:
 
 def run_refused(folder: Path, mode: str) -> dict[str, Any]:
     """What every rank says of a model without finite logits."""
-    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="not_finite")
+    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="overflowing")
     try:
         trainer.train()
     except ValueError as error:
