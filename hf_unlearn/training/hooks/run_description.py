@@ -1,6 +1,7 @@
 """What a run is made of, as its record says it: model, sets, objective, hardware, arguments, versions."""
 
 import dataclasses
+import functools
 import os
 import platform
 import sys
@@ -69,7 +70,7 @@ def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None
     record.hardware = describe_hardware(trainer.distributed, args.device)
     record.holdout_nll = None if baseline is None else baseline.holdout_nll
     record.levels = None if baseline is None or baseline.levels is None else baseline.levels.quality
-    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), versions()
+    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), {**_installed()}
     if trainer.train_sets is not None and args.should_save:
         count_rows(record.sets, trainer.train_sets)
 
@@ -103,6 +104,7 @@ def describe_model(
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
         vocabulary=known.vocabulary,
+        resized=known.resized,
         start=known.start,
         earlier_run=_earlier_run(name),
         fitted_from=known.fitted_from,
@@ -260,8 +262,9 @@ def is_path(text: str) -> bool:
     return text.startswith(("/", "~", "./", "../")) or "\\" in text or Path(text).exists()
 
 
-def versions() -> dict[str, str]:
-    """Of this package, Python and the libraries that are installed."""
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    """Of this package, Python and the libraries that are installed: each is a file to parse, and none changes."""
     installed = {"hf_unlearn": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
