@@ -48,10 +48,12 @@ class RowCache:
     def folder(self) -> Path:
         """The folder, which only its owner can look into."""
         if self._close is None:
-            made = [parent for parent in self._folder.parents if not parent.exists()]
+            missing = sum(not parent.exists() for parent in self._folder.parents)
             lock = _opened(self._folder, clear=not self._keep)
+            if missing:  # for whoever closes it last, who may have found the folders there
+                os.pwrite(lock, str(missing).encode(), 0)
             # At the exit of the process too, whatever it ends with.
-            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid(), made)
+            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid())
         return self._folder
 
     @property
@@ -149,7 +151,7 @@ def _opened(folder: Path, *, clear: bool) -> int:
         os.close(lock)  # of a folder that its last user was just removing
 
 
-def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -> None:
+def _closed(folder: Path, lock: int, keep: bool, owner: int) -> None:
     if os.getpid() != owner:
         return  # a data-loader worker, whose copy of the lock is its parent's
     last = _locked(lock, alone=True)
@@ -157,7 +159,7 @@ def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -
     if not keep and (os.environ.get("LOCAL_RANK", "0") == "0" if last is None else last):
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # the run has written something else
-            for parent in made:
+            for parent in folder.parents[: int(os.pread(lock, 8, 0) or 0)]:
                 parent.rmdir()
     os.close(lock)
 

@@ -15,6 +15,7 @@ from ..losses.pull_back import PullBack
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
 from .config import UnlearningConfig
+from .level_checks import require_held, require_levels_for
 from .methods import Methods
 from .step.checks import require_retain_side
 
@@ -152,12 +153,14 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
     """The objective of a run.
 
     Raises:
-        ValueError: a weighting or a step wrapper that reads the retain side of a run without one, or a forget loss
-            over retain rows, to which no row bound applies.
+        ValueError: a weighting or a step wrapper that reads the retain side of a run without one, a forget loss over
+            retain rows, to which no row bound applies, a bound that holds no loss, or levels that are not there.
     """
     require_retain_side(methods)
+    require_held(methods.forget, args)
     pull_back = PullBack() if args.forget_bound_sides == "both" else None
     objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight, pull_back)
+    require_levels_for(objective.terms, args)
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(

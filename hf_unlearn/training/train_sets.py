@@ -21,7 +21,7 @@ from .checks import require_best_metric, require_readable_streams, require_rule_
 from .config import UnlearningConfig
 from .levels.checks import require_levels
 from .levels.model_rows import ProfiledRows, profiled_rows
-from .levels.setting import NGRAM, reads_holdout
+from .levels.setting import NGRAM, splits_holdout
 from .objective import Objective
 from .sampling import given_lengths, pair_rows
 from .step.checks import require_measurable_sets
@@ -87,7 +87,7 @@ def build_train_sets(
 
 def _calibrated(train_dataset: Any, args: UnlearningConfig) -> Any:
     """The sets, of the holdout rows only the half that a run may be fitted to, where it is fitted to any."""
-    if not isinstance(train_dataset, Mapping) or not reads_holdout(args.levels):
+    if not isinstance(train_dataset, Mapping) or not splits_holdout(args):
         return train_dataset
     unseen = train_dataset.get("holdout")
     if unseen is None or is_stream(unseen):  # refused where the other sets are looked at

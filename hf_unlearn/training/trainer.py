@@ -249,7 +249,7 @@ class UnlearningTrainer(Trainer):
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
-            self._step_log.send(self.accelerator)
+            self._step_log.send(self.accelerator, loss)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 

@@ -20,7 +20,12 @@ from .figures import Panel, Plot, save_plot
 from .read import Run
 
 _NLL = {"forget_nll": "forget", "retain_nll": "retain"}
-_BOUNDS = {"log_vocab": "bound: uniform guess", "holdout": "bound: unseen rows", "holdout_quantiles": "bounds of rows"}
+_BOUNDS = {
+    "log_vocab": "bound: uniform guess",
+    "holdout": "bound: unseen rows",
+    "holdout_quantiles": "bounds of rows",
+    "levels": "levels of rows",
+}
 _ROW_SETS = {
     "forget_nll": ("Forget rows", "nats per token"),
     "holdout_nll": ("Unseen rows (holdout)", "nats per token"),

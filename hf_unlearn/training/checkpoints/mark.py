@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...results.card_file import CARD_FILE
-from ...results.files import atomic_write_text
+from ...results.files import atomic_write_text, read_json
 from ...results.record import RECORD_FILE
+from ...results.schema import SchemaError, check_schema
 
 MARK_FILE = "unlearning/checkpoint.json"
 STATE_FILE = "trainer_state.json"
@@ -75,9 +76,20 @@ def flush_to_disk(path: Path) -> None:
 def read_mark(folder: Path) -> Mark | None:
     """The mark of a checkpoint; None where there is none that can be read."""
     try:
-        return Mark(**json.loads((folder / MARK_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        stored = read_json(folder / MARK_FILE)
+        check_schema(stored, Mark)
+        require_starts(stored["lineage"])
+    except (OSError, ValueError, SchemaError):
         return None
+    return Mark(**stored)
+
+
+def require_starts(lineage: Any) -> None:
+    """Raise a SchemaError for what is no lineage: one [run, last step that counts] or more, either of them null."""
+    check_schema(lineage, list[list[str | int | None]], "lineage")
+    pairs = [len(s) == 2 and isinstance(s[0], str | None) and isinstance(s[1], int | None) for s in lineage]
+    if not pairs or not all(pairs):
+        raise SchemaError("lineage", "one pair of a run and a step, or more", "others")
 
 
 def has_optimizer(folder: Path) -> bool:
