@@ -49,9 +49,10 @@ class RowCache:
         """The folder, which only its owner can look into."""
         if self._close is None:
             missing = sum(not parent.exists() for parent in self._folder.parents)
-            lock = _opened(self._folder, clear=not self._keep)
-            if missing:  # for whoever closes it last, who may have found the folders there
-                os.pwrite(lock, str(missing).encode(), 0)
+            with file_errors_told("a run's rows and token ids", self._folder):
+                lock = _opened(self._folder, clear=not self._keep)
+                if missing:  # for whoever closes it last, who may have found the folders there
+                    os.pwrite(lock, str(missing).encode(), 0)
             # At the exit of the process too, whatever it ends with.
             self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid())
         return self._folder
