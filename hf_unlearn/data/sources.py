@@ -13,6 +13,7 @@ from ..errors import input_error, require_choice
 from .checks import check_limit, require_columns
 from .file_checks import broken_line, csv_header, require_json_rows, require_utf8, unreadable
 from .provenance import from_hub
+from .row_cache import file_errors_told, unwritten
 
 # File ending -> name of the datasets builder that reads it.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -220,7 +221,8 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
         options = {"encoding": "utf-8-sig", "sample_by": text_unit}
     rows = _read(builder, path, split, cache_dir, options)
     if builder == "text":
-        rows = rows.filter(lambda row: bool(row["text"].strip()))
+        with file_errors_told(f"the rows of {path}", cache_dir):
+            rows = rows.filter(lambda row: bool(row["text"].strip()))
     if not len(rows) or not rows.column_names:
         raise unreadable(path, "a file without rows")
     return rows
@@ -242,7 +244,7 @@ def _read(builder: str, path: Path, split: str, cache_dir: str | Path | None, op
             # Not chained: readers quote the line they stumble over.
             kind = type(error.__cause__ or error)
             if isinstance(error.__cause__, OSError):
-                raise OSError(f"the rows of {path} cannot be written: {error.__cause__}") from None
+                raise unwritten(f"the rows of {path}", cache_dir or passing, error.__cause__) from None
             line = broken_line(path) if builder == "json" else ""
             raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__}){line}") from None
         except ValueError as error:  # of a split that is not there, and of a file without a row
