@@ -1,14 +1,11 @@
 """What the arguments of a run may be, ours and Trainer's: one table of ranges, looked at before anything is loaded."""
 
-from typing import Any
+from transformers import TrainingArguments
 
-import torch
-from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler
-
-from ..errors import choice_error, input_error, value_error
-from ..optimizers.named import OPTIMIZERS
+from ..errors import choice_error, input_error, require_choice
 from .argument_fields import Ranges, check_fields
 
+BOUND_SIDES = ("above", "both")
 _COUNT = {"at_least": 1, "whole": True}
 _FROM_ZERO = {"at_least": 0}
 _ABOVE_ZERO = {"above": 0}
@@ -52,6 +49,7 @@ RANGES: Ranges = {
     "max_length": {"at_least": 2, "whole": True},
     "forget_nll_bound": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
     "stop_forget_nll": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
+    "stop_at_level": _ABOVE_ZERO,
     "stop_retain_nll_increase": _FROM_ZERO,
     "reference_top_k": _COUNT,
     "pad_to_multiple_of": _COUNT,
@@ -69,14 +67,6 @@ OF_TRAINER = (
     "parallelism_config",
     "resume_from_checkpoint",
 )
-
-
-# Steps of the schedule that is tried, and optimizers that can be made of one number.
-_STEPS = 10
-# Others want a GPU or several numbers.
-_PLAIN_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")
-_WITHOUT_ARGUMENTS = ("adamw_torch", "adamw_torch_fused", "adafactor")  # Trainer would drop them in silence
-_OF_A_MODEL = ("galore", "apollo", "lomo", "adalomo")  # they are made of a model's modules
 
 
 def check_types_and_ranges(args: TrainingArguments) -> None:
@@ -97,45 +87,13 @@ def name_or_number(argument: str, value: float | str | None, names: tuple[str, .
     return value
 
 
-def require_optimizer(args: TrainingArguments) -> None:
-    """Try optimizer and schedule on one number, so that their arguments are refused before anything is measured.
-
-    Raises:
-        ValueError: `optim_args` or `lr_scheduler_kwargs` that the named optimizer or schedule does not take, or an
-            optimizer whose package is not installed.
-    """
-    name = str(getattr(args.optim, "value", args.optim))
-    if args.optim_args and name in _WITHOUT_ARGUMENTS:
-        hint = f"{name} has none: its arguments are learning_rate, weight_decay, adam_beta1 and the like"
-        raise value_error("optim_args", "left out", args.optim_args, hint)
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer: Any = torch.optim.SGD([parameter], lr=1.0)
-    try:
-        if name not in OPTIMIZERS and not name.startswith(_OF_A_MODEL):
-            optimizer_class, kwargs = Trainer.get_optimizer_cls_and_kwargs(args)
-            if name in _PLAIN_OPTIMIZERS:
-                optimizer = optimizer_class([parameter], **kwargs)
-    except (ImportError, TypeError, ValueError) as error:
-        raise _unusable("optim", f"{name} with optim_args={args.optim_args!r}", error) from None
-    try:
-        get_scheduler(
-            args.lr_scheduler_type,
-            optimizer,
-            num_warmup_steps=args.get_warmup_steps(_STEPS),
-            num_training_steps=_STEPS,
-            scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
+def require_bound_sides(sides: str, bound: float | str | None) -> None:
+    """Raise for sides of the row bound that there are none of, or that no bound has."""
+    require_choice("forget_bound_sides", sides, BOUND_SIDES)
+    if sides == "both" and bound is None:
+        raise input_error(
+            expected="a forget_nll_bound together with forget_bound_sides='both'",
+            got="none",
+            why="there is no bound that a row could be pulled back to",
+            fix="set forget_nll_bound (levels, holdout, a number), or leave forget_bound_sides out",
         )
-    except (KeyError, TypeError, ValueError) as error:
-        schedule = SchedulerType(args.lr_scheduler_type).value
-        raise _unusable(
-            "lr_scheduler_type", f"{schedule} with lr_scheduler_kwargs={args.lr_scheduler_kwargs!r}", error
-        ) from None
-
-
-def _unusable(argument: str, got: str, error: Exception) -> ValueError:
-    return input_error(
-        expected=f"{argument} with arguments that it takes",
-        got=f"{got} ({error})",
-        why="the run would end after the model was measured, at its first step",
-        fix="look its arguments up in the documentation of torch or transformers, or leave them out",
-    )

@@ -11,9 +11,11 @@ from torch import Tensor
 from ..data.roles import Role
 from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
+from ..losses.pull_back import PullBack
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
 from .config import UnlearningConfig
+from .level_checks import require_held, require_levels_for
 from .methods import Methods
 from .step.checks import require_retain_side
 
@@ -33,17 +35,19 @@ class Objective:
         retain: terms of the retain side, none of them for `retain_loss="none"`.
         forget_weight: w_f.
         retain_weight: w_r.
+        pull_back: of forget rows past the bound, where that holds from both sides; one more term of the forget side.
     """
 
     forget: Sequence[Loss]
     retain: Sequence[Loss]
     forget_weight: float = 1.0
     retain_weight: float = 1.0
+    pull_back: PullBack | None = None
 
     @property
     def terms(self) -> list[Loss]:
         """The terms of both sides."""
-        return [*self.forget, *self.retain]
+        return [term for _, _, terms in self._sides for term in terms]
 
     @property
     def layers(self) -> frozenset[float]:
@@ -79,7 +83,8 @@ class Objective:
     @property
     def _sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:
         """(name, weight, terms) of each side."""
-        return ("forget", self.forget_weight, self.forget), ("retain", self.retain_weight, self.retain)
+        forget = [*self.forget, self.pull_back] if self.pull_back else self.forget
+        return ("forget", self.forget_weight, forget), ("retain", self.retain_weight, self.retain)
 
     @property
     def mismatches(self) -> int:
@@ -99,20 +104,19 @@ class Objective:
             return self
         return replace(self, retain_weight=retain_weight)
 
-    def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, scores: Scores, counts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
 
         Args:
             scores: of the micro-batch, or of the rows of one side of it.
             counts: answer tokens and rows of each role in the whole optimizer step, [roles, 2].
-            active: forget rows of the micro-batch that are below the bound, bool [R]; read where it has forget rows.
 
         Returns:
             the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
             component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget and retain rows, and of
             the share of forget rows at the bound, beside the micro-batch's share of the step's items.
         """
-        components = {}
+        components, active = {}, rows_below(scores.forget)
         if scores.forget is not None:
             components["bound_share"] = _mean_part((~active).float(), counts[Role.FORGET, 1])
         for name, role in (("forget_nll", Role.FORGET), ("retain_nll", Role.RETAIN)):
@@ -127,7 +131,7 @@ class Objective:
                     continue
                 name = _component(side, term)
                 items = term(scores.for_term(name))
-                if side == "forget":
+                if side == "forget" and not term.two_sided:
                     items = hold_bounded(items, scores, term, active)
                 part = _mean_part(items, counts[term.on, _UNIT_COLUMN[term.unit]])
                 components[name] = part
@@ -149,11 +153,14 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
     """The objective of a run.
 
     Raises:
-        ValueError: a weighting or a step wrapper that reads the retain side of a run without one, or a forget loss
-            over retain rows, to which no row bound applies.
+        ValueError: a weighting or a step wrapper that reads the retain side of a run without one, a forget loss over
+            retain rows, to which no row bound applies, a bound that holds no loss, or levels that are not there.
     """
     require_retain_side(methods)
-    objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight)
+    require_held(methods.forget, args)
+    pull_back = PullBack() if args.forget_bound_sides == "both" else None
+    objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight, pull_back)
+    require_levels_for(objective.terms, args)
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(
@@ -165,19 +172,13 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
     return objective
 
 
-def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor:
-    """Which forget rows of a batch still push: NLL per token below the bound, bool [R].
-
-    Args:
-        forget: scores of the batch's forget rows, None where it has none.
-        bound: nats per token; one for all rows, one for each row of the forget set [N], or None for no bound.
-    """
+def rows_below(forget: RowScores | None) -> Tensor:
+    """Which forget rows of a batch still push: NLL per token below their bound, bool [R]; all of them without one."""
     if forget is None:
         return torch.ones(0, dtype=torch.bool)
-    if bound is None:
+    if forget.bound is None:
         return torch.ones_like(forget.lengths, dtype=torch.bool)
-    nll_per_token = forget.nll_per_token().detach()
-    return nll_per_token < (bound[forget.row] if isinstance(bound, Tensor) else bound)
+    return forget.nll_per_token().detach() < forget.bound
 
 
 def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> Tensor:

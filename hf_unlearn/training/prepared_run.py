@@ -14,6 +14,7 @@ from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
 from ..data.prepare import RowOptions, require_full_batch
 from ..data.roles import Role
+from ..model.sharding import share_weights
 from .baseline import require_measurable
 from .checks import pads_left, paired_collator, require_tokenizer
 from .config import UnlearningConfig, row_cache_of
@@ -94,7 +95,9 @@ class PreparedRun:
         kwargs = args.template_variables
         options = RowOptions(tokenizer, *given, cache, chat_template_kwargs=kwargs, labels_from=data_collator)
         with cache.closed_on_error():
-            sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+            sets = build_train_sets(
+                train_dataset, eval_dataset, objective, methods.wrappers, args, options, model_name
+            )
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         left_padding = None
@@ -156,7 +159,9 @@ class PreparedRun:
         return model
 
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:
-        """How the model before unlearning is known to the losses; not yet bound to the model."""
+        """How the model before unlearning is known to the losses; not yet bound to the model, one for all ranks."""
+        if distributed.processes > 1 and not distributed.sharded:
+            share_weights(model, self.args.device)
         reload = None
         if self.model_name is not None:
             in_8bit = self.args.reference_load_in_8bit

@@ -69,6 +69,7 @@ def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None
     record.reference = str(trainer.reference.plan)
     record.hardware = describe_hardware(trainer.distributed, args.device)
     record.holdout_nll = None if baseline is None else baseline.holdout_nll
+    record.levels = None if baseline is None or baseline.levels is None else baseline.levels.quality
     record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), {**_installed()}
     if trainer.train_sets is not None and args.should_save:
         count_rows(record.sets, trainer.train_sets)
@@ -103,6 +104,7 @@ def describe_model(
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
         vocabulary=known.vocabulary,
+        resized=known.resized,
         start=known.start,
         earlier_run=_earlier_run(name),
         fitted_from=known.fitted_from,
@@ -137,6 +139,8 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
     """Fill in how many rows each training set has, and the hash of their tokens; drop sets that no loss read."""
     for role in list(records):
         rows = getattr(tokenized, role)
+        if role == "retain" and rows is None:
+            rows = tokenized.counted
         if rows is None:
             del records[role]
         elif records[role].sha256 is None and not is_stream(rows):
@@ -180,6 +184,8 @@ def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     if args.forget_nll_bound is None:
         return {"setting": None}
     bound: dict[str, Any] = {"setting": args.forget_nll_bound}
+    if args.forget_bound_sides == "both":
+        bound["sides"] = "both"
     level = None if baseline is None else baseline.bound
     if isinstance(level, Tensor):
         bound |= {"low": float(level.min()), "high": float(level.max())}
