@@ -47,7 +47,9 @@ RANGES: Ranges = {
     "ddp_timeout": _COUNT,
     "forget_weight": _WEIGHT,
     "retain_weight": _WEIGHT,
+    "anchor_weight": _WEIGHT,
     "retain_ratio": {**_ABOVE_ZERO, "hint": "pass retain_loss='none' to train on forget rows alone"},
+    "anchor_ratio": {**_ABOVE_ZERO, "hint": "pass anchor_loss='none' to train without holdout rows"},
     # A row's first token is never predicted, so a row of one would train nothing.
     "max_length": {"at_least": 2, "whole": True},
     "forget_nll_bound": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},

@@ -11,9 +11,9 @@ from transformers.utils import logging
 
 from ..data.chat_template import check_template_kwargs
 from ..data.checks import check_template
-from ..data.pairing import check_retain_ratio
 from ..data.row_cache import ROW_CACHE, RowCache
-from ..errors import input_error, require_choice
+from ..data.walks import check_ratio
+from ..errors import require_choice, value_error
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
@@ -23,13 +23,12 @@ from .argument_ranges import check_types_and_ranges, name_or_number, require_opt
 from .launch.verify import require_launched, restored_environment
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
+from .trainer_arguments import complete_training_arguments, refuse_training_arguments
 
 logger = logging.get_logger(__name__)
 
-# Kernels of Liger that no run of this package can use.
-CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
-_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "weighting", "step_wrappers")
+_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "anchor_loss", "weighting", "step_wrappers")
 REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
 
@@ -53,6 +52,10 @@ class UnlearningConfig(TrainingArguments):
         step_wrappers: what wraps a gradient step: names, mappings or objects ("sam", {"name": "sam", "rho": 0.05}), or
             a list of them. JSON on a command line.
         retain_ratio: retain rows per forget row; the retain set is walked without replacement before it repeats.
+        anchor_loss: what holds rows of `train_dataset["holdout"]`, which the model has never seen, where they are:
+            "kl", a mapping, a Loss object, a list of these, or "none".
+        anchor_weight: weight of these terms; no weighting moves it.
+        anchor_ratio: holdout rows per forget row, walked as the retain rows are.
         max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
         template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
             the tokenizer's chat template, or prompt and completion joined where it has none.
@@ -106,6 +109,11 @@ class UnlearningConfig(TrainingArguments):
         default=None, metadata={"help": "What wraps a step: sam, surgery, ... (a name, or JSON for several)."}
     )
     retain_ratio: float = field(default=1.0, metadata={"help": "Retain rows per forget row."})
+    anchor_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="none", metadata={"help": "Loss that holds holdout rows: kl (a name, or JSON), or none."}
+    )
+    anchor_weight: float = field(default=0.5, metadata={"help": "Weight of the anchor loss."})
+    anchor_ratio: float = field(default=0.25, metadata={"help": "Holdout rows per forget row, for anchor_loss."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens at which rows are cut, from the right."})
     template: str | None = field(
         default=None,
@@ -181,7 +189,7 @@ class UnlearningConfig(TrainingArguments):
             )
         super().__post_init__()
         require_launched(self)
-        _complete_training_arguments(self)
+        complete_training_arguments(self)
         if requested in OPTIMIZERS:
             self.optim = requested
         named_optimizer(self)
@@ -193,13 +201,15 @@ class UnlearningConfig(TrainingArguments):
             setattr(self, name, parse_text(getattr(self, name)))
         Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
         check_template_kwargs(self.chat_template_kwargs)
-        check_retain_ratio(self.retain_ratio)
+        check_ratio("retain_ratio", self.retain_ratio)
+        check_ratio("anchor_ratio", self.anchor_ratio)
+        require_anchor(self)
         self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))
         check_template(self.template)
         require_choice("reference", self.reference, REFERENCES)
         require_optimizer(self)
-        _refuse_training_arguments(self)
+        refuse_training_arguments(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds, as training_args.bin is one: all but the token, which no file of a run may hold."""
@@ -250,50 +260,10 @@ def _better_when_greater(metric: str) -> bool | None:
     return (kind == "probability") != ("forget" in metric)
 
 
-def _complete_training_arguments(args: TrainingArguments) -> None:
-    """Set what would otherwise be left to the defaults of other libraries, where those do not serve."""
-    if args.activation_checkpointing_kwargs:
-        # torch's own default where it is left out is the reentrant kind, which transformers' is not.
-        args.activation_checkpointing_kwargs = {"use_reentrant": False} | args.activation_checkpointing_kwargs
-    if args.use_liger_kernel:
-        args.liger_kernel_config = _liger_kernels(args.liger_kernel_config or {})
-
-
-def _liger_kernels(given: dict[str, bool]) -> dict[str, bool]:
-    """Liger's kernels without its cross entropies: the losses read log-probs, and the model is never given labels."""
-    without = dict.fromkeys(CROSS_ENTROPIES, False)
-    asked = [name for name in without if given.get(name)]
-    if asked:
-        raise input_error(
-            expected="liger_kernel_config without a cross entropy",
-            got=f"{asked[0]}=True",
-            why="the loss is made of the log-probs of answers, for which the output head has a way of its own",
-            fix=f"leave {asked[0]} out; rms_norm, rope and swiglu are on by themselves",
-        )
-    return without | given
-
-
-def _refuse_training_arguments(args: TrainingArguments) -> None:
-    """Raise for arguments that a paired batch cannot honour, and that would be dropped in silence."""
-
-    def refuse(name: str, value: Any, instead: str, why: str) -> None:
-        raise input_error(
-            expected=f"{name}={instead} for unlearning",
-            got=repr(value),
-            why=why,
-            fix=f"leave {name} out, or set it to {instead}",
-        )
-
-    if args.label_smoothing_factor != 0:
-        why = "smoothed labels are not defined for the forget losses"
-        refuse("label_smoothing_factor", args.label_smoothing_factor, "0.0", why)
-    if args.remove_unused_columns:
-        refuse("remove_unused_columns", True, "False", "it would drop the retain rows of every pair")
-    if args.label_names not in (None, ["labels"]):
-        refuse("label_names", args.label_names, "None", "paired batches carry their targets in `labels`")
-    if not args.average_tokens_across_devices:
-        why = "without it the gradient depends on how rows fall to the ranks"
-        refuse("average_tokens_across_devices", False, "True", why)
-    if args.accelerator_config.dispatch_batches:
-        why = "it cuts one batch into ranks by row, and so parts forget rows from their retain rows"
-        refuse("accelerator_config.dispatch_batches", True, "None", why)
+def require_anchor(args: UnlearningConfig) -> None:
+    """Raise for arguments of an anchor that there is none of."""
+    if args.anchor_loss not in (None, "none"):
+        return
+    for name in ("anchor_weight", "anchor_ratio"):
+        if getattr(args, name) != getattr(UnlearningConfig, name):
+            raise value_error(name, "left out without an anchor_loss", getattr(args, name), "pass anchor_loss='kl'")

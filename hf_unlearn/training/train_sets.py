@@ -98,12 +98,21 @@ def tokenize_for(
             alternates=[name for name, role in ALTERNATE_ROLES.items() if role in needs.roles],
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
+            anchored=Role.HOLDOUT in needs.roles,
         )
     require_readable_streams(args, sets, eval_dataset)
-    if Role.RETAIN in needs.roles:
-        require_full_batch(sets, args.per_device_train_batch_size, args.retain_ratio)
+    require_full_batches(sets, objective, args)
     require_measurable_sets(wrappers, sets)
     return sets
+
+
+def require_full_batches(sets: TrainSets, objective: Objective, args: UnlearningConfig) -> None:
+    """Raise when one batch would hold a retain or a holdout row twice."""
+    ratios = {Role.RETAIN: ("retain_ratio", args.retain_ratio), Role.HOLDOUT: ("anchor_ratio", args.anchor_ratio)}
+    for role, ratio in ratios.items():
+        if role in objective.needs.roles:
+            name = role.name.lower()
+            require_full_batch(getattr(sets, name), name, args.per_device_train_batch_size, ratio)
 
 
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:

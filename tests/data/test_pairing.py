@@ -8,7 +8,8 @@ import torch
 
 from hf_unlearn.data import ForgetRetainDataset, ForgetRetainStream
 from hf_unlearn.data.epoch_order import EpochOrder
-from hf_unlearn.data.pairing import check_retain_ratio, mismatch_row
+from hf_unlearn.data.pairing import mismatch_row
+from hf_unlearn.data.walks import check_ratio
 
 
 def token_rows(first: int, count: int) -> list[dict]:
@@ -94,7 +95,7 @@ def test_a_fractional_ratio_is_exact_over_epochs_and_even_within(ratio):
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), True, "2", None])
 def test_ratios_that_are_none(ratio):
     with pytest.raises(ValueError, match="retain_ratio must be a finite number above 0"):
-        check_retain_ratio(ratio)
+        check_ratio("retain_ratio", ratio)
 
 
 def test_no_retain_rows_where_none_are_wanted():
