@@ -199,7 +199,7 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
         return collator
     item = _item_of_all_rows(train_dataset)
     batch = _tried(collator, item)
-    if not missing_keys(batch or {}):
+    if batch is not None and not missing_keys(batch):
         if item.get("anchor") and Role.HOLDOUT not in batch["role"]:
             raise missing_roles("batches without the holdout rows of their items (`anchor`), which anchor_loss reads")
         return collator

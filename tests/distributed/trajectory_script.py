@@ -58,6 +58,12 @@ RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
     for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
+} | {
+    # A holdout row comes with every fourth forget row: the first of two ranks has none, and calls the reference too.
+    f"anchored_{'lora' if lora else 'full'}": dict(
+        forget_loss="simnpo", retain_loss="nll", anchor_loss="kl", anchor_ratio=0.25, lora=lora
+    )
+    for lora in (False, True)
 }
 
 # Under the random model they are spread wider than the forget rows, so that their quantiles bound some of those and

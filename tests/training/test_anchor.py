@@ -29,6 +29,8 @@ from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
 from hf_unlearn.losses import AnchorKL, Loss, RetainKL
 from hf_unlearn.losses.base import Needs, roles
+from hf_unlearn.results.model_card.text import formula
+from hf_unlearn.results.record import load_record
 from oracles import naive, steps
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
@@ -292,6 +294,11 @@ def test_primal_dual_leaves_the_anchor_alone(tmp_path):
         weight = max(0.0, weight + 0.5 * (log["retain/nll"] - 1.0))
         assert log["retain_weight"] == pytest.approx(weight, rel=1e-5)
     assert logs[-1]["anchor/kl"] > 1e-4
+    trainer.write_card()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert formula(load_record(tmp_path / "out").objective).endswith(" + 0.4 * (1 * anchor/kl)")
+    for words in ("anchor_loss='kl'", "anchor_weight=0.4", "anchor_ratio=0.5", "`anchor/kl`", "`holdout_nll`"):
+        assert words in card, words
 
 
 def test_the_weight_of_the_anchor_may_be_set_between_two_runs(tmp_path):
