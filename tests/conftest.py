@@ -4,9 +4,11 @@ The settings come before the imports because torch, datasets and huggingface_hub
 the processes that distributed tests launch inherit them.
 """
 
+import gc
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -32,8 +34,19 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
+if not torch.accelerator.is_available():
+    # For accelerators that are not there, torch keeps every seed with the text of the stack from which it was set.
+    for _device in (torch.cuda, torch.xpu, torch.mtia):
+        _device.traceback = SimpleNamespace(format_stack=list)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: a worker takes whole files, and a long one begun last keeps the others waiting."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Every run of Trainer collects garbage, and need not look through what hundreds of modules have imported."""
+    gc.collect()
+    gc.freeze()

@@ -83,11 +83,13 @@ class TrainSets:
         forget: rows to forget, with their alternates where a loss needs these.
         retain: rows to keep; None where no loss reads them.
         holdout: rows that the model has never seen; None where neither a level nor an anchor reads them.
+        counted: retain rows that an n-gram is counted on, whether a loss reads them or not; None without one.
     """
 
     forget: TokenizedSet
     retain: TokenizedSet | None = None
     holdout: TokenizedSet | None = None
+    counted: TokenizedSet | None = None
 
     @property
     def alternates(self) -> datasets.Dataset:
@@ -148,6 +150,7 @@ def tokenize_train_sets(
     retain: bool,
     holdout: bool,
     anchored: bool = False,
+    counted: bool = False,
 ) -> TrainSets:
     """The sets that a run uses, tokenised and checked: a retain set where the losses want one, no row in two sets.
 
@@ -158,7 +161,15 @@ def tokenize_train_sets(
         retain: a loss needs retain rows.
         holdout: a level is calibrated on holdout rows.
         anchored: a loss needs holdout rows.
+        counted: an n-gram is counted on the retain rows.
     """
+    if counted and train_dataset.get("retain") is None:
+        raise input_error(
+            expected="train_dataset['retain'], for levels='ngram'",
+            got=f"only {', '.join(train_dataset)}",
+            why="the n-gram is counted on retain rows",
+            fix="pass retain rows, or levels='holdout' or the name of a model that never saw the forget rows",
+        )
     if retain and train_dataset.get("retain") is None:
         raise input_error(
             expected="train_dataset['retain']",
@@ -174,14 +185,16 @@ def tokenize_train_sets(
             fix="pass rows of the forget set's kind that the model was never trained on, or anchor_loss='none'",
         )
     forget = options.tokenize(train_dataset["forget"], "forget", alternates="forget" in alternates)
-    kept = options.tokenize(train_dataset["retain"], "retain", alternates="retain" in alternates) if retain else None
+    kept = None
+    if retain or counted:
+        kept = options.tokenize(train_dataset["retain"], "retain", alternates="retain" in alternates)
     unseen_rows = train_dataset.get("holdout") if holdout or anchored else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
     _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")
     why = "the level of unseen data would be measured on rows that the model was trained on"
     for set_name, rows in (("forget", forget), ("retain", kept)):
         _require_disjoint(set_name, rows, "holdout", unseen, why)
-    return TrainSets(forget, kept, unseen)
+    return TrainSets(forget, kept if retain else None, unseen, kept if counted else None)
 
 
 def _require_disjoint(first_name: str, first: Any, second_name: str, second: Any, why: str) -> None:

@@ -128,7 +128,7 @@ def _require_dataset(rows: Any, what: str) -> None:
 
 def _require_no_forget_rows(forget: Rows, pool: datasets.Dataset, text: RowText | None) -> None:
     forgotten = set(row_texts(forget, "forget", text))
-    shared = [place for place, each in enumerate(row_texts(pool, "retain", text)) if each in forgotten]
+    shared = [place for place, kept in enumerate(row_texts(pool, "retain", text)) if kept in forgotten]
     if shared:
         pairs = "zip({0}['prompt'], {0}['completion'])" if text is None else "map(text, {0})"
         raise input_error(
@@ -136,5 +136,5 @@ def _require_no_forget_rows(forget: Rows, pool: datasets.Dataset, text: RowText 
             got=f"{len(shared)} rows that are also forget rows, the first of them row {shared[0]}",
             why="a row cannot be both forgotten and kept",
             fix=f"drop them, e.g. forgotten = set({pairs.format('forget')}); "
-            f"pool = pool.select([i for i, each in enumerate({pairs.format('pool')}) if each not in forgotten])",
+            f"pool = pool.select([i for i, row in enumerate({pairs.format('pool')}) if row not in forgotten])",
         )

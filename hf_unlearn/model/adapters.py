@@ -1,4 +1,4 @@
-"""Adapters on disk: how many rows their embeddings have, and a base model that is loaded to fit them."""
+"""Adapters and resized vocabularies: how many rows embeddings have on disk, and a base model loaded to fit them."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from peft import PeftConfig, PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -33,6 +33,22 @@ def saved_vocabulary(folder: str | Path, base: PreTrainedModel) -> int | None:
     with safe_open(file, framework="pt") as weights:
         rows = [weights.get_slice(key).get_shape()[0] for key in weights.keys() if key.endswith(endings)]  # noqa: SIM118
     return max(rows, default=None)
+
+
+def resized_vocabulary(base: Any) -> tuple[int, int] | None:
+    """Rows of the embeddings where a model was loaded from, and its own, where its vocabulary was resized since.
+
+    None where it was not, and for a model made in memory or from what is out of reach: nobody can tell then.
+
+    Args:
+        base: without an adapter around it.
+    """
+    name, now = getattr(base.config, "_name_or_path", None), base.config.get_text_config().vocab_size
+    try:
+        then = AutoConfig.from_pretrained(name).get_text_config().vocab_size if name else None
+    except (OSError, ValueError):
+        then = None
+    return None if then in (None, now) else (then, now)
 
 
 def load_adapter(folder: str | Path, *, trainable: bool = False, **loading: Any) -> PeftModel:

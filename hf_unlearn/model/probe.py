@@ -43,8 +43,6 @@ class ModelProbe:
         first_position: what the model calls the position of a first token: 0 in most, pad_token_id + 1 in RoBERTa and
             its descendants; None where it takes no `position_ids`, or counts in another way.
         rows_apart: rows in one line, told apart by `position_ids`, do not see each other; None where it was not tried.
-        vocabulary: width of the logits.
-        tied: the output head has the weights of the input embeddings.
         router_loss: the load-balancing loss that the model adds to its own loss, None without one.
         other_loss: what else the model's own loss has beside the NLL, on a batch of ten tokens.
     """
@@ -54,8 +52,6 @@ class ModelProbe:
     left_padding: bool
     first_position: int | None
     rows_apart: bool | None
-    vocabulary: int
-    tied: bool
     router_loss: RouterLoss | None
     other_loss: float
 
@@ -197,15 +193,12 @@ def _probed(trial: Trial) -> ModelProbe:
     before = trial.call(rows, padding_side="left").logits
     from_zero = trial.same(before[0], right)
     router_loss, other_loss = _own_loss(trial)
-    model = trial.unwrapped
     return ModelProbe(
         causal=trial.same(trial.logits[1, :shared], right[:shared]),
         right_padding=trial.same(after[1, :shared], right[:shared]) and trial.same(after[0], right),
         left_padding=trial.same(before[1, -shared:], right[:shared]) and from_zero,
         first_position=_first_position(trial, from_zero),
         rows_apart=None,
-        vocabulary=right.shape[-1],
-        tied=model.get_output_embeddings().weight is model.get_input_embeddings().weight,
         router_loss=router_loss,
         other_loss=other_loss,
     )

@@ -15,21 +15,22 @@ from .probe import ModelProbe
 PAST_ADAPTERS = (PrefixTuningConfig, CartridgeConfig)
 
 
-def require_causal_lm(model: Any) -> None:
+def require_causal_lm(model: Any, argument: str = "the model") -> None:
     """Raise for what can be seen to be no causal language model without calling it.
 
     Args:
         model: not wrapped.
+        argument: what it was given as.
 
     Raises:
         ValueError: no output head over tokens, an encoder-decoder, or an adapter that lengthens the sequence.
     """
     if not isinstance(model, PreTrainedModel | PeftModel) or model.get_output_embeddings() is None:
         raise input_error(
-            expected="a causal language model of transformers, or a PeftModel around one",
+            expected=f"{argument} to be a causal language model of transformers, or a PeftModel around one",
             got=type(model).__name__,
             why="log-probs of answers are read from its output head",
-            fix="pass a name, or AutoModelForCausalLM.from_pretrained(...)",
+            fix="pass AutoModelForCausalLM.from_pretrained(...)",
         )
     require_one_sequence(model, None)
 

@@ -42,6 +42,10 @@ class RowScores:
         hidden: by layer the hidden states h_t that answer tokens are predicted from, [T, H]; empty unless a loss needs
             them.
         reference: the same under the frozen reference; None unless a loss needs it.
+        bound: where each row stops pushing, nats per token: one number for all, [R], or None for no bound.
+        level: what a model that never saw each row would give it (tau_i), nats per token, [R]; None in a run without
+            levels.
+        token_level: the same of each answer token, nats, [T]; None unless a loss needs it.
     """
 
     logps: Tensor
@@ -53,6 +57,9 @@ class RowScores:
     logits: ReferenceLogits | None = None
     hidden: Mapping[float, Tensor] = field(default_factory=dict)
     reference: "RowScores | None" = None
+    bound: Tensor | float | None = None
+    level: Tensor | None = None
+    token_level: Tensor | None = None
 
     def nll_sum(self) -> Tensor:
         """NLL = -sum_t lp_t of each row, [R], nats."""
@@ -74,6 +81,7 @@ class Scores:
 
     Attributes:
         term: name of the loss term that is computed from them, under which the head has read the term's values.
+        progress: share of the run's steps up to and including the present one; 1 for what is computed outside of them.
     """
 
     forget: RowScores | None = None
@@ -83,6 +91,7 @@ class Scores:
     retain_alternate: RowScores | None = None
     holdout: RowScores | None = None
     term: str = ""
+    progress: float = 1.0
 
     def of(self, role: Role) -> RowScores | None:
         """The scores of a role."""

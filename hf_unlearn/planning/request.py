@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from trl import ModelConfig, get_peft_config
 from ..data.roles import Role
 from ..data.walks import check_ratio
 from ..errors import input_error, require_range, value_error
+from ..losses.pull_back import PullBack
 from ..steps import StepWrapper
 from ..training.methods import Methods
 from ..training.objective import Objective
@@ -159,7 +160,9 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
     methods = Methods.parse(*(values[part] for part in parts))
     weights = values["forget_weight"], values["retain_weight"]
     objective = Objective(methods.forget, methods.retain, *weights, methods.anchor, values["anchor_weight"])
-    levels = ("forget_nll_bound", "stop_forget_nll", "stop_retain_nll_increase")
+    if values["forget_bound_sides"] == "both":
+        objective = replace(objective, pull_back=PullBack())
+    levels = ("forget_nll_bound", "stop_forget_nll", "stop_at_level", "stop_retain_nll_increase")
     config = load_config(model.model_name_or_path, model.model_revision)
     length = values["max_length"]
     return Request(

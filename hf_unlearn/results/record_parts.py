@@ -68,7 +68,7 @@ class ObjectiveRecord:
         step_wrappers: what wrapped the gradient steps.
         optimizer: by Trainer's name.
         bound: where a forget row stopped pushing: `setting` as in UnlearningConfig, and in nats per token `nats`, or
-            `low` and `high` where each row had its own level.
+            `low` and `high` where each row had its own level; `sides` is "both" where rows past it were pulled back.
         anchor_weight: w_a.
     """
 
@@ -89,6 +89,7 @@ class BoundKeys(TypedDict, total=False):
     nats: float | None
     low: float | None
     high: float | None
+    sides: str
 
 
 class HardwareKeys(TypedDict, total=False):
@@ -129,6 +130,8 @@ class ModelRecord:
         fitted_origin: where that came from, as `origin`.
         vocabulary: rows of the embeddings that the adapter's folder brings with it, to which the base model is resized
             before the adapter is loaded; None where it brings none.
+        resized: rows of the embeddings when the run began, where they had been resized since the model was loaded;
+            None where they had not, or where nobody can tell.
         start: hashes of values of the weights before the first step, by which a resumed run knows them again: "model",
             and "reference" where a ref_model was given.
         earlier_run: name of the unlearning run that the model comes from; that model, not its base, is then the model
@@ -147,6 +150,7 @@ class ModelRecord:
     fitted_from: str | None = None
     fitted_origin: str | None = None
     vocabulary: int | None = None
+    resized: int | None = None
     start: dict[str, str] = field(default_factory=dict)
     earlier_run: str | None = None
 

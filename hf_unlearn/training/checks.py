@@ -104,6 +104,13 @@ def require_tokenizer(
 def require_rule_rows(args: UnlearningConfig, sets: TrainSets | None, eval_dataset: Any) -> None:
     """Raise when a stop rule would never see the number that it waits for."""
     rules = {"forget": "stop_forget_nll", "retain": "stop_retain_nll_increase"}
+    if args.stop_at_level is not None and args.logging_strategy == "no":
+        raise input_error(
+            expected="steps that are logged, for stop_at_level",
+            got="logging_strategy='no'",
+            why="the distance of the rows to their levels is looked at when it is logged, so it would never fire",
+            fix="set logging_strategy='steps'",
+        )
     evaluated = eval_dataset if isinstance(eval_dataset, Mapping) and args.eval_strategy != "no" else {}
     trained = () if sets is None else tuple(name for name in rules if getattr(sets, name) is not None)
     for name, argument in rules.items():

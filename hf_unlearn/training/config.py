@@ -13,21 +13,28 @@ from ..data.chat_template import check_template_kwargs
 from ..data.checks import check_template
 from ..data.row_cache import ROW_CACHE, RowCache
 from ..data.walks import check_ratio
-from ..errors import require_choice, value_error
+from ..errors import require_choice
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .argument_ranges import check_types_and_ranges, name_or_number, require_optimizer
+from .argument_ranges import (
+    check_types_and_ranges,
+    name_or_number,
+    require_anchor,
+    require_bound_sides,
+    require_optimizer,
+)
 from .launch.verify import require_launched, restored_environment
+from .levels.setting import levels_setting
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
-from .trainer_arguments import complete_training_arguments, refuse_training_arguments
+from .trainer_arguments import better_when_greater, complete_training_arguments, refuse_training_arguments
 
 logger = logging.get_logger(__name__)
 
-BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
+BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles", "levels")
 _METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "anchor_loss", "weighting", "step_wrappers")
 REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
@@ -64,7 +71,14 @@ class UnlearningConfig(TrainingArguments):
             fixed one, or {"strftime_now": "2026-11-28"}.
         forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
             guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
-            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
+            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), "levels" (row i at its own
+            level), a number, or None.
+        forget_bound_sides: "above": rows past the bound give no gradient; "both": they are pulled back to it, too
+            (component "forget/pull_back"), whatever the forget loss.
+        levels: what a model that never saw the forget rows would give each of them, estimated before the first step:
+            "ngram" (from a 4-gram of the retain rows), "holdout" (the mean of unseen rows, the same for all), the name
+            or path of a causal language model that never saw them, a mapping of forget row to nats per token, or
+            None. All but the mapping are calibrated on one half of `train_dataset["holdout"]` (docs/levels.md).
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
             "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
             tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
@@ -73,6 +87,8 @@ class UnlearningConfig(TrainingArguments):
         reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
         stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
             before unlearning).
+        stop_at_level: stop when half of the forget rows are within so many nats per token of their `levels` (.3, say):
+            the median of |nll_i - level_i|, each at the row's last training step, logged as `level_distance`.
         stop_retain_nll_increase: stop when the retain NLL has risen by more than so many nats per token.
         stop_on_nonfinite: stop before a step whose loss or gradient is not finite; the weights stay as they were.
         disable_dropout: set the dropouts of the model's modules to zero, so that policy and reference differ by what
@@ -125,8 +141,16 @@ class UnlearningConfig(TrainingArguments):
     forget_nll_bound: float | str | None = field(
         default="log_vocab",
         metadata={
-            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, a number, or none."
+            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, levels, a number, none."
         },
+    )
+    forget_bound_sides: str = field(
+        default="above",
+        metadata={"help": "Rows past the bound: above (they give no gradient), or both (they come back)."},
+    )
+    levels: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Levels of unseen rows: ngram, holdout, a model, JSON of row to nats, none."},
     )
     reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
     reference_load_in_8bit: bool = field(
@@ -136,6 +160,9 @@ class UnlearningConfig(TrainingArguments):
     reference_cache_dir: str | None = field(default=None, metadata={"help": "Folder of cached reference log-probs."})
     stop_forget_nll: float | str | None = field(
         default=None, metadata={"help": "Stop when the forget NLL reaches a number, or the holdout's ('holdout')."}
+    )
+    stop_at_level: float | None = field(
+        default=None, metadata={"help": "Stop when half of the forget rows are so near to their levels."}
     )
     stop_retain_nll_increase: float | None = field(
         default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
@@ -178,7 +205,7 @@ class UnlearningConfig(TrainingArguments):
         check_types_and_ranges(self)  # before Trainer calculates with them
         load_plugins(self.plugins)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
-            self.greater_is_better = _better_when_greater(self.metric_for_best_model)
+            self.greater_is_better = better_when_greater(self.metric_for_best_model)
         requested = self.optim
         require_choice("optim", requested, (*(name.value for name in OptimizerNames), *OPTIMIZERS))
         if requested in OPTIMIZERS:
@@ -205,7 +232,9 @@ class UnlearningConfig(TrainingArguments):
         check_ratio("anchor_ratio", self.anchor_ratio)
         require_anchor(self)
         self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
+        self.levels = levels_setting(self.levels, self.forget_nll_bound)
         self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))
+        require_bound_sides(self.forget_bound_sides, self.forget_nll_bound)
         check_template(self.template)
         require_choice("reference", self.reference, REFERENCES)
         require_optimizer(self)
@@ -250,20 +279,3 @@ class UnlearningConfig(TrainingArguments):
 def row_cache_of(args: UnlearningConfig) -> RowCache:
     """Where a run keeps its rows and their token ids."""
     return RowCache(Path(args.output_dir, ROW_CACHE), keep=args.keep_cache)
-
-
-def _better_when_greater(metric: str) -> bool | None:
-    """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
-    kind = metric.rpartition("_")[2]
-    if kind not in ("nll", "loss", "probability"):
-        return None
-    return (kind == "probability") != ("forget" in metric)
-
-
-def require_anchor(args: UnlearningConfig) -> None:
-    """Raise for arguments of an anchor that there is none of."""
-    if args.anchor_loss not in (None, "none"):
-        return
-    for name in ("anchor_weight", "anchor_ratio"):
-        if getattr(args, name) != getattr(UnlearningConfig, name):
-            raise value_error(name, "left out without an anchor_loss", getattr(args, name), "pass anchor_loss='kl'")

@@ -5,13 +5,12 @@ from typing import Any
 from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import AutoConfig
 from transformers.utils import logging
 
 from ..errors import input_error
-from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_one_sequence
+from ..model.adapters import resized_vocabulary
+from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_causal_lm, require_one_sequence
 from .config import UnlearningConfig
-from .reference.checks import require_causal
 
 logger = logging.get_logger(__name__)
 
@@ -20,7 +19,7 @@ def require_models(model: Any, ref_model: Any, peft_config: PeftConfig | None, a
     """Raise for what can be told of models and adapter as they were given."""
     require_other_model(ref_model, model)
     if ref_model is not None:
-        require_causal(ref_model)
+        require_causal_lm(ref_model, "ref_model")
     require_plain_sequences(model, peft_config, args)
 
 
@@ -82,16 +81,12 @@ def _require_both_embeddings(model: PeftModel) -> None:
     adapted = [isinstance(layer, BaseTunerLayer) for layer in layers]
     if not any(adapted) or all(adapted) or base.config.get_text_config().tie_word_embeddings:
         return
-    name = getattr(base.config, "_name_or_path", None)
-    try:
-        rows = AutoConfig.from_pretrained(name).get_text_config().vocab_size if name else None
-    except (OSError, ValueError):  # made in memory, or out of reach: PEFT cannot tell either
-        rows = None
-    now = base.config.get_text_config().vocab_size
-    if rows is not None and rows != now:
+    resized = resized_vocabulary(base)  # PEFT cannot tell either where this cannot
+    if resized is not None:
+        rows, now = resized
         raise input_error(
             expected="an adapter that leaves both embeddings alone, or one for both, on a resized vocabulary",
-            got=f"{now} rows where {name} has {rows}, and an adapter on one of the two",
+            got=f"{now} rows where {base.config._name_or_path} has {rows}, and an adapter on one of the two",
             why="PEFT saves the new rows of that one alone, and those of the other would be lost",
             fix="save the resized model (model.save_pretrained(folder)) and load the base from there",
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.roles import Role
 from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
+from ..losses.pull_back import PullBack
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
 from .config import UnlearningConfig
@@ -39,6 +40,7 @@ class Objective:
         retain_weight: w_r.
         anchor: terms over holdout rows, none of them for `anchor_loss="none"`.
         anchor_weight: w_a, which no weighting moves.
+        pull_back: of forget rows past the bound, where that holds from both sides; one more term of the forget side.
     """
 
     forget: Sequence[Loss]
@@ -47,11 +49,12 @@ class Objective:
     retain_weight: float = 1.0
     anchor: Sequence[Loss] = ()
     anchor_weight: float = 0.5
+    pull_back: PullBack | None = None
 
     @property
     def terms(self) -> list[Loss]:
         """The terms of all sides."""
-        return [*self.forget, *self.retain, *self.anchor]
+        return [term for _, _, terms in self.sides for term in terms]
 
     @property
     def layers(self) -> frozenset[float]:
@@ -88,7 +91,7 @@ class Objective:
     def sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:
         """(name, weight, terms) of each side."""
         return (
-            ("forget", self.forget_weight, self.forget),
+            ("forget", self.forget_weight, [*self.forget, self.pull_back] if self.pull_back else self.forget),
             ("retain", self.retain_weight, self.retain),
             ("anchor", self.anchor_weight, self.anchor),
         )
@@ -111,20 +114,19 @@ class Objective:
             return self
         return replace(self, retain_weight=retain_weight)
 
-    def __call__(self, scores: Scores, counts: Tensor, active: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, scores: Scores, counts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
 
         Args:
             scores: of the micro-batch, or of the rows of one side of it.
             counts: answer tokens and rows of each role in the whole optimizer step, [roles, 2].
-            active: forget rows of the micro-batch that are below the bound, bool [R]; read where it has forget rows.
 
         Returns:
             the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
             component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget, retain and holdout rows,
             and of the share of forget rows at the bound, beside the micro-batch's share of the step's items.
         """
-        components = {}
+        components, active = {}, rows_below(scores.forget)
         if scores.forget is not None:
             components["bound_share"] = _mean_part((~active).float(), counts[Role.FORGET, 1])
         for name, role in _WATCHED.items():
@@ -140,7 +142,7 @@ class Objective:
                     continue
                 name = _component(side, term)
                 items = term(scores.for_term(name))
-                if side == "forget":
+                if side == "forget" and not term.two_sided:
                     items = hold_bounded(items, scores, term, active)
                 part = _mean_part(items, counts[term.on, _UNIT_COLUMN[term.unit]])
                 components[name] = part
@@ -167,7 +169,8 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
     """
     require_retain_side(methods)
     weights = args.forget_weight, args.retain_weight
-    objective = Objective(methods.forget, methods.retain, *weights, methods.anchor, args.anchor_weight)
+    pull_back = PullBack() if args.forget_bound_sides == "both" else None
+    objective = Objective(methods.forget, methods.retain, *weights, methods.anchor, args.anchor_weight, pull_back)
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(
@@ -188,19 +191,13 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
     return objective
 
 
-def rows_below(forget: RowScores | None, bound: Tensor | float | None) -> Tensor:
-    """Which forget rows of a batch still push: NLL per token below the bound, bool [R].
-
-    Args:
-        forget: scores of the batch's forget rows, None where it has none.
-        bound: nats per token; one for all rows, one for each row of the forget set [N], or None for no bound.
-    """
+def rows_below(forget: RowScores | None) -> Tensor:
+    """Which forget rows of a batch still push: NLL per token below their bound, bool [R]; all of them without one."""
     if forget is None:
         return torch.ones(0, dtype=torch.bool)
-    if bound is None:
+    if forget.bound is None:
         return torch.ones_like(forget.lengths, dtype=torch.bool)
-    nll_per_token = forget.nll_per_token().detach()
-    return nll_per_token < (bound[forget.row] if isinstance(bound, Tensor) else bound)
+    return forget.nll_per_token().detach() < forget.bound
 
 
 def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> Tensor:

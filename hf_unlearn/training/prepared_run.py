@@ -93,7 +93,9 @@ class PreparedRun:
         kwargs = args.template_variables
         options = RowOptions(tokenizer, *given, cache, chat_template_kwargs=kwargs, labels_from=data_collator)
         with cache.closed_on_error():
-            sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+            sets = build_train_sets(
+                train_dataset, eval_dataset, objective, methods.wrappers, args, options, model_name
+            )
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         left_padding = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.holdout_split import calibration_rows
 from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
@@ -18,6 +19,9 @@ from ..steps import StepWrapper
 from .baseline import needs_holdout
 from .checks import require_best_metric, require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
+from .levels.checks import require_levels
+from .levels.model_rows import ProfiledRows, profiled_rows
+from .levels.setting import NGRAM, reads_holdout
 from .objective import Objective
 from .sampling import given_lengths, pair_rows
 from .step.checks import require_measurable_sets
@@ -32,12 +36,14 @@ class RunSets:
         paired: the forget rows with what they meet, as the trainer's `train_dataset`; None without training data.
         evaluation: the tokenised evaluation set, or a mapping of them by name; None without one.
         longest: tokens of the longest row that the model will be given, 0 without rows.
+        profiled: rows as the model reads them that the levels are profiled by; None where none is named.
     """
 
     train: TrainSets | None
     paired: ForgetRetainDataset | ForgetRetainStream | None
     evaluation: Any
     longest: int
+    profiled: ProfiledRows | None = None
 
 
 def build_train_sets(
@@ -47,6 +53,7 @@ def build_train_sets(
     wrappers: Sequence[StepWrapper],
     args: UnlearningConfig,
     options: RowOptions,
+    model: str | None = None,
 ) -> RunSets:
     """Everything that a run reads of the datasets that the trainer was given.
 
@@ -58,11 +65,13 @@ def build_train_sets(
         wrappers: step wrappers; some measure the whole training set.
         args: of the run.
         options: how rows become tokens.
+        model: name of the run's model, None for one in memory.
 
     Raises:
         ValueError: rows that cannot be tokenised, a set that is missing, too small, or a stream where it may not be,
             a row in two sets, or a stop rule that would never see the number that it waits for.
     """
+    train_dataset = _calibrated(train_dataset, args, objective)
     train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
     require_rule_rows(args, train, eval_dataset)
     require_best_metric(args, eval_dataset)
@@ -72,7 +81,19 @@ def build_train_sets(
         longest=_longest(objective, train, evaluation, args.max_length),
         paired=None if train is None else pair_rows(objective, train, args, given_lengths(train_dataset, args)),
         evaluation=evaluation,
+        profiled=None if train is None else profiled_rows(train_dataset, train, args, options, model),
     )
+
+
+def _calibrated(train_dataset: Any, args: UnlearningConfig, objective: Objective) -> Any:
+    """The sets, of the holdout rows only the half that a run may be fitted to, where it is fitted to any."""
+    fitted = reads_holdout(args.levels) or Role.HOLDOUT in objective.needs.roles
+    if not isinstance(train_dataset, Mapping) or not fitted:
+        return train_dataset
+    unseen = train_dataset.get("holdout")
+    if unseen is None:  # refused where the other sets are looked at
+        return train_dataset
+    return {**train_dataset, "holdout": calibration_rows(unseen)}
 
 
 def tokenize_for(
@@ -99,8 +120,10 @@ def tokenize_for(
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
             anchored=Role.HOLDOUT in needs.roles,
+            counted=args.levels == NGRAM,
         )
     require_readable_streams(args, sets, eval_dataset)
+    require_levels(args, sets, needs)
     require_full_batches(sets, objective, args)
     require_measurable_sets(wrappers, sets)
     return sets

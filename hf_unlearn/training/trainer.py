@@ -34,7 +34,6 @@ from .hooks.run_recorder import RunRecorder, start_record
 from .launch.verify import require_engaged, restored_environment
 from .method_specs import LossSpec
 from .model_checks import require_models
-from .objective import rows_below
 from .prepared_run import PreparedRun
 from .row_attributes import EvalRows, TokenRows, TrainRows
 from .sampling import train_sampler
@@ -133,7 +132,7 @@ class UnlearningTrainer(Trainer):
         if self.train_sets is not None:
             self.reference.bind(self.model)
             self.reference.prepare(self.accelerator, self.distributed)
-            self._measurement = BaselineMeasurement(run, self.reference)
+            self._measurement = BaselineMeasurement(run, self.reference, self.distributed)
         self._evaluation = RowEvaluation()
         self._recorder = RunRecorder(self.record, trainer := weakref.proxy(self), run.model_name)
         self.run_folder = RunFolder(trainer, self._recorder.described)
@@ -244,8 +243,8 @@ class UnlearningTrainer(Trainer):
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
         context = self._steps.context
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
-        active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
-        loss, components = objective(scores, counts, active)
+        scores = self._steps.levels.supplied(scores, self.baseline, context)
+        loss, components = objective(scores, counts)
         loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)

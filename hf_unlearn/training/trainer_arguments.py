@@ -1,4 +1,4 @@
-"""Arguments of Trainer that unlearning completes or refuses, so that none is dropped in silence."""
+"""Trainer's own arguments: set where the defaults of others do not serve, refused where pairs cannot honour them."""
 
 from typing import Any
 
@@ -8,6 +8,14 @@ from ..errors import input_error
 
 # Kernels of Liger that no run of this package can use.
 CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
+
+
+def better_when_greater(metric: str) -> bool | None:
+    """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
+    kind = metric.rpartition("_")[2]
+    if kind not in ("nll", "loss", "probability"):
+        return None
+    return (kind == "probability") != ("forget" in metric)
 
 
 def complete_training_arguments(args: TrainingArguments) -> None:

@@ -11,7 +11,8 @@ from transformers.trainer_utils import HPSearchBackend, default_compute_objectiv
 
 from ..errors import input_error, nearest, require_range
 from ..steps import MeasuresTrainingSet
-from .config import UnlearningConfig, require_anchor
+from .argument_ranges import require_anchor
+from .config import UnlearningConfig
 from .method_specs import spec_to_data
 from .methods import Methods
 from .objective import Objective, build_objective

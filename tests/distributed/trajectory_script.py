@@ -76,12 +76,24 @@ EVALUATED_SETS = {"forget": FORGET[:11], "retain": [*RETAIN[:8], FORGET[0]], "ho
 # A model and an adapter that are saved, resumed and evaluated.
 SAVED = ("grad_diff_full", "grad_diff_lora")
 RESUMED = {"resumed_full": "npo_cached_full", "resumed_lora": "npo_cached_lora"}
+SHARDS = {"resumed_shards": "npo_cached_lora"}  # with checkpoints of shards, under FSDP2 alone
 EVALUATED = {"evaluated_full": "grad_diff_full", "evaluated_lora": "grad_diff_lora"}
+
+
+def chosen(mode: str) -> list[str]:
+    """The RUNS of a mode: what is saved, and of the others a half in which every two choices meet.
+
+    The two modes that shard the weights, ZeRO-3 and FSDP2, have one half each, as have those that do not.
+    """
+    half = MODES.index(mode) % 2
+    factors = product(range(len(OBJECTIVES)), (0, 1), (0, 1))  # in the order of RUNS
+    return [name for name, each in zip(RUNS, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
 
 
 def runs_of(mode: str) -> list[str]:
     """What a mode is launched for; other tests evaluate and resume under DDP, and ZeRO-1 differs from it by little."""
-    return [*RUNS] if mode in ("ddp", "zero1") else [*RUNS, *RESUMED, *EVALUATED]
+    shards = SHARDS if mode == "fsdp2" else ()
+    return chosen(mode) if mode in ("ddp", "zero1") else [*chosen(mode), *RESUMED, *EVALUATED, *shards]
 
 
 def whole_weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -161,12 +173,17 @@ def run(name: str, folder: Path, mode: str) -> dict[str, Any]:
 
 def run_resumed(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """One of the RESUMED, and the same again from its checkpoint of half the steps, with no cache to read."""
-    options = RUNS[RESUMED[name]] | dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    if name in SHARDS:
+        os.environ["FSDP_STATE_DICT_TYPE"] = "SHARDED_STATE_DICT"
+    own = dict(optim="adamw_torch", learning_rate=1e-3, output_dir=str(folder / mode / name))
+    options = RUNS[(RESUMED | SHARDS)[name]] | own
     whole = trainer_of(folder, mode, save_strategy="steps", save_steps=STEPS // 2, **options)
     whole.train()
     checkpoint = folder / mode / name / f"checkpoint-{STEPS // 2}"
     again = trainer_of(folder, mode, reference_cache_dir=str(folder / mode / f"{name}_reference"), **options)
     again.train(resume_from_checkpoint=str(checkpoint))
+    if name in SHARDS:
+        again.save_model()
     return {
         "logs": step_logs(whole),
         "resumed": step_logs(again),  # a checkpoint's state has the logs of the steps before it too
@@ -219,7 +236,7 @@ def _timing(name: str) -> bool:
 
 def result(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """What a run of any kind gives."""
-    if name in RESUMED:
+    if name in RESUMED | SHARDS:
         return run_resumed(name, folder, mode)
     return run_evaluated(name, folder, mode) if name in EVALUATED else run(name, folder, mode)
 

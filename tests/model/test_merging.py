@@ -8,11 +8,12 @@ import torch
 from peft import CPTConfig, LoraConfig, PrefixTuningConfig, TrainableTokensConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from fixtures.models import make_trainer, tiny_model, tiny_tokenizer
+from fixtures.models import make_trainer, tiny_model, tiny_tokenizer, train_sets
 from hf_unlearn.model import merging
 from hf_unlearn.model.adapters import load_adapter
 from hf_unlearn.model.merging import merge
 from hf_unlearn.results.hub.merge_adapter import merge_adapter
+from hf_unlearn.results.record import load_record
 
 CAUSAL = {"task_type": "CAUSAL_LM"}
 ROWS = torch.randint(5, 200, (3, 12), generator=torch.Generator().manual_seed(0))
@@ -122,6 +123,17 @@ def saved_run(folder: Path, base, tokenizer, adapter, **resize):
     return folder / "out"
 
 
+def run_card_code(folder: Path, section: str, **names):
+    """What the first code of a section of a card defines, once it has run; `names` are those that it leaves open."""
+    card = (folder / "out" / "README.md").read_text(encoding="utf-8")
+    code = card.partition(f"## {section}")[2].partition("```python\n")[2].partition("```")[0]
+    paths = {"path/to/this/folder": "out", "path/to/the/base/model": "base", "unlearned": "again"}
+    for placeholder, place in paths.items():
+        code = code.replace(f'"{placeholder}"', f'"{folder / place}"')
+    exec(code, names)
+    return names
+
+
 def with_a_pad_token():
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens({"pad_token": "<newpad>"})
@@ -147,11 +159,24 @@ def test_a_resized_vocabulary_is_loaded_merged_and_read_from_the_card(tmp_path, 
     merged = AutoModelForCausalLM.from_pretrained(merge_adapter(folder, tmp_path / "merged"))
     assert (logits(merged) - adapted).square().mean().sqrt() <= 1e-4 * adapted.square().mean().sqrt()
     assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == 262
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    code = card.partition("## How to use")[2].partition("```python\n")[2].partition("```")[0]
-    names: dict = {}
-    paths = {"path/to/this/folder": str(folder), "path/to/the/base/model": str(tmp_path / "base")}
-    for placeholder, path in paths.items():
-        code = code.replace(placeholder, path)
-    exec(code, names)
-    assert torch.equal(logits(names["model"]), adapted)
+    assert torch.equal(logits(run_card_code(tmp_path, "How to use")["model"]), adapted)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "adapter", "rows"),
+    [(64, None, 320), (None, of_lora("q_proj"), 262), (None, of_lora("embed_tokens", "lm_head"), 261)],
+    ids=["whole", "LoRA", "not resized"],
+)
+def test_the_cards_code_repeats_a_run_on_a_resized_vocabulary(tmp_path, multiple, adapter, rows):
+    tokenizer, resize = (tiny_tokenizer(), {}) if rows == 261 else (with_a_pad_token(), {"mean_resizing": False})
+    saved_run(
+        tmp_path, tiny_model(), tokenizer, adapter, **resize | ({"pad_to_multiple_of": multiple} if resize else {})
+    )
+    if not resize:
+        tokenizer.save_pretrained(tmp_path / "base")
+    names = run_card_code(tmp_path, "How to reproduce", **train_sets())
+    repeated, first = names["trainer"], load_record(tmp_path / "out")
+    assert repeated.model.get_input_embeddings().weight.shape[0] == rows
+    assert len(repeated.processing_class) == len(tokenizer)
+    assert repeated.state.global_step == first.steps == 2
+    assert first.model.resized == (rows if resize else None)

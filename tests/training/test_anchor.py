@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import DataCollatorForSeq2Seq
 
 from fixtures.models import (
-    HOLDOUT,
     make_trainer,
     perturbed,
     step_logs,
@@ -27,6 +26,7 @@ from fixtures.models import (
 from fixtures.one_step import ACCUMULATION, BATCH, LR, StepRows, assert_same_change, rows_of_step, run_and_expect, spec
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
 from hf_unlearn.data import Role
+from hf_unlearn.data.holdout_split import calibration_rows
 from hf_unlearn.losses import AnchorKL, Loss, RetainKL
 from hf_unlearn.losses.base import Needs, roles
 from hf_unlearn.results.model_card.text import formula
@@ -34,10 +34,18 @@ from hf_unlearn.results.record import load_record
 from oracles import naive, steps
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
-ANCHORED: dict[str, Any] = dict(forget_loss="simnpo", retain_loss="nll", anchor_loss="kl")
+UNSEEN = [{"prompt": f"what is {i}?", "completion": f" cat {i * 37}" + " y" * (i % 4)} for i in range(24)]
 SIDES = dict(forget_weight=0.7, retain_weight=1.3, anchor_weight=0.4)
 
 Trajectory = tuple[list[dict[str, float]], dict[str, Tensor]]
+
+
+def anchor_sets() -> dict[str, Any]:
+    """As `train_sets`, with holdout rows enough that a batch finds its own in the half that a run reads."""
+    return train_sets() | {"holdout": datasets.Dataset.from_list(UNSEEN)}
+
+
+ANCHORED: dict[str, Any] = dict(forget_loss="simnpo", retain_loss="nll", anchor_loss="kl", sets=anchor_sets())
 
 
 def forget_side(model: nn.Module, rows: StepRows) -> Tensor:
@@ -63,6 +71,7 @@ def anchored_trainer(folder: Path, model: nn.Module, **options: Any) -> Unlearni
         forget_loss=spec("simnpo"),
         retain_loss="nll",
         anchor_loss="kl",
+        sets=anchor_sets(),
         **SIDES,
     )
     return make_trainer(folder, model, **arguments | options)
@@ -84,6 +93,7 @@ def test_steps_are_the_oracles(tmp_path, kind, ratio):
     policy = tiny_model(kind, dropout=0.1).double()
     reference = perturbed(policy)
     trainer = anchored_trainer(tmp_path, policy, ref_model=copy.deepcopy(reference), anchor_ratio=ratio)
+    assert len(trainer.train_sets.holdout) == len(calibration_rows(UNSEEN)) < 24, "the rest is for measuring"
     rows = [rows_of_step(trainer, step).holdout for step in range(2)]
     assert [len(each) for each in rows] == [4 * ratio] * 2 and rows[0] != rows[1]
     check_steps(trainer, reference)
@@ -256,7 +266,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tmp_path, strate
 @pytest.mark.parametrize("streamed", [["holdout"], ["forget", "retain", "holdout"]], ids=["holdout", "all"])
 def test_streams(tmp_path, streamed):
     """A step of streams is the naive loop's too."""
-    sets = train_sets()
+    sets = anchor_sets()
     sets |= {name: sets[name].to_iterable_dataset() for name in streamed}
     policy = tiny_model().double()
     reference, before, start = perturbed(policy), copy.deepcopy(policy).eval(), weights(policy)
@@ -267,6 +277,9 @@ def test_streams(tmp_path, streamed):
     rows = StepRows(forget=items, retain=[row for item in items for row in item["retain"]])
     rows.holdout = [row for item in items for row in item["anchor"]]
     assert len(rows.holdout) == 3
+    texts = [tiny_tokenizer().decode(row["input_ids"]) for row in rows.holdout]
+    half = [row["prompt"] for row in calibration_rows(UNSEEN)]
+    assert len(half) < 24 and all(any(prompt in text for prompt in half) for text in texts)
     loss = forget_side(before, rows) + kept_side(reference)(before, rows)
     change = {name: -LR * part for name, part in steps.gradient(before, loss).items()}
     trainer.train()
@@ -320,8 +333,8 @@ def test_the_weight_of_the_anchor_may_be_set_between_two_runs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(anchor_weight=1.0), "anchor_weight must be left out without an anchor_loss"),
-        (dict(anchor_ratio=1), "anchor_ratio must be left out without an anchor_loss"),
+        (dict(anchor_weight=1.0), "anchor_weight must be left at 0.5 without an anchor_loss"),
+        (dict(anchor_ratio=1), "anchor_ratio must be left at 0.25 without an anchor_loss"),
         (dict(anchor_loss="kl", anchor_ratio=0), "anchor_ratio must be"),
         (dict(anchor_loss="kl", anchor_weight=-1), "anchor_weight must be"),
         (dict(anchor_loss="nll"), "anchor_loss"),
@@ -329,19 +342,19 @@ def test_the_weight_of_the_anchor_may_be_set_between_two_runs(tmp_path):
         (dict(retain_loss=AnchorKL()), "belongs to the other side, anchor_loss"),
         (dict(forget_loss=Likely()), "holdout rows under anchor losses"),
         (dict(retain_loss=Likely()), "holdout rows under anchor losses"),
-        (dict(anchor_loss="kl", anchor_ratio=3), "at least 12 holdout rows"),
+        (dict(anchor_loss="kl", anchor_ratio=4), "at least 16 holdout rows"),
         (dict(anchor_loss="kl", reference="precomputed"), "whole distributions"),
-        (dict(anchor_loss="kl", sets={k: v for k, v in train_sets().items() if k != "holdout"}), "holds rows that"),
+        (dict(anchor_loss="kl", sets={k: v for k, v in anchor_sets().items() if k != "holdout"}), "holds rows that"),
         (
-            dict(anchor_loss="kl", sets=train_sets() | {"holdout": datasets.Dataset.from_list([])}),
+            dict(anchor_loss="kl", sets=anchor_sets() | {"holdout": datasets.Dataset.from_list([])}),
             "at least one row in the holdout set",
         ),
         (
-            dict(anchor_loss="kl", sets=train_sets() | {"retain": datasets.Dataset.from_list(HOLDOUT)}),
+            dict(anchor_loss="kl", sets=anchor_sets() | {"retain": datasets.Dataset.from_list(UNSEEN)}),
             "no row both in the retain and in the holdout set",
         ),
     ],
 )
 def test_what_cannot_be_an_anchor(tmp_path, arguments, words):
     with pytest.raises(ValueError, match=words):
-        make_trainer(tmp_path, tiny_model(), **arguments)
+        make_trainer(tmp_path, tiny_model(), **{"sets": anchor_sets()} | arguments)

@@ -46,7 +46,11 @@ def folder(tmp_path_factory) -> Path:
 def tokenized_once(monkeypatch):
     """A third of a run's time would go into the same few rows: `SETS` are tokenised once for all runs."""
     monkeypatch.setattr(
-        RowOptions, "tokenize", lambda self, rows, set_name, alternates=False: _tokenized(self, set_name, alternates)
+        RowOptions,
+        "tokenize",
+        lambda self, rows, set_name, alternates=False: _tokenized(
+            dataclasses.replace(self, cache=None), set_name, alternates
+        ),
     )
 
 
@@ -95,7 +99,9 @@ def check_run(folder: Path, kind: str, adapter: LoraConfig | None, forget: str, 
 @pytest.mark.parametrize("adapter", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("forget", list(FORGET_LOSSES))
 def test_every_forget_loss_trains_beside_every_retain_loss(folder, tokenized_once, kind, adapter, forget):
-    for retain in RETAIN_CHOICES:
+    """Each pair on both models, and with and without an adapter: two runs of the four that there are."""
+    first = ([*FORGET_LOSSES].index(forget) + (kind == "opt") + (adapter is not None)) % 2
+    for retain in RETAIN_CHOICES[first::2]:
         check_run(folder, kind, adapter, forget, retain)
 
 

@@ -1,5 +1,6 @@
 """Models, references and optimizers as users hand them over: taken as what they are, or refused before training."""
 
+import copy
 import logging
 import math
 
@@ -177,7 +178,9 @@ def test_references_that_cannot_be_compared_with_are_refused(tmp_path):
         asks(tiny_model(vocabulary=300)), "rows of the vocabulary: 261", "Got: 300", "resize_token_embeddings(261)"
     )
     refused(asks(tiny_model(vocabulary=300), forget_loss="grad_ascent", retain_loss="kl"), "Got: 300")
-    refused(asks(bert(BertModel)), "a causal language model", "BertModel")
+    # Its static checks are the model's own, prompts before its tokens among them.
+    refused(asks(bert(BertModel)), "ref_model to be a causal language model", "BertModel")
+    refused(asks(get_peft_model(tiny_model(), copy.deepcopy(PROMPTS[1]))), "PromptTuningConfig", "use LoRA")
     shared = tiny_model()
     twin = tiny_model(seed=1)
     twin.model.embed_tokens.weight = torch.nn.Parameter(shared.model.embed_tokens.weight.data)

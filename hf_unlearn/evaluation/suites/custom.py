@@ -21,6 +21,7 @@ from .metric_groups import (
     wording_metrics,
     wording_warnings,
 )
+from .unseen_group import unseen_metrics
 
 SETS = ("forget", "retain", "in_scope", "out_of_scope", "holdout")
 HEADLINE = (
@@ -77,7 +78,7 @@ def custom(**arguments: Unpack[RowArguments]) -> Suite:
 
     Metrics, each of a set by its name: NLL, probability, exact memorisation and extraction strength of all sets;
     accuracy and ROUGE recall of the answers to all but holdout; wording of the answers to forget prompts; membership
-    attacks of forget against holdout rows.
+    attacks of forget against holdout rows, and how near their losses are to each other's.
 
     Args:
         arguments: `forget`, `retain` and what else `RowArguments` has.
@@ -124,7 +125,7 @@ def row_suite(
         asked, own = evidence.answered["forget"], SuiteOutput({}) if more is None else more(evidence)
         measured |= wording_metrics(asked, evidence.vocabulary)
         if used:
-            measured |= membership_metrics(evidence, used)
+            measured |= membership_metrics(evidence, used) | unseen_metrics(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
         warnings += membership_warnings(measured, evidence.oracle, used)
         return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings)

@@ -25,6 +25,7 @@ from .metric_groups import (
     wording_metrics,
     wording_warnings,
 )
+from .unseen_group import unseen_metrics
 
 HEADLINE = (
     "model_utility",
@@ -121,7 +122,7 @@ def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks
     asked = evidence.answered["forget"]
     measured |= wording_metrics(asked, evidence.vocabulary)
     if attacks:
-        measured |= membership_metrics(evidence, attacks)
+        measured |= membership_metrics(evidence, attacks) | unseen_metrics(evidence)
     rows = row_nll(evidence) | {"forget_truth_ratios": ratios["forget"].tolist()}
     warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence)]
     warnings += membership_warnings(measured, evidence.oracle, attacks)

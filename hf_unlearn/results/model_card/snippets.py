@@ -56,11 +56,12 @@ def training_code(record: RunRecord) -> str:
     """Python that makes the run again, but for the rows themselves; "" where there is no objective on record."""
     if not record.objective.terms:
         return ""
+    imports, loading, model, tokenizer = _start(record)
     lines = [f"        {name}={_written(value)}," for name, value in _arguments(record).items()]
     roles = ", ".join(f'"{role}": {role}' for role in record.sets if role.isidentifier()) or '"forget": forget'
-    imports, adapter = ["from hf_unlearn import UnlearningConfig, UnlearningTrainer"], record.model.adapter
-    base = json.dumps(hub_id(record.model) or _BASE)
-    more = [f"    {argument}={_written(terms)}," for argument, terms in _objects(record).items()]
+    more = [] if tokenizer is None else [f"    processing_class={tokenizer},"]
+    more += [f"    {argument}={_written(terms)}," for argument, terms in _objects(record).items()]
+    adapter = record.model.adapter
     if adapter is not None and adapter.get("kind") == "LORA":
         imports.append("from peft import LoraConfig")
         given = "".join(
@@ -70,17 +71,14 @@ def training_code(record: RunRecord) -> str:
     elif adapter is not None:
         kind = one_line(adapter.get("kind", "PEFT"))
         more.append(f"    peft_config=...,  # {kind}, as the adapter_config.json beside has it")
-    if record.model.origin == "lab":
-        imports.append("from hf_unlearn.lab import load_lab")
-        lab = f"load_lab({_world(record)})"
-        base, more = f"{lab}.load_model()", [f"    processing_class={lab}.load_tokenizer(),", *more]
     own = _own_classes(record)
     text = [
         *sorted(imports),
         *(["", own] if own else []),
         "",
+        *loading,
         "trainer = UnlearningTrainer(",
-        f"    model={base},",
+        f"    model={model},",
         "    args=UnlearningConfig(",
         '        output_dir="unlearned",',
         *lines,
@@ -91,6 +89,29 @@ def training_code(record: RunRecord) -> str:
         "trainer.train()",
     ]
     return fenced("\n".join(text), "python")
+
+
+def _start(record: RunRecord) -> tuple[list[str], list[str], str, str | None]:
+    """How a run gets its model: imports, lines before the trainer, model, and a tokenizer that is not beside it."""
+    imports, known = ["from hf_unlearn import UnlearningConfig, UnlearningTrainer"], record.model
+    base = model = json.dumps(hub_id(known) or _BASE)
+    tokenizer = None
+    if known.origin == "lab":
+        imports.append("from hf_unlearn.lab import load_lab")
+        model, tokenizer = (f"load_lab({_world(record)}).load_{what}()" for what in ("model", "tokenizer"))
+    if known.resized is None:
+        return imports, [], model, tokenizer
+    classes = ["AutoTokenizer"]
+    if known.origin != "lab":
+        classes.insert(0, "AutoModelForCausalLM")
+        options = {"revision": known.revision if hub_id(known) else None}
+        options["dtype"] = known.dtype if "float" in known.dtype else None  # not the integers of a quantised base
+        given = "".join(f", {name}={json.dumps(value)}" for name, value in options.items() if value)
+        model = f"AutoModelForCausalLM.from_pretrained({base}{given})"
+    imports.append(f"from transformers import {', '.join(classes)}")
+    resize = f"model.resize_token_embeddings({known.resized}, mean_resizing=False)  # its new rows start at random"
+    # The tokenizer was extended as well, and lies in the run's folder.
+    return imports, [f"model = {model}", resize, ""], "model", f"AutoTokenizer.from_pretrained({json.dumps(_HERE)})"
 
 
 def _arguments(record: RunRecord) -> dict[str, Any]:
@@ -111,7 +132,7 @@ def _arguments(record: RunRecord) -> dict[str, Any]:
     if objective.bound.get("setting", "") is None:
         arguments["forget_nll_bound"] = None
     revision = {"revision": record.model.revision} if hub_id(record.model) and record.model.revision else {}
-    if revision and "model_init_kwargs" not in record.arguments:
+    if revision and "model_init_kwargs" not in record.arguments and record.model.resized is None:
         arguments["model_init_kwargs"] = revision
     given = {name: value for name, value in record.arguments.items() if name not in _MACHINE and name.isidentifier()}
     return arguments | {"seed": record.seed} | given

@@ -13,7 +13,10 @@ from ..record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, S
 ROLES = ("forget", "retain", "holdout")
 NO_FIGURE = "-"
 _LOGGED_STEPS = 8
-_LOG_FIRST = ("forget/", "retain/", "anchor/", "forget_nll", "retain_nll", "holdout_nll", "bound_share")
+_LOG_FIRST = (
+    *("forget/", "retain/", "anchor/"),
+    *("forget_nll", "retain_nll", "holdout_nll", "bound_share", "level_distance"),
+)
 _LOG_WITHOUT = ("loss", "epoch", "step", "grad_norm", "learning_rate", "num_input_tokens_seen")
 _NOT_FINITE = ("nan", "inf", "-inf")
 _HASH_DIGITS = 16
@@ -202,9 +205,8 @@ def bound_words(bound: Mapping[str, Any]) -> str:
     if finite(bound.get("low")) is not None and finite(bound.get("high")) is not None:
         level = f"{number(bound['low'])} to {number(bound['high'])} nats per token"
     named = f"{code(setting)}: {_BOUNDS[setting]}" if setting in _BOUNDS else "a number that was set"
-    if not level:
-        return f"a forget row gives no gradient while its NLL is at the bound or above ({named})."
-    return f"a forget row gives no gradient while its NLL is at {level} or above ({named})."
+    past = "is pulled back" if bound.get("sides") == "both" else "gives no gradient"
+    return f"a forget row {past} while its NLL is at {level or 'the bound'} or above ({named})."
 
 
 def log_table(log: Sequence[Mapping[str, Any]]) -> str:

@@ -148,6 +148,7 @@ def _objective(record: RunRecord) -> Pairs:
 def _bound(bound: Mapping[str, Any]) -> str:
     setting = bound.get("setting")
     named = f" ({setting})" if isinstance(setting, str) else ""
+    named += ", from both sides" if bound.get("sides") == "both" else ""
     if isinstance(bound.get("nats"), int | float):
         return f"{bound['nats']:.3f} nats per token{named}"
     if isinstance(bound.get("low"), int | float) and isinstance(bound.get("high"), int | float):

@@ -67,6 +67,8 @@ def losses(record: RunRecord) -> Plot | None:
             groups[f"{side.capitalize()} term: {term}"] = [Line(term, _SIDES[side], lines[name])]
     if "retain_weight" in lines:
         groups["Weight of the retain side"] = [Line("weight", "retain", lines["retain_weight"])]
+    if "level_distance" in lines:
+        groups["Median distance to the levels"] = [Line("distance", "forget", lines["level_distance"])]
     panels = []
     for title, group in groups.items():
         if group:
@@ -197,7 +199,8 @@ def _losses_caption(entries: Sequence[Mapping[str, Any]], record: RunRecord) -> 
         "the forgetting; that of the retain rows should stay where it was."
     )
     if record.objective.bound:
-        caption += " A forget row that has reached the bound stops pushing."
+        both = record.objective.bound.get("sides") == "both"
+        caption += f" A forget row that has reached the bound {'is pulled back to it' if both else 'stops pushing'}."
     words = sum(str(value) in ("nan", "inf", "-inf") for entry in entries for value in entry.values())
     if words:
         caption += f" {words} values that are not finite are left out: the loss was not finite at those steps."

@@ -25,6 +25,7 @@ from .lock import lock_folder
 from .mark import STATE_FILE, checkpoints_in, fault_of, read_mark, step_of, write_mark
 from .moves import UNFINISHED, is_full_disk, move_files, put_in_place, recover, rotate
 from .selection import no_checkpoint, select_checkpoint, whole_steps
+from .sharded_states import save_adapter_config, save_gathered_model
 
 logger = logging.get_logger(__name__)
 
@@ -207,8 +208,7 @@ class RunFolder:
             finally:
                 self._staging = None
             staged = staging / name
-            if state.best_model_checkpoint == str(staged):
-                state.best_model_checkpoint = str(place)
+            self._name_best(place)
             if trainer.args.should_save:
                 write_state(str(staged))
                 state.save_to_json(str(staged / STATE_FILE))
@@ -221,6 +221,16 @@ class RunFolder:
         if trainer.args.should_save:
             rotate(Path(run_dir), self._lineage, trainer.args.save_total_limit, place, state.best_model_checkpoint)
 
+    def _name_best(self, place: Path) -> None:
+        """Trainer looks for the best checkpoint beside the one that is written; the others lie beside its place."""
+        state = self._trainer.state
+        if not state.best_global_step:
+            return
+        best = place.parent / f"checkpoint-{state.best_global_step}"
+        # One of an earlier run, which Trainer would take, is not this run's best.
+        if best == place or (best.is_dir() and self._lineage.has(read_mark(best), state.best_global_step)):
+            state.best_model_checkpoint = str(best)
+
     @contextlib.contextmanager
     def writing_model(self, folder: str | None) -> Iterator[str]:
         """A folder to save a model into, whose files are in `folder` (`args.output_dir` if None) afterwards.
@@ -230,17 +240,18 @@ class RunFolder:
         place = Path(folder or self._folder)
         if self._staging is not None:  # of a checkpoint, which is put in its place as a whole
             yield str(place)
+            save_adapter_config(self._trainer, place)
             return
-        if self._accelerator.is_main_process:
-            answer: list[Any] = [_error_of(self._take)] if place.absolute() == self._folder.absolute() else [None]
-        else:
-            answer = [None]
+        answer: list[Any] = [None]
+        if self._accelerator.is_main_process and place.absolute() == self._folder.absolute():
+            answer = [_error_of(self._take)]
         if self._accelerator.num_processes > 1:
             broadcast_object_list(answer)
         if answer[0] is not None:
             raise answer[0]
         with self._writing(place) as staging:
             yield str(staging)
+            save_gathered_model(self._trainer, staging)
             self._accelerator.wait_for_everyone()
             if self._trainer.args.should_save and staging.is_dir():
                 move_files(staging, place)

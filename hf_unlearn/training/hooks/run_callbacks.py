@@ -41,7 +41,8 @@ def add_run_callbacks(
     """
     handler, args = trainer.callback_handler, trainer.args
     watched = isinstance(trainer.eval_dataset, Mapping) and args.eval_strategy != "no"
-    handler.add_callback(StopRules(evaluated=list(trainer.eval_dataset) if watched else []))
+    evaluated = list(trainer.eval_dataset) if watched else []
+    handler.add_callback(StopRules(evaluated=evaluated, level_distance=args.stop_at_level))
     restart = partial(steps.restart, lambda: trainer.unlearning_objective.retain_weight)
 
     def resume() -> None:

@@ -1,6 +1,7 @@
 """What a run is made of, as its record says it: model, sets, objective, hardware, arguments, versions."""
 
 import dataclasses
+import functools
 import os
 import platform
 import sys
@@ -79,7 +80,7 @@ def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None
     record.reference = str(trainer.reference.plan)
     record.hardware = describe_hardware(trainer.distributed, args.device)
     record.holdout_nll = None if baseline is None else baseline.holdout_nll
-    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), versions()
+    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), {**_installed()}
     if trainer.train_sets is not None and args.should_save:
         count_rows(record.sets, trainer.train_sets)
 
@@ -113,6 +114,7 @@ def describe_model(
         dtype=str(frozen[0].dtype).removeprefix("torch."),
         adapter=None if adapter is None else _adapter(adapter),
         vocabulary=known.vocabulary,
+        resized=known.resized,
         start=known.start,
         earlier_run=_earlier_run(name),
         fitted_from=known.fitted_from,
@@ -147,6 +149,8 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
     """Fill in how many rows each training set has, and the hash of their tokens; drop sets that no loss read."""
     for role in list(records):
         rows = getattr(tokenized, role)
+        if role == "retain" and rows is None:
+            rows = tokenized.counted
         if rows is None:
             del records[role]
         elif records[role].sha256 is None and not is_stream(rows):
@@ -157,8 +161,9 @@ def describe_objective(
     objective: Objective, methods: Methods, args: UnlearningConfig, baseline: Baseline | None
 ) -> ObjectiveRecord:
     """Terms with their numbers, how they are weighted, what wraps a step, and where rows stop pushing."""
+    sides = {"forget": objective.forget, "retain": objective.retain, "anchor": objective.anchor}
     return ObjectiveRecord(
-        terms=[_term(side, term) for side, _, terms in objective.sides for term in terms],
+        terms=[_term(side, term) for side, terms in sides.items() for term in terms],
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
         anchor_weight=objective.anchor_weight,
@@ -190,6 +195,8 @@ def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     if args.forget_nll_bound is None:
         return {"setting": None}
     bound: dict[str, Any] = {"setting": args.forget_nll_bound}
+    if args.forget_bound_sides == "both":
+        bound["sides"] = "both"
     level = None if baseline is None else baseline.bound
     if isinstance(level, Tensor):
         bound |= {"low": float(level.min()), "high": float(level.max())}
@@ -266,8 +273,9 @@ def is_path(text: str) -> bool:
     return text.startswith(("/", "~", "./", "../")) or "\\" in text or Path(text).exists()
 
 
-def versions() -> dict[str, str]:
-    """Of this package, Python and the libraries that are installed."""
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    """Of this package, Python and the libraries that are installed: each is a file to parse, and none changes."""
     installed = {"hf_unlearn": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:

@@ -11,7 +11,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ...data.provenance import source_of
 from ...errors import input_error
 from ...evaluation import EvaluationResult
-from ...model.adapters import saved_vocabulary
+from ...model.adapters import resized_vocabulary, saved_vocabulary
 from ...results.card_file import CARD_FILE, CardWriter
 from ...results.hub.names import is_repository, require_metadata
 from ...results.record import RunRecord, SetRecord
@@ -44,7 +44,7 @@ class RunRecorder:
     def __init__(self, record: RunRecord, trainer: TrainerView, model_name: str | None) -> None:
         self._record, self._trainer, self._model_name = record, trainer, model_name
         self._cards = CardWriter()
-        self._begun = False
+        self._begun = self._asked_base = False
         self.observer = RunObserver(record, trainer, model_name)
 
     def described(self) -> RunRecord:
@@ -139,8 +139,13 @@ class RunRecorder:
         self.described()
         self.observer.look(self._trainer.state)
         self._record.stop_reason = self._trainer.stop_reason
-        if isinstance(self._trainer.model, PeftModel):
-            self._record.model.vocabulary = saved_vocabulary(target, self._trainer.model.get_base_model())
+        model = self._trainer.model
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        if base is not model:
+            self._record.model.vocabulary = saved_vocabulary(target, base)
+        if not self._asked_base:  # once a run: of a model on the Hub it is a request
+            self._asked_base, resized = True, resized_vocabulary(base)
+            self._record.model.resized = None if resized is None else resized[1]
         if card:
             self._cards.write(target, self._record)
             return

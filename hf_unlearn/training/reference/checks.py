@@ -10,7 +10,6 @@ from peft import PeftModel, PeftType, get_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ...errors import input_error
 from ...losses.base import Needs
@@ -19,18 +18,6 @@ from ...model.output_head import output_head
 from ...results.record import RECORD_FILE, load_record
 
 _AGAIN = "pass the model that the run began with, and resume_from_checkpoint"
-
-
-def require_causal(ref_model: Any) -> None:
-    """Raise for a reference that gives no distribution of the next token."""
-    lm = isinstance(ref_model, PreTrainedModel | PeftModel) and ref_model.get_output_embeddings() is not None
-    if not lm or ref_model.config.is_encoder_decoder:
-        raise input_error(
-            expected="ref_model to be a causal language model of transformers",
-            got=type(ref_model).__name__,
-            why="its log-probs of answers are read from its output head",
-            fix="pass AutoModelForCausalLM.from_pretrained(...), or leave ref_model out",
-        )
 
 
 def require_alike(model: Any, ref_model: Any, needs: Needs) -> None:
