@@ -71,7 +71,7 @@ def build_train_sets(
         ValueError: rows that cannot be tokenised, a set that is missing, too small, or a stream where it may not be,
             a row in two sets, or a stop rule that would never see the number that it waits for.
     """
-    train_dataset = _calibrated(train_dataset, args, objective)
+    train_dataset = calibrated(train_dataset, args, objective)
     train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
     require_rule_rows(args, train, eval_dataset)
     require_best_metric(args, eval_dataset)
@@ -85,7 +85,7 @@ def build_train_sets(
     )
 
 
-def _calibrated(train_dataset: Any, args: UnlearningConfig, objective: Objective) -> Any:
+def calibrated(train_dataset: Any, args: UnlearningConfig, objective: Objective) -> Any:
     """The sets, of the holdout rows only the half that a run may be fitted to, where it is fitted to any."""
     fitted = reads_holdout(args.levels) or Role.HOLDOUT in objective.needs.roles
     if not isinstance(train_dataset, Mapping) or not fitted:
