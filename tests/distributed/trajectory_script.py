@@ -68,6 +68,12 @@ RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
     for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
+} | {
+    # A holdout row comes with every fourth forget row: the first of two ranks has none, and calls the reference too.
+    f"anchored_{'lora' if lora else 'full'}": dict(
+        forget_loss="simnpo", retain_loss="nll", anchor_loss="kl", anchor_ratio=0.25, lora=lora
+    )
+    for lora in (False, True)
 }
 for _name, _source in PROFILES.items():
     # From both sides, over a ramp, with a rule that reads how near to the levels the rows are, and never fires.
@@ -189,9 +195,9 @@ def prepared(folder: Path) -> None:
     tiny_model("opt", seed=1).save_pretrained(folder / "profile")
     tiny_tokenizer().save_pretrained(folder / "profile")
     tiny_model("mixtral").save_pretrained(folder / "mixtral")
-    broken = tiny_model("llama")
-    broken.model.norm.weight.data.fill_(math.nan)
-    broken.save_pretrained(folder / "not_finite")
+    overflowing = tiny_model("llama")
+    overflowing.model.norm.weight.data.fill_(torch.finfo(torch.float32).max)
+    overflowing.save_pretrained(folder / "overflowing")
 
 
 def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
@@ -329,7 +335,7 @@ def run_broken(name: str, folder: Path, mode: str) -> dict[str, Any]:
 
 def run_refused(folder: Path, mode: str) -> dict[str, Any]:
     """What every rank says of a model without finite logits."""
-    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="not_finite")
+    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="overflowing")
     try:
         trainer.train()
     except ValueError as error:

@@ -57,19 +57,7 @@ def add_run_callbacks(
     # After Trainer's own DefaultFlowCallback, which only says when to log, evaluate and save, and before all others.
     handler.callbacks.insert(1, ends)
     if args.stop_on_nonfinite:
-
-        def stop(reason: str) -> None:
-            stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
-
-        handler.add_callback(
-            NonFiniteGuard(
-                lambda: step_log.finite(trainer.accelerator),
-                lambda: step_log.finite_gradient() or searches_scale(trainer.accelerator),
-                ends.drop,
-                stop,
-                lambda: look_for_overflow(trainer.model_wrapped),
-            )
-        )
+        handler.add_callback(_nonfinite_guard(trainer, step_log, ends))
     require_trained(trainer.optimizer, trainer.model)
     split = trainer.distributed.sharded or trainer.distributed.deepspeed
     handler.add_callback(OptimizerCheckCallback(split))
@@ -86,3 +74,18 @@ def add_run_callbacks(
     )
     handler.add_callback(TrainingSigns(observer.record))
     handler.add_callback(observer)
+
+
+def _nonfinite_guard(trainer: TrainerView, step_log: ComponentLog, ends: StepEnds) -> NonFiniteGuard:
+    """What drops a step whose loss or gradient is not finite, and ends the run."""
+
+    def stop(reason: str) -> None:
+        stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
+
+    return NonFiniteGuard(
+        lambda: step_log.finite(trainer.accelerator),
+        lambda: step_log.finite_gradient() or searches_scale(trainer.accelerator),
+        ends.drop,
+        stop,
+        lambda: look_for_overflow(trainer.model_wrapped),
+    )
