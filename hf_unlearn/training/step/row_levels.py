@@ -68,11 +68,11 @@ class RowLevels:
 
     def after_step(self) -> None:
         """After an optimizer step: the ranks tell each other of its rows. All call it, whether they had any or not."""
-        if self._step is None:
+        step, self._step = self._step, None
+        if step is None:  # every rank has forget rows in every step: they are what a batch is made of
             return
         # A row that several ranks had, as accelerate fills a last batch, has the same distance on all of them.
-        sums, counts = self._accelerator.reduce(self._step, "sum")
-        self._step.zero_()
+        sums, counts = self._accelerator.reduce(step, "sum")
         known = torch.full_like(sums, -1.0) if self._distances is None else self._distances.to(sums.device)
         self._distances = torch.where(counts > 0, sums / counts.clamp(min=1), known)
 
@@ -80,7 +80,7 @@ class RowLevels:
         """The median distance of the forget rows to their levels, nats per token, once each was seen."""
         if self._distances is None or bool((self._distances < 0).any()):
             return {}
-        return {"level_distance": float(self._distances.double().quantile(0.5))}
+        return {"level_distance": float(self._distances.quantile(0.5))}
 
     def save(self, folder: str) -> None:
         """Write the distances, of which a resumed run would know nothing for an epoch, into a checkpoint's folder."""

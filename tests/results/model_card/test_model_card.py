@@ -439,6 +439,7 @@ def test_the_objective_has_its_numbers():
         ({"setting": 2.5, "nats": 2.5}, "2.5 nats per token or above (a number that was set)"),
         ({"setting": "holdout_quantiles", "low": 1.25, "high": 4.0}, "1.25 to 4 nats per token or above"),
         ({"setting": "holdout"}, "at the bound or above (`holdout`: the mean"),
+        ({"setting": 2.5, "nats": 2.5, "sides": "both"}, "a forget row is pulled back while its NLL is at 2.5 nats"),
     ],
 )
 def test_the_row_bound_in_words(bound, words):
