@@ -186,6 +186,17 @@ def test_rows_past_the_bound_are_pulled_back_where_it_has_both_sides(tmp_path, s
     assert trainer.record.objective.bound["sides"] == "both"
 
 
+def test_losses_of_hidden_states_are_pulled_back_by_the_log_probs(tmp_path, shown):
+    bound, moved = first_level(tiny_model().double(), shown), {}
+    for sides in ("above", "both"):
+        policy = tiny_model().double()
+        start = weights(policy)
+        terms = losses({"rmu": 1.0}, {"hidden": 1.0})
+        make_trainer(tmp_path, policy, **terms, forget_nll_bound=bound, forget_bound_sides=sides).train()
+        moved[sides] = not torch.equal(policy.lm_head.weight, start["lm_head.weight"])
+    assert moved == {"above": False, "both": True}
+
+
 @pytest.mark.parametrize("forget", list(FORGET_ORACLES))
 def test_with_every_row_at_the_bound_nothing_moves(tmp_path, forget):
     moved = {}
