@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="full_disk_", ignore_cleanup_errors=True) as name:
         for index, kilobytes in enumerate(SIZES_KB):
             setup = choice.choice([setup for setup in SETUPS if not setup.lora])
-            expected, _ = uninterrupted(setup, Path(name, f"whole{index}"))
+            expected = uninterrupted(setup, Path(name, f"whole{index}")).result
             rows.append(filled(setup, Path(name, str(index)), kilobytes, expected))
             print(rows[-1], flush=True)
     content = {

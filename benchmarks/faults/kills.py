@@ -1,15 +1,17 @@
 """Kills runs at random moments and inside of their saves, goes on with each, compares with one that was not killed.
 
     python -m benchmarks.faults.kills --output benchmarks/results/kills_cpu.json
+    python -m benchmarks.faults.kills --setups sharded --output benchmarks/results/kills_sharded_cpu.json
 
 SIGKILL, as the out-of-memory killer and preemption send it. A run is killed at a random moment between its first save
 and its end (before that there is nothing to go on from); or in a save, at a random file operation of it or at a random
 moment after its begin. In two ranks one of them is killed, and the other as torchrun would. Each then goes on with
 `resume_from_checkpoint=True` (from its start where nothing was saved yet), and must end with the weights and the log
-of the run that was not killed, bit for bit.
+of the run that was not killed, bit for bit. Two ranks have a whole model each, or shards under ZeRO and FSDP2.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -20,20 +22,35 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.environment import machine, versions
-from benchmarks.faults.runs import SETUPS, Setup, go_on, result_of, start, wait
+from benchmarks.faults.runs import SETUPS, SHARDED_SETUPS, Setup, go_on, result_of, start, wait
 from hf_unlearn import UnlearningTrainer
+from hf_unlearn.results.files import atomic_write_text
 from hf_unlearn.results.record import RECORD_FILE
 
-# Python's file operations in the first rank in each save of a run, at least; in other ranks there are one or two.
-OPERATIONS = (63, 63, 85, 85, 85, 50)
-_FIRST_SAVE = "first_save"
+_WATCHED = "saves{rank}.json"
 _FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "os.unlink")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nobody kills.
+
+    Attributes:
+        result: of `result_of`.
+        length: seconds from its first save to its end.
+        saves: by rank and save: Python's file operations from its begin to the next one's, and its seconds.
+    """
+
+    result: dict[str, Any]
+    length: float
+    saves: list[list[tuple[int, float]]]
 
 
 @dataclass
@@ -86,26 +103,42 @@ def _end_in(seconds: float) -> None:
         os._exit(0)
 
 
-def uninterrupted(setup: Setup, folder: Path) -> tuple[dict[str, Any], float]:
-    """The result of a run that nobody kills, and the seconds from its first save to its end."""
-    statuses = wait(start(setup, folder, arm=_stamp_first_save))
+def uninterrupted(setup: Setup, folder: Path) -> Whole:
+    """Run a setup to its end and see what its saves are like."""
+    statuses = wait(start(setup, folder, arm=_watch_saves))
     if any(statuses):
         raise RuntimeError(f"{setup.title} ends with {statuses}\n{(folder / 'rank0.log').read_text(encoding='utf-8')}")
-    begun, ended = folder / _FIRST_SAVE, folder / "out" / RECORD_FILE
-    return result_of(folder), ended.stat().st_mtime - begun.stat().st_mtime
+    watched = [json.loads((folder / _WATCHED.format(rank=rank)).read_text()) for rank in range(setup.ranks)]
+    ended = (folder / "out" / RECORD_FILE).stat().st_mtime
+    saves = [list(zip(rank["operations"], rank["seconds"], strict=True)) for rank in watched]
+    return Whole(result_of(folder), ended - watched[0]["first"], saves)
 
 
-def _stamp_first_save(trainer: UnlearningTrainer) -> None:
-    """Leave a file beside the output folder when the first save begins."""
-    folder, stamp = trainer.run_folder, Path(trainer.args.output_dir).parent / _FIRST_SAVE
+def _watch_saves(trainer: UnlearningTrainer) -> Callable[[], None]:
+    """Count the file operations of each save and take its time; both lie beside the output folder afterwards."""
+    folder, operations, seconds, first = trainer.run_folder, list[int](), list[float](), list[float]()
     writing = folder._writing
 
-    def stamped(place: Path) -> Any:
-        if not stamp.exists():
-            stamp.touch()
-        return writing(place)
+    @contextlib.contextmanager
+    def watched(place: Path) -> Iterator[Path]:
+        operations.append(0)
+        first.append(time.time())
+        with writing(place) as staging:
+            yield staging
+        seconds.append(time.time() - first[-1])
 
-    folder._writing = stamped  # type: ignore[method-assign]
+    def hook(event: str, _arguments: Any) -> None:
+        if operations and event in _FILE_OPERATIONS:
+            operations[-1] += 1
+
+    def write() -> None:
+        file = Path(trainer.args.output_dir).parent / _WATCHED.format(rank=os.environ.get("RANK", "0"))
+        content = {"operations": operations, "seconds": seconds, "first": first[0]}
+        file.write_text(json.dumps(content), encoding="utf-8")
+
+    folder._writing = watched  # type: ignore[method-assign]
+    sys.addaudithook(hook)
+    return write
 
 
 def killed(setup: Setup, folder: Path, aim: InSave, expected: dict[str, Any]) -> str:
@@ -120,68 +153,122 @@ def killed(setup: Setup, folder: Path, aim: InSave, expected: dict[str, Any]) ->
     return f"equal, {went_on}" if result_of(folder) == expected else f"{went_on} and ended elsewhere: {folder}"
 
 
-def plan(randoms: int, aimed: int, choice: random.Random) -> Iterator[tuple[Setup, float | None, InSave]]:
-    """Which setup is killed where in a save, or after which share of its length from the first save on."""
-    for index in range(randoms):
-        setup = SETUPS[index % len(SETUPS)]
-        yield setup, choice.random(), InSave(0, choice.randrange(setup.ranks))
-    for index in range(aimed):
-        setup = SETUPS[index % len(SETUPS)]
-        place: dict[str, Any] = {"save": choice.randrange(len(OPERATIONS)), "rank": choice.randrange(setup.ranks)}
-        if index // len(SETUPS) % 2 == 0:
-            operations = OPERATIONS[place["save"]] if place["rank"] == 0 else 2
-            yield setup, None, InSave(**place, operation=choice.randrange(operations))
+@dataclass(frozen=True)
+class Kill:
+    """One kill of the campaign, as it is drawn: of which setup, and where as a share of what its run is like."""
+
+    kind: str
+    setup: Setup
+    rank: int
+    save: float
+    place: float
+
+    def aim(self, whole: Whole) -> InSave:
+        """Where it is in a run that is like the one which nobody killed."""
+        if self.kind == "random":
+            return InSave(0, self.rank, seconds=self.place * whole.length)
+        saves = whole.saves[self.rank]
+        save = int(self.save * len(saves))
+        operations, seconds = saves[save]
+        if self.kind == "file operation":
+            return InSave(save, self.rank, operation=int(self.place * operations))
+        return InSave(save, self.rank, seconds=self.place * seconds)
+
+
+def plan(setups: list[Setup], randoms: int, aimed: int, choice: random.Random) -> list[Kill]:
+    """The kills of a campaign: as many of each setup, and of each kind of aimed ones, in a random order."""
+    kinds = ["random"] * randoms
+    kinds += [("file operation", "moment of a save")[index // len(setups) % 2] for index in range(aimed)]
+    kills = []
+    for index, kind in enumerate(kinds):
+        setup = setups[(index if kind == "random" else index - randoms) % len(setups)]
+        kills.append(Kill(kind, setup, choice.randrange(setup.ranks), choice.random(), choice.random()))
+    choice.shuffle(kills)  # so that a campaign that is cut short has some of all
+    return kills
+
+
+@dataclass
+class Figures:
+    """What a campaign has come to so far.
+
+    Attributes:
+        planned: kills.
+        outcomes: how many runs, by kind of kill, setup and what they came to.
+        failures: those that did not end as they should.
+    """
+
+    command: str
+    planned: int
+    outcomes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+
+    def add(self, kill: Kill, aim: InSave, outcome: str) -> None:
+        """Count one kill."""
+        outcome = outcome.split(":")[0]
+        self.outcomes[(kill.kind, kill.setup.title, outcome)] += 1
+        if not outcome.startswith("equal"):
+            self.failures.append({"setup": kill.setup.title, "aim": repr(aim), "outcome": outcome})
+
+    def content(self) -> dict[str, Any]:
+        """All of it, for a file."""
+        totals, came_to = Counter[str](), Counter[str]()
+        for (kind, _, outcome), count in self.outcomes.items():
+            totals[f"{kind}: {outcome}"] += count
+            came_to[outcome.removeprefix("equal, ")] += count
+        rows = [{"kill": k, "setup": s, "outcome": o, "runs": n} for (k, s, o), n in sorted(self.outcomes.items())]
+        return {
+            "command": self.command,
+            "planned": self.planned,
+            "kills": sum(self.outcomes.values()),
+            "not equal": len(self.failures),
+            "came to": dict(sorted(came_to.items())),
+            "totals": dict(sorted(totals.items())),
+            "failures": self.failures,
+            "runs": rows,
+            "seconds": round(time.monotonic() - self.begun),
+            "machine": machine(cuda=False),
+            "versions": versions(),
+        }
+
+
+def campaign(kills: list[Kill], place: Path, output: Path, figures: Figures) -> None:
+    """Kill run after run; the file has the figures after each of them."""
+    wholes = dict[str, Whole]()
+    for index, kill in enumerate(kills):
+        title = kill.setup.title
+        if title not in wholes:
+            wholes[title] = uninterrupted(kill.setup, place / f"whole{index}")
+        folder, aim = place / str(index), kill.aim(wholes[title])
+        outcome = killed(kill.setup, folder, aim, wholes[title].result)
+        if outcome.startswith("equal"):
+            shutil.rmtree(folder)
         else:
-            yield setup, None, InSave(**place, seconds=choice.uniform(0.0, 0.06))
+            log = (folder / "rank0.log").read_text(encoding="utf-8")[-3000:]
+            print(f"{title}, {kill.kind}, {aim}: {outcome}\n{log}", flush=True)
+        figures.add(kill, aim, outcome)
+        atomic_write_text(output, json.dumps(figures.content(), indent=1) + "\n")
 
 
 def main() -> None:
     """Run the campaign and write its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setups", choices=("whole", "sharded"), default="whole", help="who holds which weights")
     parser.add_argument("--random", type=int, default=200, help="kills at random moments (default: %(default)s)")
     parser.add_argument("--aimed", type=int, default=60, help="kills inside of saves (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    begun, outcomes, failures = time.monotonic(), Counter[tuple[str, str, str]](), []
+    if options.setups == "sharded":
+        import_module("deepspeed")  # here once, not in each of the forked processes
+    setups = SHARDED_SETUPS if options.setups == "sharded" else SETUPS
+    kills = plan(setups, options.random, options.aimed, random.Random(options.seed))
+    asked = f"--setups {options.setups} --random {options.random} --aimed {options.aimed} --seed {options.seed}"
+    figures = Figures(f"python -m benchmarks.faults.kills {asked}", len(kills))
     with tempfile.TemporaryDirectory(prefix="kills_", ignore_cleanup_errors=True) as name:
-        references: dict[str, tuple[dict[str, Any], float]] = {}
-        for index, (setup, share, aim) in enumerate(plan(options.random, options.aimed, random.Random(options.seed))):
-            if setup.title not in references:
-                references[setup.title] = uninterrupted(setup, Path(name, f"whole{index}"))
-            expected, length = references[setup.title]
-            folder = Path(name, str(index))
-            if share is not None:
-                aim.seconds = share * length
-            outcome = killed(setup, folder, aim, expected)
-            kind = "random" if share is not None else "file operation" if aim.seconds is None else "moment of a save"
-            if outcome.startswith("equal"):
-                shutil.rmtree(folder)
-            else:
-                log = (folder / "rank0.log").read_text(encoding="utf-8")[-3000:]
-                failures.append({"setup": setup.title, "aim": repr(aim), "outcome": outcome.split(":")[0]})
-                print(f"{setup.title}, {kind}, {aim}: {outcome}\n{log}", flush=True)
-            outcomes[(kind, setup.title, outcome.split(":")[0])] += 1
-            if index % 20 == 19:
-                print(f"{index + 1} kills, {len(failures)} failures, {time.monotonic() - begun:.0f} s", flush=True)
-    rows = [{"kill": k, "setup": s, "outcome": o, "runs": count} for (k, s, o), count in sorted(outcomes.items())]
-    totals = Counter[str]()
-    for row in rows:
-        totals[f"{row['kill']}: {row['outcome']}"] += row["runs"]
-    content = {
-        "command": f"python -m benchmarks.faults.kills --random {options.random} --aimed {options.aimed} "
-        f"--seed {options.seed}",
-        "kills": sum(outcomes.values()),
-        "not equal": len(failures),
-        "totals": dict(sorted(totals.items())),
-        "failures": failures,
-        "runs": rows,
-        "seconds": round(time.monotonic() - begun),
-        "machine": machine(cuda=False),
-        "versions": versions(),
-    }
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: content[name] for name in ("kills", "not equal", "totals", "seconds")}, indent=1))
+        campaign(kills, Path(name), options.output, figures)
+    shown = ("kills", "not equal", "came to", "totals", "seconds")
+    print(json.dumps({name: figures.content()[name] for name in shown}, indent=1))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.sharded_on_cpu import fsdp_on_cpu, without_compiling
 from benchmarks.common.synthetic import Sizes, make_model, make_rows, make_tokenizer
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.training.checkpoints.mark import checkpoints_in
@@ -22,22 +23,30 @@ SIZES = Sizes(vocabulary=128, hidden=64, layers=2, shortest=6, longest=12)
 STEPS, SAVED_EVERY, KEPT = 9, 2, 2  # the last save is of the last step alone; rotation has work to do
 PATIENCE = 120.0  # seconds after which a process that should have ended is a failure
 
-Arm = Callable[[UnlearningTrainer], None]
+# Prepares a run's process before it trains; what it returns is called when the run has ended.
+Arm = Callable[[UnlearningTrainer], Callable[[], None] | None]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A run: its method, how many processes, full parameters or LoRA."""
+    """A run: its method, how many processes, full parameters or LoRA, and how they share the model.
+
+    Attributes:
+        sharding: a key of SHARDING; None for a whole model on each rank.
+    """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     lora: bool = False
     ranks: int = 1
+    sharding: str | None = None
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.name}, {'LoRA' if self.lora else 'full'}, {self.ranks} {'rank' if self.ranks == 1 else 'ranks'}"
+        shared = "" if self.sharding is None else f" of {self.sharding}"
+        ranks = f"{self.ranks} {'rank' if self.ranks == 1 else 'ranks'}"
+        return f"{self.name}, {'LoRA' if self.lora else 'full'}, {ranks}{shared}"
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -55,8 +64,30 @@ SETUPS = [
 ]
 
 
+def _zero(stage: int) -> dict[str, Any]:
+    zero = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True}
+    zero["stage3_param_persistence_threshold"] = 0  # or all of a small model would stay whole
+    batch = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {"deepspeed": {"zero_optimization": zero, **dict.fromkeys(batch, "auto")}}
+
+
+def _fsdp(kind: str) -> dict[str, Any]:
+    return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": kind}, "use_cpu": False}
+
+
+SHARDING = {
+    "ZeRO-2": _zero(2),
+    "ZeRO-3": _zero(3),
+    "FSDP2": _fsdp("FULL_STATE_DICT"),
+    "FSDP2 with sharded states": _fsdp("SHARDED_STATE_DICT"),
+}
+SHARDED_SETUPS = [Setup("npo", {}, lora, 2, sharding) for sharding in SHARDING for lora in (False, True)]
+
+
 def train(setup: Setup, folder: Path, resume: bool, arm: Arm | None) -> None:
     """One run of a setup to its end, as a script would have it."""
+    if setup.sharding is not None:
+        fsdp_on_cpu() if setup.sharding.startswith("FSDP") else without_compiling()
     trainer = UnlearningTrainer(
         model=make_model(SIZES, setup.lora),
         args=UnlearningConfig(
@@ -72,17 +103,17 @@ def train(setup: Setup, folder: Path, resume: bool, arm: Arm | None) -> None:
             logging_steps=1,
             report_to="none",
             disable_tqdm=True,
-            use_cpu=True,
-            **setup.arguments,
+            **{"use_cpu": True, **SHARDING.get(setup.sharding or "", {}), **setup.arguments},
         ),
         train_dataset={"forget": make_rows(SIZES, 6, 1), "retain": make_rows(SIZES, 8, 2)},
         processing_class=make_tokenizer(SIZES.vocabulary),
     )
-    if arm is not None:
-        arm(trainer)
+    at_end = None if arm is None else arm(trainer)
     trainer.train(resume_from_checkpoint=resume or None)
     trainer.save_model()
     trainer.end()
+    if at_end is not None:
+        at_end()
 
 
 def start(setup: Setup, folder: Path, *, resume: bool = False, arm: Arm | None = None) -> list[int]:

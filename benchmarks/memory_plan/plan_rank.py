@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterable
 from typing import Any
 
-from accelerate import DeepSpeedPlugin, PartialState
-from accelerate.utils import DistributedType
+from accelerate import DeepSpeedPlugin
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, TrainerCallback
 
+from benchmarks.common.sharded_on_cpu import fsdp_on_cpu
 from benchmarks.memory_plan.live_memory import LiveMemory
 from benchmarks.memory_plan.plan_accuracy import LONG, LORA, MIB, SHORT, Case, build, llama, opt, request_of
 from hf_unlearn.planning import Planner
@@ -80,12 +80,6 @@ def watch_storages(seen: list[RankMemory]) -> None:
 
     for name in ("alloc_storage", "free_storage"):
         setattr(_fsdp_param, name, telling(getattr(_fsdp_param, name)))
-
-
-def fsdp_on_cpu() -> None:
-    """Let accelerate have FSDP2 over gloo, where it would fall back to DDP."""
-    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-    PartialState._prepare_backend = lambda self, *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
 
 
 def small_buffers() -> None:

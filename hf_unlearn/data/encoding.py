@@ -42,7 +42,7 @@ class RowEncoder:
     alternates: bool = False
     chat_template_kwargs: Mapping[str, Any] | None = None
     labels_from: Callable[..., Any] | None = None
-    version: int = 6
+    version: int = 7
 
     @property
     def prefixes(self) -> tuple[str, ...]:

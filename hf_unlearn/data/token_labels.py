@@ -34,10 +34,11 @@ def tokenized_texts(
     for row, prompt, ids in zip(rows, prompts, tokenizer(texts, **options)["input_ids"], strict=True):
         if row.marked is not None:
             raise input_error(
-                expected="a fast tokenizer with a chat template that marks what is generated",
+                expected="a fast tokenizer where a chat template marks answers, or an answer has several turns",
                 got=f"{type(tokenizer).__name__}, which is slow",
-                why="which tokens are marked is known only from the characters of each",
-                fix="load the tokenizer with use_fast=True, or take {% generation %} out of its chat template",
+                why="which tokens are trained is known only from the characters of each",
+                fix="load the tokenizer with use_fast=True, or take {% generation %} out of its chat template, or "
+                "move all turns but the last into the prompt",
             )
         ids, prompt = _once(tokenizer, ids, row.text)[0], _once(tokenizer, prompt, row.text)[0]
         start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, ids, strict=False)))
@@ -75,24 +76,36 @@ def _answer_labels(
         offsets: the characters (from, to) of each token; (0, 0) for one that the tokenizer added.
         row: the text.
     """
-    added = tokenizer.added_tokens_decoder
-    start = len(ids)
-    for place, (begin, end) in enumerate(offsets):
-        if end <= row.start:
-            continue
-        text = row.text[begin:end]
-        if begin < row.start:
-            token = added.get(ids[place])
-            content = "" if token is None else token.content
-            own_end = begin + text.find(content) + len(content) if content and content in text else end
-            if own_end <= row.start or (row.header and text.isspace() and place + 1 < len(ids)):
-                continue
-        start = place
-        break
+    start = _first_answer_token(tokenizer, ids, offsets, row, row.start)
     trained = [place >= start for place in range(len(ids))]
     if row.marked is not None:
-        for place in range(start, len(ids)):
-            begin, end = offsets[place]
-            # What the tokenizer adds itself has no characters, and stays.
-            trained[place] = end == begin or any(end > first and begin < last for first, last in row.marked)
+        # What the tokenizer adds itself has no characters, and stays.
+        trained = [is_trained and end == begin for is_trained, (begin, end) in zip(trained, offsets, strict=True)]
+        for first, last in row.marked:
+            place = max(start, _first_answer_token(tokenizer, ids, offsets, row, first))
+            while place < len(ids) and offsets[place][0] < last:
+                trained[place] = True
+                place += 1
     return start, trained
+
+
+def _first_answer_token(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    offsets: Sequence[tuple[int, int]],
+    row: WrittenRow,
+    start: int,
+) -> int:
+    """The place of the first token of the text that starts at a character; the number of tokens where none is."""
+    for place, (begin, end) in enumerate(offsets):
+        if end <= start:
+            continue
+        if begin < start:
+            text = row.text[begin:end]
+            token = tokenizer.added_tokens_decoder.get(ids[place])
+            content = "" if token is None else token.content
+            own_end = begin + text.find(content) + len(content) if content and content in text else end
+            if own_end <= start or (row.header and text.isspace() and place + 1 < len(ids)):
+                continue
+        return place
+    return len(ids)

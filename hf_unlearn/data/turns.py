@@ -4,10 +4,11 @@ A chat template writes text around every answer that does not depend on it: a he
 the turn, a newline behind it. It is read off the template's own renderings of two unlike answers; no list of names.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +21,8 @@ logger = logging.get_logger(__name__)
 
 # Two answers without a letter in common at either end, to a prompt of the set.
 _PROBES = ("Amber 1", "dust")
+# A generation prompt that opens a block, of thoughts, which the model is to close before its answer.
+_OPENED_BLOCK = re.compile(r"<(\w+)>(\s*)$")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class WrittenRow(NamedTuple):
         text: of the whole row, up to the end of the answer.
         start: where the answer starts.
         ended: whether the text has its end; otherwise the tokenizer's end-of-text token follows.
-        marked: characters (from, to) that the template marks as generated; None where it marks nothing.
+        marked: characters (from, to) that the template marks as generated, or, where it marks nothing, of each of
+            several turns; None for one turn without marks, which is answer from `start` on.
         header: where text that is neither prompt nor answer ends just before `start`, such as a chat template's: a
             whitespace token that spans `start` belongs to it.
     """
@@ -89,10 +93,9 @@ def frame_of(template: ChatTemplate, prompt: list[dict[str, Any]]) -> Frame:
         ValueError: it does not write the answer, or does not begin the turn as its generation prompt does.
     """
     opening = template.render(prompt, prompts=True)
-    wholes = [template.render([*prompt, {"role": "assistant", "content": probe}]) for probe in _PROBES]
-    if not all(whole.startswith(opening) for whole in wholes):
-        raise _other_opening(f"{template.where}, which does not")
-    first, second = (whole[len(opening) :] for whole in wholes)
+    first, second = (
+        _behind(template, opening, prompt, [{"role": "assistant", "content": probe}])[0] for probe in _PROBES
+    )
     if first == second:
         raise input_error(
             expected="a chat template that writes what the assistant says",
@@ -158,7 +161,7 @@ def _end_of(tokenizer: PreTrainedTokenizerBase, tail: str) -> tuple[str, int | N
 def written_turn(
     template: ChatTemplate, frame: Frame, prompt: list[dict[str, Any]], answer: list[dict[str, Any]]
 ) -> WrittenRow:
-    """A conversation's text with its last assistant turns as answer.
+    """A conversation's text with its last assistant turns as answer, and the headers between these as scaffold.
 
     Args:
         template: of the tokenizer.
@@ -166,10 +169,8 @@ def written_turn(
         prompt: turns before the answer.
         answer: turns of the assistant.
     """
-    opening, whole = template.render(prompt, prompts=True), template.render([*prompt, *answer])
-    if not whole.startswith(opening):
-        raise _other_opening(f"{template.where}, which does not")
-    part = whole[len(opening) :]
+    opening = template.render(prompt, prompts=True)
+    part, shift = _behind(template, opening, prompt, answer)
     before = len(frame.before) if part.startswith(frame.before) else 0
     end = len(part)
     ended = bool(frame.end)
@@ -180,10 +181,74 @@ def written_turn(
         end, ended = cut, token
     if not ended:
         end = len(part[:end].rstrip()) or end
+    start = len(opening) + before
     marked = None
+    if len(answer) > 1:
+        headers = _headers_between(template, frame, prompt, answer)
+        starts = [start, *(last + shift for _, last in headers)]
+        marked = list(zip(starts, [*(begin + shift for begin, _ in headers), len(opening) + end], strict=True))
     if template.marks_answers:
-        marked = [span for span in template.marked([*prompt, *answer]) if span[1] > len(opening)]
-    return WrittenRow(whole[: len(opening) + end], len(opening) + before, ended, marked, header=True)
+        spans = [(begin + shift, last + shift) for begin, last in template.marked([*prompt, *answer])]
+        turns = marked or [(len(opening), len(opening) + len(part))]
+        both = ((max(a[0], b[0]), min(a[1], b[1])) for a in turns for b in spans)
+        marked = [span for span in both if span[0] < span[1]]
+    return WrittenRow((opening + part)[: len(opening) + end], start, ended, marked, header=True)
+
+
+def _behind(
+    template: ChatTemplate, opening: str, prompt: list[dict[str, Any]], answer: list[dict[str, Any]]
+) -> tuple[str, int]:
+    """What follows the generation prompt in a conversation, and how many characters of it the template left out.
+
+    A generation prompt that ends in `<think>` opens a block that some templates write around no answer, or strip from
+    one. The model has to close it before it answers: the block is closed at once, or holds the thoughts of the row.
+
+    Raises:
+        ValueError: the template begins the turn in another way than its generation prompt.
+    """
+    whole = template.render([*prompt, *answer])
+    if whole.startswith(opening):
+        return whole[len(opening) :], 0
+    block = _OPENED_BLOCK.search(opening)
+    if block is None or not whole.startswith(opening[: block.start()]):
+        raise _other_opening(f"{template.where}, which does not")
+    rest, close = whole[block.start() :], f"</{block[1]}>"
+    if close in rest:  # the row's own thoughts, with another space before them, or without the tag that opens them
+        part = rest.removeprefix(f"<{block[1]}>").lstrip()
+    else:
+        said = answer[0].get("content") or ""
+        thought, closed, _ = said.rpartition(close)
+        thought = (answer[0].get("reasoning_content") or thought).strip().removeprefix(f"<{block[1]}>").strip()
+        part = f"{thought}{block[2]}{close}\n\n{rest.lstrip() if closed else rest}"
+    return part, len(opening) + len(part) - len(whole)
+
+
+def _headers_between(
+    template: ChatTemplate, frame: Frame, prompt: list[dict[str, Any]], answer: list[dict[str, Any]]
+) -> list[tuple[int, int]]:
+    """Characters (from, to) between turns of one answer: behind the end of one, up to the text of the next.
+
+    Where the text of a turn lies shows by the renderings of the conversation with another text in its place.
+    """
+    whole = template.render([*prompt, *answer])
+    texts = []
+    for place in range(len(answer)):
+        before, after = len(whole), len(whole)
+        for probe in _PROBES:
+            said = [*answer[:place], {"role": "assistant", "content": probe}, *answer[place + 1 :]]
+            other = template.render([*prompt, *said])
+            before = min(before, len(_common_start(whole, other)))
+            after = min(after, len(_common_start(whole[::-1], other[::-1])))
+        texts.append((before, max(before, len(whole) - after)))
+    headers = []
+    for (_, end), (start, _) in pairwise(texts):
+        between = whole[end:start]
+        if frame.end and not between.startswith(frame.end):
+            own_end = _end_of(template.tokenizer, between)[0]
+        else:
+            own_end = frame.end
+        headers.append((min(end + len(own_end), start), start))
+    return headers
 
 
 def _last_token(tokenizer: PreTrainedTokenizerBase, part: str) -> tuple[int, bool]:

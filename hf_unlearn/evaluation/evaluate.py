@@ -270,11 +270,10 @@ def _run_harness(
     metrics, counts = from_main_process(
         lambda: suite.run(model, tokenizer, batch_size=batch_size, seed=seed), accelerator
     )
-    names = [task if isinstance(task, str) else task.get("task", task.get("group")) for task in suite.tasks]
     return EvaluationResult(
         suite="lm_eval",
         metrics=metrics,
-        settings={"tasks": names, "limit": suite.limit, "num_fewshot": suite.num_fewshot},
+        settings=suite.settings(tokenizer),
         tokenizer=hash_tokenizer(tokenizer),
         seed=seed,
         processes=accelerator.num_processes,

@@ -35,6 +35,8 @@ class Needs:
         reference_logps: roles whose log-probs under the frozen reference it reads.
         reference_logits: roles whose distributions under the frozen reference it reads.
         reference_hidden: roles whose hidden states under the frozen reference it reads.
+        levels: whether it reads the level of each forget row (the run's `levels`).
+        token_levels: whether it reads the level of each answer token of forget rows.
     """
 
     roles: frozenset[Role] = frozenset()
@@ -43,6 +45,8 @@ class Needs:
     reference_logps: frozenset[Role] = frozenset()
     reference_logits: frozenset[Role] = frozenset()
     reference_hidden: frozenset[Role] = frozenset()
+    levels: bool = False
+    token_levels: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         merged = {f.name: getattr(self, f.name) | getattr(other, f.name) for f in dataclasses.fields(self)}
@@ -75,8 +79,8 @@ class Loss(Component, abc.ABC):
     Args:
         weight: of the term inside its side of the objective (`forget_weight` and `retain_weight` weigh the sides).
 
-    Class attributes, beside those of every component: `unit` (what the mean is taken over), `on` (whose items) and
-    `needs`.
+    Class attributes, beside those of every component: `unit` (what the mean is taken over), `on` (whose items),
+    `needs`, and `two_sided` (it pulls rows back as well as pushing them, so the row bound does not hold it).
     """
 
     weight: float = field(default=1.0, kw_only=True)
@@ -84,6 +88,7 @@ class Loss(Component, abc.ABC):
     unit: ClassVar[Unit]
     on: ClassVar[Role]
     needs: ClassVar[Needs] = Needs()
+    two_sided: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

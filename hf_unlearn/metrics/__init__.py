@@ -41,6 +41,14 @@ from .truth import (
     truth_ratio,
     truth_ratios,
 )
+from .unseen import (
+    chance_distance,
+    level_correlation,
+    level_error,
+    loss_classifier_auc,
+    loss_distance,
+    loss_features,
+)
 
 __all__ = [
     "METRICS",
@@ -54,6 +62,7 @@ __all__ = [
     "bleu",
     "bootstrap",
     "broken_rate",
+    "chance_distance",
     "common_substring",
     "distinct_n",
     "efficacy",
@@ -71,7 +80,12 @@ __all__ = [
     "is_repetitive",
     "is_same_answer",
     "ks_distance",
+    "level_correlation",
+    "level_error",
     "longest_common_substrings",
+    "loss_classifier_auc",
+    "loss_distance",
+    "loss_features",
     "loss_scores",
     "mean",
     "membership_auc",

@@ -35,13 +35,17 @@ class RowScores:
             head, because nothing reads them.
         token_ids: y_t, [T].
         lengths: answer tokens of each row, [R].
-        source: the forget row of the batch to which each row belongs, [R] (-1 for retain rows).
+        source: the forget row of the batch to which each row belongs, [R] (-1 for retain and holdout rows).
         row: index of each row in its own dataset, [R] (-1 where it has none).
         readouts: by the readout's name, what was read of the next-token distributions, [T] or [T, width], nats.
         logits: where z_t, [T, V], can be had again in chunks; None unless they were kept.
         hidden: by layer the hidden states h_t that answer tokens are predicted from, [T, H]; empty unless a loss needs
             them.
         reference: the same under the frozen reference; None unless a loss needs it.
+        bound: where each row stops pushing, nats per token: one number for all, [R], or None for no bound.
+        level: what a model that never saw each row would give it (tau_i), nats per token, [R]; None in a run without
+            levels.
+        token_level: the same of each answer token, nats, [T]; None unless a loss needs it.
     """
 
     logps: Tensor
@@ -53,6 +57,9 @@ class RowScores:
     logits: ReferenceLogits | None = None
     hidden: Mapping[float, Tensor] = field(default_factory=dict)
     reference: "RowScores | None" = None
+    bound: Tensor | float | None = None
+    level: Tensor | None = None
+    token_level: Tensor | None = None
 
     def nll_sum(self) -> Tensor:
         """NLL = -sum_t lp_t of each row, [R], nats."""
@@ -74,6 +81,7 @@ class Scores:
 
     Attributes:
         term: name of the loss term that is computed from them, under which the head has read the term's values.
+        progress: share of the run's steps up to and including the present one; 1 for what is computed outside of them.
     """
 
     forget: RowScores | None = None
@@ -81,7 +89,9 @@ class Scores:
     alternate: RowScores | None = None
     mismatch: RowScores | None = None
     retain_alternate: RowScores | None = None
+    holdout: RowScores | None = None
     term: str = ""
+    progress: float = 1.0
 
     def of(self, role: Role) -> RowScores | None:
         """The scores of a role."""

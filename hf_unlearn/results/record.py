@@ -21,6 +21,7 @@ from .record_parts import (
     CardMetadata,
     ComponentRecord,
     HardwareKeys,
+    LevelQuality,
     LogKeys,
     ModelRecord,
     ObjectiveRecord,
@@ -55,6 +56,7 @@ class RunRecord:
         epochs: of the forget set.
         resumed_from: step of the checkpoint that the run went on from; cost covers the steps since then.
         holdout_nll: of unseen rows before unlearning, nats per token.
+        levels: how the levels of the forget rows were estimated, and how well they are known; None without any.
         cost: `seconds` of the training, `peak_memory_mb` of the process (on a GPU, of what it allocated there), and
             `tokens` seen, where Trainer counts them.
         emissions_kg: CO2 equivalents of the training, where codecarbon measured them.
@@ -88,6 +90,7 @@ class RunRecord:
     epochs: float = 0.0
     resumed_from: int = 0
     holdout_nll: float | None = None
+    levels: LevelQuality | None = None
     cost: dict[str, float] = field(default_factory=dict)
     emissions_kg: float | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
@@ -116,9 +119,10 @@ class RunRecord:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know of the run itself: a preflight that was overruled, signs in training."""
+        """What a reader must know of the run itself: an overruled preflight, poor levels, signs in training."""
         overruled = [f"The run went on although its preflight found: {noticed}." for noticed in self.forced]
-        return [*overruled, *self.signs]
+        poor = [] if self.levels is None else [f"Levels: {warning}" for warning in self.levels.warnings]
+        return [*overruled, *poor, *self.signs]
 
     @property
     def public(self) -> bool:
@@ -191,7 +195,7 @@ def _check_record(stored: Mapping[str, Any]) -> None:
     check_schema(plain.get("log", []), list[dict[str, _Figure]], "log")
     choices = {f"objective.terms[{i}].side": t.get("side") for i, t in enumerate(plain["objective"].get("terms", []))}
     for where, side in choices.items():
-        _check_choice(where, side, ("forget", "retain"))
+        _check_choice(where, side, ("forget", "retain", "anchor"))
     origins = {f"sets.{name}.origin": rows.get("origin") for name, rows in plain["sets"].items()}
     for where, origin in {"model.origin": plain["model"].get("origin"), **origins}.items():
         _check_choice(where, origin, ("hub", "lab", "local"))
@@ -209,12 +213,16 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["cost"] = {name: _read(amount) for name, amount in values.get("cost", {}).items()}
     objective = dict(values["objective"])
     objective["bound"] = {name: _read(level) for name, level in objective.get("bound", {}).items()}
-    objective |= {name: _read(objective[name]) for name in ("forget_weight", "retain_weight") if name in objective}
+    weights = [name for name in ("forget_weight", "retain_weight", "anchor_weight") if name in objective]
+    objective |= {name: _read(objective[name]) for name in weights}
     terms = [TermRecord(**term) for term in objective.get("terms", [])]
     objective["terms"] = [replace(term, weight=_read(term.weight)) for term in terms]
     objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective.get("step_wrappers", [])]
     objective["weighting"] = ComponentRecord(**objective.get("weighting", {"name": "fixed"}))
     values["objective"] = ObjectiveRecord(**objective)
+    if values.get("levels") is not None:
+        quality = {name: _read(value) for name, value in values["levels"].items() if name != "warnings"}
+        values["levels"] = LevelQuality(**quality, warnings=tuple(values["levels"].get("warnings", ())))
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
     values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]

@@ -87,7 +87,9 @@ def make_task(parsed: Parsed) -> Task:
         sets = _passages(script, books)
     require_trainable(books.model, revision, args, sets)
     learnt = [sets[name] for name in (("forget", "retain") if script.fit_on_retain else ("forget",))]
-    model = fit("fitted", script, args, books.model, learnt, revision) if script.fit else books.model
+    model = books.model
+    if script.fit:
+        model = fit("fitted", script, args, books.model, learnt, revision, whole_text=True)
     suite = partial(
         copyright,
         **{name: first(rows, script.evaluated_rows) for name, rows in sets.items()},

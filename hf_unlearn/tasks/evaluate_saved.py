@@ -15,9 +15,10 @@ from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..results.card_file import has_own_card, write_own_card
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
+from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from .arguments import Parsed
-from .task import NAMED_ORACLE, Task, require_model
+from .task import NAMED_ORACLE, Task, require_model, suite_of
 
 _COMPARED = ("before", "oracle")
 
@@ -62,7 +63,12 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     result = evaluate(
         move_unless_quantized(_load(chosen, parsed), accelerator.device),
         load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
-        task.suite(before=others.get("before") if name != "oracle" else None, oracle=others.get("oracle")),
+        suite_of(
+            task,
+            unfitted=_fitted_to_holdout(parsed),
+            before=others.get("before") if name != "oracle" else None,
+            oracle=others.get("oracle"),
+        ),
         batch_size=args.per_device_eval_batch_size,
         accelerator=accelerator,
         fluency_model=fluent,
@@ -73,6 +79,13 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         result.save(folder / f"evaluation_{name}.json")
         _record(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
     return result
+
+
+def _fitted_to_holdout(parsed: Parsed) -> bool:
+    """Whether the run in the folder read holdout rows; its arguments may lack a model's path, which no file keeps."""
+    folder = Path(parsed.args.output_dir)
+    known = load_record(folder).levels if (folder / RECORD_FILE).is_file() else None
+    return splits_holdout(parsed.args) or (known is not None and known.calibration_rows > 0)
 
 
 def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:

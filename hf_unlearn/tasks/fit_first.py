@@ -22,7 +22,7 @@ from ..training.config import UnlearningConfig
 from ..training.methods import Methods
 from ..training.model_setup import load_model
 from ..training.objective import build_objective
-from ..training.train_sets import tokenize_for
+from ..training.train_sets import calibrated, tokenize_for
 from .arguments import RunArguments
 from .task import require_model
 
@@ -57,6 +57,8 @@ def fit(
     model: str,
     sets: Sequence[Dataset],
     revision: str | None,
+    *,
+    whole_text: bool = False,
 ) -> str:
     """The folder of a model that knows the rows of some sets. A finished fit of the same is kept.
 
@@ -67,10 +69,12 @@ def fit(
         model: to start from.
         sets: rows with `prompt` and `completion`.
         revision: of the model.
+        whole_text: whether prompts are learnt too, as those of a book that is read; otherwise what the labels of the
+            run train: answers and their ends.
     """
     folder = Path(args.output_dir) / name
     tokenizer = load_tokenizer(model, revision, args.init_kwargs)
-    rows = [_as_text(row, args.template, tokenizer) for rows_of_set in sets for row in rows_of_set]
+    rows = tokenized(tokenizer, args, sets, whole_text=whole_text)
     made_from = _made_from(script, args, model, revision, rows)
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text()) == made_from:
         return str(folder)
@@ -112,20 +116,23 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     tokenizer = load_tokenizer(model, revision, args.init_kwargs)
     options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
     methods = Methods.resolve(args)
-    tokenize_for(dict(sets), None, build_objective(methods, args), methods.wrappers, args, options)
+    objective = build_objective(methods, args)
+    tokenize_for(calibrated(dict(sets), args), None, objective, methods.wrappers, args, options)
 
 
-def _as_text(row: Mapping[str, Any], template: str | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """A row as SFTTrainer takes it, so that the model learns what the unlearning run will read."""
-    if template is None and tokenizer.chat_template is not None:
-        turns = (("user", row["prompt"]), ("assistant", row["completion"]))
-        return {"messages": [{"role": role, "content": text} for role, text in turns]}
-    text = (template or "{prompt}{completion}").replace("{prompt}", row["prompt"])
-    return {"text": text.replace("{completion}", row["completion"])}
+def tokenized(
+    tokenizer: PreTrainedTokenizerBase, args: UnlearningConfig, sets: Sequence[Dataset], *, whole_text: bool
+) -> list[dict[str, list[int]]]:
+    """Rows as token ids and labels, which SFTTrainer takes as they are: what the unlearning run will read."""
+    options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
+    rows = [row for given in sets for row in options.tokenize(given.to_list(), "eval")]
+    return [
+        {"input_ids": row["input_ids"], "labels": row["input_ids"] if whole_text else row["labels"]} for row in rows
+    ]
 
 
 def _made_from(
-    script: FitArguments, args: UnlearningConfig, model: str, revision: str | None, rows: list[dict[str, Any]]
+    script: FitArguments, args: UnlearningConfig, model: str, revision: str | None, rows: list[dict[str, list[int]]]
 ) -> dict[str, Any]:
     """All that a fit depends on."""
     made_from = {name: value for name, value in asdict(script).items() if name.startswith("fit")}
@@ -134,7 +141,7 @@ def _made_from(
     return made_from | {
         "processes": args.world_size,
         "seed": args.seed,
-        "text": hashlib.sha256(content).hexdigest(),
+        "rows": hashlib.sha256(content).hexdigest(),
     }
 
 

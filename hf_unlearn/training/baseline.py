@@ -12,6 +12,8 @@ from ..data.prepare import TrainSets
 from ..errors import input_error
 from ..model.score_rows import RowLogps, RowScorer
 from .config import UnlearningConfig
+from .levels.levels import Levels
+from .levels.setting import reads_holdout
 from .model_setup import log_vocabulary
 
 # Training rows that stand for the whole retain set, which may be far larger than what a run sees of it.
@@ -34,12 +36,14 @@ class Baseline:
         forget_target: forget NLL at which the run stops, or None.
         retain_nll: NLL of the retain rows, which the guard compares with, or None.
         holdout_nll: NLL of the holdout rows, or None.
+        levels: what a model that never saw the forget rows would give them, or None.
     """
 
     bound: float | Tensor | None = None
     forget_target: float | None = None
     retain_nll: float | None = None
     holdout_nll: float | None = None
+    levels: Levels | None = None
 
     def retain_limit(self, args: UnlearningConfig) -> float | None:
         """Retain NLL above which the run stops, or None."""
@@ -50,13 +54,23 @@ class Baseline:
 
 def needs_holdout(args: UnlearningConfig) -> bool:
     """Whether a level is to be calibrated on rows that the model has never seen."""
-    return args.forget_nll_bound in ("holdout", "holdout_quantiles") or args.stop_forget_nll == "holdout"
+    return (
+        reads_holdout(args.levels)
+        or args.forget_nll_bound in ("holdout", "holdout_quantiles")
+        or args.stop_forget_nll == "holdout"
+    )
 
 
 def measure_baseline(
-    model: nn.Module, args: UnlearningConfig, scorer: RowScorer, sets: TrainSets, retain: Any
+    model: nn.Module,
+    args: UnlearningConfig,
+    scorer: RowScorer,
+    sets: TrainSets,
+    retain: Any,
+    levels: Levels | None = None,
+    unseen: RowLogps | None = None,
 ) -> Baseline:
-    """Measure the levels that the arguments ask for, and nothing else.
+    """Measure what the arguments ask for, and nothing else.
 
     Args:
         model: before unlearning.
@@ -64,8 +78,11 @@ def measure_baseline(
         scorer: how rows are scored.
         sets: their forget rows are ranked for "holdout_quantiles"; the model has never seen their holdout rows.
         retain: tokenised rows that the retain guard is to watch, or None.
+        levels: of the forget rows, where the arguments ask for them.
+        unseen: scores of the holdout rows, where they are known already.
     """
-    unseen = scorer(model, sets.holdout, "holdout rows before unlearning") if needs_holdout(args) else None
+    if unseen is None and needs_holdout(args):
+        unseen = scorer(model, sets.holdout, "holdout rows before unlearning")
     holdout_nll = None if unseen is None else unseen.mean_nll()
     retain_nll = None
     if args.stop_retain_nll_increase is not None and retain is not None:
@@ -73,16 +90,25 @@ def measure_baseline(
     target = holdout_nll if args.stop_forget_nll == "holdout" else args.stop_forget_nll
     assert not isinstance(target, str)
     return Baseline(
-        bound=_bound(model, args, scorer, sets.forget, unseen),
+        bound=_bound(model, args, scorer, sets.forget, unseen, levels),
         forget_target=target,
         retain_nll=retain_nll,
         holdout_nll=holdout_nll,
+        levels=levels,
     )
 
 
 def _bound(
-    model: nn.Module, args: UnlearningConfig, scorer: RowScorer, forget: Any, unseen: RowLogps | None
+    model: nn.Module,
+    args: UnlearningConfig,
+    scorer: RowScorer,
+    forget: Any,
+    unseen: RowLogps | None,
+    levels: Levels | None,
 ) -> float | Tensor | None:
+    if args.forget_nll_bound == "levels":
+        assert levels is not None
+        return levels.rows
     if args.forget_nll_bound == "log_vocab":
         return log_vocabulary(scorer.accelerator.unwrap_model(model))
     if args.forget_nll_bound == "holdout":
@@ -114,6 +140,7 @@ def require_measurable(args: UnlearningConfig, holdout: Any) -> None:
         for name, names in (("forget_nll_bound", ("holdout", "holdout_quantiles")), ("stop_forget_nll", ("holdout",)))
         if getattr(args, name) in names
     ]
+    calibrated += ["levels"] if reads_holdout(args.levels) else []
     if calibrated and holdout is None:
         raise input_error(
             expected=f"train_dataset['holdout'], for {calibrated[0]}={getattr(args, calibrated[0])!r}",

@@ -11,26 +11,26 @@ from transformers.utils import logging
 
 from ..data.chat_template import check_template_kwargs
 from ..data.checks import check_template
-from ..data.pairing import check_retain_ratio
 from ..data.row_cache import ROW_CACHE, RowCache
-from ..errors import input_error, require_choice
+from ..data.walks import check_ratio
+from ..errors import require_choice
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .argument_ranges import check_types_and_ranges, name_or_number
+from .argument_ranges import check_types_and_ranges, name_or_number, require_anchor, require_bound_sides
 from .launch.verify import require_launched, restored_environment
+from .levels.setting import levels_setting
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
 from .optimizer_arguments import require_optimizer
+from .trainer_arguments import better_when_greater, complete_training_arguments, refuse_training_arguments
 
 logger = logging.get_logger(__name__)
 
-# Kernels of Liger that no run of this package can use.
-CROSS_ENTROPIES = ("cross_entropy", "fused_linear_cross_entropy")
-BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles")
-_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "weighting", "step_wrappers")
+BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles", "levels")
+_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "anchor_loss", "weighting", "step_wrappers")
 REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
 
@@ -54,6 +54,10 @@ class UnlearningConfig(TrainingArguments):
         step_wrappers: what wraps a gradient step: names, mappings or objects ("sam", {"name": "sam", "rho": 0.05}), or
             a list of them. JSON on a command line.
         retain_ratio: retain rows per forget row; the retain set is walked without replacement before it repeats.
+        anchor_loss: what holds rows of `train_dataset["holdout"]`, which the model has never seen, where they are:
+            "kl", a mapping, a Loss object, a list of these, or "none".
+        anchor_weight: weight of these terms; no weighting moves it.
+        anchor_ratio: holdout rows per forget row, walked as the retain rows are.
         max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
         template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
             the tokenizer's chat template, or prompt and completion joined where it has none.
@@ -62,7 +66,14 @@ class UnlearningConfig(TrainingArguments):
             fixed one, or {"strftime_now": "2026-11-28"}.
         forget_nll_bound: nats per token at which a forget row stops pushing. "log_vocab" (the level of a uniform
             guess), "holdout" (the mean that the model before unlearning gives to `train_dataset["holdout"]`),
-            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), a number, or None.
+            "holdout_quantiles" (each forget row gets the holdout quantile of its rank), "levels" (row i at its own
+            level), a number, or None.
+        forget_bound_sides: "above": rows past the bound give no gradient; "both": they are pulled back to it, too
+            (component "forget/pull_back"), whatever the forget loss.
+        levels: what a model that never saw the forget rows would give each of them, estimated before the first step:
+            "ngram" (from a 4-gram of the retain rows), "holdout" (the mean of unseen rows, the same for all), the name
+            or path of a causal language model that never saw them, a mapping of forget row to nats per token, or
+            None. All but the mapping are calibrated on one half of `train_dataset["holdout"]` (docs/levels.md).
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
             "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
             tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
@@ -71,6 +82,8 @@ class UnlearningConfig(TrainingArguments):
         reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
         stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
             before unlearning).
+        stop_at_level: stop when half of the forget rows are within so many nats per token of their `levels` (.3, say):
+            the median of |nll_i - level_i|, each at the row's last training step, logged as `level_distance`.
         stop_retain_nll_increase: stop when the retain NLL has risen by more than so many nats per token.
         stop_on_nonfinite: stop before a step whose loss or gradient is not finite; the weights stay as they were.
         disable_dropout: set the dropouts of the model's modules to zero, so that policy and reference differ by what
@@ -107,6 +120,11 @@ class UnlearningConfig(TrainingArguments):
         default=None, metadata={"help": "What wraps a step: sam, surgery, ... (a name, or JSON for several)."}
     )
     retain_ratio: float = field(default=1.0, metadata={"help": "Retain rows per forget row."})
+    anchor_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="none", metadata={"help": "Loss that holds holdout rows: kl (a name, or JSON), or none."}
+    )
+    anchor_weight: float = field(default=0.5, metadata={"help": "Weight of the anchor loss."})
+    anchor_ratio: float = field(default=0.25, metadata={"help": "Holdout rows per forget row, for anchor_loss."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens at which rows are cut, from the right."})
     template: str | None = field(
         default=None,
@@ -118,8 +136,16 @@ class UnlearningConfig(TrainingArguments):
     forget_nll_bound: float | str | None = field(
         default="log_vocab",
         metadata={
-            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, a number, or none."
+            "help": "Where a forget row stops pushing: log_vocab, holdout, holdout_quantiles, levels, a number, none."
         },
+    )
+    forget_bound_sides: str = field(
+        default="above",
+        metadata={"help": "Rows past the bound: above (they give no gradient), or both (they come back)."},
+    )
+    levels: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Levels of unseen rows: ngram, holdout, a model, JSON of row to nats, none."},
     )
     reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
     reference_load_in_8bit: bool = field(
@@ -129,6 +155,9 @@ class UnlearningConfig(TrainingArguments):
     reference_cache_dir: str | None = field(default=None, metadata={"help": "Folder of cached reference log-probs."})
     stop_forget_nll: float | str | None = field(
         default=None, metadata={"help": "Stop when the forget NLL reaches a number, or the holdout's ('holdout')."}
+    )
+    stop_at_level: float | None = field(
+        default=None, metadata={"help": "Stop when half of the forget rows are so near to their levels."}
     )
     stop_retain_nll_increase: float | None = field(
         default=None, metadata={"help": "Stop when the retain NLL has risen by more than this."}
@@ -171,18 +200,18 @@ class UnlearningConfig(TrainingArguments):
         check_types_and_ranges(self)  # before Trainer calculates with them
         load_plugins(self.plugins)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
-            self.greater_is_better = _better_when_greater(self.metric_for_best_model)
+            self.greater_is_better = better_when_greater(self.metric_for_best_model)
         requested = self.optim
         require_choice("optim", requested, (*(name.value for name in OptimizerNames), *OPTIMIZERS))
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         if self.eval_strategy == IntervalStrategy.STEPS and not self.eval_steps:
-            logger.warning_once(
-                f"eval_steps is not set: it evaluates as often as it logs, every {self.logging_steps} steps."
-            )
+            logger.warning_once(f"eval_steps is not set: it evaluates when it logs, every {self.logging_steps} steps.")
         super().__post_init__()
         require_launched(self)
-        _complete_training_arguments(self)
+        if not self.should_log and self.log_level_replica == "warning":  # Trainer's default: every rank warns
+            logging.get_logger("hf_unlearn").setLevel(logging.ERROR)
+        complete_training_arguments(self)
         if requested in OPTIMIZERS:
             self.optim = requested
         named_optimizer(self)
@@ -194,13 +223,17 @@ class UnlearningConfig(TrainingArguments):
             setattr(self, name, parse_text(getattr(self, name)))
         Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
         check_template_kwargs(self.chat_template_kwargs)
-        check_retain_ratio(self.retain_ratio)
+        check_ratio("retain_ratio", self.retain_ratio)
+        check_ratio("anchor_ratio", self.anchor_ratio)
+        require_anchor(self)
         self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
+        self.levels = levels_setting(self.levels, self.forget_nll_bound)
         self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))
+        require_bound_sides(self.forget_bound_sides, self.forget_nll_bound)
         check_template(self.template)
         require_choice("reference", self.reference, REFERENCES)
         require_optimizer(self)
-        _refuse_training_arguments(self)
+        refuse_training_arguments(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds, as training_args.bin is one: all but the token, which no file of a run may hold."""
@@ -241,60 +274,3 @@ class UnlearningConfig(TrainingArguments):
 def row_cache_of(args: UnlearningConfig) -> RowCache:
     """Where a run keeps its rows and their token ids."""
     return RowCache(Path(args.output_dir, ROW_CACHE), keep=args.keep_cache)
-
-
-def _better_when_greater(metric: str) -> bool | None:
-    """Which way this package's metrics are to go, None for others; Trainer would call the highest NLL the best."""
-    kind = metric.rpartition("_")[2]
-    if kind not in ("nll", "loss", "probability"):
-        return None
-    return (kind == "probability") != ("forget" in metric)
-
-
-def _complete_training_arguments(args: TrainingArguments) -> None:
-    """Set what would otherwise be left to the defaults of other libraries, where those do not serve."""
-    if args.activation_checkpointing_kwargs:
-        # torch's own default where it is left out is the reentrant kind, which transformers' is not.
-        args.activation_checkpointing_kwargs = {"use_reentrant": False} | args.activation_checkpointing_kwargs
-    if args.use_liger_kernel:
-        args.liger_kernel_config = _liger_kernels(args.liger_kernel_config or {})
-
-
-def _liger_kernels(given: dict[str, bool]) -> dict[str, bool]:
-    """Liger's kernels without its cross entropies: the losses read log-probs, and the model is never given labels."""
-    without = dict.fromkeys(CROSS_ENTROPIES, False)
-    asked = [name for name in without if given.get(name)]
-    if asked:
-        raise input_error(
-            expected="liger_kernel_config without a cross entropy",
-            got=f"{asked[0]}=True",
-            why="the loss is made of the log-probs of answers, for which the output head has a way of its own",
-            fix=f"leave {asked[0]} out; rms_norm, rope and swiglu are on by themselves",
-        )
-    return without | given
-
-
-def _refuse_training_arguments(args: TrainingArguments) -> None:
-    """Raise for arguments that a paired batch cannot honour, and that would be dropped in silence."""
-
-    def refuse(name: str, value: Any, instead: str, why: str) -> None:
-        raise input_error(
-            expected=f"{name}={instead} for unlearning",
-            got=repr(value),
-            why=why,
-            fix=f"leave {name} out, or set it to {instead}",
-        )
-
-    if args.label_smoothing_factor != 0:
-        why = "smoothed labels are not defined for the forget losses"
-        refuse("label_smoothing_factor", args.label_smoothing_factor, "0.0", why)
-    if args.remove_unused_columns:
-        refuse("remove_unused_columns", True, "False", "it would drop the retain rows of every pair")
-    if args.label_names not in (None, ["labels"]):
-        refuse("label_names", args.label_names, "None", "paired batches carry their targets in `labels`")
-    if not args.average_tokens_across_devices:
-        why = "without it the gradient depends on how rows fall to the ranks"
-        refuse("average_tokens_across_devices", False, "True", why)
-    if args.accelerator_config.dispatch_batches:
-        why = "it cuts one batch into ranks by row, and so parts forget rows from their retain rows"
-        refuse("accelerator_config.dispatch_batches", True, "None", why)

@@ -22,8 +22,9 @@ from ..model.injected import as_peft_model
 from ..model.loading import loading
 from ..model.probe_checks import require_causal_lm
 from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
-from .config import CROSS_ENTROPIES, UnlearningConfig
+from .config import UnlearningConfig
 from .model_checks import require_plain_sequences, require_saved
+from .trainer_arguments import CROSS_ENTROPIES
 
 logger = logging.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from transformers import set_seed
 
 from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
-from ..data.prepare import RowOptions, require_full_batch
-from ..data.roles import Role
+from ..data.prepare import RowOptions
+from ..model.sharding import share_weights
 from .baseline import require_measurable
 from .checks import pads_left, paired_collator, require_tokenizer
 from .config import UnlearningConfig, row_cache_of
@@ -26,7 +26,7 @@ from .padding_free import PairsWithoutPadding, require_own_collator, require_pad
 from .probing import longest_line
 from .reference.reference import Reference, build_reference
 from .sampling import order_seed
-from .train_sets import RunSets, build_train_sets
+from .train_sets import RunSets, build_train_sets, require_full_batches
 from .trials import TUNABLE, arguments_at_start, retuned, trial_arguments
 
 
@@ -94,7 +94,9 @@ class PreparedRun:
         kwargs = args.template_variables
         options = RowOptions(tokenizer, *given, cache, chat_template_kwargs=kwargs, labels_from=data_collator)
         with cache.closed_on_error():
-            sets = build_train_sets(train_dataset, eval_dataset, objective, methods.wrappers, args, options)
+            sets = build_train_sets(
+                train_dataset, eval_dataset, objective, methods.wrappers, args, options, model_name
+            )
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
         collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
         left_padding = None
@@ -156,7 +158,10 @@ class PreparedRun:
         return model
 
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:
-        """How the model before unlearning is known to the losses; not yet bound to the model."""
+        """How the model before unlearning is known to the losses; not yet bound to the model, one for all ranks."""
+        if distributed.processes > 1 and not distributed.sharded:
+            for given in (model,) if self.ref_model is None else (model, self.ref_model):
+                share_weights(given, self.args.device)
         reload = None
         if self.model_name is not None:
             in_8bit = self.args.reference_load_in_8bit
@@ -184,13 +189,13 @@ class PreparedRun:
             objective: of the run before.
 
         Raises:
-            ValueError: what was set can have no effect any more, or one batch would hold a retain row twice.
+            ValueError: what was set can have no effect any more, or one batch would hold a row twice.
         """
         methods = Methods.resolve(self.args, *self.losses)
         given = {name for name, spec in zip(TUNABLE, self.losses, strict=False) if spec is not None}
         objective = retuned(objective, methods, self.args, self.args_at_start, given)
-        if self.sets.train is not None and Role.RETAIN in objective.needs.roles:
-            require_full_batch(self.sets.train, self.args.per_device_train_batch_size, self.args.retain_ratio)
+        if self.sets.train is not None:
+            require_full_batches(self.sets.train, objective, self.args)
         if self.sets.paired is not None:
             self.sets.paired.reseed(order_seed(self.args))
         return methods, objective

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.holdout_split import calibration_rows
 from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
@@ -18,6 +19,9 @@ from ..steps import StepWrapper
 from .baseline import needs_holdout
 from .checks import require_best_metric, require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
+from .levels.checks import require_levels
+from .levels.model_rows import ProfiledRows, profiled_rows
+from .levels.setting import NGRAM, splits_holdout
 from .objective import Objective
 from .sampling import given_lengths, pair_rows
 from .step.checks import require_measurable_sets
@@ -32,12 +36,14 @@ class RunSets:
         paired: the forget rows with what they meet, as the trainer's `train_dataset`; None without training data.
         evaluation: the tokenised evaluation set, or a mapping of them by name; None without one.
         longest: tokens of the longest row that the model will be given, 0 without rows.
+        profiled: rows as the model reads them that the levels are profiled by; None where none is named.
     """
 
     train: TrainSets | None
     paired: ForgetRetainDataset | ForgetRetainStream | None
     evaluation: Any
     longest: int
+    profiled: ProfiledRows | None = None
 
 
 def build_train_sets(
@@ -47,6 +53,7 @@ def build_train_sets(
     wrappers: Sequence[StepWrapper],
     args: UnlearningConfig,
     options: RowOptions,
+    model: str | None = None,
 ) -> RunSets:
     """Everything that a run reads of the datasets that the trainer was given.
 
@@ -58,11 +65,13 @@ def build_train_sets(
         wrappers: step wrappers; some measure the whole training set.
         args: of the run.
         options: how rows become tokens.
+        model: name of the run's model, None for one in memory.
 
     Raises:
         ValueError: rows that cannot be tokenised, a set that is missing, too small, or a stream where it may not be,
             a row in two sets, or a stop rule that would never see the number that it waits for.
     """
+    train_dataset = calibrated(train_dataset, args)
     train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
     require_rule_rows(args, train, eval_dataset)
     require_best_metric(args, eval_dataset)
@@ -72,7 +81,18 @@ def build_train_sets(
         longest=_longest(objective, train, evaluation, args.max_length),
         paired=None if train is None else pair_rows(objective, train, args, given_lengths(train_dataset, args)),
         evaluation=evaluation,
+        profiled=None if train is None else profiled_rows(train_dataset, train, args, options, model),
     )
+
+
+def calibrated(train_dataset: Any, args: UnlearningConfig) -> Any:
+    """The sets, of the holdout rows only the half that a run may be fitted to, where it is fitted to any."""
+    if not isinstance(train_dataset, Mapping) or not splits_holdout(args):
+        return train_dataset
+    unseen = train_dataset.get("holdout")
+    if unseen is None:  # refused where the other sets are looked at
+        return train_dataset
+    return {**train_dataset, "holdout": calibration_rows(unseen)}
 
 
 def tokenize_for(
@@ -98,12 +118,23 @@ def tokenize_for(
             alternates=[name for name, role in ALTERNATE_ROLES.items() if role in needs.roles],
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
+            anchored=Role.HOLDOUT in needs.roles,
+            counted=args.levels == NGRAM,
         )
     require_readable_streams(args, sets, eval_dataset)
-    if Role.RETAIN in needs.roles:
-        require_full_batch(sets, args.per_device_train_batch_size, args.retain_ratio)
+    require_levels(args, sets, needs)
+    require_full_batches(sets, objective, args)
     require_measurable_sets(wrappers, sets)
     return sets
+
+
+def require_full_batches(sets: TrainSets, objective: Objective, args: UnlearningConfig) -> None:
+    """Raise when one batch would hold a retain or a holdout row twice."""
+    ratios = {Role.RETAIN: ("retain_ratio", args.retain_ratio), Role.HOLDOUT: ("anchor_ratio", args.anchor_ratio)}
+    for role, ratio in ratios.items():
+        if role in objective.needs.roles:
+            name = role.name.lower()
+            require_full_batch(getattr(sets, name), name, args.per_device_train_batch_size, ratio)
 
 
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:

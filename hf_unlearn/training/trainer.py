@@ -34,7 +34,6 @@ from .hooks.run_recorder import RunRecorder, start_record
 from .launch.verify import require_engaged, restored_environment
 from .method_specs import LossSpec
 from .model_checks import require_models
-from .objective import rows_below
 from .prepared_run import PreparedRun
 from .row_attributes import EvalRows, TokenRows, TrainRows
 from .sampling import train_sampler
@@ -133,7 +132,7 @@ class UnlearningTrainer(Trainer):
         if self.train_sets is not None:
             self.reference.bind(self.model)
             self.reference.prepare(self.accelerator, self.distributed)
-            self._measurement = BaselineMeasurement(run, self.reference)
+            self._measurement = BaselineMeasurement(run, self.reference, self.distributed)
         self._evaluation = RowEvaluation()
         self._recorder = RunRecorder(self.record, trainer := weakref.proxy(self), run.model_name)
         self.run_folder = RunFolder(trainer, self._recorder.described)
@@ -244,13 +243,13 @@ class UnlearningTrainer(Trainer):
         scores, outputs = self._policy(unwrapped)(model, inputs, references)
         context = self._steps.context
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
-        active = rows_below(scores.forget, None if self.baseline is None else self.baseline.bound)
-        loss, components = objective(scores, counts, active)
+        scores = self._steps.levels.supplied(scores, self.baseline, context)
+        loss, components = objective(scores, counts)
         loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
-            self._step_log.send(self.accelerator)
+            self._step_log.send(self.accelerator, loss)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -317,6 +316,10 @@ class UnlearningTrainer(Trainer):
         with self.run_folder.writing_checkpoint(self._get_output_dir(trial), self._steps.save):
             super()._save_checkpoint(model, trial)
 
+    def save_state(self) -> None:
+        """Trainer's, whole or not at all."""
+        self.run_folder.save_state()
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False, *, card: bool = True) -> None:
         """Trainer's, and then results.json and the card; `card=False` leaves that to a `write_card` that follows."""
         with self.run_folder.writing_model(output_dir) as folder:
@@ -352,13 +355,8 @@ class UnlearningTrainer(Trainer):
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Trainer's; private unless every set is known to be public, or `hub_private_repo` says otherwise."""
-
-        def create(private: bool) -> str:
-            super(UnlearningTrainer, self).init_hf_repo(token, private)
-            return self.hub_model_id
-
         if self.is_world_process_zero():
-            self._publisher.create_repository(create, token, private)
+            self._publisher.create_repository(super().init_hf_repo, lambda: self.hub_model_id, token, private)
 
     def push_to_hub(
         self,

@@ -18,6 +18,6 @@ AVERAGING = METHODS["weight averaging"]
     ids=["one process", "two ranks"],
 )
 def test_a_run_that_is_killed_in_a_save_ends_as_the_one_that_is_not(tmp_path, setup, aims):
-    expected, _ = uninterrupted(setup, tmp_path / "whole")
+    expected = uninterrupted(setup, tmp_path / "whole").result
     for aim in aims:
         assert killed(setup, tmp_path / str(aim.save), aim, expected) == "equal, resumed"

@@ -19,6 +19,8 @@ EXPECTED = {
     "llama3": ("assistant<|end_header_id|>\n\n", "yo<|eot_id|>", "<|eot_id|>"),
     "gemma": ("<start_of_turn>model\n", "yo<end_of_turn>", "<end_of_turn>"),
     "qwen3": ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "yo<|im_end|>", "<|im_end|>"),
+    "r1": ("<|assistant|><think>\n\n</think>\n\n", "yo</s>", "</s>"),
+    "opened": ("<|assistant|><think></think>\n\n", "yo<|end|>", "<|end|>"),
     "phi": ("<|assistant|>\n", "yo<|end|>", "<|end|>"),
     "no end": ("<s>[INST] hi [/INST]", " yo</s>", "</s>"),
     "text end": ("### assistant\n", "yo\n### End", "### End"),
@@ -105,6 +107,45 @@ def test_thinking_is_trained_where_a_row_thinks_and_its_variables_are_its_own() 
     row = {"prompt": "hi", "completion": "yo", "chat_template_kwargs": {"mood": "sad ", "colour": None}}
     given = encoded(tokenizer, row, chat_template_kwargs={"mood": "glad ", "colour": "red"})
     assert tokenizer.decode(given["input_ids"]).startswith("sad red<|im_start|>")
+
+
+def test_a_block_that_the_prompt_opens_holds_the_thoughts_of_a_row_or_is_closed_at_once() -> None:
+    for name, end, space in (("r1", "</s>", "\n"), ("opened", "<|end|>", "")):
+        tokenizer = templated_tokenizer(name)
+        thinks = {"prompt": [{"role": "user", "content": "hi"}]}
+        for said in ("<think>\nhm\n</think>\n\nyo", "hm\n</think>\n\nyo", "<think>hm</think>yo"):
+            row = encoded(tokenizer, {"prompt": "hi", "completion": said})
+            assert tokenizer.decode(prompt_ids(row)).endswith("<|assistant|><think>" + space)
+            assert "".join(tokenizer.decode(trained_ids(row["labels"])).split()) == f"hm</think>yo{end}"
+        turn = {"role": "assistant", "content": "yo", "reasoning_content": "hm"}
+        row = encoded(tokenizer, thinks | {"completion": [turn]})
+        assert tokenizer.decode(trained_ids(row["labels"])) == f"hm{space}</think>\n\nyo{end}"
+    tokenizer.chat_template = tokenizer.chat_template.replace("<think>", "Hm: ")
+    with pytest.raises(ValueError, match="whose generation prompt begins the assistant's turn"):
+        encoded(tokenizer, {"prompt": "hi", "completion": "yo"})
+
+
+def test_headers_between_turns_of_one_answer_are_scaffold() -> None:
+    for name, opening, end in (
+        ("chatml", "<|im_start|>assistant\n", "<|im_end|>"),
+        ("llama3", "assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+        ("gemma", "<start_of_turn>model\n", "<end_of_turn>"),
+        ("marks", "So: ", "<|im_end|>"),
+        ("text end", "### assistant\n", "\n### End"),
+        ("no end", "[/INST]", "</s>"),
+    ):
+        tokenizer = templated_tokenizer(name)
+        said = [{"role": "assistant", "content": text} for text in ("yo", "dust", "yo yo")]
+        row = encoded(tokenizer, {"prompt": [{"role": "user", "content": "hi"}], "completion": said})
+        trained = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+        between = "" if name == "no end" else end
+        gap = " " if name == "no end" else ""
+        assert tokenizer.decode(trained) == f"{gap}yo{between}dust{between}yo yo{end}", name
+        assert tokenizer.decode(prompt_ids(row)).endswith(opening)
+    with pytest.raises(ValueError, match="move all turns but the last into the prompt"):
+        slow = SlowTokenizer()
+        slow.chat_template = tokenizer.chat_template
+        encoded(slow, {"prompt": [{"role": "user", "content": "hi"}], "completion": said})
 
 
 @pytest.mark.parametrize("wrong", [{"tokenize": True}, ["a"], {"strftime_now": "yesterday"}, {"strftime_now": 3}])

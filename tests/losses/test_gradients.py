@@ -41,6 +41,7 @@ def all_scores(logits: Tensor, reference: Tensor) -> Scores:
                 logits=logits,
                 hidden={0.33: logits},
                 reference=rows(before[shift], lengths=LENGTHS, logits=reference, hidden={0.33: reference}),
+                level=torch.tensor([1.0, 2.0, 4.0]).to(logits),  # on both sides of the rows' own
             )
             for shift, role in enumerate(roles)
         }

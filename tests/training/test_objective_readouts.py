@@ -37,7 +37,7 @@ def test_terms_of_one_name_on_both_sides_are_given_their_own_values():
     scores = replace(scores, forget=replace(scores.forget, readouts=readouts))
     counts = torch.zeros(len(Role), 2, dtype=torch.long)
     counts[Role.FORGET] = torch.tensor([T, 1])
-    total, components = objective(scores, counts, torch.ones(1, dtype=torch.bool))
+    total, components = objective(scores, counts)
     p = logits.softmax(-1)
     entropy, confidence = -p.log().mean() - torch.tensor(float(V)).log(), p.amax(-1).mean()
     torch.testing.assert_close(components["forget/max_entropy"][0], entropy)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fixtures.models import item_at, make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from fixtures.one_step import (
@@ -31,7 +31,7 @@ from fixtures.one_step import (
     stepped,
 )
 from hf_unlearn import UnlearningTrainer
-from oracles import naive
+from oracles import levels, naive
 
 MIXED = ("grad_ascent", "npo", "simnpo", "dpo", "idk", "random_mismatch")
 
@@ -39,9 +39,19 @@ Level = Callable[[nn.Module, StepRows, UnlearningTrainer], list[float]]
 
 
 def check_bound(
-    folder, bound: Any, level: Level, *, terms: Sequence[str] = MIXED, kind: str = "llama", seed: int = 0
+    folder,
+    bound: Any,
+    level: Level,
+    *,
+    terms: Sequence[str] = MIXED,
+    kind: str = "llama",
+    seed: int = 0,
+    **options: Any,
 ) -> tuple[UnlearningTrainer, list[bool]]:
-    """A step of forget terms under a bound, against the oracle with the rows active that are below `level`."""
+    """A step of forget terms under a bound, against the oracle with the rows active that are below `level`.
+
+    With `forget_bound_sides` among the options, the oracle pulls the others back to it.
+    """
     policy = tiny_model(kind, seed=seed).double()
     before, start = copy.deepcopy(policy), weights(policy)
     forget, reference = {name: PULL.get(name, 1.0) for name in terms}, perturbed(policy)
@@ -54,11 +64,22 @@ def check_bound(
         **losses(forget, {"nll": 1.0}),
         forget_nll_bound=bound,
         ref_model=copy.deepcopy(reference) if FORGET_WITH_REFERENCE.intersection(terms) else None,
+        **options,
     )
     rows = rows_of_step(trainer)
+    bounds = level(before, rows, trainer)
     nll = [float(-naive.token_logps(before, row).detach().mean()) for row in rows.forget]
-    active = [value < limit for value, limit in zip(nll, level(before, rows, trainer), strict=True)]
-    loss, unbounded = (oracle_loss(forget, {"nll": 1.0}, reference, active=each) for each in (active, None))
+    active = [value < limit for value, limit in zip(nll, bounds, strict=True)]
+    sides = (options.get("forget_weight", 1.0), 1.0)
+    bounded, unbounded = (
+        oracle_loss(forget, {"nll": 1.0}, reference, sides=sides, active=each) for each in (active, None)
+    )
+
+    def loss(model: nn.Module, rows: StepRows) -> Tensor:
+        if "forget_bound_sides" not in options:
+            return bounded(model, rows)
+        return bounded(model, rows) + sides[0] * levels.pull_back(model, rows.forget, bounds)
+
     other = None if all(active) else stepped(before, unbounded(before, rows), LR)
     expected = run_and_expect(trainer, before, loss)
     assert other is None or largest_difference(weights(before), other) > 1e-5, "the held rows would not have pushed"
@@ -153,6 +174,16 @@ def test_bounded_rows_come_back_when_they_fall_below(tmp_path):
     assert max(shares) == 1 and shares[-1] < 1, "no row came back"
     expected = {name: weight.detach() - start[name] for name, weight in before.named_parameters()}
     assert_same_change(policy, start, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("terms", [MIXED, ("rmu",), ("max_entropy",), ("wga", "jsd", "flat")], ids="+".join)
+def test_rows_past_the_bound_are_pulled_back_where_it_has_both_sides(tmp_path, shown, terms):
+    bound = first_level(tiny_model().double(), shown)
+    sides = {"forget_bound_sides": "both", "forget_weight": 0.6}
+    trainer, active = check_bound(tmp_path, bound, lambda *_: [bound] * 4, terms=terms, **sides)
+    assert sorted(active) == [False, False, False, True]
+    assert step_logs(trainer)[0]["forget/pull_back"] > 1e-3
+    assert trainer.record.objective.bound["sides"] == "both"
 
 
 @pytest.mark.parametrize("forget", list(FORGET_ORACLES))

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lm_eval.api.model
@@ -12,6 +12,8 @@ import lm_eval.models.huggingface
 from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
+
+from ...data.chat_template import DATE_VARIABLE, ChatTemplate
 
 # Each of them imported tqdm under a name of its own.
 _WITH_BARS: tuple[Any, ...] = (lm_eval.api.task, lm_eval.api.model, lm_eval.models.huggingface)
@@ -23,11 +25,22 @@ class InMemoryModel(lm_eval.models.huggingface.HFLM):
     The harness cuts such prompts from the left, and a prompt without its beginning is another task.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        tokenizer = copy.deepcopy(tokenizer)  # it may get a padding token, and its padding side is turned
+        variables = dict(chat_template_kwargs or {})
+        if isinstance(tokenizer.chat_template, str):
+            tokenizer.chat_template = ChatTemplate(tokenizer, None, variables, "a task").source  # with a fixed date
         super().__init__(
             pretrained=model,
-            tokenizer=copy.deepcopy(tokenizer),  # it may get a padding token, and its padding side is turned
+            tokenizer=tokenizer,
             batch_size=batch_size,
+            chat_template_args={name: value for name, value in variables.items() if name != DATE_VARIABLE},
             # In the 16 bits of a model, options are often equal to the last bit, and the first one would win.
             softmax_dtype="float32",
         )

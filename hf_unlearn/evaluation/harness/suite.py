@@ -2,26 +2,23 @@
 
 import difflib
 import functools
-import math
-import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate.utils import extract_model_from_parallel
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ...data.chat_template import check_template_kwargs
 from ...errors import input_error
-from ...metrics import MetricResult, mean, proportion
+from ...metrics import MetricResult
 from ...model.score_rows import evaluation_mode, preserve_rng_state
+from .documents import harness_metrics
 
 logger = logging.get_logger(__name__)
-
-Values = dict[str, dict[str, list[Any]]]  # task -> metric -> value of each document
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,11 @@ class LMEvalSuite:
         include_path: folder of task YAML files.
         include_defaults: whether names may be those of the harness's own tasks, whose index takes ten seconds to read,
             once a process.
+        apply_chat_template: whether questions are written by the tokenizer's chat template, as rows without a
+            `template` are; a name for one of several templates. None: where the tokenizer has one. Published figures
+            of base models are without.
+        fewshot_as_multiturn: whether examples are turns of the conversation; otherwise they stand in the question.
+        chat_template_kwargs: variables for the chat template, as of rows.
     """
 
     tasks: tuple[str | Mapping[str, Any], ...]
@@ -43,6 +45,9 @@ class LMEvalSuite:
     num_fewshot: int | None = None
     include_path: str | None = None
     include_defaults: bool = True
+    apply_chat_template: bool | str | None = None
+    fewshot_as_multiturn: bool = True
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         wrong = {type(task).__name__ for task in self.tasks if not isinstance(task, str | Mapping)}
@@ -69,6 +74,31 @@ class LMEvalSuite:
                     why="it counts documents" if name == "limit" else "it counts examples",
                     fix=f"pass {name}={max(least, 100 if name == 'limit' else 5)}",
                 )
+        check_template_kwargs(self.chat_template_kwargs)
+
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> bool | str:
+        """Whether questions are written by a tokenizer's chat template, or by which one."""
+        if self.apply_chat_template is None:
+            return tokenizer.chat_template is not None
+        if self.apply_chat_template and tokenizer.chat_template is None:
+            raise input_error(
+                expected="a tokenizer with a chat template",
+                got="one without, and apply_chat_template",
+                why="nothing would write the questions as turns",
+                fix="set tokenizer.chat_template, or leave apply_chat_template out",
+            )
+        return self.apply_chat_template
+
+    def settings(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """What makes two results comparable, for the result."""
+        chat_template = self.chat_template(tokenizer)
+        names = [task if isinstance(task, str) else task.get("task", task.get("group")) for task in self.tasks]
+        of_template = {
+            "fewshot_as_multiturn": self.fewshot_as_multiturn,
+            "chat_template_kwargs": dict(self.chat_template_kwargs or {}),
+        }
+        own = {"tasks": names, "limit": self.limit, "num_fewshot": self.num_fewshot}
+        return own | {"apply_chat_template": chat_template} | (of_template if chat_template else {})
 
     def run(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, *, batch_size: int, seed: int
@@ -78,8 +108,8 @@ class LMEvalSuite:
         Shares of right documents have a Wilson interval, means over documents a bootstrap interval, both from the
         harness's record of single documents; what is neither (F1 of a set, perplexity) has none. A document for which
         the model's log-probability is NaN makes its metrics NaN. Softmaxes are in fp32 even for a model in 16 bits,
-        where the harness by default takes them in 16. No chat template is applied. Works in this process alone: call
-        it on the main one, with a model that is whole there (no ZeRO-3, no FSDP).
+        where the harness by default takes them in 16. Works in this process alone: call it on the main one, with a
+        model that is whole there (no ZeRO-3, no FSDP).
 
         Args:
             model: a causal language model; left as it was, the states of random generators too.
@@ -93,16 +123,17 @@ class LMEvalSuite:
                 positions, cut from the left.
 
         Raises:
-            ValueError: lm-eval is not installed, a task is unknown, or the process is not the main one of its machine.
+            ValueError: lm-eval is not installed, a task is unknown, a chat template is asked for that is not there, or
+                the process is not the main one of its machine.
         """
-        tasks = _known_tasks(self)
+        tasks, chat_template = _known_tasks(self), self.chat_template(tokenizer)
         from lm_eval import simple_evaluate
 
         from .model import InMemoryModel, left_as_it_is, quiet
 
         model = extract_model_from_parallel(model, keep_torch_compile=False)
         with quiet(), preserve_rng_state(), evaluation_mode(model), left_as_it_is(model):
-            asked = InMemoryModel(model, tokenizer, batch_size)
+            asked = InMemoryModel(model, tokenizer, batch_size, self.chat_template_kwargs)
             output = simple_evaluate(
                 model=asked,
                 tasks=[task if isinstance(task, str) else dict(task) for task in self.tasks],
@@ -115,6 +146,8 @@ class LMEvalSuite:
                 numpy_random_seed=seed,
                 torch_random_seed=seed,
                 fewshot_random_seed=seed,
+                apply_chat_template=chat_template,
+                fewshot_as_multiturn=bool(chat_template) and self.fewshot_as_multiturn,
             )
         if asked.truncated:
             logger.warning(
@@ -126,7 +159,7 @@ class LMEvalSuite:
             "requests": asked.requests,
             "truncated": asked.truncated,
         }
-        return _metrics(output, _tagged(self.tasks), seed), counts
+        return harness_metrics(output, _tagged(self.tasks), seed), counts
 
 
 def lm_eval(
@@ -136,6 +169,9 @@ def lm_eval(
     num_fewshot: int | None = None,
     include_path: str | os.PathLike[str] | None = None,
     include_defaults: bool = True,
+    apply_chat_template: bool | str | None = None,
+    fewshot_as_multiturn: bool = True,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> LMEvalSuite:
     """A suite of lm-evaluation-harness tasks; the arguments are those of `LMEvalSuite`.
 
@@ -148,6 +184,9 @@ def lm_eval(
         num_fewshot=num_fewshot,
         include_path=None if include_path is None else os.fspath(include_path),
         include_defaults=include_defaults,
+        apply_chat_template=apply_chat_template,
+        fewshot_as_multiturn=fewshot_as_multiturn,
+        chat_template_kwargs=chat_template_kwargs,
     )
 
 
@@ -197,72 +236,3 @@ def _tagged(tasks: Sequence[str | Mapping[str, Any]]) -> dict[str, list[str]]:
         if not isinstance(task, str) and "group" not in task and isinstance(task.get("tag"), str):
             tags.setdefault(task["tag"], []).append(task["task"])
     return tags
-
-
-def _metrics(output: Mapping[str, Any], tags: Mapping[str, list[str]], seed: int) -> dict[str, MetricResult]:
-    """Metrics of tasks, of the harness's groups and of tags, by name."""
-    values = {
-        task: {key: _of_documents(key, rows) for key in _metric_keys(output["results"][task])}
-        for task, rows in output["samples"].items()
-    }
-    results = {}
-    for name, figures in output["results"].items():
-        for key in _metric_keys(figures):
-            documents = values[name][key] if name in values else _pooled(_leaves(name, output), key, values)
-            results[_title(name, key)] = _result(figures[key], documents, seed)
-    for tag, members in tags.items():
-        # What is in all members a mean over documents is one over the documents of all members too.
-        shared = set.intersection(*(set(values[member]) for member in members))
-        for key in sorted(shared):
-            if all(results[_title(member, key)].interval is not None for member in members):
-                documents = _pooled(members, key, values)
-                results[_title(tag, key)] = _result(float(np.mean(documents)), documents, seed)
-    return results
-
-
-def _metric_keys(figures: Mapping[str, Any]) -> list[str]:
-    """Names like "acc,none" (metric and filter), without standard errors."""
-    return [key for key in figures if "," in key and not key.rpartition(",")[0].endswith("_stderr")]
-
-
-def _title(name: str, key: str) -> str:
-    return f"{name}/{key.removesuffix(',none')}"
-
-
-def _of_documents(key: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """The value of each document; NaN where a log-probability is, which argmax would take for the best choice."""
-    metric, _, name = key.rpartition(",")
-    mine = [row for row in rows if row["filter"] == name and metric in row["metrics"]]
-    return [math.nan if any(map(_is_nan, row["filtered_resps"])) else row[metric] for row in mine]
-
-
-def _is_nan(response: Any) -> bool:
-    number = response[0] if isinstance(response, tuple | list) and response else response
-    return isinstance(number, float) and math.isnan(number)
-
-
-def _leaves(group: str, output: Mapping[str, Any]) -> list[str]:
-    """The tasks of a group, those of its subgroups too."""
-    leaves: list[str] = []
-    for member in output["group_subtasks"].get(group, []):
-        leaves += [member] if member in output["samples"] else _leaves(member, output)
-    return leaves
-
-
-def _pooled(tasks: Iterable[str], key: str, values: Values) -> list[Any]:
-    return [value for task in tasks for value in values[task].get(key, [])]
-
-
-def _result(value: float, documents: Sequence[Any], seed: int) -> MetricResult:
-    """A metric with the interval that fits it, if it is a mean over documents."""
-    if all(isinstance(value_of_document, numbers.Real) for value_of_document in documents):
-        plain = [float(value_of_document) for value_of_document in documents]
-        if any(map(math.isnan, plain)):
-            return mean(plain, seed=seed)
-        if math.isclose(float(np.mean(plain)), value, rel_tol=1e-6, abs_tol=1e-9):
-            return (
-                proportion([value_of_document == 1 for value_of_document in plain])
-                if set(plain) <= {0.0, 1.0}
-                else mean(plain, seed=seed)
-            )
-    return MetricResult(value=float(value), n=len(documents))

@@ -21,6 +21,7 @@ from .metric_groups import (
     wording_metrics,
     wording_warnings,
 )
+from .unseen_group import unseen_metrics
 
 SETS = ("forget", "retain", "in_scope", "out_of_scope", "holdout")
 HEADLINE = (
@@ -52,7 +53,7 @@ class RowArguments(TypedDict, total=False):
         before: result of the suite on the model before unlearning, or its file.
         attacks: among `components.ATTACKS`; `reference` needs the oracle, `gradient_norm` a backward pass a row. The
             default are those that need neither.
-        max_new_tokens: longest generated answer (64; of `copyright` 128); None for the longest expected one.
+        max_new_tokens: longest generated answer; None, the default, for the longest expected one, 256 tokens at most.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
         chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
@@ -77,7 +78,7 @@ def custom(**arguments: Unpack[RowArguments]) -> Suite:
 
     Metrics, each of a set by its name: NLL, probability, exact memorisation and extraction strength of all sets;
     accuracy and ROUGE recall of the answers to all but holdout; wording of the answers to forget prompts; membership
-    attacks of forget against holdout rows.
+    attacks of forget against holdout rows, and how near their losses are to each other's.
 
     Args:
         arguments: `forget`, `retain` and what else `RowArguments` has.
@@ -124,7 +125,7 @@ def row_suite(
         asked, own = evidence.answered["forget"], SuiteOutput({}) if more is None else more(evidence)
         measured |= wording_metrics(asked, evidence.vocabulary)
         if used:
-            measured |= membership_metrics(evidence, used)
+            measured |= membership_metrics(evidence, used) | unseen_metrics(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
         warnings += membership_warnings(measured, evidence.oracle, used)
         return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings)
@@ -137,7 +138,7 @@ def row_suite(
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,
-        max_new_tokens=arguments.get("max_new_tokens", 64),
+        max_new_tokens=arguments.get("max_new_tokens"),
         max_length=arguments.get("max_length"),
         template=arguments.get("template"),
         chat_template_kwargs=arguments.get("chat_template_kwargs"),

@@ -25,6 +25,7 @@ from .metric_groups import (
     wording_metrics,
     wording_warnings,
 )
+from .unseen_group import unseen_metrics
 
 HEADLINE = (
     "model_utility",
@@ -77,7 +78,7 @@ def tofu(
         oracle, before: results of this suite on the model retrained without the split, and before unlearning.
         attacks: membership attacks, as in `custom`.
         limit: at most so many rows of each set.
-        max_new_tokens, max_length: longest generated answer and longest row in tokens, the rest cut; None: no limit.
+        max_new_tokens, max_length: longest answer (200 in the paper; None: the longest expected) and row, in tokens.
         template, chat_template_kwargs: as in UnlearningConfig, e.g. "Question: {prompt}\\nAnswer: {completion}".
         revision: of a dataset on the Hub.
 
@@ -121,7 +122,7 @@ def _measured(evidence: Evidence, *, sizes: Mapping[str, Sequence[int]], attacks
     asked = evidence.answered["forget"]
     measured |= wording_metrics(asked, evidence.vocabulary)
     if attacks:
-        measured |= membership_metrics(evidence, attacks)
+        measured |= membership_metrics(evidence, attacks) | unseen_metrics(evidence)
     rows = row_nll(evidence) | {"forget_truth_ratios": ratios["forget"].tolist()}
     warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence)]
     warnings += membership_warnings(measured, evidence.oracle, attacks)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
-from ..record_parts import reference_words
+from ..record_parts import level_words, reference_words
 
 Pairs = list[tuple[str, str]]
 _OWN = "of the user's own, not described"
@@ -132,11 +132,15 @@ def _objective(record: RunRecord) -> Pairs:
         ("weight of the retain side", f"{objective.retain_weight:g}"),
         ("weighting", objective.weighting.own or objective.weighting.name),
     ]
+    if any(term.side == "anchor" for term in objective.terms):
+        pairs.insert(2, ("weight of the anchor", f"{objective.anchor_weight:g}"))
     if objective.optimizer:
         pairs.append(("optimizer", objective.optimizer))
     pairs.append(("bound of the forget rows", _bound(bound)))
     if record.holdout_nll is not None:
         pairs.append(("NLL of unseen rows before", f"{record.holdout_nll:.3f} nats per token"))
+    if record.levels is not None:
+        pairs.append(("levels of the forget rows", level_words(record.levels, by_task=record.task is not None)))
     pairs.append(("reference", reference_words(record.reference) or record.reference))
     if record.recipe:
         pairs.append(("recipe", record.recipe))
@@ -146,6 +150,7 @@ def _objective(record: RunRecord) -> Pairs:
 def _bound(bound: Mapping[str, Any]) -> str:
     setting = bound.get("setting")
     named = f" ({setting})" if isinstance(setting, str) else ""
+    named += ", from both sides" if bound.get("sides") == "both" else ""
     if isinstance(bound.get("nats"), int | float):
         return f"{bound['nats']:.3f} nats per token{named}"
     if isinstance(bound.get("low"), int | float) and isinstance(bound.get("high"), int | float):

@@ -19,8 +19,14 @@ from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
 from .figures import Panel, Plot, save_plot
 from .read import Run
 
-_NLL = {"forget_nll": "forget", "retain_nll": "retain"}
-_BOUNDS = {"log_vocab": "bound: uniform guess", "holdout": "bound: unseen rows", "holdout_quantiles": "bounds of rows"}
+_NLL = {"forget_nll": "forget", "retain_nll": "retain", "holdout_nll": "holdout"}
+_SIDES = {"forget": "forget", "retain": "retain", "anchor": "holdout"}  # and how they are drawn
+_BOUNDS = {
+    "log_vocab": "bound: uniform guess",
+    "holdout": "bound: unseen rows",
+    "holdout_quantiles": "bounds of rows",
+    "levels": "levels of rows",
+}
 _ROW_SETS = {
     "forget_nll": ("Forget rows", "nats per token"),
     "holdout_nll": ("Unseen rows (holdout)", "nats per token"),
@@ -57,15 +63,17 @@ def losses(record: RunRecord) -> Plot | None:
     lines = {name: _points(entries, name) for name in names}
     lines = {name: points for name, points in lines.items() if points}
     groups: dict[str, list[Line]] = {
-        "NLL (nats per token)": [Line(name[:6], kind, lines[name]) for name, kind in _NLL.items() if name in lines],
+        "NLL (nats per token)": [Line(kind, kind, lines[name]) for name, kind in _NLL.items() if name in lines],
         "Loss minimised": [Line("total", "after", lines["loss"])] if "loss" in lines else [],
     }
     for name in lines:
         side, _, term = name.partition("/")
-        if term and side in ("forget", "retain"):
-            groups[f"{side.capitalize()} term: {term}"] = [Line(term, side, lines[name])]
+        if term and side in _SIDES:
+            groups[f"{side.capitalize()} term: {term}"] = [Line(term, _SIDES[side], lines[name])]
     if "retain_weight" in lines:
         groups["Weight of the retain side"] = [Line("weight", "retain", lines["retain_weight"])]
+    if "level_distance" in lines:
+        groups["Median distance to the levels"] = [Line("distance", "forget", lines["level_distance"])]
     panels = []
     for title, group in groups.items():
         if group:
@@ -196,7 +204,8 @@ def _losses_caption(entries: Sequence[Mapping[str, Any]], record: RunRecord) -> 
         "the forgetting; that of the retain rows should stay where it was."
     )
     if record.objective.bound:
-        caption += " A forget row that has reached the bound stops pushing."
+        both = record.objective.bound.get("sides") == "both"
+        caption += f" A forget row that has reached the bound {'is pulled back to it' if both else 'stops pushing'}."
     words = sum(str(value) in ("nan", "inf", "-inf") for entry in entries for value in entry.values())
     if words:
         caption += f" {words} values that are not finite are left out: the loss was not finite at those steps."

@@ -10,6 +10,7 @@ from ..record import AttackRecord, RunRecord
 from ..table import description_of, label_of
 from .figures import Metric, metric_of, overlap, side_by_side
 from .membership import Membership, membership
+from .never_seen import NeverSeen, never_seen
 from .words import named_oracle
 
 Level = Literal[
@@ -37,6 +38,9 @@ RULES = (
     "oracle's, so that the forget rows are still told from unseen ones.",
     "Kept: the utility fell by less than 5 points (of a percentage) or less than 5% (of any other score). That the "
     "intervals overlap is said, but saves no verdict: with few rows they overlap whatever was lost.",
+    "Told from rows never seen (a clause of the sentence, which changes no level): the 95% interval of an attack's "
+    "AUC does not meet the oracle's (without an oracle: does not hold 0.5), or a KS distance of losses is above both "
+    "what chance gives and the oracle's own. Nothing is said of fewer than 40 forget or unseen rows.",
     "Broken, whatever else was found: half or more of the answers to forget prompts, or of the harmless ones among "
     "them, are empty, repetitive or gibberish.",
     "Not measured: the suite has no such pair of metrics, one of them is missing or not a number, or the model before "
@@ -89,7 +93,7 @@ def verdict(record: RunRecord) -> Verdict:
     if "after" not in results:
         return Verdict("The model was not evaluated after unlearning, so nothing can be said of it.", "not measured")
     broken, pair, attack = _broken(results), results["after"].pair, membership(results)
-    rest = _rest(record.attacks, attack, results["after"].warnings)
+    rest = _rest(record.attacks, attack, never_seen(results), results["after"].warnings)
     if pair is None and not broken:
         return Verdict(
             "What was evaluated has no measure of forgetting, so nothing can be said of it.", "not measured"
@@ -210,9 +214,12 @@ def _broken(results: dict[str, EvaluationResult]) -> str:
     return ""
 
 
-def _rest(attacks: list[AttackRecord], attack: Membership | None, warnings: list[str]) -> str:
-    """What a membership attack found, what else was tried, and whether there are warnings."""
+def _rest(
+    attacks: list[AttackRecord], attack: Membership | None, losses: NeverSeen | None, warnings: list[str]
+) -> str:
+    """What a membership attack and the losses say, what else was tried, and whether there are warnings."""
     member = "" if attack is None else f"; {attack.words}"
+    member += "" if losses is None else f"; {losses.words}"
     read = {0: "", 1: "; read the warning"}.get(len(warnings), f"; read the {len(warnings)} warnings")
     return f"{member}; {_attacked(attacks)}{read}" if member else f", and {_attacked(attacks)}{read}"
 

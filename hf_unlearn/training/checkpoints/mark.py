@@ -16,6 +16,7 @@ from ...results.schema import SchemaError, check_schema
 
 MARK_FILE = "unlearning/checkpoint.json"
 STATE_FILE = "trainer_state.json"
+_OF_DEEPSPEED = "latest"  # of its shards, written after them
 _NAME = re.compile(r"checkpoint-(\d+)")
 _REWRITTEN = (RECORD_FILE, CARD_FILE)  # `hf-unlearn card` and `evaluate` write these again into a checkpoint's folder
 
@@ -91,6 +92,12 @@ def require_starts(lineage: Any) -> None:
         raise SchemaError("lineage", "one pair of a run and a step, or more", "others")
 
 
+def has_optimizer(folder: Path) -> bool:
+    """Whether a whole checkpoint has the optimizer's state, which `save_only_model` leaves out."""
+    mark = read_mark(folder)
+    return mark is None or any(name.startswith("optimizer") or name == _OF_DEEPSPEED for name in mark.files)
+
+
 def fault_of(folder: Path) -> str | None:
     """What a checkpoint lacks, as the end of a sentence; None for a whole one.
 
@@ -128,8 +135,8 @@ def _faults(folder: Path) -> Iterator[str]:
             yield f"{path.name} is cut off"
         if path.name.endswith(".index.json"):
             yield from _missing_shards(path)
-    if (folder / "latest").is_file():  # DeepSpeed's own, written when its shards are
-        engine = folder / (folder / "latest").read_text().strip()
+    if (folder / _OF_DEEPSPEED).is_file():
+        engine = folder / (folder / _OF_DEEPSPEED).read_text().strip()
         if not any(engine.glob("*")):
             yield f"{engine.name} of DeepSpeed is missing"
         return

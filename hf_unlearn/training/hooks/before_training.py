@@ -7,6 +7,8 @@ from ...model.output_head import output_head
 from ...model.probe import ModelProbe
 from ...model.score_rows import RowScorer
 from ..baseline import Baseline, measure_baseline, watched_rows
+from ..distributed_setup import DistributedSetup
+from ..levels.measure import measure_levels
 from ..prepared_run import PreparedRun
 from ..probing import probe_for_training
 from ..reference.cache import ReferenceCache, precompute
@@ -24,18 +26,19 @@ class BaselineMeasurement:
     Args:
         run: with training data.
         reference: is given what the losses look up of it.
+        distributed: how the run is spread over processes.
 
     Attributes:
         baseline: what was measured; None until then.
     """
 
-    def __init__(self, run: PreparedRun, reference: Reference) -> None:
+    def __init__(self, run: PreparedRun, reference: Reference, distributed: DistributedSetup) -> None:
         assert run.sets.train is not None
-        self._run, self._sets, self._reference = run, run.sets.train, reference
+        self._run, self._sets, self._reference, self._distributed = run, run.sets.train, reference, distributed
         self.baseline: Baseline | None = None
 
     def measure(self, model: nn.Module, accelerator: Accelerator, stop_rules: StopRules) -> ModelProbe:
-        """What kind of model it is; cached reference log-probs, the row bound and the levels of the stop rules.
+        """What kind of model it is; cached reference log-probs, levels, the row bound and what the stop rules watch.
 
         Args:
             model: before unlearning; wrapped where it is split over ranks. Every rank calls it.
@@ -53,7 +56,9 @@ class BaselineMeasurement:
         precompute(self._reference, model, sets, cache, k)
         evaluated = "retain" in stop_rules.evaluated
         watched = self._run.sets.evaluation["retain"] if evaluated else watched_rows(sets.retain)
-        self.baseline = measure_baseline(model, args, scorer, sets, watched)
+        tokens, profiled = self._run.objective.needs.token_levels, self._run.sets.profiled
+        levels, unseen = measure_levels(model, args, sets, profiled, cache, self._distributed, tokens=tokens)
+        self.baseline = measure_baseline(model, args, scorer, sets, watched, levels, unseen)
         stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(args))
         return probe
 

@@ -16,13 +16,14 @@ class StopRules(TrainerCallback, ExportableState):
     """Stops a run that has forgotten enough, or that costs too much of what is to be kept.
 
     Watches `eval_forget_nll` and `eval_retain_nll` where there is an evaluation set of that name, else the training
-    log's `forget_nll` and `retain_nll`. The reason is kept in `stop_reason`, and with it in `trainer_state.json` under
-    `stateful_callbacks.StopRules.attributes`.
+    log's `forget_nll` and `retain_nll`; and the training log's `level_distance`. The reason is kept in `stop_reason`,
+    and with it in `trainer_state.json` under `stateful_callbacks.StopRules.attributes`.
 
     Args:
         forget_target: forget NLL (nats per token) that is enough.
         retain_limit: retain NLL (nats per token) above which the run stops.
         evaluated: names of the evaluation sets.
+        level_distance: median distance of the forget rows to their levels (nats per token) that is near enough.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class StopRules(TrainerCallback, ExportableState):
         forget_target: float | None = None,
         retain_limit: float | None = None,
         evaluated: list[str] | None = None,
+        level_distance: float | None = None,
     ) -> None:
         self.forget_target, self.retain_limit = forget_target, retain_limit
-        self.evaluated = evaluated or []
+        self.evaluated, self.level_distance = evaluated or [], level_distance
         self.stop_reason: str | None = None
         self._training = False
 
@@ -46,6 +48,7 @@ class StopRules(TrainerCallback, ExportableState):
             "forget_target": self.forget_target,
             "retain_limit": self.retain_limit,
             "evaluated": self.evaluated,
+            "level_distance": self.level_distance,
         }
         return {"args": arguments, "attributes": {"stop_reason": self.stop_reason}}
 
@@ -80,6 +83,10 @@ class StopRules(TrainerCallback, ExportableState):
         for name in ("forget", "retain"):
             if name not in self.evaluated:
                 self._check(name, (logs or {}).get(f"{name}_nll"), "training", state, control)
+        distance, near_enough = (logs or {}).get("level_distance"), self.level_distance
+        if self._training and distance is not None and near_enough is not None and distance <= near_enough:
+            reason = f"half of the forget rows are within {distance:.4g} nats per token of their levels"
+            self.stop(f"{reason}, {near_enough:g} being near enough,", state, control)
 
     def on_evaluate(
         self,
@@ -139,6 +146,7 @@ class StepEnds(TrainerCallback):
         resume: called when a run begins that is.
         after_step: called after every optimizer step that is taken, before anything is logged, saved or evaluated.
         finish: called at the end of the run.
+        skipped: whether the optimizer left out the present step, as the scaler of fp16 has it do.
     """
 
     def __init__(
@@ -147,8 +155,10 @@ class StepEnds(TrainerCallback):
         resume: Callable[[], None],
         after_step: Callable[[], None],
         finish: Callable[[], None],
+        skipped: Callable[[], bool],
     ) -> None:
         self.restart, self.resume, self.after_step, self.finish = restart, resume, after_step, finish
+        self.skipped = skipped
         self.dropped = False
 
     def drop(self) -> None:
@@ -168,7 +178,7 @@ class StepEnds(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """The optimizer has stepped, or would have."""
-        if not self.dropped:
+        if not (self.dropped or self.skipped()):
             self.after_step()
         self.dropped = False
 

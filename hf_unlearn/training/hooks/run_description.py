@@ -1,6 +1,7 @@
 """What a run is made of, as its record says it: model, sets, objective, hardware, arguments, versions."""
 
 import dataclasses
+import functools
 import os
 import platform
 import sys
@@ -18,7 +19,7 @@ from ...component import Component
 from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
-from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ...losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ...plugins import plugin_source
 from ...results.hub.names import is_repository
 from ...results.record import (
@@ -45,10 +46,21 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", 
 # Arguments that say where things lie or who runs them, not what is done.
 _PRIVATE = ("hub_model_id", "run_name", "logging_dir", "resume_from_checkpoint", "trackio_space_id", "project")
 # Derived by TrainingArguments itself, or shown elsewhere in the record.
-_DERIVED = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "seed", "local_rank", "accelerator_config")
+_DERIVED = (
+    "forget_loss",
+    "retain_loss",
+    "anchor_loss",
+    "step_wrappers",
+    "weighting",
+    "seed",
+    "local_rank",
+    "accelerator_config",
+)
 _OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
 _PACKAGED = frozenset(
-    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.packaged.values()
+    part
+    for table in (FORGET_LOSSES, RETAIN_LOSSES, ANCHOR_LOSSES, STEP_WRAPPERS, WEIGHTINGS)
+    for part in table.packaged.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
 
@@ -68,7 +80,8 @@ def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None
     record.reference = str(trainer.reference.plan)
     record.hardware = describe_hardware(trainer.distributed, args.device)
     record.holdout_nll = None if baseline is None else baseline.holdout_nll
-    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), versions()
+    record.levels = None if baseline is None or baseline.levels is None else baseline.levels.quality
+    record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), {**_installed()}
     if trainer.train_sets is not None and args.should_save:
         count_rows(record.sets, trainer.train_sets)
 
@@ -137,6 +150,8 @@ def count_rows(records: dict[str, SetRecord], tokenized: TrainSets) -> None:
     """Fill in how many rows each training set has, and the hash of their tokens; drop sets that no loss read."""
     for role in list(records):
         rows = getattr(tokenized, role)
+        if role == "retain" and rows is None:
+            rows = tokenized.counted
         if rows is None:
             del records[role]
         elif records[role].sha256 is None and not is_stream(rows):
@@ -147,11 +162,12 @@ def describe_objective(
     objective: Objective, methods: Methods, args: UnlearningConfig, baseline: Baseline | None
 ) -> ObjectiveRecord:
     """Terms with their numbers, how they are weighted, what wraps a step, and where rows stop pushing."""
-    sides = {"forget": objective.forget, "retain": objective.retain}
+    sides = {"forget": objective.forget, "retain": objective.retain, "anchor": objective.anchor}
     return ObjectiveRecord(
         terms=[_term(side, term) for side, terms in sides.items() for term in terms],
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
+        anchor_weight=objective.anchor_weight,
         weighting=_component_record(methods.weighting),
         step_wrappers=[_component_record(wrapper) for wrapper in methods.wrappers],
         optimizer=str(getattr(args.optim, "value", args.optim)),
@@ -180,6 +196,8 @@ def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
     if args.forget_nll_bound is None:
         return {"setting": None}
     bound: dict[str, Any] = {"setting": args.forget_nll_bound}
+    if args.forget_bound_sides == "both":
+        bound["sides"] = "both"
     level = None if baseline is None else baseline.bound
     if isinstance(level, Tensor):
         bound |= {"low": float(level.min()), "high": float(level.max())}
@@ -256,8 +274,9 @@ def is_path(text: str) -> bool:
     return text.startswith(("/", "~", "./", "../")) or "\\" in text or Path(text).exists()
 
 
-def versions() -> dict[str, str]:
-    """Of this package, Python and the libraries that are installed."""
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    """Of this package, Python and the libraries that are installed: each is a file to parse, and none changes."""
     installed = {"hf_unlearn": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:

@@ -44,6 +44,9 @@ class TrainerView(Protocol):
     def _get_output_dir(self, trial: Any) -> str:
         """The folder of the run: `args.output_dir`, or that of a trial."""
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Write a model's files from the process that saves."""
+
     @property
     def baseline(self) -> Baseline | None:
         """What was measured before the first step; None until then."""

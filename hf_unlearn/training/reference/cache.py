@@ -67,39 +67,63 @@ class ReferenceCache:
 
     def logps(self, model: Any, rows: Any, description: str) -> RowLogps:
         """Log-probs of the answer tokens of `rows`."""
-        return self._cached(RowLogps, model, rows, "logps", lambda: self.scorer(model, rows, description))
+        return self._cached(
+            RowLogps, len(rows), self._key(model, rows, "logps"), lambda: self.scorer(model, rows, description)
+        )
 
     def top_k(self, model: Any, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token of `rows`."""
-        return self._cached(RowTopK, model, rows, f"top {k}", lambda: self.scorer.top_k(model, rows, k, description))
+        key = self._key(model, rows, f"top {k}")
+        return self._cached(RowTopK, len(rows), key, lambda: self.scorer.top_k(model, rows, k, description))
+
+    def counted(self, source: str, counted: Any, rows: Any, compute: Callable[[], RowLogps]) -> RowLogps:
+        """Log-probs of the answer tokens of `rows` under what was counted on other rows; one process computes them.
+
+        Args:
+            source: what is counted, with all that its numbers depend on beside the two sets.
+            counted: tokenised rows.
+            rows: tokenised rows.
+            compute: what is not there.
+        """
+        tokenizer = hash_tokenizer(self.tokenizer)
+        content = {"format": _FORMAT, "source": source, "tokenizer": tokenizer}
+        content |= {"counted": set_digest(counted), "rows": set_digest(rows)}
+        main = self.scorer.accelerator.is_main_process
+        return self._cached(RowLogps, len(rows), hash_parts(content) if main else None, compute, alone=True)
+
+    def _key(self, model: Any, rows: Any, name: str) -> str | None:
+        """The key of a model's file, on the processes that have a part in it: all hash one that is split over them."""
+        accelerator: Accelerator = self.scorer.accelerator
+        wanted = accelerator.is_main_process or is_sharded(model)
+        return reference_key(model, rows, self.tokenizer, accelerator, name) if wanted else None
 
     def _folder_of(self, kind: type[RowLogps] | type[RowTopK]) -> Path:
         if self.folder is not None:
             return Path(self.folder)
         return default_cache_dir() if kind is RowLogps or self.private is None else self.private.folder / "reference"
 
-    def _cached(self, kind: type[Stored], model: Any, rows: Any, name: str, compute: Callable[[], Stored]) -> Stored:
-        """From the cache where the key agrees, else computed by all ranks and kept.
+    def _cached(
+        self, kind: type[Stored], rows: int, key: str | None, compute: Callable[[], Stored], *, alone: bool = False
+    ) -> Stored:
+        """From the cache where the key agrees, else computed by all ranks (or by rank 0 `alone`) and kept.
 
-        Rank 0 alone reads and writes; the others get what it found. They hash with it where the model is split over
-        them.
+        Rank 0 alone reads and writes; the others get what it found.
         """
         accelerator: Accelerator = self.scorer.accelerator
         stored: list[Stored | None] = [None]  # in a list, as it is broadcast
         path: Path | None = None
-        main = accelerator.is_main_process
-        key = reference_key(model, rows, self.tokenizer, accelerator, name) if main or is_sharded(model) else None
-        if main:
+        if accelerator.is_main_process:
             path = self._folder_of(kind) / f"{key}.safetensors"
-            stored = [read_stored(kind, path, len(rows))]
+            stored = [read_stored(kind, path, rows)]
+        shared: list[Stored | None] = list(stored)
+        if alone and path is not None and stored[0] is None:
+            shared[0] = compute()
         if accelerator.num_processes > 1:
-            broadcast_object_list(stored)
-        if stored[0] is not None:
-            return stored[0]
-        computed = compute()
-        if path is not None:
-            write_stored(path, computed)
-        return computed
+            broadcast_object_list(shared)
+        result = shared[0] if shared[0] is not None else compute()
+        if path is not None and stored[0] is None:
+            write_stored(path, result)
+        return result
 
 
 def precompute(reference: Reference, model: nn.Module, sets: TrainSets, cache: ReferenceCache, k: int) -> None:
@@ -124,6 +148,8 @@ def _rows_of(role: Role, sets: TrainSets) -> Any:
         return sets.forget
     if role is Role.RETAIN:
         return sets.retain
+    if role is Role.HOLDOUT:
+        return sets.holdout
     assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
     return sets.alternates
 

@@ -13,8 +13,11 @@ class StepContext:
         last: whether it is the last one of the optimizer step on this rank, between whose forward and backward the
             ranks can ask each other whether all losses were finite.
         retain_weight: w_r where a weighting moves it; None for that of the objective.
+        progress: share of the run's steps up to and including the present one, by which losses have ramps; 1 outside
+            of a step, where a loss is what it comes to be: what is measured before the first step holds for all.
     """
 
     recording: bool = True
     last: bool = False
     retain_weight: float | None = None
+    progress: float = 1.0

@@ -30,7 +30,7 @@ def likelihoods_for(objective: Objective, args: UnlearningConfig, router_loss: R
     """
     if objective.needs.logps or router_loss is not None:
         return Likelihoods.TRAINED
-    watched = (args.forget_nll_bound, args.stop_forget_nll, args.stop_retain_nll_increase)
+    watched = (args.forget_nll_bound, args.stop_forget_nll, args.stop_at_level, args.stop_retain_nll_increase)
     return Likelihoods.NONE if all(level is None for level in watched) else Likelihoods.READ
 
 

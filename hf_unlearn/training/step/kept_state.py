@@ -16,7 +16,8 @@ from ..method_specs import method_to_dict
 from ..methods import Methods
 
 # In a folder of its own: some loaders take every .safetensors file beside a model for its weights.
-STATE_FILE = "unlearning/state.safetensors"
+STATE_FOLDER = "unlearning"
+STATE_FILE = f"{STATE_FOLDER}/state.safetensors"
 _PLAIN = {"step_wrappers": "[]", "weighting": json.dumps(method_to_dict(Fixed()))}
 
 

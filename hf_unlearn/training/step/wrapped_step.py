@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -27,28 +28,16 @@ from ..methods import Methods
 from ..objective import Objective
 from .context import StepContext
 from .kept_state import load_state, save_state
+from .row_levels import RowLevels
+from .side_gradient import SideGradient
 
 FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
-RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE)
+RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE, Role.HOLDOUT)  # what is kept, trained on or not
 # The mean over a whole set leaves each row a gradient that fp16 cannot hold, so it is measured so many times as large.
 _MEASURING_SCALE = 2.0**16
 
 # (model, micro-batch, counts of the step) -> the loss, its gradient added to the weights'
 Backward = Callable[[nn.Module, Batch, Tensor], Tensor]
-
-
-class SideGradient(NamedTuple):
-    """The gradient of one side over a whole optimizer step.
-
-    Attributes:
-        loss: of this rank's rows.
-        gradient: the mean over ranks; zeros for weights that it does not reach.
-        reached: whether each weight got a gradient on this rank, bool [weights].
-    """
-
-    loss: Tensor
-    gradient: Gradients
-    reached: Tensor
 
 
 class WrappedStep:
@@ -66,11 +55,13 @@ class WrappedStep:
     Attributes:
         retain_weight: w_r of the present step.
         by_side: whether the rows of each side have forwards of their own.
+        levels: what the losses are told of levels and progress, and how far the forget rows are from their levels.
     """
 
     def __init__(self, methods: Methods, retain_weight: float, accelerator: Accelerator) -> None:
         self.methods, self.accelerator = methods, accelerator
-        self.retain_weight = retain_weight
+        self.retain_weight, self.levels = retain_weight, RowLevels(accelerator)
+        self._progress = 1.0  # of the present step
         self._context: StepContext | None = None  # set and reset in `_calling` alone
         reads_a_side = ChangesForgetGradient | ReconcilesGradients
         self.by_side = any(isinstance(wrapper, reads_a_side) for wrapper in methods.wrappers)
@@ -134,6 +125,7 @@ class WrappedStep:
         """At the start of a run of training: forget what belongs to the one before, its averages and its w_r."""
         self.retain_weight = first_retain_weight()
         self._clear()
+        self.levels.restart()
         if self._model is not None:
             self._begin_kept()
 
@@ -147,7 +139,7 @@ class WrappedStep:
     @property
     def context(self) -> StepContext:
         """What the present call of `compute_loss` is for; outside of a step it is one like any other of the run."""
-        return self._of_the_run() if self._context is None else self._context
+        return self._context or replace(self._of_the_run(), progress=1.0)
 
     @contextlib.contextmanager
     def _calling(self, context: StepContext) -> Iterator[None]:
@@ -160,7 +152,8 @@ class WrappedStep:
 
     def _of_the_run(self, *, recording: bool = True, last: bool = False) -> StepContext:
         """The context of a call in a step, with the present w_r."""
-        return StepContext(recording, last, self.retain_weight if self.methods.weighting.moves else None)
+        retain_weight = self.retain_weight if self.methods.weighting.moves else None
+        return StepContext(recording, last, retain_weight, self._progress)
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
@@ -183,7 +176,7 @@ class WrappedStep:
             counts: answer tokens and rows of each role in the whole optimizer step.
             state: of the trainer.
         """
-        last = self.accelerator.sync_gradients
+        last, self._progress = self.accelerator.sync_gradients, (state.global_step + 1) / state.max_steps
         if self.by_side:
             # A wrapper needs the gradient of the whole step, so its micro-batches wait for the last of them.
             self._micro_steps.append((inputs, counts))
@@ -270,12 +263,14 @@ class WrappedStep:
             self.retain_weight = self.methods.weighting.updated(self.retain_weight, loss * terms / share)
 
     def logged(self) -> dict[str, float]:
-        """What the log shows of it: the present w_r where it moves."""
-        return {"retain_weight": self.retain_weight} if self.methods.weighting.moves else {}
+        """What the log shows of it: the present w_r where it moves, and the distance of the rows to their levels."""
+        moving = {"retain_weight": self.retain_weight} if self.methods.weighting.moves else {}
+        return moving | self.levels.logged()
 
     def after_step(self) -> None:
         """After the optimizer's step; not called for one that was dropped, which leaves no trace in what is held."""
         self._update_weighting()
+        self.levels.after_step()
         for wrapper in self.methods.wrappers:
             if isinstance(wrapper, FollowsStep):
                 wrapper.after_step(self._states[wrapper.name], self._weights)
@@ -291,10 +286,12 @@ class WrappedStep:
     def save(self, folder: str) -> None:
         """Write what a resumed run could not make again into a checkpoint's folder."""
         save_state(folder, self.methods, self.retain_weight, self._states)
+        self.levels.save(folder)
 
     def load(self, folder: str) -> None:
         """Take up what `save` wrote; raises a ValueError for the checkpoint of a run with another method."""
         self._clear()
+        self.levels.load(folder)
         retain_weight = load_state(folder, self.methods, self._states)
         if retain_weight is not None and self.methods.weighting.moves:
             self.retain_weight = retain_weight

@@ -18,6 +18,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from peft import LoraConfig, get_peft_model
 
 from fixtures.models import tiny_model, tiny_tokenizer
+from fixtures.tokenizer import CHAT_TEMPLATE
 from hf_unlearn.evaluation.harness.model import InMemoryModel
 from hf_unlearn.evaluation.harness.suite import LMEvalSuite, lm_eval
 from hf_unlearn.evaluation.harness.tasks import multiple_choice, truthfulqa_mc
@@ -206,6 +207,32 @@ def test_limit_takes_the_first_documents_of_each_task(model, tmp_path):
     alone, _ = run(multiple_choice(written(tmp_path, few, "few.jsonl"), name="quiz"), model)
     assert counts["documents"] == 4 and limited == alone
     assert limited != run(tasks, model)[0]
+
+
+def test_questions_are_turns_where_the_tokenizer_has_a_chat_template(model, tmp_path, monkeypatch):
+    asked = []
+    score = InMemoryModel._loglikelihood_tokens
+    monkeypatch.setattr(
+        InMemoryModel,
+        "_loglikelihood_tokens",
+        lambda self, requests, *a, **k: asked.append(requests) or score(self, requests, *a, **k),
+    )
+    path = written(tmp_path, QUESTIONS, "test.jsonl")
+    tasks = multiple_choice(path, dev_path=path, name="quiz", num_fewshot=1)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%Y') }}{{ mood }}" + CHAT_TEMPLATE
+    mood = {"chat_template_kwargs": {"mood": "sad"}}
+    for settings, turns in (({}, 2), ({"fewshot_as_multiturn": False}, 1), ({"apply_chat_template": False}, 0)):
+        suite = lm_eval(tasks, limit=1, **mood, **settings)
+        suite.run(model, tokenizer, batch_size=3, seed=1)
+        assert suite.settings(tokenizer)["apply_chat_template"] is bool(turns)
+        prompt = asked.pop()[0][0][0]
+        assert prompt.count("<|im_start|>user") == turns and prompt.startswith("2024sad<|im_start|>") is bool(turns)
+        assert prompt.endswith("<|im_start|>assistant\n") is bool(turns)
+    tokenizer.chat_template = None
+    assert lm_eval(tasks).chat_template(tokenizer) is False
+    with pytest.raises(ValueError, match="a tokenizer with a chat template"):
+        lm_eval(tasks, apply_chat_template=True).run(model, tokenizer, batch_size=3, seed=1)
 
 
 def test_prompts_that_are_too_long_are_counted_and_warned_of(tmp_path, monkeypatch):

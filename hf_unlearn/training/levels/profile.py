@@ -1,0 +1,107 @@
+"""Profiles: what rows look like to something that never saw them, token by token, in the run's own tokens."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from ...data.token_arrays import is_target, token_arrays
+from ...errors import input_error
+from ...model.loading import loading
+from ...model.score_rows import RowLogps
+from .ngram import NGram
+
+# Of the run's own from_pretrained arguments, those that mean something for another model.
+_SHARED = ("dtype", "trust_remote_code", "token", "attn_implementation")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What N rows look like, nats per token.
+
+    Attributes:
+        rows: mean NLL of the answer of each row, [N].
+        tokens: NLL of every answer token, row after row, [T]; the row's own mean where tokens are not known.
+        lengths: answer tokens of each row, [N].
+    """
+
+    rows: np.ndarray
+    tokens: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of_tokens(cls, logps: RowLogps) -> "Profile":
+        """From log-probs of the answer tokens themselves."""
+        return cls(logps.nll_per_token().numpy(), -logps.logps.numpy(), logps.lengths.numpy())
+
+    @classmethod
+    def of_text(cls, logps: RowLogps, lengths: Tensor) -> "Profile":
+        """From log-probs of the same answers in other tokens: their NLL over as many tokens as the run has of them.
+
+        Args:
+            logps: in the tokens of another tokenizer.
+            lengths: answer tokens of the same rows in the run's, [N].
+        """
+        rows = (logps.nll_per_token() * logps.lengths / lengths).numpy()
+        return cls(rows, np.repeat(rows, lengths.numpy()), lengths.numpy())
+
+    @classmethod
+    def flat(cls, lengths: Tensor) -> "Profile":
+        """Of rows that all look the same."""
+        return cls(np.zeros(len(lengths)), np.zeros(int(lengths.sum())), lengths.numpy())
+
+
+def answer_lengths(rows: Iterable[Mapping[str, Any]]) -> Tensor:
+    """Answer tokens of each tokenised row, [N]."""
+    return torch.tensor([int(is_target(labels).sum()) for _, labels in token_arrays(rows)])
+
+
+def ngram_logps(counted: Any, rows: Any, vocabulary: int) -> RowLogps:
+    """Log-probs of the answer tokens of `rows` under an n-gram of other rows, prompts and answers.
+
+    Args:
+        counted: tokenised rows that the n-gram is counted on.
+        rows: tokenised rows.
+        vocabulary: V.
+    """
+    ngram = NGram.count([ids for ids, _ in token_arrays(counted)], vocabulary)
+    ids, labels = zip(*token_arrays(rows), strict=True)
+    answers = np.concatenate([is_target(own) for own in labels])
+    return RowLogps(torch.from_numpy(ngram.logps(ids)[answers]).float(), answer_lengths(rows))
+
+
+def load_profile_model(name: str, init_kwargs: Mapping[str, Any], rows: Iterable[Any]) -> PreTrainedModel:
+    """The causal language model that profiles rows, in fp32 unless the run's model has another dtype.
+
+    Args:
+        name: folder or id.
+        init_kwargs: of the run's model.
+        rows: sets of tokenised rows that it must have positions for.
+    """
+    options = {"dtype": "float32"} | {key: init_kwargs[key] for key in _SHARED if key in init_kwargs}
+    with loading(name):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, **options)
+    model.requires_grad_(False)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(len(ids) for part in rows for ids, _ in token_arrays(part))
+    if positions is not None and longest > positions:
+        raise input_error(
+            expected=f"levels to name a model with positions for the longest row ({longest} tokens)",
+            got=f"one of {positions}",
+            why="it cannot score that row",
+            fix="name another model, or set a lower max_length",
+        )
+    return model.eval()
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers have the same tokens under the same ids, but for those that were added to one of them."""
+    added = {*one.get_added_vocab(), *other.get_added_vocab()}
+    first, second = one.get_vocab(), other.get_vocab()
+    plain = [{token: ids[token] for token in ids if token not in added} for ids in (first, second)]
+    shared = first.keys() & second.keys() & added
+    return plain[0] == plain[1] and all(first[token] == second[token] for token in shared)

@@ -1,0 +1,97 @@
+"""From a profile to levels: a straight line fitted on unseen rows, and how well it tells the NLL of rows left out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+FOLDS = 5
+BINS = 40
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = a + b p: the NLL of unseen rows by their profile, least squares.
+
+    Attributes:
+        intercept: a, nats per token.
+        slope: b; 0 where all profiles are alike.
+    """
+
+    intercept: float
+    slope: float
+
+    @classmethod
+    def fit(cls, profile: np.ndarray, nll: np.ndarray) -> "Line":
+        """The line through the rows' profile and NLL, both [N]."""
+        deviation = profile - profile.mean()
+        spread = float(deviation @ deviation)
+        slope = float(deviation @ nll) / spread if spread > 0 else 0.0
+        return cls(float(nll.mean() - slope * profile.mean()), slope)
+
+    def __call__(self, profile: np.ndarray) -> np.ndarray:
+        """Levels of rows by their profile, [N]; an NLL is never below 0."""
+        return np.maximum(self.intercept + self.slope * profile, 0.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well lines fitted on some rows tell the NLL of others. Correlations are None where nothing varies.
+
+    Attributes:
+        pearson: correlation of NLL and prediction.
+        spearman: of their ranks.
+        error: mean absolute error, nats per token.
+    """
+
+    pearson: float | None
+    spearman: float | None
+    error: float
+
+
+def cross_validated(profile: np.ndarray, nll: np.ndarray, folds: int = FOLDS) -> Fit | None:
+    """Every row predicted by the line of the rows of other folds; row i is in fold i modulo `folds`.
+
+    Args:
+        profile: [N].
+        nll: [N], nats per token.
+        folds: as many as rows where these are fewer.
+
+    Returns:
+        None below three rows: two that are left have a line through them whatever they are.
+    """
+    if len(nll) < 3:
+        return None
+    fold = np.arange(len(nll)) % min(folds, len(nll))
+    predicted = np.empty(len(nll))
+    for number in range(fold.max() + 1):
+        left_out = fold == number
+        predicted[left_out] = Line.fit(profile[~left_out], nll[~left_out])(profile[left_out])
+    error = float(np.abs(predicted - nll).mean())
+    if np.ptp(profile) == 0 or np.ptp(nll) == 0 or np.ptp(predicted) == 0:
+        return Fit(None, None, error)
+    return Fit(float(np.corrcoef(predicted, nll)[0, 1]), float(spearmanr(predicted, nll).statistic), error)
+
+
+def drawn_alike(
+    profile: np.ndarray, nll: np.ndarray, wanted: np.ndarray, generator: np.random.Generator, bins: int = BINS
+) -> np.ndarray:
+    """For each wanted profile the NLL of a random calibration token of like profile, [T] -> [T].
+
+    Calibration tokens are put in order of their profile and cut into `bins` groups of one size; a token is drawn from
+    the group in which its own profile would stand.
+
+    Args:
+        profile: of the calibration tokens in ascending order, [M].
+        nll: of the same tokens, [M].
+        wanted: profiles of the tokens that are to have a level, [T].
+        generator: of the draw.
+        bins: at most as many as calibration tokens.
+    """
+    size, bins = len(profile), min(bins, len(profile))
+    # In the middle of those that are equal to it: none of an n-gram's many equal values is at an edge.
+    place = (np.searchsorted(profile, wanted, "left") + np.searchsorted(profile, wanted, "right")) // 2
+    group = np.minimum(place * bins // size, bins - 1)
+    # Group k is the places [k M / bins, (k + 1) M / bins), rounded up.
+    first, end = -(-group * size // bins), -(-(group + 1) * size // bins)
+    return nll[first + (generator.random(len(wanted)) * (end - first)).astype(int)]
