@@ -14,6 +14,7 @@ import datasets
 from datasets.fingerprint import Hasher
 from transformers.utils import logging
 
+from ..errors import full_disk_error, is_full_disk
 from .provenance import source_of
 
 try:
@@ -47,10 +48,13 @@ class RowCache:
     def folder(self) -> Path:
         """The folder, which only its owner can look into."""
         if self._close is None:
-            made = [parent for parent in self._folder.parents if not parent.exists()]
-            lock = _opened(self._folder, clear=not self._keep)
+            missing = sum(not parent.exists() for parent in self._folder.parents)
+            with file_errors_told("a run's rows and token ids", self._folder):
+                lock = _opened(self._folder, clear=not self._keep)
+                if missing:  # for whoever closes it last, who may have found the folders there
+                    os.pwrite(lock, str(missing).encode(), 0)
             # At the exit of the process too, whatever it ends with.
-            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid(), made)
+            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid())
         return self._folder
 
     @property
@@ -92,6 +96,32 @@ class RowCache:
             self._close = None
 
 
+@contextlib.contextmanager
+def file_errors_told(what: str, folder: str | Path | None) -> Iterator[None]:
+    """Say what could not be written and where, of which Arrow says neither.
+
+    Args:
+        what: as the subject of a sentence.
+        folder: None for what is kept in memory.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unwritten(what, folder, error) from error
+
+
+def unwritten(what: str, folder: str | Path | None, error: OSError) -> OSError:
+    """The error (not raised) of rows or token ids that cannot be written, in four parts where the disk is full."""
+    if folder is None or not is_full_disk(error):
+        return OSError(f"{what} cannot be written to {folder}: {error}")
+    return full_disk_error(
+        expected=f"room for {what} in {folder}",
+        got=f"a full disk ({error})",
+        why="a run reads them from there; no step was taken, and what was begun is not used",
+        fix="make room and start again, or name another output_dir (for temporary files: TMPDIR)",
+    )
+
+
 def warn_of_leftovers(rows: datasets.Dataset) -> None:
     """Say that forget rows of a script's own lie in the cache of `datasets`, which keeps them."""
     if source_of(rows).origin != "local":
@@ -122,7 +152,7 @@ def _opened(folder: Path, *, clear: bool) -> int:
         os.close(lock)  # of a folder that its last user was just removing
 
 
-def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -> None:
+def _closed(folder: Path, lock: int, keep: bool, owner: int) -> None:
     if os.getpid() != owner:
         return  # a data-loader worker, whose copy of the lock is its parent's
     last = _locked(lock, alone=True)
@@ -130,7 +160,7 @@ def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -
     if not keep and (os.environ.get("LOCAL_RANK", "0") == "0" if last is None else last):
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # the run has written something else
-            for parent in made:
+            for parent in folder.parents[: int(os.pread(lock, 8, 0) or 0)]:
                 parent.rmdir()
     os.close(lock)
 

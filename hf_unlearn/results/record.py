@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import input_error
 from .evaluation_result import EvaluationResult, check_result, restored
-from .files import atomic_write_text
+from .files import atomic_write_text, read_json
 from .record_parts import (
+    ArgumentKeys,
     AttackRecord,
     BoundKeys,
     CardMetadata,
@@ -163,7 +164,7 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
     """
     file = Path(path) / RECORD_FILE if Path(path).is_dir() else Path(path)
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_json(file)
     except (OSError, ValueError) as error:
         raise _no_record(file, f"what cannot be read ({type(error).__name__})") from None
     if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT or "objective" not in stored:
@@ -189,6 +190,7 @@ def _check_record(stored: Mapping[str, Any]) -> None:
         check_result(result, f"evaluations.{name}")
     check_schema(plain["objective"].get("bound", {}), BoundKeys, "objective.bound")
     check_schema(plain.get("hardware", {}), HardwareKeys, "hardware")
+    check_schema(plain.get("arguments", {}), ArgumentKeys, "arguments")
     check_schema(plain.get("log", []), list[LogKeys], "log")
     check_schema(plain.get("log", []), list[dict[str, _Figure]], "log")
     choices = {f"objective.terms[{i}].side": t.get("side") for i, t in enumerate(plain["objective"].get("terms", []))}

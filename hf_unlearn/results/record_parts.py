@@ -108,6 +108,13 @@ class HardwareKeys(TypedDict, total=False):
     platform: str | None
 
 
+class ArgumentKeys(TypedDict, total=False):
+    """What `RunRecord.arguments` holds in a file of those that a resumed run calculates with."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+
+
 class LogKeys(TypedDict, total=False):
     """What an entry of `RunRecord.log` holds in a file, beside figures by their names."""
 

@@ -11,8 +11,8 @@ from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
 from ..model.adapters import load_adapter
 from ..model.loading import load_tokenizer, loading
+from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..results.card_file import has_own_card, write_own_card
-from ..results.hub.push import ADAPTER_CONFIG
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
 from ..training.levels.setting import splits_holdout
@@ -49,6 +49,10 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     require_model(chosen)
     if chosen == str(folder):
         _require_weights(folder)
+    if (Path(chosen) / ADAPTER_CONFIG).is_file():
+        read_adapter_config(chosen)
+    if (folder / RECORD_FILE).is_file():
+        read_run(folder)  # the result is put in there: whether it can be is asked before anything is measured
     others = {
         other: load_result(folder / f"evaluation_{other}.json")
         for other in _COMPARED

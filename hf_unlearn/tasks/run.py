@@ -91,7 +91,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
     if script.measure and checkpoint is None:  # a run that goes on has passed it
-        preflight(trainer, task.sets, results["before"], force=script.force)
+        preflight(trainer, task.sets, results["before"], results.get("oracle"), force=script.force)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -14,6 +14,7 @@ from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
 from ..data.prepare import RowOptions, require_full_batch
 from ..data.roles import Role
+from ..model.sharding import share_weights
 from .baseline import require_measurable
 from .checks import pads_left, paired_collator, require_tokenizer
 from .config import UnlearningConfig, row_cache_of
@@ -158,7 +159,10 @@ class PreparedRun:
         return model
 
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:
-        """How the model before unlearning is known to the losses; not yet bound to the model."""
+        """How the model before unlearning is known to the losses; not yet bound to the model, one for all ranks."""
+        if distributed.processes > 1 and not distributed.sharded:
+            for given in (model,) if self.ref_model is None else (model, self.ref_model):
+                share_weights(given, self.args.device)
         reload = None
         if self.model_name is not None:
             in_8bit = self.args.reference_load_in_8bit

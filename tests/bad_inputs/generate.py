@@ -116,6 +116,24 @@ def bad_records(sound: dict[str, Any], draw: random.Random, count: int) -> Itera
         yield record, str(next(key for key in reversed(place) if isinstance(key, str)))
 
 
+def bad_texts(sound: str, draw: random.Random) -> Iterator[bytes]:
+    """What an editor, a full disk or another program makes of a JSON file, so that it cannot be read as it was."""
+    yield from (b"", b"{", b"null", b"3", b'"text"', b"\xff\xfe\x00", sound.encode("utf-16"), b"[" * 200_000)
+    yield sound.encode()[: draw.randrange(len(sound) // 4, len(sound) - 2)]
+    # Half of a character, which JSON can name and no file can hold; and a letter of another encoding.
+    at = sound.index('": "') + 4
+    for letter in ("\\ud800", "ö"):
+        yield (sound[:at] + letter + sound[at:]).encode("latin-1")
+
+
+def bad_adapters(sound: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Configurations of an adapter with a key of another type or none, and the name of that key."""
+    yield {name: value for name, value in sound.items() if name != "peft_type"}, "peft_type"
+    wrong = {"peft_type": 5, "r": "two", "lora_alpha": [8], "lora_dropout": None, "target_modules": 7}
+    for name, value in (wrong | {"base_model_name_or_path": {}, "modules_to_save": "lm_head", "revision": 3}).items():
+        yield sound | {name: value}, name
+
+
 def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield place
     if isinstance(value, dict):
@@ -145,13 +163,26 @@ def bad_files(folder: Path, draw: random.Random) -> Iterator[Path]:
         "csv": [b"", b"prompt,completion\n", b"a,a\n1,2\n", table.encode("latin-1"), b"prompt\n1,2,3\n", b"\n"],
         "parquet": [b"", b"PAR1", b"PAR1" + noise[1] + b"PAR1", table.encode(), noise[2]],
         "txt": [b"", b" \n\n", "Köln\n".encode("latin-1"), b"\xff\xfe\xfa\n"],
+        # Arrow ends the process on a lone null, and makes columns of what is no object.
+        "values.json": [
+            b"null",
+            b"3",
+            b"[1, 2]",
+            b'["a", "b"]',
+            b"[[1], [2]]",
+            b'[{"prompt": "a"}, 3]',
+            b"[" * 99_999,
+        ],
+        "values.jsonl": [b"null\n", b"1\n2\n", b'"a"\n', b"[1]\n[2]\n", b"{}\nnull\n", b"{\n}\n", b"{}\n{}\n"],
+        "nul.txt": [b"a\0b\n", bytes(range(128))],
+        "nul.csv": [b"prompt,completion\na\0, b\n", table.encode("utf-16-le")],
         "xlsx": [b"PK\x03\x04"],
     }
     # A line that is cut off, wherever it is.
     contents["jsonl"] += [text.encode()[: draw.randrange(10, 30) + 60 * i] for i in range(8)]
     for ending, variants in contents.items():
         for index, content in enumerate(variants):
-            path = folder / f"{ending}{index}.{ending}"
+            path = folder / f"{index}.{ending}"
             path.write_bytes(content)
             yield path
     for ending in ("jsonl", "csv", "parquet"):
