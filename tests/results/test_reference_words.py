@@ -44,5 +44,6 @@ def test_card_and_report_say_where_levels_come_from(source):
         words, card = level_words(levels, by_task=task is not None), " ".join(render_card(record).split())
         assert dict(facts_of(record).objective)["levels of the forget rows"] == words and words in card
         assert "calibrated on 30 holdout rows" in words and "correlation of 0.75" in words and half in words
-        assert record.warnings == ["Levels: poor, and what follows"]  # shown beside results
+        assert "Warning: poor, and what follows" in card  # beside results, where there are any
+        assert record.warnings == ["Levels: poor, and what follows"]
     assert "holdout rows" not in level_words(LevelQuality("given", 0, 12, 5.5), by_task=True)
