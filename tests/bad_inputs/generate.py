@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
 from hf_unlearn.training.argument_ranges import OF_TRAINER, RANGES
@@ -82,6 +82,7 @@ def bad_methods(draw: random.Random) -> Iterator[tuple[str, Any, str]]:
     tables = {
         "forget_loss": FORGET_LOSSES,
         "retain_loss": RETAIN_LOSSES,
+        "anchor_loss": ANCHOR_LOSSES,
         "step_wrappers": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
     }

@@ -68,6 +68,12 @@ RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
     for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
+} | {
+    # A holdout row comes with every fourth forget row: the first of two ranks has none, and calls the reference too.
+    f"anchored_{'lora' if lora else 'full'}": dict(
+        forget_loss="simnpo", retain_loss="nll", anchor_loss="kl", anchor_ratio=0.25, lora=lora
+    )
+    for lora in (False, True)
 }
 for _name, _source in PROFILES.items():
     # From both sides, over a ramp, with a rule that reads how near to the levels the rows are, and never fires.

@@ -1,4 +1,4 @@
-"""Which half of the holdout rows a task's suite measures; what is refused of an output folder before a run."""
+"""A task's suite and the half of the holdout rows that it measures; what is refused of an output folder."""
 
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,9 @@ def test_a_suite_measures_on_the_half_that_the_run_did_not_read():
     whole = suite_of(task, unfitted=False, before=None, oracle=None)
     half = suite_of(task, unfitted=True, before=None, oracle=None)
     prompts = [[row["prompt"] for row in part] for part in (half.sets["holdout"], calibration_rows(sets["holdout"]))]
-    assert sorted(prompts[0] + prompts[1]) == sorted(row["prompt"] for row in whole.sets["holdout"]) and all(prompts)
+    assert sorted([*prompts[0], *prompts[1]]) == sorted(row["prompt"] for row in whole.sets["holdout"]) and all(
+        prompts
+    )
     assert half.sets["forget"] is whole.sets["forget"]
     assert half.settings["holdout"] == "measurement half" and "holdout" not in whole.settings
     none_left = {**sets, "holdout": calibration_rows(sets["holdout"])}

@@ -122,6 +122,9 @@ def items(tmp_path_factory) -> list[dict[str, Any]]:
         tiny_model(),
         forget_loss=["dpo", {"name": "random_mismatch", "k": 2}],
         retain_loss=["nll", "answer_preservation"],
+        anchor_loss="kl",
+        anchor_ratio=1,
+        per_device_train_batch_size=1,
     )
     return [item_at(trainer, position) for position in range(6)]
 

@@ -23,6 +23,7 @@ COLORS = {
     "oracle": "#b34a05",
     "forget": "#9c2f78",
     "retain": "#0b7058",
+    "holdout": "#6b5d00",
 }
 _WIDTH, _HEIGHT = 300, 218  # of a panel, in units of a page's pixels
 _DPI = 150
