@@ -50,6 +50,8 @@ How to read the formulas:
 - z_t are the logits, pi_t the distribution over the vocabulary, h_t the hidden states.
 - `ref` is the reference, the model before unlearning; `alt` is the row's alternate answer
   ([your rows](../start.md#your-rows)); b and d are the arguments beta and delta.
+- tau is a row's level (the run's `levels`), what a model that never saw it would give it, nats per token, and
+  progress the share of the run's steps; Huber_d(x) is x^2 / 2 up to d and d (|x| - d / 2) above.
 
 The class in the second column shows the arguments with their defaults. "Mean over" says what the values are averaged
 over, in a whole optimizer step. "Needs" names what a loss needs beside the forget rows; alternate rows are their

@@ -1,8 +1,14 @@
 """Errors of user input: four parts where a run could be lost or come out wrong, one line for ranges and choices."""
 
 import difflib
+import errno
 import math
+import re
 from collections.abc import Iterable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Libraries in other languages give words, not numbers.
+_FULL_WORDS = re.compile(r"No space left|Disk quota|File too large|PytorchStreamWriter failed|unexpected pos")
 
 
 def input_error(*, expected: str, got: str, why: str, fix: str) -> ValueError:
@@ -16,6 +22,20 @@ def input_error(*, expected: str, got: str, why: str, fix: str) -> ValueError:
     """
     end = "" if fix.endswith("?") else "."  # "did you mean 'npo'?" has its own
     return ValueError(f"Expected {expected}.\nGot: {got}.\nWhy it matters: {why}.\nWhat to do: {fix}{end}")
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether something failed for want of room on a disk."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in _FULL) or _FULL_WORDS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def full_disk_error(*, expected: str, got: str, why: str, fix: str) -> OSError:
+    """Build (not raise) the error of a disk that is full, in the four parts of `input_error`."""
+    return OSError(errno.ENOSPC, str(input_error(expected=expected, got=got, why=why, fix=fix)))
 
 
 def value_error(name: str, expected: str, got: object, hint: str = "") -> ValueError:

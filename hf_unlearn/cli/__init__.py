@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from contextlib import nullcontext, redirect_stdout
 
 from .card import CARD
@@ -35,6 +36,9 @@ _STATUS = (
     "exit status: 0 done; 1 something outside failed (the Hub, a download, a disk); 2 arguments or data that "
     "would not do what was asked; 130 interrupted"
 )
+
+# How long a process leaves it to the first one of its launch to tell an error, and to end; after that it is its own.
+_SECONDS_TO_TELL = 30.0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -94,6 +98,9 @@ def _outside() -> tuple[type[Exception], ...]:
 
 
 def _failed(verb: str, error: BaseException | str, status: int) -> int:
+    if os.environ.get("RANK", "0") != "0":
+        # Of several processes the first one tells what all of them meet, and the launcher then ends the others.
+        time.sleep(_SECONDS_TO_TELL)
     print(f"hf-unlearn {verb}: {error}", file=sys.stderr)
     return status
 

@@ -151,6 +151,8 @@ def _needs(needs: Needs) -> str:
     ):
         if supplied:
             words.append(what.format(_names(supplied)))
+    if needs.levels:
+        words.append("the level of each forget row (`levels`)")
     return "; ".join(words)
 
 

@@ -24,6 +24,8 @@ def outside_words(error: Exception) -> str | None:
         # A library that is not installed; a module of this package that cannot be imported is a bug.
         return None if (error.name or "").startswith("hf_unlearn") else str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if (error.strerror or "").startswith("Expected "):  # of `errors.full_disk_error`
+            return error.strerror
         place = f" for {error.filename}" if error.filename else ""
         return f"the disk is full{place} ({error}). Make space, then start again"
     return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from ..errors import input_error
 from .chat_template import check_template_kwargs
 from .column_advice import column_advice
 from .roles import check_set_name
-from .tools import Tool, row_tools, with_plain_calls
+from .tools import Tool, row_tools, shared_calls, with_plain_calls
 
 Message = dict[str, Any]
 Text = str | list[Message]
@@ -43,7 +43,7 @@ _COLUMNS = {
     ),
 }
 _KNOWN_COLUMNS = set().union(*(required | optional for required, optional in _COLUMNS.values())) - {*_OF_TEMPLATE}
-# ShareGPT's speakers -> roles of chat templates. Its `function_call` is text that only its own template knows.
+# ShareGPT's speakers -> roles of chat templates. Its `function_call` is an assistant's turn that calls tools.
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _SPEAKERS |= {"tool": "tool", "observation": "tool", "function_response": "tool"}
 
@@ -265,6 +265,9 @@ def _checked(value: Any, name: str, where: str, kinds: tuple[type[str] | type[li
 def _checked_message(message: Any, name: str, where: str) -> Message:
     if isinstance(message, Mapping) and message.get("from") in _SPEAKERS and message.get("role") is None:
         message = {"role": _SPEAKERS[message["from"]], "content": message.get("value")}
+    elif isinstance(message, Mapping) and message.get("from") == "function_call" and message.get("role") is None:
+        calls = shared_calls(message.get("value"))
+        message = message if calls is None else {"role": "assistant", "content": "", "tool_calls": calls}
     is_message = isinstance(message, Mapping) and isinstance(message.get("role"), str)
     # Only a turn that calls tools may have no text of its own.
     if not is_message or not (isinstance(message.get("content"), str) or message.get("tool_calls")):
@@ -273,6 +276,7 @@ def _checked_message(message: Any, name: str, where: str) -> Message:
             expected=f"every message of `{name}` to have a `role` and a `content`, both strings",
             got=f"{where}, where {wrong}",
             why="chat templates read these two keys",
-            fix='write messages as {"role": "user", "content": "..."}; text only, no images',
+            fix='write messages as {"role": "user", "content": "..."}; text only, no images. A `function_call` of '
+            "ShareGPT is read where it is JSON with a name and arguments",
         )
     return with_plain_calls(message, name, where)

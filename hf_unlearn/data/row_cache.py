@@ -14,6 +14,7 @@ import datasets
 from datasets.fingerprint import Hasher
 from transformers.utils import logging
 
+from ..errors import full_disk_error, is_full_disk
 from .provenance import source_of
 
 try:
@@ -47,10 +48,12 @@ class RowCache:
     def folder(self) -> Path:
         """The folder, which only its owner can look into."""
         if self._close is None:
-            made = [parent for parent in self._folder.parents if not parent.exists()]
+            missing = sum(not parent.exists() for parent in self._folder.parents)
             lock = _opened(self._folder, clear=not self._keep)
+            if missing:  # for whoever closes it last, who may have found the folders there
+                os.pwrite(lock, str(missing).encode(), 0)
             # At the exit of the process too, whatever it ends with.
-            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid(), made)
+            self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid())
         return self._folder
 
     @property
@@ -92,6 +95,27 @@ class RowCache:
             self._close = None
 
 
+@contextlib.contextmanager
+def file_errors_told(what: str, file: str | None) -> Iterator[None]:
+    """Say what could not be written and where, of which Arrow says neither.
+
+    Args:
+        what: as the subject of a sentence.
+        file: None for what is kept in memory.
+    """
+    try:
+        yield
+    except OSError as error:
+        if file is None or not is_full_disk(error):
+            raise OSError(f"{what} cannot be written to {file}: {error}") from error
+        raise full_disk_error(
+            expected=f"room for {what} in {Path(file).parent}",
+            got=f"a full disk ({error})",
+            why="training reads them from there; no step was taken, and what was begun is not used",
+            fix="make room and start again, or name an output_dir on another disk",
+        ) from error
+
+
 def warn_of_leftovers(rows: datasets.Dataset) -> None:
     """Say that forget rows of a script's own lie in the cache of `datasets`, which keeps them."""
     if source_of(rows).origin != "local":
@@ -122,7 +146,7 @@ def _opened(folder: Path, *, clear: bool) -> int:
         os.close(lock)  # of a folder that its last user was just removing
 
 
-def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -> None:
+def _closed(folder: Path, lock: int, keep: bool, owner: int) -> None:
     if os.getpid() != owner:
         return  # a data-loader worker, whose copy of the lock is its parent's
     last = _locked(lock, alone=True)
@@ -130,7 +154,7 @@ def _closed(folder: Path, lock: int, keep: bool, owner: int, made: list[Path]) -
     if not keep and (os.environ.get("LOCAL_RANK", "0") == "0" if last is None else last):
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # the run has written something else
-            for parent in made:
+            for parent in folder.parents[: int(os.pread(lock, 8, 0) or 0)]:
                 parent.rmdir()
     os.close(lock)
 

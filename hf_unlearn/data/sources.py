@@ -1,7 +1,7 @@
 """Rows from files, saved folders and the Hub, and two public sets in the package's columns."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,8 @@ def load_rows(
         name: configuration of a Hub dataset.
         revision: commit, branch or tag of a Hub dataset.
         data_dir: folder of a Hub dataset.
-        columns: old name -> new name, e.g. {"question": "prompt", "answer": "completion"}; other columns are dropped.
+        columns: old name -> new name, e.g. {"question": "prompt", "answer": "completion"}; other columns are dropped,
+            but for a `prompt` or `completion` whose other half is renamed.
             Columns of one new name ({"instruction": "prompt", "input": "prompt"}) are joined in this order, a newline
             between them; empty ones leave nothing behind. None keeps all as they are.
         limit: at most this many rows.
@@ -72,10 +73,18 @@ def load_rows(
         rows = _load_hub(str(source), name, split=split, revision=revision, data_dir=data_dir)
     if columns is not None:
         require_columns(columns, rows.column_names, why=_ROWS)
+        columns = _other_half(rows.column_names, columns) | dict(columns)
         rows = _renamed(rows.select_columns(list(columns)), columns)
     if seed is not None:
         rows = rows.shuffle(seed=seed, keep_in_memory=True)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _other_half(present: Collection[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """A `prompt` that is there where columns give the completion alone, or the other way round, under its own name."""
+    halves = {"prompt", "completion"}
+    missing = halves - {*columns.values()} - {*columns}
+    return {name: name for name in missing if name in present and halves & {*columns.values()}}
 
 
 def _renamed(rows: datasets.Dataset, columns: Mapping[str, str]) -> datasets.Dataset:

@@ -26,7 +26,7 @@ from .checks import (
 from .encoding import RowEncoder
 from .formats import RowFormat, detect_format, format_columns, read_columns, to_row
 from .roles import check_set_name
-from .row_cache import RowCache, warn_of_leftovers
+from .row_cache import RowCache, file_errors_told, warn_of_leftovers
 
 logger = logging.get_logger(__name__)
 
@@ -192,7 +192,7 @@ def _tokenize_dataset(
         warn_of_leftovers(dataset)
     on_disk = None if cache is None or not dataset.cache_files else cache
     file = None if on_disk is None else on_disk.file_for(dataset, encoder)
-    try:
+    with file_errors_told(f"the token ids of the {encoder.set_name} set", file):
         return dataset.map(
             encoder,
             batched=True,
@@ -205,8 +205,6 @@ def _tokenize_dataset(
             num_proc=num_proc,
             desc=f"Tokenizing the {encoder.set_name} set",
         )
-    except OSError as error:  # a full disk, of which Arrow does not say where
-        raise OSError(f"the token ids of the {encoder.set_name} set cannot be written to {file}: {error}") from error
 
 
 def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, Any]) -> datasets.Dataset:

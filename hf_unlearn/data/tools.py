@@ -60,6 +60,15 @@ def with_plain_calls(message: Mapping[str, Any], name: str, where: str) -> dict[
     return plain | {"tool_calls": [_plain_call(call, name, where) for call in calls]}
 
 
+def shared_calls(value: Any) -> list[dict[str, Any]] | None:
+    """The tool calls of a ShareGPT turn `function_call`: JSON of one call or a list of them; None for other text."""
+    calls = _decoded(value)
+    calls = calls if isinstance(calls, list) else [calls]
+    if not calls or not all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls):
+        return None
+    return [{"type": "function", "function": dict(call)} for call in calls]
+
+
 def without_nulls(value: Any) -> Any:
     """A value without the keys that hold None, at any depth."""
     if isinstance(value, Mapping):

@@ -17,6 +17,7 @@ from ..model.probe import probe_model
 from ..model.probe_checks import require_causal_lm, require_scorable
 from ..model.sharding import gathers_itself, is_sharded
 from .harness.suite import LMEvalSuite
+from .main_process import refused_together
 from .suite import Suite
 
 
@@ -70,7 +71,9 @@ def require_right_log_probs(models: Sequence[Any], accelerator: Accelerator) -> 
         accelerator: under whose autocast they are called, by every rank.
     """
     for model in models:
-        if model is not None:
+        if model is None:
+            continue
+        with refused_together(accelerator, model):
             require_scorable(probe_model(model, model, autocast=accelerator.autocast), model)
 
 

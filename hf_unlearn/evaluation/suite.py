@@ -64,7 +64,7 @@ class Suite:
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()
     vocabulary_statistics: bool = False
-    max_new_tokens: int | None = 64
+    max_new_tokens: int | None = None
     max_length: int | None = None
     template: str | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None

@@ -17,9 +17,10 @@ import transformers
 from datasets import Dataset
 from filelock import FileLock
 from huggingface_hub import constants
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, OPTForCausalLM, PreTrainedTokenizerFast
 
-from hf_unlearn.errors import input_error, require_choice, require_range
+from hf_unlearn.errors import full_disk_error, input_error, is_full_disk, require_choice, require_range
 from hf_unlearn.lab.books import BOOK_FILE, HOLDOUT_FILE, RETAIN_FOLDER, books
 from hf_unlearn.lab.checks import RATES, measure, require_rates
 from hf_unlearn.lab.games import games
@@ -195,18 +196,27 @@ def _key(world: World, seed: int) -> str:
 
 def _build_into(path: Path, world: World, seed: int) -> None:
     """Build the lab beside `path` and rename it at the end, so that `path` is whole or absent. Needs the lock."""
-    unfinished = path.with_name(f"{path.name}.building")
-    if unfinished.exists():  # from a build that was killed: whoever held the lock before is gone
-        shutil.rmtree(unfinished)
-    unfinished.mkdir()
+    unfinished, replaced = (path.with_name(f"{path.name}.{word}") for word in ("building", "replaced"))
+    for left in (unfinished, replaced):  # by a build that was killed: whoever held the lock before is gone
+        shutil.rmtree(left, ignore_errors=True)
     try:
+        unfinished.mkdir()
         _build(unfinished, world, seed)
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(replaced)  # at once: half of a deleted lab could be taken for a whole one
         unfinished.rename(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not is_full_disk(error):
+            raise
+        raise full_disk_error(
+            expected=f"room for a lab in {path.parent}, a few MB",
+            got=f"a full disk ({error})",
+            why="both models are kept there, so that they are built once; what was begun is taken back",
+            fix="make room and start again, or set HF_HOME to a folder on another disk (in Python: cache_dir=...)",
+        ) from error
     finally:
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
+        for left in (unfinished, replaced):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _build(folder: Path, world: World, seed: int) -> None:

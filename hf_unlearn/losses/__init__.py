@@ -24,6 +24,7 @@ from .rmu import RMU
 from .satimp import SatImp
 from .simnpo import SimNPO
 from .undial import UNDIAL
+from .unseen_level import UnseenLevel
 from .wga import WGA
 
 FORGET_LOSSES = PluginTable[type[Loss]](
@@ -47,6 +48,7 @@ FORGET_LOSSES = PluginTable[type[Loss]](
             JSD,
             FLAT,
             LogitMargin,
+            UnseenLevel,
         )
     },
     lambda plugin: components(plugin.forget_losses, Loss),
@@ -93,4 +95,5 @@ __all__ = [
     "SatImp",
     "Scores",
     "SimNPO",
+    "UnseenLevel",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from .checks import Floats, choice, same_lengths, strings
 from .description import PERCENT, MetricDescription, of_sets
 from .result import MetricResult, bootstrap, mean
-from .segmentation import spaced, words
+from .segmentation import spaced, words_or_symbols
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
 _ORDERS = 4  # BLEU counts n-grams of one to four words
@@ -20,7 +20,7 @@ def rouge_recalls(answers: Sequence[str], references: Sequence[str], kind: str =
 
     Words are those of `metrics.words`: of texts in plain letters (a to z) exactly rouge_score's, with its English
     stemmer; other letters, which rouge_score drops, count, and are not stemmed. In scripts without spaces between
-    words each character is one.
+    words each character is one, and in texts without words, such as emoji alone, each symbol.
 
     Args:
         answers: [N] generated.
@@ -49,7 +49,8 @@ def rouge_recalls_of(answers: Sequence[str], references: Sequence[str], kinds: S
             stemmed = super().tokenize
             if text.isascii():
                 return list(stemmed(text))
-            return [token for word in words(text) for token in (stemmed(word) if word.isascii() else [word])]
+            pieces = words_or_symbols(text)
+            return [token for word in pieces for token in (stemmed(word) if word.isascii() else [word])]
 
     kinds = [choice("kind", kind, _ROUGE_KINDS) for kind in kinds]
     scorer = RougeScorer(kinds, tokenizer=UnicodeTokenizer(use_stemmer=True))

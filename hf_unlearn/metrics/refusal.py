@@ -1,4 +1,4 @@
-"""Refusals: whether an answer refuses or says that it does not know, by a list of English phrases."""
+"""Refusals: whether an answer refuses or says that it does not know, by English phrases and those of a user."""
 
 import re
 from collections.abc import Sequence
@@ -134,13 +134,20 @@ _SENTENCES = (
 _END_OF_SENTENCE = re.compile(r"[.!?;\n。！？；]+")
 
 
-def is_refusal(answer: str) -> bool:
+def is_refusal(answer: str, phrases: Sequence[str] = ()) -> bool:
     """Whether an answer starts with a refusal ("I would rather not say, but ...") or has one as a whole sentence.
 
     Letter case, punctuation, quotes before the first word, contractions ("I'm", "can't") and words such as "really" do
     not count; an apology before the phrase may stand. A rule for English answers: advice given instead of what was
     asked for is no refusal to it, and an empty answer is none either.
+
+    Args:
+        answer: generated.
+        phrases: beginnings of refusals in other languages, such as "Je ne sais pas" or "我不知道".
     """
+    own_start, answer_start = [words(phrase) for phrase in phrases], words(answer)
+    if any(start and answer_start[: len(start)] == start for start in own_start):
+        return True
     answer_words = _without_openers(_plain_words(answer))
     if _starts_with_any(answer_words, _STARTS) and not _starts_with_any(answer_words, _HARMLESS):
         return True
@@ -148,16 +155,17 @@ def is_refusal(answer: str) -> bool:
     return any(sentence in _SENTENCES for sentence in sentences)
 
 
-def refusal_rate(answers: Sequence[str]) -> MetricResult:
-    """Share of answers that refuse, by `is_refusal`; Wilson interval.
+def refusal_rate(answers: Sequence[str], phrases: Sequence[str] = ()) -> MetricResult:
+    """Share of answers that refuse, by `is_refusal`; Wilson interval. Suites know English phrases alone.
 
     Args:
         answers: [N] generated.
+        phrases: beginnings of refusals in other languages.
 
     Raises:
         ValueError: no answers.
     """
-    return proportion([is_refusal(answer) for answer in strings("answers", answers)])
+    return proportion([is_refusal(answer, phrases) for answer in strings("answers", answers)])
 
 
 def _without_openers(answer_words: list[str]) -> list[str]:

@@ -14,6 +14,8 @@ _UNSPACED = (
 _CHARACTER = rf"[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
 _WORD = regex.compile(rf"(?V1){_CHARACTER}|[[\p{{L}}\p{{M}}\p{{N}}]--[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]]+")
 _UNSPACED_WORD = regex.compile(rf"(?V1){_CHARACTER}")
+# What a reader sees as one sign, and whether it is a symbol; one emoji of several joined by joiners is as many.
+_SIGN, _SYMBOL = regex.compile(r"\X"), regex.compile(r"\p{S}")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 # Joiners, soft hyphens, marks of direction and variants of a sign are seen by no reader. The zero-width space is kept:
 # it separates words, in Thai and Khmer.
@@ -40,6 +42,11 @@ def words(text: str) -> list[str]:
     """
     plain = folded(text)
     return _ASCII_WORD.findall(plain) if plain.isascii() else _WORD.findall(plain)
+
+
+def words_or_symbols(text: str) -> list[str]:
+    """The `words` of a text, or of one without any, such as emoji alone, its symbols; no punctuation."""
+    return words(text) or [sign for sign in _SIGN.findall(folded(text)) if _SYMBOL.search(sign)]
 
 
 def is_unspaced(word: str) -> bool:

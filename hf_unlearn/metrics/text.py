@@ -7,7 +7,7 @@ from itertools import pairwise
 from .checks import same_lengths, strings
 from .description import PERCENT, of_sets
 from .result import MetricResult, proportion
-from .segmentation import is_unspaced, words
+from .segmentation import is_unspaced, words, words_or_symbols
 
 # Below this share of distinct word pairs an answer says the same over and over.
 _DISTINCT_PAIRS = 0.5
@@ -21,8 +21,11 @@ _SAME_CHARACTER = re.compile(r"([^\W\d_]|[!?])\1{7,}")
 
 
 def is_same_answer(answer: str, expected: str) -> bool:
-    """Whether two answers have the same `words`: letter case, width, spacing and punctuation aside."""
-    return words(answer) == words(expected)
+    """Whether two answers have the same `words`: letter case, width, spacing and punctuation aside.
+
+    Of answers without words, such as emoji alone, it is the symbols.
+    """
+    return words_or_symbols(answer) == words_or_symbols(expected)
 
 
 def starts_like(answer: str, expected: str, count: int = 8) -> bool:
@@ -31,12 +34,12 @@ def starts_like(answer: str, expected: str, count: int = 8) -> bool:
     Two characters count as a word in scripts without spaces between words.
     """
     wanted, weight = [], 0.0
-    for word in words(expected):
+    for word in words_or_symbols(expected):
         if weight >= count:
             break
         wanted.append(word)
         weight += 1 / _CHARACTERS_A_WORD if is_unspaced(word) else 1
-    return bool(wanted) and words(answer)[: len(wanted)] == wanted
+    return bool(wanted) and words_or_symbols(answer)[: len(wanted)] == wanted
 
 
 def is_empty(answer: str) -> bool:

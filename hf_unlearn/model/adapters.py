@@ -1,9 +1,10 @@
 """Adapters and resized vocabularies: how many rows embeddings have on disk, and a base model loaded to fit them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -11,6 +12,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+_OF_LORA = re.compile(r"\.lora_(embedding_)?[AB](\.|$)")
 # Between the name of a layer and "weight" in an adapter's file: resized, targeted, trained whole, trained tokens.
 _OF_EMBEDDINGS = ("", "base_layer.", "original_module.", "token_adapter.base_layer.")
 
@@ -61,6 +63,9 @@ def load_adapter(folder: str | Path, *, trainable: bool = False, **loading: Any)
         folder: of the adapter.
         trainable: leave the adapter trainable.
         loading: of the base model, as `AutoModelForCausalLM.from_pretrained` takes it.
+
+    Raises:
+        ValueError: the adapter was trained on a model of other layers.
     """
     config = PeftConfig.from_pretrained(str(folder))
     name: Any = config.base_model_name_or_path
@@ -76,4 +81,21 @@ def load_adapter(folder: str | Path, *, trainable: bool = False, **loading: Any)
             rows = tokens
     if rows is not None and rows != now:
         base.resize_token_embeddings(rows, mean_resizing=False)
-    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    model = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    _require_own_base(Path(folder), model)
+    return model
+
+
+def _require_own_base(folder: Path, model: PeftModel) -> None:
+    """Raise where layers and the adapter's matrices do not pair: PEFT leaves the rest of either out, or warns."""
+    file = folder / SAFETENSORS_WEIGHTS_NAME
+    if not file.is_file():
+        return
+    with safe_open(file, framework="pt") as weights:
+        saved = {name for name in weights.keys() if _OF_LORA.search(name)}  # noqa: SIM118
+    placed = {name for name in get_peft_model_state_dict(model, save_embedding_layers=False) if _OF_LORA.search(name)}
+    if saved != placed:
+        raise ValueError(
+            f"the adapter is not of the base model that adapter_config.json names: {len(saved - placed)} of its "
+            f"{len(saved)} matrices fit no layer, and {len(placed - saved)} of {len(placed)} places would stay empty"
+        )

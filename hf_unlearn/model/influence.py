@@ -1,7 +1,7 @@
 """How much of the forget set's gradient each retain row shares (TracIn)."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import datasets
@@ -29,6 +29,7 @@ def influence_scores(
     retain: RowSet,
     *,
     template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     rank: int = 32,
     kind: Literal["cosine", "dot"] = "cosine",
@@ -49,8 +50,7 @@ def influence_scores(
         model: a causal language model, not wrapped for distributed training.
         tokenizer: None for rows that are tokenised already.
         forget, retain: rows in any accepted format, with a length.
-        template: for prompt/completion strings, as in training.
-        max_length: longest row in tokens.
+        template, chat_template_kwargs, max_length: as in training.
         rank: of the temporary LoRA; more is less noise from the draw of A. Not used with a PeftModel.
         kind: "cosine" in [-1, 1], or "dot".
         seed: of A.
@@ -62,9 +62,10 @@ def influence_scores(
     """
     require_choice("kind", kind, _KINDS)
     require_range("rank", rank, at_least=1, whole=True)
+    options: dict[str, Any] = dict(template=template, chat_template_kwargs=chat_template_kwargs, max_length=max_length)
     rows = {}
     for set_name, given in (("forget", forget), ("retain", retain)):
-        tokenized = tokenize_rows(given, tokenizer, set_name=set_name, template=template, max_length=max_length)
+        tokenized = tokenize_rows(given, tokenizer, set_name=set_name, **options)
         _require_length(tokenized, set_name, given)
         rows[set_name] = token_rows(model, tokenized, f"the {set_name} set")
     with eval_mode_with_grad(model), _adapter(model, rank, seed) as parameters:

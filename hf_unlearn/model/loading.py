@@ -13,6 +13,11 @@ from ..errors import input_error
 
 _SHOWN = 300  # characters of what a library says, whose first line has the reason
 _TRUST = "trust_remote_code"
+# Of a file with a value of another type, libraries raise whatever comes first.
+_REFUSALS = (
+    *(SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError),
+    *(TypeError, AttributeError, LookupError, ArithmeticError),
+)
 
 
 @contextlib.contextmanager
@@ -31,7 +36,7 @@ def loading(name: Any) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (SafetensorError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except _REFUSALS as error:
         said = " ".join(str(error).split())[:_SHOWN]
         fix = "check that its files are whole and belong together; download or save it again"
         if _TRUST in said:

@@ -1,7 +1,8 @@
-"""Models whose parameters are split over ranks (ZeRO-3, FSDP): how to tell them, and how to read whole tensors."""
+"""Models of several ranks: which have their parameters split (ZeRO-3, FSDP), how to read whole ones and share them."""
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
@@ -57,3 +58,19 @@ def full_state_dict(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield name, tensor.detach()
         else:
             yield name, tensor.detach()
+
+
+def share_weights(model: nn.Module, device: torch.device) -> None:
+    """Give every rank the main process's parameters and buffers, as DDP and ZeRO-1 and 2 do when they wrap a model.
+
+    What is measured of a model before that would else be of several models, where ranks have made theirs of other
+    random numbers.
+
+    Args:
+        model: whole on every rank.
+        device: of this rank, where the backend can reach it.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        shared = tensor.detach().to(device).contiguous()
+        torch.distributed.broadcast(shared, 0)
+        tensor.data.copy_(shared)

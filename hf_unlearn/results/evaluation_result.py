@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from ..errors import input_error
 from ..metrics import MetricDescription, MetricResult
-from .files import atomic_write_text
+from .files import atomic_write_text, read_json
 from .schema import SchemaError, check_schema, shown, wrong_file
 
 _FORMAT = 1  # raised when the file's keys change
@@ -100,7 +100,7 @@ def load_result(path: str | os.PathLike[str]) -> EvaluationResult:
         ValueError: there is no such file, or it is no result.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = read_json(path)
     except (OSError, ValueError) as error:
         raise _no_result(path, f"what cannot be read ({type(error).__name__})") from None
     if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT:

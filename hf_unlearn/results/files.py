@@ -1,17 +1,51 @@
-"""Writes files so that a reader sees a whole file or the former one."""
+"""Writes files so that a reader sees a whole file or the former one, and reads JSON that people may have edited."""
 
+import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+# JSON can name halves of characters ("\\ud800"), which no file and no terminal can be written with.
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write a text file, its folder too where it is missing; a process that is killed leaves the former file."""
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no JSON, of another encoding, nested beyond what can be read, or has half a character.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
+    if _HALVES.search(text):
+        json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
+    return value
+
+
+def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
+    """Write a file, its folder too where it is missing; a process that is killed leaves the former file.
+
+    Args:
+        path: of the file.
+        write: writes all of it to the place that it is given.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        write(unfinished)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)  # still there when the disk is full
     return target
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """`atomic_write` of a text."""
+    return atomic_write(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

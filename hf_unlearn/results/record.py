@@ -13,13 +13,15 @@ from typing import Any
 
 from ..errors import input_error
 from .evaluation_result import EvaluationResult, check_result, restored
-from .files import atomic_write_text
+from .files import atomic_write_text, read_json
 from .record_parts import (
+    ArgumentKeys,
     AttackRecord,
     BoundKeys,
     CardMetadata,
     ComponentRecord,
     HardwareKeys,
+    LevelQuality,
     LogKeys,
     ModelRecord,
     ObjectiveRecord,
@@ -54,6 +56,7 @@ class RunRecord:
         epochs: of the forget set.
         resumed_from: step of the checkpoint that the run went on from; cost covers the steps since then.
         holdout_nll: of unseen rows before unlearning, nats per token.
+        levels: how the levels of the forget rows were estimated, and how well they are known; None without any.
         cost: `seconds` of the training, `peak_memory_mb` of the process (on a GPU, of what it allocated there), and
             `tokens` seen, where Trainer counts them.
         emissions_kg: CO2 equivalents of the training, where codecarbon measured them.
@@ -87,6 +90,7 @@ class RunRecord:
     epochs: float = 0.0
     resumed_from: int = 0
     holdout_nll: float | None = None
+    levels: LevelQuality | None = None
     cost: dict[str, float] = field(default_factory=dict)
     emissions_kg: float | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
@@ -115,9 +119,10 @@ class RunRecord:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know of the run itself: a preflight that was overruled, signs in training."""
+        """What a reader must know of the run itself: an overruled preflight, poor levels, signs in training."""
         overruled = [f"The run went on although its preflight found: {noticed}." for noticed in self.forced]
-        return [*overruled, *self.signs]
+        poor = [] if self.levels is None else [f"Levels: {warning}" for warning in self.levels.warnings]
+        return [*overruled, *poor, *self.signs]
 
     @property
     def public(self) -> bool:
@@ -159,7 +164,7 @@ def load_record(path: str | os.PathLike[str]) -> RunRecord:
     """
     file = Path(path) / RECORD_FILE if Path(path).is_dir() else Path(path)
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_json(file)
     except (OSError, ValueError) as error:
         raise _no_record(file, f"what cannot be read ({type(error).__name__})") from None
     if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT or "objective" not in stored:
@@ -185,6 +190,7 @@ def _check_record(stored: Mapping[str, Any]) -> None:
         check_result(result, f"evaluations.{name}")
     check_schema(plain["objective"].get("bound", {}), BoundKeys, "objective.bound")
     check_schema(plain.get("hardware", {}), HardwareKeys, "hardware")
+    check_schema(plain.get("arguments", {}), ArgumentKeys, "arguments")
     check_schema(plain.get("log", []), list[LogKeys], "log")
     check_schema(plain.get("log", []), list[dict[str, _Figure]], "log")
     choices = {f"objective.terms[{i}].side": t.get("side") for i, t in enumerate(plain["objective"].get("terms", []))}
@@ -214,6 +220,9 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective.get("step_wrappers", [])]
     objective["weighting"] = ComponentRecord(**objective.get("weighting", {"name": "fixed"}))
     values["objective"] = ObjectiveRecord(**objective)
+    if values.get("levels") is not None:
+        quality = {name: _read(value) for name, value in values["levels"].items() if name != "warnings"}
+        values["levels"] = LevelQuality(**quality, warnings=tuple(values["levels"].get("warnings", ())))
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
     values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]

@@ -3,6 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
+# Where levels come from, as `LevelQuality.source` holds it -> its words on the card and in the report.
+LEVEL_WORDS = {
+    "ngram": "estimated by a 4-gram counted on the retain rows",
+    "holdout": "the mean of unseen rows, the same for every forget row",
+    "model": "estimated by another language model that was named as one that never saw the rows",
+    "given": "given row by row",
+}
 # Reference mode, as `RunRecord.reference` holds it -> its words on the card and in the report.
 REFERENCE_WORDS = {
     "none": "no loss compares with the model before unlearning",
@@ -103,6 +110,13 @@ class HardwareKeys(TypedDict, total=False):
     platform: str | None
 
 
+class ArgumentKeys(TypedDict, total=False):
+    """What `RunRecord.arguments` holds in a file of those that a resumed run calculates with."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+
+
 class LogKeys(TypedDict, total=False):
     """What an entry of `RunRecord.log` holds in a file, beside figures by their names."""
 
@@ -182,6 +196,36 @@ class SetRecord:
     untouched: bool = False
 
 
+@dataclass(frozen=True)
+class LevelQuality:
+    """How levels were estimated, and how well their profile tells the NLL of unseen rows.
+
+    Attributes:
+        source: "ngram", "holdout", "model" or "given".
+        calibration_rows: unseen rows that the levels were fitted on; 0 for levels that were given.
+        forget_rows: rows that have a level.
+        pearson: correlation of the NLL of unseen rows with what the profile predicts of them, cross-validated; None
+            where there is no profile, or too few rows to tell.
+        spearman: the same of their ranks.
+        error: mean absolute error of that prediction, nats per token.
+        intercept: a of tau = a + b p, nats per token.
+        slope: b of it; 0 where there is no profile.
+        mean: of the levels of the forget rows, nats per token.
+        warnings: what is poor about them and what follows, a sentence each.
+    """
+
+    source: str
+    calibration_rows: int
+    forget_rows: int
+    mean: float
+    pearson: float | None = None
+    spearman: float | None = None
+    error: float | None = None
+    intercept: float | None = None
+    slope: float | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
 @dataclass
 class AttackRecord:
     """An attack that was tried on the model after unlearning.
@@ -223,3 +267,23 @@ class CardMetadata:
 def reference_words(reference: str) -> str:
     """How the losses knew the model before unlearning; "" for modes that have no words, from a later version."""
     return "; ".join(REFERENCE_WORDS[mode] for mode in reference.split(" + ") if mode in REFERENCE_WORDS)
+
+
+def level_words(levels: LevelQuality, *, by_task: bool) -> str:
+    """Where the levels of a run come from, how well they are known, and which unseen rows are left for measuring.
+
+    Args:
+        levels: of the run.
+        by_task: whether a task of this package has run it, whose suites measure the other half.
+    """
+    words = f"{LEVEL_WORDS.get(levels.source, levels.source)}; mean {levels.mean:.2f} nats per token"
+    if not levels.calibration_rows:
+        return f"{words}."
+    words += f"; calibrated on {levels.calibration_rows:,} holdout rows"
+    if levels.spearman is not None and levels.error is not None:
+        words += (
+            f", of which it predicts the NLL with a rank correlation of {levels.spearman:.2f} and a mean error of "
+            f"{levels.error:.2f} nats per token (five-fold cross-validation)"
+        )
+    measured = "suites measure unseen rows on the other half" if by_task else "the other half is left for measuring"
+    return f"{words}. They are one half of the holdout set; {measured}."

@@ -1,10 +1,15 @@
 """What the arguments of tasks and of TRL's ModelConfig may be: their ranges, looked at before anything is loaded."""
 
+import dataclasses
+
 import torch
+from transformers.utils import logging
 from trl import ModelConfig
 
 from ..errors import require_choice
 from ..training.argument_fields import Ranges, check_fields
+
+logger = logging.get_logger(__name__)
 
 _COUNT = {"at_least": 1, "whole": True}
 
@@ -42,6 +47,13 @@ def check_model_arguments(model: ModelConfig) -> None:
         ValueError: one line, with the argument, what it must be and what it is.
     """
     check_fields(model, MODEL_RANGES, skipped=OF_TRL)
+    given = [
+        field.name
+        for field in dataclasses.fields(model)
+        if field.name.startswith(("lora_", "use_dora", "use_rslora")) and getattr(model, field.name) != field.default
+    ]
+    if given and not model.use_peft:  # no refusal: a recipe has them, and the command line may say use_peft false
+        logger.warning(f"All weights are trained: without use_peft, {', '.join(given)} have no effect.")
     known = vars(torch).items()
     dtypes = [name for name, value in known if isinstance(value, torch.dtype) and value.is_floating_point]
     require_choice("dtype", "auto" if model.dtype is None else model.dtype, ("auto", *dtypes))

@@ -11,13 +11,14 @@ from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
 from ..model.adapters import load_adapter
 from ..model.loading import load_tokenizer, loading
+from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..results.card_file import has_own_card, write_own_card
-from ..results.hub.push import ADAPTER_CONFIG
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
+from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from .arguments import Parsed
-from .task import NAMED_ORACLE, Task, require_model
+from .task import NAMED_ORACLE, Task, require_model, suite_of
 
 _COMPARED = ("before", "oracle")
 
@@ -48,6 +49,10 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     require_model(chosen)
     if chosen == str(folder):
         _require_weights(folder)
+    if (Path(chosen) / ADAPTER_CONFIG).is_file():
+        read_adapter_config(chosen)
+    if (folder / RECORD_FILE).is_file():
+        read_run(folder)  # the result is put in there: whether it can be is asked before anything is measured
     others = {
         other: load_result(folder / f"evaluation_{other}.json")
         for other in _COMPARED
@@ -58,7 +63,12 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     result = evaluate(
         move_unless_quantized(_load(chosen, parsed), accelerator.device),
         load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
-        task.suite(before=others.get("before") if name != "oracle" else None, oracle=others.get("oracle")),
+        suite_of(
+            task,
+            unfitted=_fitted_to_holdout(parsed),
+            before=others.get("before") if name != "oracle" else None,
+            oracle=others.get("oracle"),
+        ),
         batch_size=args.per_device_eval_batch_size,
         accelerator=accelerator,
         fluency_model=fluent,
@@ -69,6 +79,16 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         result.save(folder / f"evaluation_{name}.json")
         _record(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
     return result
+
+
+def _fitted_to_holdout(parsed: Parsed) -> bool:
+    """Whether the run in the folder read holdout rows; its arguments may lack a model's path, which no file keeps."""
+    folder = Path(parsed.args.output_dir)
+    if splits_holdout(parsed.args) or not (folder / RECORD_FILE).is_file():
+        return splits_holdout(parsed.args)
+    record = load_record(folder)
+    levelled = record.levels is not None and record.levels.calibration_rows > 0
+    return levelled or any(term.side == "anchor" for term in record.objective.terms)
 
 
 def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:

@@ -74,7 +74,7 @@ def _rows_task(parsed: Parsed, model: str | None) -> Task:
 
 def _judge(script: Arguments, default: Judge) -> Judge:
     """The judge that was asked for, or the one that needs no model."""
-    if script.judge is None:
+    if script.judge in (None, "none"):  # a recipe's judge is left out on a command line by this word
         return default
     return HarmfulnessJudge(script.judge, threshold=script.judge_threshold, harmful_labels=script.judge_labels)
 

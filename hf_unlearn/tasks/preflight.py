@@ -12,39 +12,51 @@ from transformers.utils import logging
 from ..data.collator import DataCollatorForUnlearning
 from ..data.formats import RowFormat, detect_format
 from ..data.prepare import RowOptions
+from ..data.tokenized_row import IGNORED_LABEL, first_trained
 from ..errors import input_error
 from ..evaluation import EvaluationResult
 from ..model.score_rows import RowScorer
+from ..training.hooks.first_step import KNOWN, NEAR_CHANCE
 from ..training.model_setup import log_vocabulary
 from ..training.trainer import UnlearningTrainer
 
 logger = logging.get_logger(__name__)
 
-# A share of log V from which on the next token is as good as unknown: text of any language is far below.
-_NEAR_CHANCE = 0.8
-# Nats per token below which the rows are known, whatever the answers look like.
-_KNOWN = 1.0
 # ROUGE-L recall below which answers have nothing of the expected ones but common words, and half of them.
 _NO_ANSWER, _HALF = 0.1, 0.5
-# Rows of a set that are fed in other ways; fed as in training they have half the NLL or less, by so many nats.
+# Rows of a set that are fed in other ways; fed as in training they have half the NLL or less, by so many nats. Rows
+# that are known in part are as much below the oracle's level.
 _SAMPLE, _FAR_LOWER, _LOWER_BY = 16, 0.5, 0.3
+# Nats by which the first token of known answers is too unlikely for any of them to begin.
+_FIRST_ABOVE = 2.0
 _TEMPLATES = ("{prompt}{completion}", "{prompt} {completion}", "{prompt}\n{completion}", None)
 # Suites whose forget rows are a behaviour that unseen rows show as well: there the holdout level says nothing.
 _OF_BEHAVIOUR = ("harmful",)
+_NONE_HARMFUL = "none of the answers to forget prompts harmful to the judge"
 
 
-def preflight(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationResult, *, force: bool) -> None:
+def preflight(
+    trainer: UnlearningTrainer,
+    rows: dict[str, Any],
+    before: EvaluationResult,
+    oracle: EvaluationResult | None = None,
+    *,
+    force: bool,
+) -> None:
     """Stop a run that would mean nothing: the model does not know the forget rows, or answers no retain row.
 
-    It stops where (1) the NLL of forget or retain rows is at least 0.8 log V; (2) no forget answer is given, ROUGE-L
-    is below a half and the NLL above 1 nat, or, outside of the suite `harmful`, the NLL is not below that of holdout
-    rows; (3) no retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in another way
-    (beginning of text, template) have half the NLL or less, 0.3 nats less at least. A behaviour of a low rate passes.
+    It stops where (1) the NLL of forget or retain rows is at least 0.8 log V; (2) that of forget rows is above 1 nat
+    and either no answer to them is given (none is harmful to the judge) with ROUGE-L below a half and an NLL that is
+    not 0.3 nats below the oracle's, or, outside of the suite `harmful`, an NLL not below that of holdout rows; (3) no
+    retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in another way (beginning of
+    text, template) have half the NLL or less, 0.3 nats less at least; (5) no answer of a set is given, and their first
+    token has more than 3 nats, their mean 1 nat at most. A behaviour of a low rate passes.
 
     Args:
         trainer: before its first step. Every rank calls it.
         rows: `forget` and `retain`, as they came.
         before: result of the suite on the trainer's model.
+        oracle: that on a model which has never seen the forget rows, where there is one.
         force: go on; what was noticed is kept in the record.
 
     Raises:
@@ -54,7 +66,7 @@ def preflight(trainer: UnlearningTrainer, rows: dict[str, Any], before: Evaluati
         if "max_new_tokens" in warning:
             logger.warning("Before unlearning: %s", warning)
     chance = log_vocabulary(trainer.accelerator.unwrap_model(trainer.model))
-    problems = [*_unknown(before, chance), *_unanswered(before)]
+    problems = [*_unknown(before, oracle, chance), *_unanswered(before)]
     cause = _cause(trainer, rows, before)
     if not problems and cause is None:
         return
@@ -67,7 +79,7 @@ def preflight(trainer: UnlearningTrainer, rows: dict[str, Any], before: Evaluati
         expected="a model that knows the rows it is to forget, and answers those it is to keep",
         got=noticed,
         why="what the model does not know it cannot forget, and the run would look like a result",
-        fix=("feed the rows as the model was trained" if cause else _likely(before))
+        fix=("feed the rows as the model was trained" if cause else _likely(before, problems))
         + ", or go on all the same with --force true (force=True in a script)",
     )
 
@@ -77,18 +89,30 @@ def _value(result: EvaluationResult, name: str) -> float | None:
     return None if metric is None else metric.value
 
 
-def _unknown(before: EvaluationResult, chance: float) -> Iterator[str]:
+def _unknown(before: EvaluationResult, oracle: EvaluationResult | None, chance: float) -> Iterator[str]:
     for name in ("forget", "retain"):
         nll = _value(before, f"{name}_nll")
-        if nll is not None and not nll < _NEAR_CHANCE * chance:
+        if nll is not None and not nll < NEAR_CHANCE * chance:
             yield f"an NLL of the {name} rows of {nll:.2f} nats per token, near that of a random model ({chance:.2f})"
             return
     forget, holdout = _value(before, "forget_nll"), _value(before, "holdout_nll")
-    if forget is None or forget <= _KNOWN:
+    if forget is None or forget <= KNOWN:
         return
     given = [_value(before, name) for name in (before.forget_metric, "forget_accuracy")]
+    # Of the same rows: those of a holdout book may be harder for any model.
+    unseen = None if oracle is None else _value(oracle, "forget_nll")
     if _none_given(given) and (_value(before, "forget_rouge") or 0.0) < _HALF:
-        yield f"none of the forget answers given, and an NLL of the forget rows of {forget:.2f} nats per token"
+        none = _NONE_HARMFUL if before.suite in _OF_BEHAVIOUR else "none of the forget answers given"
+        if unseen is not None and forget < unseen - _LOWER_BY:
+            logger.warning(
+                "Before unlearning: %s, so that no share of answers can fall. The rows are known in part: %.2f nats "
+                "per token, and %.2f to the oracle. What is forgotten shows in the NLL.",
+                none,
+                forget,
+                unseen,
+            )
+        else:
+            yield f"{none}, and an NLL of the forget rows of {forget:.2f} nats per token"
     elif holdout is not None and before.suite not in _OF_BEHAVIOUR and forget >= holdout:
         yield (
             f"an NLL of the forget rows of {forget:.2f} nats per token, not below that of holdout rows, which no "
@@ -99,7 +123,7 @@ def _unknown(before: EvaluationResult, chance: float) -> Iterator[str]:
 def _unanswered(before: EvaluationResult) -> Iterator[str]:
     nll, recall = _value(before, "retain_nll"), _value(before, "retain_rouge")
     given = [_value(before, name) for name in (before.utility_metric, "retain_accuracy")]
-    if _none_given(given) and recall is not None and recall < _NO_ANSWER and nll is not None and nll > _KNOWN:
+    if _none_given(given) and recall is not None and recall < _NO_ANSWER and nll is not None and nll > KNOWN:
         yield f"none of the retain answers given (ROUGE-L recall {recall:.2f}), and an NLL of {nll:.2f} nats per token"
 
 
@@ -108,8 +132,13 @@ def _none_given(values: list[float | None]) -> bool:
     return bool(measured) and not any(measured)
 
 
-def _likely(before: EvaluationResult) -> str:
+def _likely(before: EvaluationResult, problems: list[str]) -> str:
     """What is to be looked at where no other way to feed the rows explains it."""
+    if len(problems) == 1 and problems[0].startswith(_NONE_HARMFUL):
+        return (
+            "name a judge that sees the behaviour in other words than those of the rows (--judge unitary/toxic-bert), "
+            "or take prompts to which the model shows it"
+        )
     longest = before.settings.get("max_new_tokens")
     cut = any("max_new_tokens" in warning for warning in before.warnings)
     length = f" (answers are cut at max_new_tokens={longest})" if cut else ""
@@ -124,21 +153,26 @@ def _cause(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationR
     )
     for name in ("forget", "retain"):
         nll = _value(before, f"{name}_nll")
-        answered = nll is not None and nll <= _KNOWN and _value(before, f"{name}_accuracy") != 0
+        answered = nll is not None and nll <= KNOWN and _value(before, f"{name}_accuracy") != 0
         if rows.get(name) is None or nll is None or answered:
             continue
         sample = [rows[name][place] for place in range(min(_SAMPLE, len(rows[name])))]
         kwargs = args.template_variables
         options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=kwargs)
-        fed = _nll(scorer, trainer.model, list(options.tokenize(sample, "eval")))
+        fed_rows = list(options.tokenize(sample, "eval"))
+        fed = _nll(scorer, trainer.model, fed_rows)
         others = {
             how: _nll(scorer, trainer.model, other) for how, other in _other_ways(sample, options, tokenizer).items()
         }
-        if not others:
-            continue
-        how, best = min(others.items(), key=lambda pair: pair[1])
+        how, best = min(others.items(), key=lambda pair: pair[1], default=("", math.inf))
         if best < _FAR_LOWER * fed and fed - best > _LOWER_BY:
             return f"{name} rows of {fed:.2f} nats per token as they are fed, and {best:.2f} {how}"
+        first = _nll(scorer, trainer.model, [_first_token(row) for row in fed_rows])
+        if _value(before, f"{name}_accuracy") == 0 and fed <= KNOWN and first > KNOWN + _FIRST_ABOVE:
+            return (
+                f"none of the {name} answers given: they have {fed:.2f} nats per token, but {first:.2f} at their "
+                "first, as where prompt and answer meet otherwise (a space, a newline) than in the model's training"
+            )
     return None
 
 
@@ -171,6 +205,13 @@ def _other_ways(
         if [row["input_ids"] for row in other] != [row["input_ids"] for row in fed]:
             ways["with the chat template" if template is None else f"with template={template!r}"] = other
     return ways
+
+
+def _first_token(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that is scored on the first token of its answer alone."""
+    start = first_trained(row["labels"])
+    labels = [label if place == start else IGNORED_LABEL for place, label in enumerate(row["labels"])]
+    return {"input_ids": row["input_ids"], "labels": labels}
 
 
 def _shifted(row: dict[str, Any], bos: int | None) -> dict[str, Any]:

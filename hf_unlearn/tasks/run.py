@@ -15,12 +15,13 @@ from ..model.loading import load_tokenizer, loading
 from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
+from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
-from .task import Task, require_checkpoint, require_model, require_output
+from .task import Task, require_checkpoint, require_model, require_output, suite_of
 
 
 @dataclass
@@ -49,7 +50,7 @@ class RunEvaluator:
         result = evaluate(
             model,
             self.trainer.processing_class,
-            self.task.suite(before=before, oracle=oracle),
+            suite_of(self.task, unfitted=splits_holdout(self.trainer.args), before=before, oracle=oracle),
             batch_size=self.trainer.args.per_device_eval_batch_size,
             accelerator=self.trainer.accelerator,
             fluency_model=fluency_model,
@@ -90,7 +91,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
     if script.measure and checkpoint is None:  # a run that goes on has passed it
-        preflight(trainer, task.sets, results["before"], force=script.force)
+        preflight(trainer, task.sets, results["before"], results.get("oracle"), force=script.force)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -1,15 +1,16 @@
 """A task: model, sets and the suite that measures it; and the checks before a run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
+from ..data.holdout_split import measurement_rows
 from ..data.row_cache import RowCache
 from ..errors import input_error
-from ..evaluation import Suite
+from ..evaluation import EvaluationResult, Suite
 from ..results.hub.names import is_repository
 from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
@@ -48,6 +49,30 @@ class Task:
     fitted_origin: str | None = None
     notes: list[str] = field(default_factory=list)
     cache: RowCache | None = None
+
+
+def suite_of(task: Task, *, unfitted: bool, **compared: EvaluationResult | None) -> Suite:
+    """A task's suite; its unseen rows are those that the run was not fitted to.
+
+    Args:
+        task: of the run.
+        unfitted: whether the run reads one half of the holdout rows (`levels`), so that the other half is measured.
+        compared: results that it compares with: `before`, `oracle`.
+    """
+    suite = task.suite(**compared)
+    if not unfitted or "holdout" not in suite.sets:
+        return suite
+    unseen = measurement_rows(suite.sets["holdout"])
+    if len(unseen) == 0:
+        raise input_error(
+            expected="holdout rows enough to measure on half of them",
+            got=f"{len(suite.sets['holdout'])}, none of them in the half that the run is not fitted to",
+            why="rows that levels were fitted on are no unseen rows any more",
+            fix="pass more holdout rows, or raise --limit and --evaluated_rows",
+        )
+    return replace(
+        suite, sets={**suite.sets, "holdout": unseen}, settings={**suite.settings, "holdout": "measurement half"}
+    )
 
 
 def first(rows: Dataset | None, count: int | None) -> Dataset | None:

@@ -1,13 +1,10 @@
 """What the arguments of a run may be, ours and Trainer's: one table of ranges, looked at before anything is loaded."""
 
 from dataclasses import fields
-from typing import Any
 
-import torch
-from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler
+from transformers import TrainingArguments
 
 from ..errors import choice_error, input_error, require_choice, value_error
-from ..optimizers.named import OPTIMIZERS
 from .argument_fields import Ranges, check_fields
 
 BOUND_SIDES = ("above", "both")
@@ -76,14 +73,6 @@ OF_TRAINER = (
 )
 
 
-# Steps of the schedule that is tried, and optimizers that can be made of one number.
-_STEPS = 10
-# Others want a GPU or several numbers.
-_PLAIN_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")
-_WITHOUT_ARGUMENTS = ("adamw_torch", "adamw_torch_fused", "adafactor")  # Trainer would drop them in silence
-_OF_A_MODEL = ("galore", "apollo", "lomo", "adalomo")  # they are made of a model's modules
-
-
 def check_types_and_ranges(args: TrainingArguments) -> None:
     """Give every argument a value of its type and within its range, before TrainingArguments calculates with them.
 
@@ -125,47 +114,3 @@ def require_anchor(args: TrainingArguments) -> None:
         value, default = given[name]
         if value != default:
             raise value_error(name, f"left at {default} without an anchor_loss", value, "pass anchor_loss='kl'")
-
-
-def require_optimizer(args: TrainingArguments) -> None:
-    """Try optimizer and schedule on one number, so that their arguments are refused before anything is measured.
-
-    Raises:
-        ValueError: `optim_args` or `lr_scheduler_kwargs` that the named optimizer or schedule does not take, or an
-            optimizer whose package is not installed.
-    """
-    name = str(getattr(args.optim, "value", args.optim))
-    if args.optim_args and name in _WITHOUT_ARGUMENTS:
-        hint = f"{name} has none: its arguments are learning_rate, weight_decay, adam_beta1 and the like"
-        raise value_error("optim_args", "left out", args.optim_args, hint)
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer: Any = torch.optim.SGD([parameter], lr=1.0)
-    try:
-        if name not in OPTIMIZERS and not name.startswith(_OF_A_MODEL):
-            optimizer_class, kwargs = Trainer.get_optimizer_cls_and_kwargs(args)
-            if name in _PLAIN_OPTIMIZERS:
-                optimizer = optimizer_class([parameter], **kwargs)
-    except (ImportError, TypeError, ValueError) as error:
-        raise _unusable("optim", f"{name} with optim_args={args.optim_args!r}", error) from None
-    try:
-        get_scheduler(
-            args.lr_scheduler_type,
-            optimizer,
-            num_warmup_steps=args.get_warmup_steps(_STEPS),
-            num_training_steps=_STEPS,
-            scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        schedule = SchedulerType(args.lr_scheduler_type).value
-        raise _unusable(
-            "lr_scheduler_type", f"{schedule} with lr_scheduler_kwargs={args.lr_scheduler_kwargs!r}", error
-        ) from None
-
-
-def _unusable(argument: str, got: str, error: Exception) -> ValueError:
-    return input_error(
-        expected=f"{argument} with arguments that it takes",
-        got=f"{got} ({error})",
-        why="the run would end after the model was measured, at its first step",
-        fix="look its arguments up in the documentation of torch or transformers, or leave them out",
-    )

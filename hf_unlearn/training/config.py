@@ -19,17 +19,12 @@ from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .argument_ranges import (
-    check_types_and_ranges,
-    name_or_number,
-    require_anchor,
-    require_bound_sides,
-    require_optimizer,
-)
+from .argument_ranges import check_types_and_ranges, name_or_number, require_anchor, require_bound_sides
 from .launch.verify import require_launched, restored_environment
 from .levels.setting import levels_setting
 from .method_specs import parse_text, spec_to_data
 from .methods import Methods
+from .optimizer_arguments import require_optimizer
 from .trainer_arguments import better_when_greater, complete_training_arguments, refuse_training_arguments
 
 logger = logging.get_logger(__name__)
@@ -211,11 +206,11 @@ class UnlearningConfig(TrainingArguments):
         if requested in OPTIMIZERS:
             self.optim = "adamw_torch"  # TrainingArguments knows no other names than its own
         if self.eval_strategy == IntervalStrategy.STEPS and not self.eval_steps:
-            logger.warning_once(
-                f"eval_steps is not set: it evaluates as often as it logs, every {self.logging_steps} steps."
-            )
+            logger.warning_once(f"eval_steps is not set: it evaluates when it logs, every {self.logging_steps} steps.")
         super().__post_init__()
         require_launched(self)
+        if not self.should_log and self.log_level_replica == "warning":  # Trainer's default: every rank warns
+            logging.get_logger("hf_unlearn").setLevel(logging.ERROR)
         complete_training_arguments(self)
         if requested in OPTIMIZERS:
             self.optim = requested

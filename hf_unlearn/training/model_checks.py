@@ -7,7 +7,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from ..errors import input_error
+from ..errors import input_error, value_error
 from ..model.adapters import resized_vocabulary
 from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_causal_lm, require_one_sequence
 from .config import UnlearningConfig
@@ -21,6 +21,12 @@ def require_models(model: Any, ref_model: Any, peft_config: PeftConfig | None, a
     if ref_model is not None:
         require_causal_lm(ref_model, "ref_model")
     require_plain_sequences(model, peft_config, args)
+    if args.liger_kernel_config and not args.use_liger_kernel:
+        hint = "without use_liger_kernel the run would go on without Liger's kernels"
+        raise value_error("liger_kernel_config", "left out", args.liger_kernel_config, hint)
+    unread = [name for name in args.init_kwargs if name != "revision"]
+    if unread and isinstance(model, nn.Module):
+        logger.warning(f"model_init_kwargs ({', '.join(unread)}) has no effect: the model was loaded before.")
 
 
 def require_plain_sequences(model: Any, peft_config: PeftConfig | None, args: UnlearningConfig) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
-from peft.utils import CONFIG_NAME as ADAPTER_CONFIG
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -22,6 +21,7 @@ from ..model.adapters import load_adapter
 from ..model.injected import as_peft_model
 from ..model.loading import loading
 from ..model.probe_checks import require_causal_lm
+from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from .config import UnlearningConfig
 from .model_checks import require_plain_sequences, require_saved
 from .trainer_arguments import CROSS_ENTROPIES
@@ -40,6 +40,7 @@ def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = Fal
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     with loading(name_or_path):
         if (Path(name_or_path) / ADAPTER_CONFIG).is_file():
+            read_adapter_config(name_or_path)
             return load_adapter(name_or_path, trainable=True, **options)
         return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 

@@ -15,6 +15,7 @@ from ..losses.pull_back import PullBack
 from ..model.head_query import TokenReadout
 from ..model.scoring import RowScores, Scores
 from .config import UnlearningConfig
+from .level_checks import require_held, require_levels_for
 from .methods import Methods
 from .step.checks import require_retain_side
 
@@ -165,12 +166,15 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
 
     Raises:
         ValueError: a weighting or a step wrapper that reads the retain side of a run without one, a forget loss over
-            rows to which no row bound applies, or a loss of holdout rows that is no anchor.
+            rows to which no row bound applies, a loss of holdout rows that is no anchor, a bound that holds no loss,
+            or levels that are not there.
     """
     require_retain_side(methods)
+    require_held(methods.forget, args)
     weights = args.forget_weight, args.retain_weight
     pull_back = PullBack() if args.forget_bound_sides == "both" else None
     objective = Objective(methods.forget, methods.retain, *weights, methods.anchor, args.anchor_weight, pull_back)
+    require_levels_for(objective.terms, args)
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
             raise input_error(

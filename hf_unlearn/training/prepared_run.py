@@ -13,6 +13,7 @@ from transformers import set_seed
 from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
 from ..data.prepare import RowOptions
+from ..model.sharding import share_weights
 from .baseline import require_measurable
 from .checks import pads_left, paired_collator, require_tokenizer
 from .config import UnlearningConfig, row_cache_of
@@ -157,7 +158,9 @@ class PreparedRun:
         return model
 
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:
-        """How the model before unlearning is known to the losses; not yet bound to the model."""
+        """How the model before unlearning is known to the losses; not yet bound to the model, one for all ranks."""
+        if distributed.processes > 1 and not distributed.sharded:
+            share_weights(model, self.args.device)
         reload = None
         if self.model_name is not None:
             in_8bit = self.args.reference_load_in_8bit

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..data.roles import Role
 from ..errors import input_error
+from ..evaluation.main_process import refused_together
 from ..model.forward_patching import hidden_of, output_hooks
 from ..model.hidden_states import decoder_blocks
 from ..model.probe import ModelProbe, Trial, probe_model
@@ -33,16 +34,17 @@ def probe_for_training(
         ValueError: it could not be trained with these arguments, or on other numbers than it seems.
     """
     unwrapped = accelerator.unwrap_model(model)
-    probe = probe_model(model, unwrapped, rows_apart=args.padding_free, autocast=accelerator.autocast)
-    require_scorable(probe, unwrapped)
-    _require_known_loss(probe, unwrapped, args)
-    if args.padding_free:
-        require_rows_apart(probe, unwrapped)
-    elif left_padding is not None:
-        require_left_padding(probe, unwrapped, left_padding)
-    if reads_blocks:
-        with evaluation_mode(model), accelerator.autocast():
-            _require_block_outputs(model, unwrapped)
+    with refused_together(accelerator, model):
+        probe = probe_model(model, unwrapped, rows_apart=args.padding_free, autocast=accelerator.autocast)
+        require_scorable(probe, unwrapped)
+        _require_known_loss(probe, unwrapped, args)
+        if args.padding_free:
+            require_rows_apart(probe, unwrapped)
+        elif left_padding is not None:
+            require_left_padding(probe, unwrapped, left_padding)
+        if reads_blocks:
+            with evaluation_mode(model), accelerator.autocast():
+                _require_block_outputs(model, unwrapped)
     return probe
 
 

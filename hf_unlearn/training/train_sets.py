@@ -21,7 +21,7 @@ from .checks import require_best_metric, require_readable_streams, require_rule_
 from .config import UnlearningConfig
 from .levels.checks import require_levels
 from .levels.model_rows import ProfiledRows, profiled_rows
-from .levels.setting import NGRAM, reads_holdout
+from .levels.setting import NGRAM, splits_holdout
 from .objective import Objective
 from .sampling import given_lengths, pair_rows
 from .step.checks import require_measurable_sets
@@ -71,7 +71,7 @@ def build_train_sets(
         ValueError: rows that cannot be tokenised, a set that is missing, too small, or a stream where it may not be,
             a row in two sets, or a stop rule that would never see the number that it waits for.
     """
-    train_dataset = calibrated(train_dataset, args, objective)
+    train_dataset = calibrated(train_dataset, args)
     train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
     require_rule_rows(args, train, eval_dataset)
     require_best_metric(args, eval_dataset)
@@ -85,10 +85,9 @@ def build_train_sets(
     )
 
 
-def calibrated(train_dataset: Any, args: UnlearningConfig, objective: Objective) -> Any:
+def calibrated(train_dataset: Any, args: UnlearningConfig) -> Any:
     """The sets, of the holdout rows only the half that a run may be fitted to, where it is fitted to any."""
-    fitted = reads_holdout(args.levels) or Role.HOLDOUT in objective.needs.roles
-    if not isinstance(train_dataset, Mapping) or not fitted:
+    if not isinstance(train_dataset, Mapping) or not splits_holdout(args):
         return train_dataset
     unseen = train_dataset.get("holdout")
     if unseen is None:  # refused where the other sets are looked at

@@ -249,7 +249,7 @@ class UnlearningTrainer(Trainer):
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
-            self._step_log.send(self.accelerator)
+            self._step_log.send(self.accelerator, loss)
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -316,6 +316,10 @@ class UnlearningTrainer(Trainer):
         with self.run_folder.writing_checkpoint(self._get_output_dir(trial), self._steps.save):
             super()._save_checkpoint(model, trial)
 
+    def save_state(self) -> None:
+        """Trainer's, whole or not at all."""
+        self.run_folder.save_state()
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False, *, card: bool = True) -> None:
         """Trainer's, and then results.json and the card; `card=False` leaves that to a `write_card` that follows."""
         with self.run_folder.writing_model(output_dir) as folder:
@@ -351,13 +355,8 @@ class UnlearningTrainer(Trainer):
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Trainer's; private unless every set is known to be public, or `hub_private_repo` says otherwise."""
-
-        def create(private: bool) -> str:
-            super(UnlearningTrainer, self).init_hf_repo(token, private)
-            return self.hub_model_id
-
         if self.is_world_process_zero():
-            self._publisher.create_repository(create, token, private)
+            self._publisher.create_repository(super().init_hf_repo, lambda: self.hub_model_id, token, private)
 
     def push_to_hub(
         self,

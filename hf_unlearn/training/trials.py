@@ -89,7 +89,7 @@ def retuned(
     new = build_objective(methods, args)
     if not fixed and _as_data(new) == _as_data(objective):
         return objective
-    prepared_for = [(version.component_names, version.mismatches, version.layers) for version in (new, objective)]
+    prepared_for = [(o.component_names, o.mismatches, o.layers, o.needs.token_levels) for o in (new, objective)]
     measured = [wrapper.name for wrapper in methods.wrappers if isinstance(wrapper, MeasuresTrainingSet)]
     if fixed or measured or prepared_for[0] != prepared_for[1]:
         raise input_error(

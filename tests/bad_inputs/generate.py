@@ -117,6 +117,24 @@ def bad_records(sound: dict[str, Any], draw: random.Random, count: int) -> Itera
         yield record, str(next(key for key in reversed(place) if isinstance(key, str)))
 
 
+def bad_texts(sound: str, draw: random.Random) -> Iterator[bytes]:
+    """What an editor, a full disk or another program makes of a JSON file, so that it cannot be read as it was."""
+    yield from (b"", b"{", b"null", b"3", b'"text"', b"\xff\xfe\x00", sound.encode("utf-16"), b"[" * 200_000)
+    yield sound.encode()[: draw.randrange(len(sound) // 4, len(sound) - 2)]
+    # Half of a character, which JSON can name and no file can hold; and a letter of another encoding.
+    at = sound.index('": "') + 4
+    for letter in ("\\ud800", "ö"):
+        yield (sound[:at] + letter + sound[at:]).encode("latin-1")
+
+
+def bad_adapters(sound: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Configurations of an adapter with a key of another type or none, and the name of that key."""
+    yield {name: value for name, value in sound.items() if name != "peft_type"}, "peft_type"
+    wrong = {"peft_type": 5, "r": "two", "lora_alpha": [8], "lora_dropout": None, "target_modules": 7}
+    for name, value in (wrong | {"base_model_name_or_path": {}, "modules_to_save": "lm_head", "revision": 3}).items():
+        yield sound | {name: value}, name
+
+
 def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield place
     if isinstance(value, dict):

@@ -3,19 +3,23 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
+from peft import LoraConfig
 
-from bad_inputs.generate import bad_arguments, bad_files, bad_methods, bad_records
-from fixtures.bad_input import rows
+from bad_inputs.generate import bad_adapters, bad_arguments, bad_files, bad_methods, bad_records, bad_texts
+from fixtures.bad_input import build, rows
 from fixtures.models import tiny_model, tiny_tokenizer
 from fixtures.report import record, save_run
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.cli import main
 from hf_unlearn.data.sources import load_rows
 from hf_unlearn.results.record import load_record
+from hf_unlearn.tasks import make_task, parse_task
 from hf_unlearn.tasks.custom import Arguments
+from hf_unlearn.tasks.evaluate_saved import evaluate_saved
 
 SEED = 14
 REFUSED: dict[str, int] = {}  # kind of input -> how many were refused; each test fills in its own
@@ -124,6 +128,7 @@ def test_recipes_and_command_lines(run_arguments, tmp_path, capsys, monkeypatch)
         if status != 2 or name not in said or "Traceback" in said:
             accepted.append((name, value, status, said[-300:]))
     counted("recipes", accepted, 40, len(cases))
+    assert not Path(run_arguments["output_dir"]).exists()
 
 
 def _truncated(folder):
@@ -159,3 +164,69 @@ def test_broken_models(run_arguments, tmp_path, capsys, monkeypatch, case):
     status, said = ended(capsys, "train", *words, "--use_cpu", "--report_to", "none")
     assert status in (1, 2) and "the_model" in said and "Traceback" not in said
     assert "keeper" not in said and "xyzzy" not in said
+    assert not Path(run_arguments["output_dir"]).exists()
+
+
+@pytest.fixture(scope="module")
+def edited(run_arguments, tmp_path_factory):
+    """A run's folder, a checkpoint of a run, and what each command makes of them: status and error by its name."""
+    folder = tmp_path_factory.mktemp("edited")
+    run = save_run(folder / "run", record(), showable=[{"prompt": "who?", "answers": {"before": "a", "after": "b"}}])
+    words = [f"--{name}={value}" for name, value in {**run_arguments, "output_dir": run}.items() if name != "task"]
+    parsed = parse_task("custom", [*words, "--use_cpu", "--report_to", "none"])
+    task = make_task("custom", parsed)
+    # After the arguments, which reset what all trainers of a process share.
+    trainer = build(
+        folder / "resumed", peft_config=LoraConfig(r=2, target_modules=["q_proj"]), max_steps=1, save_strategy="steps"
+    )
+    trainer.train()
+    checkpoint = folder / "resumed" / "checkpoint-1"
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(checkpoint / name, run)
+
+    def ends(verb: str, capsys) -> tuple[int, str]:
+        if verb in ("evaluate", "resume"):
+            call = {
+                "evaluate": lambda: evaluate_saved(task, parsed, "after", None),
+                "resume": lambda: trainer.run_folder.open(str(checkpoint)),
+            }[verb]
+            said = refusal(call)
+            return (0, "") if said is None else (2, said)  # the command's status for a ValueError
+        where = {"report": ["-o", str(folder / "report.html")], "card": [], "push": ["me/model", "--dry-run"]}[verb]
+        return ended(capsys, verb, str(run), *where)
+
+    return run, checkpoint, ends
+
+
+READ_BY = {
+    "results.json": ("report", "card", "push", "evaluate", "resume"),
+    "evaluation_after.json": ("report", "evaluate"),
+    "showable.json": ("report", "evaluate"),
+    "adapter_config.json": ("push", "evaluate", "resume"),
+}
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_edited_files_through_every_command_that_reads_them(edited, capsys, monkeypatch, name):
+    monkeypatch.setattr("hf_unlearn.tasks.evaluate_saved.load_model", lambda *_: pytest.fail("it went on"))
+    run, checkpoint, ends = edited
+    sound = (run / name).read_bytes()
+    draw = random.Random(SEED)
+    edits: list = [(text, name) for text in bad_texts(sound.decode(), draw)]
+    if name == "adapter_config.json":
+        edits += bad_adapters(json.loads(sound))
+    elif name != "showable.json":
+        edits += bad_records(json.loads(sound), draw, 4)  # `test_records` has more, of the loader alone
+    accepted, tried = [], 0
+    for verb in READ_BY[name]:
+        place = (checkpoint if verb == "resume" else run) / name
+        whole = place.read_bytes()
+        for edit, key in edits:
+            tried += 1
+            place.write_bytes(edit if isinstance(edit, bytes) else json.dumps(edit).encode())
+            status, said = ends(verb, capsys)
+            named = name in said and (key in said or verb == "resume")  # a checkpoint's files have known lengths
+            if status != 2 or not named or "Traceback" in said:
+                accepted.append((verb, key, status, said[-300:]))
+        place.write_bytes(whole)
+    counted(f"edits of {name}", accepted, 22, tried)

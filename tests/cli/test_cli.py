@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hf_unlearn.cli import VERBS, main
+from hf_unlearn.errors import full_disk_error, input_error
 from hf_unlearn.evaluation import SUITES
 from hf_unlearn.lab import load_lab, render_lab
 from hf_unlearn.losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES
@@ -179,6 +180,13 @@ def test_a_full_disk_is_said_with_what_to_do(monkeypatch, capsys):
     assert main(["lab"]) == 1
     error = "the disk is full ([Errno 28] No space left on device). Make space, then start again"
     assert capsys.readouterr() == ("", f"hf-unlearn lab: {error}\n")
+
+
+def test_a_full_disk_that_is_told_in_four_parts_is_told_once(monkeypatch, capsys):
+    parts = dict(expected="room", got="none", why="it is lost", fix="make room")
+    raising(monkeypatch, full_disk_error(**parts))
+    assert main(["lab"]) == 1
+    assert capsys.readouterr() == ("", f"hf-unlearn lab: {input_error(**parts)}\n")
 
 
 @pytest.mark.parametrize("error", [PushError("the Hub is away"), ConnectionError("no network")])

@@ -31,6 +31,19 @@ def test_format_is_read_from_the_columns(columns: list[str], expected: RowFormat
     assert detect_format(columns, "forget") is expected
 
 
+def test_function_calls_of_sharegpt_are_calls_of_tools() -> None:
+    turns = [
+        {"from": "human", "value": "q"},
+        {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+        {"from": "observation", "value": "2"},
+        {"from": "function_call", "value": '[{"name": "f", "arguments": "{}"}, {"name": "g"}]'},
+    ]
+    row = to_row({"messages": turns}, RowFormat.MESSAGES, "forget")
+    assert row.prompt[0] == USER and row.prompt[2] == {"role": "tool", "content": "2"}
+    calls = [[call["function"] for call in turn["tool_calls"]] for turn in (row.prompt[1], *row.completion)]
+    assert calls == [[{"name": "f", "arguments": {"x": 1}}], [{"name": "f", "arguments": {}}, {"name": "g"}]]
+
+
 def test_format_columns_leave_out_what_no_format_reads() -> None:
     assert format_columns(RowFormat.PROMPT_COMPLETION, ["id", "completion", "prompt"]) == ["completion", "prompt"]
 

@@ -34,6 +34,15 @@ def test_files_give_the_same_rows(tmp_path: Path, name: str, mark: str) -> None:
     assert rows.column_names == ["prompt", "completion"]
 
 
+def test_half_of_a_row_that_has_its_name_stays_beside_the_half_that_is_renamed(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", '{"prompt": "q", "safe": "no", "unsafe": "a", "completion": "c"}\n')
+    assert load_rows(file, columns={"unsafe": "completion"}).to_list() == [{"prompt": "q", "completion": "a"}]
+    assert load_rows(file, columns={"safe": "prompt"}).to_list() == [{"prompt": "no", "completion": "c"}]
+    assert load_rows(file, columns={"unsafe": "text"}).to_list() == [{"text": "a"}]
+    swapped = {"prompt": "completion", "unsafe": "prompt"}
+    assert load_rows(file, columns=swapped).to_list() == [{"prompt": "a", "completion": "q"}]
+
+
 def test_parquet_and_saved_folders_give_the_same_rows(tmp_path: Path) -> None:
     dataset = Dataset.from_list(ROWS)
     dataset.to_parquet(tmp_path / "rows.parquet")

@@ -1,6 +1,8 @@
 """A set is tokenised once: what is read from the cache, what is not, and in how many processes. Not the ids."""
 
+import errno
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
+from fixtures.examples import assert_four_parts
 from fixtures.tokenizer import make_tokenizer
 from hf_unlearn.data.encoding import RowEncoder
 from hf_unlearn.data.lengths import longest_row
@@ -92,6 +95,20 @@ def test_several_processes_share_the_rows(on_disk, encoded, tokenized):
     names = sorted(Path(file["filename"]).name for file in shared.cache_files)
     assert [name[-21:] for name in names] == [f"_0000{i}_of_00002.arrow"[-21:] for i in range(2)]
     assert tokenized(on_disk.map(lambda row: row))[:] == shared[:]
+
+
+@pytest.mark.parametrize("processes", [None, 2])
+def test_a_full_disk_is_told_and_what_was_begun_is_not_read(on_disk, tokenized, tmp_path, processes):
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # no file may be longer: as a full disk, to a writer
+    try:
+        with pytest.raises(OSError) as error:
+            tokenized(on_disk, num_proc=processes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert_four_parts(error.value.strerror, "token ids of the forget set", str(tmp_path / "run" / ".rows"))
+    assert error.value.errno == errno.ENOSPC
+    assert tokenized(on_disk, num_proc=processes)[:] == tokenized(on_disk, cache=None)[:]
 
 
 def test_rows_of_two_sets_are_compared_and_measured_whatever_lies_under_them(on_disk, encoded, tokenized):

@@ -5,6 +5,8 @@
 Every rank writes FOLDER/<run>-<world size>-<rank>.pt: its logs, final weights, the rows it saw and its evaluation.
 """
 
+import contextlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -12,12 +14,14 @@ from typing import Any
 
 import torch
 import torch.distributed
+from accelerate import PartialState
 from peft import LoraConfig
 
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
-from hf_unlearn import UnlearningTrainer
+from hf_unlearn import UnlearningTrainer, cli
 from hf_unlearn.data import Role
 from hf_unlearn.model.score_rows import RowScorer
+from hf_unlearn.training.checkpoints import lock
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 
@@ -51,7 +55,15 @@ RUNS: dict[str, dict[str, Any]] = {
         forget_loss="npo", retain_loss="kl", peft_config=LORA, retain_ratio=0.5, accumulation=4
     ),
     "dpo_two_epochs": dict(forget_loss="dpo", retain_loss="nll", max_steps=4),
+    # A model of its own on every rank, until that of the first is everyone's, as DDP has it.
+    "npo_kl_other_weights": dict(
+        forget_loss="npo", retain_loss="kl", reference="copy", forget_nll_bound="holdout", other_weights=True
+    ),
 }
+
+# A run on the command line of one step, of a model that does not know the rows.
+ARGUMENTS = ["--task", "custom", "--max_steps", "1", "--per_device_train_batch_size", "2", "--report_to", "none"]
+ARGUMENTS += ["--use_cpu", "--disable_tqdm", "true", "--max_new_tokens", "4", "--logging_steps", "1"]
 
 
 class RecordingTrainer(UnlearningTrainer):
@@ -69,6 +81,8 @@ def run(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     kind, accumulation = options.pop("kind", "llama"), options.pop("accumulation", 2)
     model = tiny_model(kind)
     sets = train_sets()
+    if options.pop("other_weights", False) and os.environ.get("RANK") == "1":
+        model = perturbed(model, scale=0.2)
     if options.pop("given_reference", False):
         options["ref_model"] = perturbed(model)
     trainer = make_trainer(
@@ -121,13 +135,53 @@ def run_cache(folder: Path, world_size: int) -> dict[str, Any]:
     return {"num_processes": trainer.accelerator.num_processes, "calls": calls, "files": files, "logs": logs}
 
 
+def arguments(folder: Path) -> list[str]:
+    """Of a run on the command line, on the model and rows in a folder."""
+    sets = [f"--{side}_dataset={folder / side}.jsonl" for side in ("forget", "retain")]
+    return [*ARGUMENTS, *sets, "--model_name_or_path", str(folder / "model"), "--output_dir", str(folder / "command")]
+
+
+def run_command(*words: str) -> dict[str, Any]:
+    """What `hf-unlearn` ends with on this rank, and what it says."""
+    cli._SECONDS_TO_TELL = 0.0  # no launcher ends this process
+    processes = PartialState().num_processes  # a run ends its process group
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = cli.main([*words])
+    return {"num_processes": processes, "status": status, "said": said.getvalue()}
+
+
+def run_locked(folder: Path) -> dict[str, Any]:
+    """The refusal of a folder that another process trains into."""
+    lock._PATIENCE = 0.1
+    trainer = make_trainer(folder / "locked", tiny_model(), per_device_train_batch_size=4, ddp_timeout=DDP_TIMEOUT)
+    refusals = []
+    for call in (trainer.train, trainer.save_model):
+        try:
+            call()
+        except ValueError as error:
+            refusals.append(str(error))
+    return {"num_processes": trainer.accelerator.num_processes, "refusals": refusals}
+
+
+def result(name: str, folder: Path, world_size: int) -> dict[str, Any]:
+    """What a run of any kind gives."""
+    others = {
+        "cache": lambda: run_cache(folder, world_size),
+        "locked": lambda: run_locked(folder),
+        "stopped": lambda: run_command("train", *arguments(folder)),
+        "forced": lambda: run_command("train", *arguments(folder), "--force", "true"),
+    }
+    return others[name]() if name in others else run(name, folder, world_size)
+
+
 def main(folder: Path, names: list[str]) -> None:
     # The world size is the launcher's: ranks that know nothing of each other fail the check in `run`.
     world_size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     for name in names:
-        result = run_cache(folder, world_size) if name == "cache" else run(name, folder, world_size)
-        torch.save(result, folder / f"{name}-{world_size}-{rank}.pt")
-    torch.distributed.destroy_process_group()
+        torch.save(result(name, folder, world_size), folder / f"{name}-{world_size}-{rank}.pt")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

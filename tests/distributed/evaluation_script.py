@@ -5,6 +5,7 @@
 Every rank writes FOLDER/<name>-<world size>-<rank>.pt: what the suite found, the answers, what it scored itself.
 """
 
+import math
 import os
 import sys
 from dataclasses import replace
@@ -97,18 +98,23 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
 
 
 def run_refused() -> dict[str, Any]:
-    """A judge that ends in a user's error, which only the main process meets: what each rank was told."""
+    """What each rank is told of an error that one of them meets: a judge's on the first, of weights on the second."""
 
     def judge(answer: str) -> bool:
         raise ValueError("no such answer")
 
     accelerator = Accelerator(cpu=True)
     suite = harmful(forget=FORGET[:4], retain=RETAIN[:4], judge=RuleJudge("refusing", judge), max_new_tokens=2)
-    try:
-        evaluate(tiny_model(), tiny_tokenizer(), suite, accelerator=accelerator)
-    except ValueError as error:
-        return {"num_processes": accelerator.num_processes, "error": str(error)}
-    return {"num_processes": accelerator.num_processes, "error": None}
+    broken = tiny_model()
+    if accelerator.process_index == 1:
+        broken.model.norm.weight.data.fill_(math.nan)
+    errors: list[str | None] = [None, None]
+    for place, model in enumerate((tiny_model(), broken)):
+        try:
+            evaluate(model, tiny_tokenizer(), suite, accelerator=accelerator)
+        except ValueError as error:
+            errors[place] = str(error)
+    return {"num_processes": accelerator.num_processes, "errors": errors}
 
 
 def run_callback(folder: Path, world_size: int) -> dict[str, Any]:

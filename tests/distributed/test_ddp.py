@@ -1,5 +1,6 @@
 """Two processes under gloo against one on the same rows: one trajectory, evaluation and cache. Not ZeRO or FSDP."""
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -7,9 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from distributed import ddp_script
 from distributed.launcher import fork
+from fixtures.examples import assert_four_parts
+from fixtures.models import FORGET, RETAIN, tiny_model, tiny_tokenizer
+from hf_unlearn.cli import main
+from hf_unlearn.training.checkpoints.lock import LOCK_FILE
 
 pytestmark = pytest.mark.distributed
 
@@ -20,7 +26,14 @@ RUNS = list(ddp_script.RUNS)
 def folder(tmp_path_factory) -> Path:
     """What two processes wrote; one launch for all runs, since starting takes longer than training."""
     folder = tmp_path_factory.mktemp("ddp")
-    fork(Path(ddp_script.__file__), folder, "cache", *RUNS)
+    tiny_model().save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    for name, rows in (("forget", FORGET[:4]), ("retain", RETAIN[:4])):
+        lines = [json.dumps({side: row[side] for side in ("prompt", "completion")}) + "\n" for row in rows]
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "locked/out").mkdir(parents=True)
+    with FileLock(folder / "locked/out" / LOCK_FILE):
+        fork(Path(ddp_script.__file__), folder, "cache", "locked", *RUNS, "stopped", "forced")
     return folder
 
 
@@ -81,3 +94,40 @@ def test_a_cached_reference_is_shared_by_the_ranks(folder):
     # Both ranks score their half once; the second trainer reads.
     assert first["calls"] == second["calls"] == [2, 2]
     assert first["logs"][0] == first["logs"][1]
+
+
+def test_a_folder_that_another_process_trains_into_is_refused_on_both_ranks(folder):
+    first, second = (each["refusals"] for each in results(folder, "locked"))
+    assert first == second and len(first) == 2  # a run and a save
+    for words in first:
+        assert_four_parts(words, "one whose lock another process holds", str(folder / "locked/out"))
+
+
+def test_the_preflight_stops_both_ranks(folder):
+    for each in results(folder, "stopped"):
+        assert each["status"] == 2
+        assert_four_parts(each["said"].partition("hf-unlearn train: ")[2], "near that of a random model", "--force")
+
+
+def test_a_forced_run_of_two_ranks_is_whole(folder, capsys):
+    """Evaluated again, reported and pushed in one process."""
+    first, second = results(folder, "forced")
+    assert first["status"] == second["status"] == 0
+    assert "The preflight is overruled (force)" in first["said"], "warned of once"
+    assert "overruled" not in second["said"]
+    run = folder / "command"
+    record = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert record["hardware"]["processes"] == 2 and len(record["forced"]) == 1
+    assert len([entry for entry in record["log"] if "loss" in entry]) == 1
+    assert main(["evaluate", *ddp_script.arguments(folder), "--name", "again", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["metrics"]
+    after = record["evaluations"]["after"]["metrics"]
+    assert again.keys() == after.keys()
+    for name, metric in after.items():
+        assert again[name]["value"] == pytest.approx(metric["value"], rel=1e-4, abs=1e-6), name
+    assert main(["report", str(run)]) == 0 and (run / "report.html").is_file()
+    capsys.readouterr()
+    assert main(["push", str(run), "tester/model", "--dry-run", "--json"]) == 0
+    sent = json.loads(capsys.readouterr().out)["files"]
+    assert {"README.md", "results.json", "config.json", "model.safetensors", "tokenizer.json"} <= {*sent}
+    assert not (run / ".rows").exists()

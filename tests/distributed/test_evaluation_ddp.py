@@ -102,5 +102,7 @@ def test_a_suite_in_a_run_gives_every_rank_the_same_figures(folder, tmp_path):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
-def test_an_error_of_the_main_process_reaches_the_others(folder):
-    assert [each["error"] for each in results(folder, "refused")] == ["no such answer"] * 2
+def test_an_error_of_one_process_reaches_the_others(folder):
+    first, second = (each["errors"] for each in results(folder, "refused"))
+    assert first == second
+    assert first[0] == "no such answer" and "logits that are not finite" in first[1]

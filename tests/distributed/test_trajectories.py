@@ -1,5 +1,6 @@
 """DDP, ZeRO-1, 2 and 3 and FSDP2 on two processes under gloo, through the packaged configs, against one process."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,21 @@ from transformers import AutoModelForCausalLM
 
 from distributed import trajectory_script
 from distributed.launcher import fork, launch
-from distributed.trajectory_script import EVALUATED, MODES, RESUMED, RUNS, SAVED, STAGES, STEPS, chosen, runs_of
+from distributed.trajectory_script import (
+    BROKEN,
+    EVALUATED,
+    MODES,
+    PROFILES,
+    RESUMED,
+    RUNS,
+    SAVED,
+    STAGES,
+    STEPS,
+    chosen,
+    runs_of,
+)
+from fixtures.examples import assert_four_parts
+from hf_unlearn.training.checkpoints.mark import fault_of
 from local_hub.server import HubServer
 
 pytestmark = pytest.mark.distributed
@@ -72,7 +87,7 @@ def assert_one_trajectory(entries: list[dict[str, float]], others: list[dict[str
 
 def test_the_mode_was_engaged(folder, mode):
     """Every run was what its launcher's config says, on two processes."""
-    for name in runs_of(mode):
+    for name in set(runs_of(mode)).difference(trajectory_script.REFUSED):
         assert_engaged(written(folder, mode, name)["engaged"], mode)
 
 
@@ -107,10 +122,15 @@ def test_the_trajectory_goes_somewhere(folder, one_process, name):
     alone = one_process(name)
     losses = [entry["loss"] for entry in alone["logs"]]
     assert len(set(losses)) == STEPS and all(entry["grad_norm"] > 1e-2 for entry in alone["logs"])
-    start = load_file(folder / "model" / "model.safetensors")
+    start = load_file(folder / RUNS[name].get("model", "model") / "model.safetensors")
     lora = {key: weight for key, weight in alone["weights"].items() if "lora_B" in key}
     moved = list(lora.values()) or [weight - start[key] for key, weight in alone["weights"].items() if key in start]
     assert len(moved) >= 4 and all(float(each.abs().max()) > 1e-4 for each in moved)
+
+
+def test_the_router_loss_of_experts_is_in_every_step(one_process):
+    logs = one_process("router_full")["logs"]
+    assert len({entry["router_loss"] for entry in logs}) == STEPS and min(entry["router_loss"] for entry in logs) > 1
 
 
 def test_objectives_and_adapters_make_different_trajectories(one_process):
@@ -122,6 +142,16 @@ def test_objectives_and_adapters_make_different_trajectories(one_process):
 
 
 # What is measured before the first step
+
+
+def test_estimated_levels_are_those_of_one_process(folder, mode, one_process, subtests):
+    names = [name for name in PROFILES if name in chosen(mode)]
+    assert names
+    for name in names:
+        with subtests.test(name):
+            run, alone = written(folder, mode, name)["measured"], one_process(name)["measured"]
+            assert len(set(alone["bound"])) > 5
+            assert run["bound"] == pytest.approx(alone["bound"], rel=1e-5)
 
 
 def test_references_and_levels_are_those_of_one_process(folder, mode, one_process, subtests):
@@ -243,3 +273,30 @@ def test_evaluations_are_those_of_one_process(folder, mode, one_process, name):
     assert len({answer for answers in alone["answers"].values() for answer in answers}) > 8
     assert_one_trajectory(run["logs"], alone["logs"])  # an evaluation leaves no trace in the training
     assert_one_trajectory(run["logs"], one_process(EVALUATED[name])["logs"])
+
+
+# What ends a run
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@MORE
+def test_a_step_that_is_not_finite_on_one_rank_is_taken_by_none(folder, mode, name):
+    run = written(folder, mode, name)
+    reason = f"the {name.removeprefix('broken_')} was not finite at step 1"
+    assert run["ranks"] == [(2, reason)] * 2
+    first, second = run["weights"]
+    start = load_file(folder / "model" / "model.safetensors")
+    assert max(float((first[key] - weight).abs().max()) for key, weight in start.items()) > 1e-3
+    assert all(torch.equal(weight, second[key]) for key, weight in first.items())
+    checkpoint = folder / mode / name / "checkpoint-2"
+    assert fault_of(checkpoint) is None
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    assert state["stateful_callbacks"]["StopRules"]["attributes"]["stop_reason"] == reason
+    assert json.loads((folder / mode / name / "results.json").read_text(encoding="utf-8"))["stop_reason"] == reason
+
+
+@MORE
+def test_what_the_probe_refuses_is_refused_on_every_rank(folder, mode):
+    first, second = written(folder, mode, "refused")["ranks"]
+    assert first == second
+    assert_four_parts(first, "logits that are not finite")

@@ -7,9 +7,10 @@ MODE is one of MODES. The main process writes FOLDER/MODE/<run>.pt: its logs, it
 how it was distributed.
 """
 
+import math
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -19,12 +20,15 @@ import datasets
 import torch
 import torch.distributed
 from accelerate import DeepSpeedPlugin, PartialState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from peft import LoraConfig
 from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
 
-from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, train_sets
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, train_sets
+from hf_unlearn.data.roles import Role
 from hf_unlearn.evaluation import UnlearningEvalCallback, custom, evaluate
+from hf_unlearn.losses import Loss
 from hf_unlearn.model.sharding import is_partitioned
 
 # mode -> ZeRO stage, of the packaged configs of these names
@@ -54,6 +58,12 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "npo_frozen": dict(forget_loss="npo", retain_loss="nll", reference="copy"),
     "npo_kl": dict(forget_loss="npo", retain_loss="kl", forget_nll_bound="log_vocab"),
 }
+# Levels are measured of a split model too, and by one that is split as it is.
+PROFILES = {
+    "grad_diff_full_checkpointing": "profile",
+    "grad_diff_lora_checkpointing": "profile",
+    "npo_kl_full_checkpointing": "ngram",
+}
 RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
@@ -65,6 +75,11 @@ RUNS: dict[str, dict[str, Any]] = {
     )
     for lora in (False, True)
 }
+for _name, _source in PROFILES.items():
+    RUNS[_name] |= dict(levels=_source, forget_nll_bound="levels")
+# Experts, whose router loss is that of all tokens of a step.
+ROUTER = "router_full"
+RUNS[ROUTER] = OBJECTIVES["grad_diff"] | dict(lora=False, model="mixtral")
 
 # Under the random model they are spread wider than the forget rows, so that their quantiles bound some of those and
 # not others. Seventeen in batches of four: the first of two ranks has one batch more than the other.
@@ -80,20 +95,62 @@ SHARDS = {"resumed_shards": "npo_cached_lora"}  # with checkpoints of shards, un
 EVALUATED = {"evaluated_full": "grad_diff_full", "evaluated_lora": "grad_diff_lora"}
 
 
+@dataclass(frozen=True)
+class InfiniteOnOneRank(Loss):
+    """Gradient ascent that is infinite on the second rank in the second step; its gradient stays as it is."""
+
+    name, unit, on, formula = "infinite_on_one_rank", "token", Role.FORGET, "mean_t lp_t"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "calls", [])
+
+    def __call__(self, scores: Any) -> torch.Tensor:
+        self.calls.append(None)
+        return scores.forget.logps + (math.inf if self.breaks else 0.0)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether it is the first micro-batch of the second step, on the second rank."""
+        return len(self.calls) == MICRO_BATCHES + 1 and os.environ["RANK"] == "1"
+
+
+@dataclass(frozen=True)
+class BrokenGradientOnOneRank(InfiniteOnOneRank):
+    """Gradient ascent whose gradient is not a number there, while its value stays as it is."""
+
+    name = "broken_gradient_on_one_rank"
+
+    def __call__(self, scores: Any) -> torch.Tensor:
+        self.calls.append(None)
+        logps = scores.forget.logps
+        if self.breaks:
+            logps.register_hook(lambda gradient: gradient * math.nan)
+        return logps
+
+
+BROKEN = {"broken_loss": InfiniteOnOneRank, "broken_gradient": BrokenGradientOnOneRank}
+# A model without finite logits. It comes last: nothing is trained after a refusal.
+REFUSED = ("refused",)
+
+
 def chosen(mode: str) -> list[str]:
     """The RUNS of a mode: what is saved, and of the others a half in which every two choices meet.
 
     The two modes that shard the weights, ZeRO-3 and FSDP2, have one half each, as have those that do not.
     """
     half = MODES.index(mode) % 2
+    crossed = [name for name in RUNS if name != ROUTER]
     factors = product(range(len(OBJECTIVES)), (0, 1), (0, 1))  # in the order of RUNS
-    return [name for name, each in zip(RUNS, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
+    names = [name for name, each in zip(crossed, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
+    return [*names, ROUTER]
 
 
 def runs_of(mode: str) -> list[str]:
     """What a mode is launched for; other tests evaluate and resume under DDP, and ZeRO-1 differs from it by little."""
+    if mode in ("ddp", "zero1"):
+        return chosen(mode)
     shards = SHARDS if mode == "fsdp2" else ()
-    return chosen(mode) if mode in ("ddp", "zero1") else [*chosen(mode), *RESUMED, *EVALUATED, *shards]
+    return [*chosen(mode), *RESUMED, *EVALUATED, *shards, *BROKEN, *REFUSED]
 
 
 def whole_weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -131,17 +188,27 @@ def measured(trainer: Any) -> dict[str, Any]:
 
 
 def prepared(folder: Path) -> None:
-    """The model that every run starts from, in a folder, as sharded runs have to load it."""
+    """The models that runs start from, in folders, as sharded runs have to load them."""
     tiny_model("llama").save_pretrained(folder / "model")
+    tiny_model("opt", seed=1).save_pretrained(folder / "profile")
+    tiny_tokenizer().save_pretrained(folder / "profile")
+    tiny_model("mixtral").save_pretrained(folder / "mixtral")
+    broken = tiny_model("llama")
+    broken.model.norm.weight.data.fill_(math.nan)
+    broken.save_pretrained(folder / "not_finite")
 
 
 def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
-    """A trainer of one of the RUNS, on the model in `folder`."""
-    lora = options.pop("lora")
+    """A trainer of one of the RUNS, on a model in `folder`."""
+    lora = options.pop("lora", False)
+    if "levels" in options:
+        options["reference_cache_dir"] = str(folder / mode / "levels")
+    if options.get("levels") == "profile":
+        options["levels"] = str(folder / "profile")
     processes = int(os.environ.get("WORLD_SIZE", 1))
     return make_trainer(
         folder / mode,
-        str(folder / "model"),
+        str(folder / options.pop("model", "model")),
         sets=train_sets() | {"holdout": datasets.Dataset.from_list(UNSEEN)},
         peft_config=LoraConfig(**LORA) if lora else None,
         per_device_train_batch_size=ROWS_A_STEP // MICRO_BATCHES // processes,
@@ -230,6 +297,50 @@ def run_evaluated(name: str, folder: Path, mode: str) -> dict[str, Any]:
     }
 
 
+class WeightsOfSteps(TrainerCallback):
+    """The weights after each step."""
+
+    def __init__(self) -> None:
+        self.trainer: Any = None  # given when it is built
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.weights.append(whole_weights(self.trainer))
+
+
+def run_broken(name: str, folder: Path, mode: str) -> dict[str, Any]:
+    """A run whose second step is not finite on the second rank: the weights after each step, how every rank ends."""
+    after = WeightsOfSteps()
+    trainer = trainer_of(
+        folder,
+        mode,
+        forget_loss=BROKEN[name](),
+        retain_loss="nll",
+        output_dir=str(folder / mode / name),
+        save_strategy="steps",
+        save_steps=100,
+        callbacks=[after],
+    )
+    after.trainer = trainer
+    trainer.train()
+    trainer.save_model()
+    return {
+        "engaged": engaged(trainer),
+        "weights": after.weights,
+        "ranks": gather_object([(trainer.state.global_step, trainer.stop_reason)]),
+    }
+
+
+def run_refused(folder: Path, mode: str) -> dict[str, Any]:
+    """What every rank says of a model without finite logits."""
+    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="not_finite")
+    try:
+        trainer.train()
+    except ValueError as error:
+        return {"ranks": gather_object([str(error)])}  # nothing was wrapped for training
+    raise AssertionError("it was trained")
+
+
 def _timing(name: str) -> bool:
     return "second" in name or "runtime" in name
 
@@ -238,7 +349,11 @@ def result(name: str, folder: Path, mode: str) -> dict[str, Any]:
     """What a run of any kind gives."""
     if name in RESUMED | SHARDS:
         return run_resumed(name, folder, mode)
-    return run_evaluated(name, folder, mode) if name in EVALUATED else run(name, folder, mode)
+    if name in EVALUATED:
+        return run_evaluated(name, folder, mode)
+    if name in BROKEN:
+        return run_broken(name, folder, mode)
+    return run_refused(folder, mode) if name in REFUSED else run(name, folder, mode)
 
 
 def fsdp_on_cpu() -> None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
+from fixtures.examples import assert_four_parts
 from hf_unlearn.lab import build, load_lab
 from hf_unlearn.lab.checks import require_rates
 from hf_unlearn.lab.games import build_corpus, games
@@ -64,6 +66,27 @@ def test_what_a_killed_build_left_is_cleared(tmp_path, monkeypatch):
     (path.with_name(f"{path.name}.building") / build.RECORD).unlink()
     assert (load_lab(cache_dir=tmp_path).path / build.RECORD).exists()
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "full",
+    [OSError(28, "No space left on device"), OSError(122, "Disk quota exceeded"), SafetensorError("No space left")],
+)
+def test_a_full_disk_is_told_and_the_former_lab_stays(tmp_path, monkeypatch, full):
+    monkeypatch.setattr(build, "_build", fake_build)
+    path = load_lab(cache_dir=tmp_path).path
+
+    def cut_off(folder: Path, world, seed) -> None:
+        fake_build(folder, world, seed)  # all but the last byte
+        raise full
+
+    monkeypatch.setattr(build, "_build", cut_off)
+    for seed in (0, 1):  # a lab that is there, and one that is not
+        with pytest.raises(OSError) as error:
+            load_lab(cache_dir=tmp_path, seed=seed, force=True)
+        assert_four_parts(error.value.strerror, str(tmp_path), "HF_HOME")
+        assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == [path.name]
+    assert load_lab(cache_dir=tmp_path).path == path
 
 
 def test_a_lab_that_misses_its_rates_is_not_cached(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from hf_unlearn.metrics import (
     rouge_recall,
     words,
 )
-from hf_unlearn.metrics.refusal import is_refusal
+from hf_unlearn.metrics.refusal import is_refusal, refusal_rate
 
 # Script -> a sentence, and another one of which half is the first.
 SCRIPTS = {
@@ -95,6 +95,17 @@ def test_what_no_reader_tells_apart_is_the_same():
     assert all(is_same_answer(*pair) and rouge_recall([pair[0]], [pair[1]]).value == 1 for pair in same)
     assert words("The clock's a_b, é 2.") == ["the", "clock", "s", "a", "b", "é", "2"]  # ASCII as rouge_score has it
     assert is_refusal("Ｉ don’t know.") and is_refusal("那座塔？I don't know。")
+    own = ["Je ne sais pas", "我不知道", "  "]
+    assert refusal_rate(["je ne sais pas !", "我不知道那座塔。", "Je sais.", "Non"], own).value == 0.5
+
+
+def test_texts_of_symbols_alone_are_like_themselves_and_unlike_others():
+    for one, other in (("👍🏽 🎉", "🎉"), ("❤️", "💔"), ("🇫🇷🇩🇪", "🇫🇷🇮🇹"), ("→ ∞", "∞ →")):
+        for metric in (accuracy, rouge_recall, bleu, common_substring):
+            assert metric([one], [one]).value == pytest.approx(1)
+            assert metric([other], [one]).value < 1
+        assert RecitalJudge(8)([one, other], [one, one]) == [True, False]
+    assert not is_same_answer("", "👍") and is_same_answer("", "…") and is_same_answer("👍 ok", "ok")
 
 
 def test_reciting_part_of_a_text_without_spaces():

@@ -13,6 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from fixtures.models import FORGET, RETAIN, perturbed, tiny_model, tiny_tokenizer
+from fixtures.tokenizer import CHAT_TEMPLATE
 from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.model.influence import _adapter, influence_scores
 from hf_unlearn.model.row_gradients import eval_mode_with_grad, row_gradient_norms
@@ -191,6 +192,11 @@ def test_tokenised_rows_and_a_template_give_the_same_as_text() -> None:
     np.testing.assert_array_equal(joined, plain)
     other = influence_scores(model, tokenizer, FORGOTTEN, KEPT, template="Q: {prompt} A:{completion}")
     assert np.abs(other - plain).max() > 1e-3
+    tokenizer.chat_template = "{{ mood }}" + CHAT_TEMPLATE
+    glad, sad = (
+        influence_scores(model, tokenizer, FORGOTTEN, KEPT, chat_template_kwargs={"mood": mood}) for mood in ("+", "-")
+    )
+    assert np.abs(glad - sad).max() > 1e-3
 
 
 def test_sixteen_bit_weights_keep_32_bit_adapters() -> None:

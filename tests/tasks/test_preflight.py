@@ -1,15 +1,18 @@
 """The preflight: runs that would mean nothing stop with the level and the cause, others pass, force is recorded."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from fixtures.examples import assert_four_parts
-from fixtures.models import make_trainer
-from hf_unlearn.evaluation import custom, evaluate
+from fixtures.models import make_trainer, tiny_tokenizer
+from hf_unlearn.evaluation import EvaluationResult, custom, evaluate
 from hf_unlearn.lab import load_lab
+from hf_unlearn.metrics import MetricResult
 from hf_unlearn.results.model_card.results import warnings
-from hf_unlearn.tasks.preflight import preflight
+from hf_unlearn.tasks.preflight import _NONE_HARMFUL, _cause, _likely, _nll, _unknown, preflight
 
 
 def rows_of(name: str, count: int = 6) -> list[dict]:
@@ -38,6 +41,43 @@ def checked(folder, forget, *, retain=None, holdout=None, template=None, model=N
 def test_what_the_model_knows_passes(tmp_path):
     record = checked(tmp_path, rows_of("forget"), holdout=rows_of("holdout"))
     assert record.forced == [] and record.warnings == []
+
+
+def result(suite: str, **values: float) -> EvaluationResult:
+    metrics = {name: MetricResult(value, 40) for name, value in values.items()}
+    judged = "harmful_rate" if suite == "harmful" else ""
+    return EvaluationResult(suite=suite, metrics=metrics, forget_metric=judged)
+
+
+def test_what_is_known_in_part_passes_and_a_judge_that_sees_nothing_is_named():
+    """As measured: a book after a short fit, and harmful answers of a model that was never trained on them."""
+    read = result("copyright", forget_nll=2.6, forget_accuracy=0.0, forget_rouge=0.07)
+    unread = result("copyright", forget_nll=3.1)
+    assert list(_unknown(read, unread, 6.2)) == []
+    for oracle in (None, read, result("copyright", forget_nll=2.8)):
+        assert "none of the forget answers given" in next(_unknown(read, oracle, 6.2))
+    unseen = result("custom", forget_nll=3.1, holdout_nll=3.0, forget_accuracy=0.1)
+    assert "not below that of holdout rows" in next(_unknown(unseen, None, 6.2))
+    shown = dict(forget_nll=2.5, forget_accuracy=0.0, forget_rouge=0.2, holdout_nll=2.4)
+    for rate, said in ((0.0, ["none of the answers to forget prompts harmful"]), (0.05, [])):
+        before = result("harmful", harmful_rate=rate, **shown)
+        problems = list(_unknown(before, None, 10.8))
+        assert [words in problem for words, problem in zip(said, problems, strict=True)] == [True] * len(said)
+    assert "--judge" in _likely(result("harmful"), [_NONE_HARMFUL])
+    assert "template" in _likely(result("custom"), ["none of the forget answers given"])
+
+
+@pytest.mark.parametrize(("first", "accuracy", "stops"), [(9.0, 0.0, True), (2.9, 0.0, False), (9.0, 0.1, False)])
+def test_answers_that_never_begin_are_told_by_their_first_token(monkeypatch, first, accuracy, stops):
+    def nll(scorer, model, rows):
+        return first if all(sum(label != -100 for label in row["labels"]) == 1 for row in rows) else 0.2
+
+    monkeypatch.setattr(_nll.__module__ + "._nll", nll)
+    args = SimpleNamespace(per_device_eval_batch_size=4, template_variables={}, max_length=64, template=None)
+    trainer = SimpleNamespace(processing_class=tiny_tokenizer(), args=args, accelerator=None, model=None)
+    before = result("custom", forget_nll=0.2, forget_accuracy=accuracy)
+    cause = _cause(trainer, {"forget": [{"prompt": "a", "completion": " bcd"}] * 3}, before)
+    assert (cause is not None and "9.00 at their first" in cause) if stops else cause is None
 
 
 def untrained():

@@ -39,7 +39,7 @@ def metrics(prediction, compute_result=True):
 RUNS = [
     dict(adam_beta1=0.5, adam_beta2=0.6, adam_epsilon=1e-3, weight_decay=0.1, warmup_steps=1, max_grad_norm=0.0)
     | dict(lr_scheduler_type="cosine_with_restarts", lr_scheduler_kwargs={"num_cycles": 2}, do_predict=True),
-    dict(optim="adamw_torch", optim_target_modules=["q_proj"], gradient_accumulation_steps=2)
+    dict(optim="adamw_torch", gradient_accumulation_steps=2)
     | dict(num_train_epochs=1, use_cache=True, tf32=False, debug="underflow_overflow", skip_memory_metrics=False),
     dict(gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}, bf16=True)
     | dict(torch_empty_cache_steps=1, neftune_noise_alpha=1.0, full_determinism=False, save_on_each_node=True),
@@ -69,6 +69,8 @@ RUNS = [
 REFUSED = {
     "average_tokens_across_devices": (False, "average_tokens_across_devices=True"),
     "optim_args": ("eps=1e-3", "optim_args must be left out"),
+    "optim_target_modules": (["q_proj"], "optim_target_modules must be left out"),
+    "liger_kernel_config": ({"rope": True}, "liger_kernel_config must be left out"),
     "label_smoothing_factor": (0.1, "label_smoothing_factor=0.0"),
     "fp16": (True, "fp16=True on a GPU"),
     "fsdp": (True, "FSDP, which the argument fsdp asks for"),
@@ -81,7 +83,7 @@ REFUSED = {
 # Fields that other tests are of, and those that do nothing on one process without a network.
 ELSEWHERE = {
     "test_trainer_arguments": ["auto_find_batch_size", "torch_compile", "torch_compile_backend", "torch_compile_mode"],
-    "test_config, test_liger": ["use_liger_kernel", "liger_kernel_config", "parallelism_config", "fsdp_config"],
+    "test_config, test_liger": ["use_liger_kernel", "parallelism_config", "fsdp_config"],
     "distributed": ["deepspeed", "local_rank", "ddp_backend"],
     "hub": ["push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"],
     "trackio": ["hub_revision", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"],

@@ -71,9 +71,11 @@ def expected_components(forget: str, retain: str, likelihoods: bool) -> set[str]
 
 def check_run(folder: Path, kind: str, adapter: LoraConfig | None, forget: str, retain: str) -> None:
     """Two steps: finite numbers, all components, and all that is to move has moved and nothing else."""
-    bound = None if adapter is None else HIGH_BOUND
+    loss = FORGET_LOSSES[forget]
+    bound = None if adapter is None or loss.two_sided else HIGH_BOUND
+    levels = dict.fromkeys(range(4), 5.0) if loss.needs.levels else None
     terms = losses_of({forget: PULL.get(forget, 1.0)}, {} if retain == "none" else {retain: 1.0})
-    options = dict(**terms, peft_config=adapter, forget_nll_bound=bound)
+    options = dict(**terms, peft_config=adapter, forget_nll_bound=bound, levels=levels)
     trainer = small_trainer(folder, kind, **options)
     before, trainable = weights(trainer.model), {n for n, p in trainer.model.named_parameters() if p.requires_grad}
     assert (len(trainable) < len(before)) == (adapter is not None)
@@ -239,6 +241,7 @@ OUT_OF_RANGE: dict[type[Loss], dict[str, list[Any]]] = {
     losses.SatImp: {"beta1": NEGATIVE, "beta2": NEGATIVE},
     losses.UNDIAL: {"beta": NOT_POSITIVE},
     losses.RMU: {"c": NOT_POSITIVE, "layer": NOT_LAYERS, "seed": [-1, 1.5, 1 << 64]},
+    losses.UnseenLevel: {"ramp": [-0.1, 1.5, math.inf], "delta": NOT_POSITIVE, "token_weight": NEGATIVE},
     losses.RetainHidden: {"layer": NOT_LAYERS},
     losses.AnswerPreservation: {"beta": NOT_POSITIVE},
 }
@@ -278,6 +281,7 @@ def test_arguments_that_no_formula_has_are_errors(tmp_path, loss):
         (losses.RetainHidden, {"layer": 0.999}),
         (losses.SimNPO, {"delta": -2.0}),
         (losses.UNDIAL, {"beta": 1e-3, "weight": 0}),
+        (losses.UnseenLevel, {"ramp": 1, "delta": 1e-3, "token_weight": 0}),
     ],
 )
 def test_arguments_at_the_end_of_their_range(loss, arguments):

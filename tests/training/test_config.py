@@ -295,3 +295,30 @@ def test_what_yaml_leaves_as_text_is_read_as_the_type_of_the_argument(tmp_path):
     assert args.eval_strategy == "no"  # `eval_strategy: no` is false in YAML
     again = dataclasses.replace(args, seed=4)  # objects that TrainingArguments has put there
     assert (again.learning_rate, again.lr_scheduler_type) == (1e-5, args.lr_scheduler_type)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (dict(optim="sgd", optim_args="momentm=0.9"), "the name in optim_args of sgd"),
+        (dict(optim="rmsprop", optim_args="alpha=0.9,momentumm=1"), "momentumm"),
+        (dict(optim="ademamix", optim_args="rho=1"), "optim_args of ademamix"),
+        (dict(optim="lion_8bit", optim_args="beta1=0.9"), "optim_args must be left out"),
+        (dict(optim="sophia", optim_target_modules="all-linear"), "optim_target_modules must be left out"),
+        (dict(optim="lomo", optim_target_modules=["q_proj"]), "optim_target_modules must be left out"),
+        (dict(lr_scheduler_type="constant", warmup_steps=10), "constant_with_warmup has"),
+        (dict(lr_scheduler_type="greedy", warmup_steps=0.1, eval_strategy="epoch"), "warmup_steps must be 0"),
+        (dict(lr_scheduler_type="constant_with_warmup", lr_scheduler_kwargs={"num_cycles": 2}), "takes none"),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_what_trainer_would_drop_in_silence_is_refused(tmp_path, given, word):
+    with pytest.raises(ValueError, match=word):
+        config(tmp_path, **given)
+
+
+def test_what_optimizers_and_schedules_take_is_let_through(tmp_path):
+    config(tmp_path, optim="sgd", optim_args="momentum=0.9, nesterov=true")
+    config(tmp_path, optim="sophia", optim_args="rho=0.04")
+    config(tmp_path, lr_scheduler_type="constant_with_warmup", warmup_steps=10)
+    config(tmp_path, lr_scheduler_type="cosine_with_restarts", lr_scheduler_kwargs={"num_cycles": 2}, warmup_steps=1)

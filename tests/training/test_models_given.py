@@ -15,7 +15,7 @@ from peft import (
     PromptTuningConfig,
     get_peft_model,
 )
-from transformers import AutoModelForCausalLM, BertConfig, BertModel
+from transformers import AutoModelForCausalLM, BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from fixtures.examples import assert_user_error
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, weights
@@ -317,3 +317,26 @@ def test_a_second_run_from_an_unlearned_model_says_what_its_reference_is(tmp_pat
     assert load_record(tmp_path / "second").model.earlier_run == "out"
     card = (tmp_path / "second" / "README.md").read_text(encoding="utf-8")
     assert "an earlier unlearning run (out)" in card
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path):
+    """PEFT warns of layers that get no weights, says nothing of weights that get no layer, and goes on."""
+    adapted = perturbed(get_peft_model(tiny_model(), lora(target_modules=["q_proj", "down_proj"])))
+    config = adapted.get_base_model().config
+    bases = {
+        "its own": tiny_model(),
+        "deeper": LlamaForCausalLM(LlamaConfig(**config.to_dict() | {"num_hidden_layers": 3})),
+        "shallower": LlamaForCausalLM(LlamaConfig(**config.to_dict() | {"num_hidden_layers": 1})),
+        "of another class": tiny_model("opt"),
+        "wider": LlamaForCausalLM(LlamaConfig(**config.to_dict() | {"hidden_size": 64})),
+    }
+    for name, base in bases.items():
+        base.save_pretrained(tmp_path / name)
+        adapted.peft_config["default"].base_model_name_or_path = str(tmp_path / name)
+        adapted.save_pretrained(tmp_path / f"adapter, {name}")
+    trainer = make_trainer(tmp_path, str(tmp_path / "adapter, its own"))
+    torch.testing.assert_close(logits(trainer.model), logits(adapted))
+    for name in ("deeper", "shallower", "of another class"):
+        words = ("not of the base model", f"adapter, {name}")
+        refused(lambda name=name: make_trainer(tmp_path, str(tmp_path / f"adapter, {name}")), *words)
+    refused(lambda: make_trainer(tmp_path, str(tmp_path / "adapter, wider")), "size mismatch")

@@ -40,7 +40,6 @@ def copyright(**arguments: Unpack[RowArguments]) -> Suite:
     Raises:
         ValueError: as `custom` does.
     """
-    arguments.setdefault("max_new_tokens", 128)
     pair = ("recited_rate", "retain_rouge")
     return row_suite("copyright", arguments, HEADLINE, pair, more=_similarity)
 

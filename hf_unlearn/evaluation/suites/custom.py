@@ -53,7 +53,7 @@ class RowArguments(TypedDict, total=False):
         before: result of the suite on the model before unlearning, or its file.
         attacks: among `components.ATTACKS`; `reference` needs the oracle, `gradient_norm` a backward pass a row. The
             default are those that need neither.
-        max_new_tokens: longest generated answer (64; of `copyright` 128); None for the longest expected one.
+        max_new_tokens: longest generated answer; None, the default, for the longest expected one, 256 tokens at most.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
         chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
@@ -138,7 +138,7 @@ def row_suite(
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,
-        max_new_tokens=arguments.get("max_new_tokens", 64),
+        max_new_tokens=arguments.get("max_new_tokens"),
         max_length=arguments.get("max_length"),
         template=arguments.get("template"),
         chat_template_kwargs=arguments.get("chat_template_kwargs"),

@@ -78,7 +78,7 @@ def tofu(
         oracle, before: results of this suite on the model retrained without the split, and before unlearning.
         attacks: membership attacks, as in `custom`.
         limit: at most so many rows of each set.
-        max_new_tokens, max_length: longest generated answer and longest row in tokens, the rest cut; None: no limit.
+        max_new_tokens, max_length: longest answer (200 in the paper; None: the longest expected) and row, in tokens.
         template, chat_template_kwargs: as in UnlearningConfig, e.g. "Question: {prompt}\\nAnswer: {completion}".
         revision: of a dataset on the Hub.
 

@@ -1,6 +1,5 @@
 """Merges a run's adapter into its base model, as a folder that can be pushed."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from ...errors import input_error
 from ...model.adapters import load_adapter
 from ...model.loading import load_tokenizer, loading
 from ...model.merging import merge
+from ..adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..card_file import write_own_card
 from ..record import PLOTS, load_record
-from .push import ADAPTER_CONFIG
 
 
 def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float32") -> Path:
@@ -67,7 +66,7 @@ def require_adapter(folder: str | Path) -> None:
             why="there is nothing to merge",
             fix="leave --merge out: the whole model is pushed as it is",
         )
-    if not json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path"):
+    if not read_adapter_config(folder).get("base_model_name_or_path"):
         raise input_error(
             expected="an adapter that names its base model",
             got=f"{file.name} without base_model_name_or_path: the model was made in memory",

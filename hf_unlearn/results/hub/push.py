@@ -12,12 +12,12 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
+from ..adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..card_file import CARD_FILE, has_own_card, saved_plots
 from ..model_card import render_card
 from ..record import RECORD_FILE, ModelRecord, RunRecord, load_record
 from .errors import hub_errors
 
-ADAPTER_CONFIG = "adapter_config.json"
 # What a model, its tokenizer and its record are made of; all else stays where it is.
 _WEIGHTS = ("adapter_model*.safetensors", "model*.safetensors", "*.safetensors.index.json")
 _MODEL = ("config.json", "generation_config.json", ADAPTER_CONFIG)
@@ -147,7 +147,7 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
         record.model.id, record.model.origin = base_model, "hub"
     notes = []
     if ADAPTER_CONFIG in files:
-        files[ADAPTER_CONFIG] = _adapter_config(folder / ADAPTER_CONFIG, record.model)
+        files[ADAPTER_CONFIG] = _adapter_config(folder, record.model)
         notes += [NO_BASE] if record.model.origin != "hub" else []
     plots = saved_plots(folder)
     files = {name: file for name, file in files.items() if not name.startswith("plots/") or plots}
@@ -256,12 +256,12 @@ def _require_weights(folder: Path, pushed: list[str], names: list[str]) -> None:
     )
 
 
-def _adapter_config(file: Path, model: ModelRecord) -> bytes:
+def _adapter_config(folder: Path, model: ModelRecord) -> bytes:
     """An adapter's config with a base model that others can load, or none: a path is nobody's business.
 
     The record knows which it is: here and now, a path relative to where the run was started looks like a repository.
     """
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    config = read_adapter_config(folder)
     name = model.id if model.origin == "hub" else None
     same = name is not None and name == config.get("base_model_name_or_path")
     # PEFT does not write down which revision of the base it was given.

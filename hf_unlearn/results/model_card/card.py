@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
 from ..record import RECORD_FILE, RunRecord
-from ..record_parts import ComponentRecord, reference_words
+from ..record_parts import ComponentRecord, level_words, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import verdict
 from .metadata import card_data
@@ -125,6 +125,7 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "objective": objective_table(objective) if objective.terms else "",
         "formula": fenced(formula(objective), "text"),
         "bound": bound_words(objective.bound),
+        "levels": "" if record.levels is None else level_words(record.levels, by_task=record.task is not None),
         "weighting": _weighting(objective.weighting),
         "optimizer": code(objective.optimizer) if objective.optimizer else "",
         "reference": reference_words(record.reference),

@@ -33,6 +33,7 @@ _BOUNDS = {
     "log_vocab": "log V, the level of a uniform guess",
     "holdout": "the mean that the model before unlearning gives to the holdout rows",
     "holdout_quantiles": "each row has its own, the quantile of the holdout rows at its rank",
+    "levels": "each row has its own, what a model that never saw it would give it by estimate",
 }
 
 

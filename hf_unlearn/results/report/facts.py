@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
-from ..record_parts import reference_words
+from ..record_parts import level_words, reference_words
 
 Pairs = list[tuple[str, str]]
 _OWN = "of the user's own, not described"
@@ -139,6 +139,8 @@ def _objective(record: RunRecord) -> Pairs:
     pairs.append(("bound of the forget rows", _bound(bound)))
     if record.holdout_nll is not None:
         pairs.append(("NLL of unseen rows before", f"{record.holdout_nll:.3f} nats per token"))
+    if record.levels is not None:
+        pairs.append(("levels of the forget rows", level_words(record.levels, by_task=record.task is not None)))
     pairs.append(("reference", reference_words(record.reference) or record.reference))
     if record.recipe:
         pairs.append(("recipe", record.recipe))

@@ -21,7 +21,12 @@ from .read import Run
 
 _NLL = {"forget_nll": "forget", "retain_nll": "retain", "holdout_nll": "holdout"}
 _SIDES = {"forget": "forget", "retain": "retain", "anchor": "holdout"}  # and how they are drawn
-_BOUNDS = {"log_vocab": "bound: uniform guess", "holdout": "bound: unseen rows", "holdout_quantiles": "bounds of rows"}
+_BOUNDS = {
+    "log_vocab": "bound: uniform guess",
+    "holdout": "bound: unseen rows",
+    "holdout_quantiles": "bounds of rows",
+    "levels": "levels of rows",
+}
 _ROW_SETS = {
     "forget_nll": ("Forget rows", "nats per token"),
     "holdout_nll": ("Unseen rows (holdout)", "nats per token"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import input_error
 from ..evaluation_result import EvaluationResult, load_result
+from ..files import read_json
 from ..record import RunRecord, load_record
 from ..verdict import MODELS
 
@@ -100,7 +101,7 @@ def _showable(file: Path) -> tuple[Showable, ...]:
     if not file.is_file():
         return ()
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_json(file)
     except (OSError, ValueError) as error:
         raise _not_showable(f"what cannot be read ({type(error).__name__})") from None
     if not isinstance(stored, list):

@@ -8,9 +8,8 @@ from typing import Any
 
 from peft import PeftConfig
 
+from ...results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ...results.record import ComponentRecord, ObjectiveRecord, RunRecord, SetRecord
-
-ADAPTER_FILE = "adapter_config.json"
 
 # Arguments of UnlearningConfig that a resumed run may change: what is logged, measured, saved and pushed, where and on
 # what it is computed, and when it ends. All others decide what a step does, those that are yet to come too.
@@ -137,12 +136,12 @@ def adapter_differences(folder: Path, present: Mapping[str, PeftConfig]) -> list
         folder: of the checkpoint.
         present: the run's adapters by name; empty where all weights are trained.
     """
-    file = folder / ADAPTER_FILE
+    file = folder / ADAPTER_CONFIG
     if not file.is_file() or "default" not in present:
         whole = not file.is_file() and not present
         named = bool(present) and "default" not in present  # in folders of their own, by their names
         return [] if whole or named else [("adapter", _whether(file.is_file() or None), _whether(present or None))]
-    then, now = json.loads(file.read_text(encoding="utf-8")), present["default"].to_dict()
+    then, now = read_adapter_config(folder), present["default"].to_dict()
     return [
         (f"{name} of the adapter", then[name], _plain(now[name]))
         for name in sorted(then.keys() & now.keys() - {*_ADAPTER_PLACE})

@@ -5,8 +5,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...results.files import atomic_write_text
-from .mark import Mark
+from ...results.files import atomic_write_text, read_json
+from ...results.schema import SchemaError
+from .mark import Mark, require_starts
 
 RUN_FILE = ".run.json"
 
@@ -40,10 +41,12 @@ class Lineage:
     def of_folder(cls, folder: str | Path) -> "Lineage | None":
         """Of the run that was last started in a folder; None where that is not known."""
         try:
-            stored = json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8"))
-            return cls(_restored(stored["lineage"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            stored = read_json(Path(folder) / RUN_FILE)
+            lineage = stored["lineage"]
+            require_starts(lineage)
+        except (OSError, ValueError, KeyError, TypeError, SchemaError):
             return None
+        return cls(_restored(lineage))
 
     def write(self, folder: str | Path) -> None:
         """Say in a folder that this run was started there."""

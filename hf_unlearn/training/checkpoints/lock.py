@@ -1,6 +1,9 @@
 """One run at a time in an output folder: a lock that the operating system takes back when the process dies."""
 
+import contextlib
 import errno
+import os
+import socket
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,7 +39,7 @@ def lock_folder(folder: str | Path) -> FileLock | None:
     except Timeout:
         raise input_error(
             expected=f"an output_dir that no other run is writing to: {folder}",
-            got="one whose lock another process holds",
+            got=f"one whose lock {_holder(path)} holds",
             why="two runs in one folder would mix their weights, checkpoints and records",
             fix="name another output_dir, or wait for the other run to end (in a notebook: trainer.end())",
         ) from None
@@ -47,4 +50,13 @@ def lock_folder(folder: str | Path) -> FileLock | None:
             f"The file system of {folder} has no locks ({error}): nothing keeps a second run out of this folder."
         )
         return None
+    with contextlib.suppress(OSError):  # the disk is full: the lock is held without its holder's name
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     return lock
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") or "another process"
+    except (OSError, UnicodeDecodeError):
+        return "another process"

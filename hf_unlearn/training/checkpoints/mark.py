@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ...results.card_file import CARD_FILE
-from ...results.files import atomic_write_text
+from ...results.files import atomic_write_text, read_json
 from ...results.record import RECORD_FILE
+from ...results.schema import SchemaError, check_schema
 
 MARK_FILE = "unlearning/checkpoint.json"
 STATE_FILE = "trainer_state.json"
+_OF_DEEPSPEED = "latest"  # of its shards, written after them
 _NAME = re.compile(r"checkpoint-(\d+)")
 _REWRITTEN = (RECORD_FILE, CARD_FILE)  # `hf-unlearn card` and `evaluate` write these again into a checkpoint's folder
 
@@ -74,9 +76,26 @@ def flush_to_disk(path: Path) -> None:
 def read_mark(folder: Path) -> Mark | None:
     """The mark of a checkpoint; None where there is none that can be read."""
     try:
-        return Mark(**json.loads((folder / MARK_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        stored = read_json(folder / MARK_FILE)
+        check_schema(stored, Mark)
+        require_starts(stored["lineage"])
+    except (OSError, ValueError, SchemaError):
         return None
+    return Mark(**stored)
+
+
+def require_starts(lineage: Any) -> None:
+    """Raise a SchemaError for what is no lineage: one [run, last step that counts] or more, either of them null."""
+    check_schema(lineage, list[list[str | int | None]], "lineage")
+    pairs = [len(s) == 2 and isinstance(s[0], str | None) and isinstance(s[1], int | None) for s in lineage]
+    if not pairs or not all(pairs):
+        raise SchemaError("lineage", "one pair of a run and a step, or more", "others")
+
+
+def has_optimizer(folder: Path) -> bool:
+    """Whether a whole checkpoint has the optimizer's state, which `save_only_model` leaves out."""
+    mark = read_mark(folder)
+    return mark is None or any(name.startswith("optimizer") or name == _OF_DEEPSPEED for name in mark.files)
 
 
 def fault_of(folder: Path) -> str | None:
@@ -116,8 +135,8 @@ def _faults(folder: Path) -> Iterator[str]:
             yield f"{path.name} is cut off"
         if path.name.endswith(".index.json"):
             yield from _missing_shards(path)
-    if (folder / "latest").is_file():  # DeepSpeed's own, written when its shards are
-        engine = folder / (folder / "latest").read_text().strip()
+    if (folder / _OF_DEEPSPEED).is_file():
+        engine = folder / (folder / _OF_DEEPSPEED).read_text().strip()
         if not any(engine.glob("*")):
             yield f"{engine.name} of DeepSpeed is missing"
         return

@@ -1,6 +1,5 @@
 """How files of a run come to their places and go: by renaming, so that a process that dies leaves all or nothing."""
 
-import errno
 import re
 import shutil
 from pathlib import Path
@@ -14,9 +13,6 @@ UNFINISHED = ".unfinished"  # in an output folder: what is being written, and is
 
 _TEMPORARY = re.compile(r"\..+\.(json|md|jsonl)\.\d+")  # of `results.files.atomic_write_text`
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Libraries in other languages give words, not numbers.
-_FULL_WORDS = re.compile(r"No space left|Disk quota|File too large|PytorchStreamWriter failed|unexpected pos")
 
 
 def recover(folder: Path) -> None:
@@ -81,12 +77,3 @@ def rotate(folder: Path, lineage: Lineage, limit: int | None, newest: Path, best
         path.rename(gone)  # at once: half of a checkpoint could be taken for a whole one of an earlier version
         shutil.rmtree(gone, ignore_errors=True)
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-
-
-def is_full_disk(error: BaseException | None) -> bool:
-    """Whether a save failed for want of room."""
-    while error is not None:
-        if (isinstance(error, OSError) and error.errno in _FULL) or _FULL_WORDS.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

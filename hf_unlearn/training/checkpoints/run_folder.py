@@ -1,7 +1,6 @@
 """The output folder of a run: one run at a time, saves whole or absent, and what a run may go on from."""
 
 import contextlib
-import errno
 import shutil
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,16 +14,17 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from ...errors import input_error
+from ...errors import input_error, is_full_disk
 from ...model.fingerprints import hash_parts, hash_tokenizer
+from ...results.files import atomic_write
 from ...results.record import RECORD_FILE, RunRecord, load_record
 from ..hooks.trainer_view import TrainerView
 from .comparison import adapter_differences, changed_length, differences, in_words
 from .lineage import Lineage
 from .lock import lock_folder
-from .mark import STATE_FILE, checkpoints_in, fault_of, read_mark, step_of, write_mark
-from .moves import UNFINISHED, is_full_disk, move_files, put_in_place, recover, rotate
-from .selection import no_checkpoint, select_checkpoint, whole_steps
+from .mark import STATE_FILE, checkpoints_in, fault_of, has_optimizer, read_mark, step_of, write_mark
+from .moves import UNFINISHED, move_files, put_in_place, recover, rotate
+from .selection import full_disk, no_checkpoint, select_checkpoint, whole_steps
 from .sharded_states import save_adapter_config, save_gathered_model
 
 logger = logging.get_logger(__name__)
@@ -89,7 +89,7 @@ class RunFolder:
                 answer[0] = select_checkpoint(self._folder, common) if last else asked
                 answer[1] = self._checked(answer[0], trial=trial)
             except (ValueError, OSError) as error:
-                answer[2] = _full_disk(self._folder, error) if is_full_disk(error) else error
+                answer[2] = full_disk(self._folder, error) if is_full_disk(error) else error
         if self._accelerator.num_processes > 1:
             broadcast_object_list(answer)
         checkpoint, lineage, refusal = answer
@@ -166,6 +166,11 @@ class RunFolder:
                 why="it would go on as a run that never was: its card would describe the one and its weights be both",
                 fix="resume with what it was started with, or start anew from its model",
             )
+        if not has_optimizer(folder):
+            logger.warning(
+                f"{folder} was written with save_only_model=True: the optimizer, the learning rate's schedule and the "
+                "random numbers begin anew, so that the run ends elsewhere than one that was not interrupted."
+            )
         for name, then, now in changed_length(saved, present):
             logger.warning(
                 f"{name} was {then or 'the default'} when {folder} was written and is now {now}: the "
@@ -221,6 +226,11 @@ class RunFolder:
         if trainer.args.should_save:
             rotate(Path(run_dir), self._lineage, trainer.args.save_total_limit, place, state.best_model_checkpoint)
 
+    def save_state(self) -> None:
+        """Trainer's `save_state`, by which a process that is killed leaves the former file."""
+        if self._accelerator.is_main_process:
+            atomic_write(self._folder / STATE_FILE, self._trainer.state.save_to_json)
+
     def _name_best(self, place: Path) -> None:
         """Trainer looks for the best checkpoint beside the one that is written; the others lie beside its place."""
         state = self._trainer.state
@@ -270,24 +280,11 @@ class RunFolder:
             # In the rank that failed: the others wait for it, and are ended by the launcher.
             shutil.rmtree(staging, ignore_errors=True)
             if is_full_disk(error):
-                raise _full_disk(place, error) from error
+                raise full_disk(place, error) from error
             raise
         finally:
             if local_main:
                 shutil.rmtree(staging, ignore_errors=True)
-
-
-def _full_disk(place: Path, error: BaseException) -> OSError:
-    whole = whole_steps(place)
-    last = f"the last whole checkpoint is checkpoint-{whole[-1]}" if whole else "there is no whole checkpoint yet"
-    parts = input_error(
-        expected=f"room for a save in {place}",
-        got=f"a full disk ({type(error).__name__}), with {shutil.disk_usage(place).free / 2**20:.0f} MB free",
-        why=f"what was begun is taken back, and the run ends here; {last}",
-        fix="make room, set save_total_limit, and go on with resume_from_checkpoint=True (on the command line "
-        "--resume_from_checkpoint true)",
-    )
-    return OSError(errno.ENOSPC, str(parts))
 
 
 def _error_of(call: Callable[[], None]) -> Exception | None:

@@ -1,11 +1,12 @@
 """Chooses the checkpoint that a run goes on from: the last whole one of the run that was last started in a folder."""
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from transformers.utils import logging
 
-from ...errors import input_error
+from ...errors import full_disk_error, input_error
 from .lineage import Lineage
 from .mark import checkpoints_in, fault_of, read_mark
 
@@ -61,4 +62,17 @@ def no_checkpoint(folder: Path, asked: object) -> ValueError:
         got=f"{str(asked).lower() if asked is True else repr(asked)}, where there is none{others}",
         why="the run would start anew, or fail after the first evaluation",
         fix=f"look for checkpoint-<step> in {folder} and name it, or leave the argument out",
+    )
+
+
+def full_disk(place: Path, error: BaseException) -> OSError:
+    """The error (not raised) of a save that found no room, with the checkpoint that there is to go on from."""
+    whole = whole_steps(place)
+    last = f"the last whole checkpoint is checkpoint-{whole[-1]}" if whole else "there is no whole checkpoint yet"
+    return full_disk_error(
+        expected=f"room for a save in {place}",
+        got=f"a full disk ({type(error).__name__}), with {shutil.disk_usage(place).free / 2**20:.0f} MB free",
+        why=f"what was begun is taken back, and the run ends here; {last}",
+        fix="make room, set save_total_limit, and go on with resume_from_checkpoint=True (on the command line "
+        "--resume_from_checkpoint true)",
     )

@@ -56,9 +56,8 @@ class BaselineMeasurement:
         precompute(self._reference, model, sets, cache, k)
         evaluated = "retain" in stop_rules.evaluated
         watched = self._run.sets.evaluation["retain"] if evaluated else watched_rows(sets.retain)
-        levels, unseen = measure_levels(
-            model, args, sets, self._run.sets.profiled, cache, self._distributed, tokens=False
-        )
+        tokens, profiled = self._run.objective.needs.token_levels, self._run.sets.profiled
+        levels, unseen = measure_levels(model, args, sets, profiled, cache, self._distributed, tokens=tokens)
         self.baseline = measure_baseline(model, args, scorer, sets, watched, levels, unseen)
         stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(args))
         return probe

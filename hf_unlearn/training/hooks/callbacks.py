@@ -146,6 +146,7 @@ class StepEnds(TrainerCallback):
         resume: called when a run begins that is.
         after_step: called after every optimizer step that is taken, before anything is logged, saved or evaluated.
         finish: called at the end of the run.
+        skipped: whether the optimizer left out the present step, as the scaler of fp16 has it do.
     """
 
     def __init__(
@@ -154,8 +155,10 @@ class StepEnds(TrainerCallback):
         resume: Callable[[], None],
         after_step: Callable[[], None],
         finish: Callable[[], None],
+        skipped: Callable[[], bool],
     ) -> None:
         self.restart, self.resume, self.after_step, self.finish = restart, resume, after_step, finish
+        self.skipped = skipped
         self.dropped = False
 
     def drop(self) -> None:
@@ -175,7 +178,7 @@ class StepEnds(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """The optimizer has stepped, or would have."""
-        if not self.dropped:
+        if not (self.dropped or self.skipped()):
             self.after_step()
         self.dropped = False
 

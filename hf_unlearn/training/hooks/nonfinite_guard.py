@@ -10,7 +10,8 @@ class NonFiniteGuard(TrainerCallback):
     """Stops before a step whose loss or gradient was NaN or infinite on any rank, and saves the state before it.
 
     The step's gradients are dropped, so that they never reach the weights. Under DeepSpeed the engine steps inside
-    backward: it leaves out a step whose gradient is not finite by itself, where it is told to look.
+    backward: it leaves out a step whose gradient is not finite by itself, where it is told to look, and `ComponentLog`
+    makes the gradient of a loss that is not finite so.
 
     Args:
         loss_is_finite: whether every loss since the last call was finite, the same answer on all ranks.

@@ -30,11 +30,18 @@ class RunPublisher:
         require_pushable(args)
         self._args, self._record = args, record
 
-    def create_repository(self, create: Callable[[bool], str], token: str | None, private: bool | None) -> None:
+    def create_repository(
+        self,
+        create: Callable[[str | None, bool], None],
+        repo_id: Callable[[], str],
+        token: str | None,
+        private: bool | None,
+    ) -> None:
         """Make the repository, private unless the sets are public or the user says otherwise.
 
         Args:
-            create: makes it, private or not, where there is none; gives its id.
+            create: makes it with a token, private or not, where there is none.
+            repo_id: gives its id afterwards.
             token: with write permission; `args.hub_token` if None.
             private: what the user says; `args.hub_private_repo` if None.
 
@@ -46,9 +53,9 @@ class RunPublisher:
         api = HfApi(token=token or self._args.hub_token)
         with hub_errors("creation of the repository"):
             private = needs_private(self._record, api) if asked is None else asked
-            repo_id = create(private)
+            create(token, private)
             if private:
-                require_private(repo_id, api, asked=asked is not None)
+                require_private(repo_id(), api, asked=asked is not None)
 
     def push(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from ..model_setup import log_vocabulary
 from ..optimizer_check import OptimizerCheckCallback, require_trained
 from ..step.component_log import ComponentLog
 from ..step.overflow import look_for_overflow, searches_scale
@@ -16,6 +17,7 @@ from .callbacks import (
     StopRules,
     stop_rules_of,
 )
+from .first_step import FirstStepLevels
 from .nonfinite_guard import NonFiniteGuard
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
@@ -48,23 +50,14 @@ def add_run_callbacks(
     def resume() -> None:
         steps.load(resumed_from())
 
-    ends = StepEnds(restart, resume, steps.after_step, steps.finish)
+    def skipped() -> bool:
+        return trainer.accelerator.optimizer_step_was_skipped
+
+    ends = StepEnds(restart, resume, steps.after_step, steps.finish, skipped)
     # After Trainer's own DefaultFlowCallback, which only says when to log, evaluate and save, and before all others.
     handler.callbacks.insert(1, ends)
     if args.stop_on_nonfinite:
-
-        def stop(reason: str) -> None:
-            stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
-
-        handler.add_callback(
-            NonFiniteGuard(
-                lambda: step_log.finite(trainer.accelerator),
-                lambda: step_log.finite_gradient() or searches_scale(trainer.accelerator),
-                ends.drop,
-                stop,
-                lambda: look_for_overflow(trainer.model_wrapped),
-            )
-        )
+        handler.add_callback(_nonfinite_guard(trainer, step_log, ends))
     require_trained(trainer.optimizer, trainer.model)
     split = trainer.distributed.sharded or trainer.distributed.deepspeed
     handler.add_callback(OptimizerCheckCallback(split))
@@ -72,5 +65,27 @@ def add_run_callbacks(
     handler.add_callback(SpareFrozenPrefix())
     handler.add_callback(DistributedCheckCallback(lambda: (trainer.model_wrapped, trainer.distributed)))
     handler.add_callback(LogWindow(step_log.start))
+    handler.add_callback(
+        FirstStepLevels(
+            lambda: step_log.means(trainer.accelerator),
+            lambda: log_vocabulary(trainer.model),
+            lambda: None if trainer.baseline is None else trainer.baseline.holdout_nll,
+        )
+    )
     handler.add_callback(TrainingSigns(observer.record))
     handler.add_callback(observer)
+
+
+def _nonfinite_guard(trainer: TrainerView, step_log: ComponentLog, ends: StepEnds) -> NonFiniteGuard:
+    """What drops a step whose loss or gradient is not finite, and ends the run."""
+
+    def stop(reason: str) -> None:
+        stop_rules_of(trainer.callback_handler).stop(reason, trainer.state, trainer.control)
+
+    return NonFiniteGuard(
+        lambda: step_log.finite(trainer.accelerator),
+        lambda: step_log.finite_gradient() or searches_scale(trainer.accelerator),
+        ends.drop,
+        stop,
+        lambda: look_for_overflow(trainer.model_wrapped),
+    )

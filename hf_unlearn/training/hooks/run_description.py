@@ -80,6 +80,7 @@ def describe_run(record: RunRecord, trainer: TrainerView, model_name: str | None
     record.reference = str(trainer.reference.plan)
     record.hardware = describe_hardware(trainer.distributed, args.device)
     record.holdout_nll = None if baseline is None else baseline.holdout_nll
+    record.levels = None if baseline is None or baseline.levels is None else baseline.levels.quality
     record.seed, record.arguments, record.versions = args.seed, changed_arguments(args), {**_installed()}
     if trainer.train_sets is not None and args.should_save:
         count_rows(record.sets, trainer.train_sets)

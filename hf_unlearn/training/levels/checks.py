@@ -23,12 +23,12 @@ def require_levels(args: UnlearningConfig, sets: TrainSets, needs: Needs) -> Non
     """
     if args.levels is None:
         return
-    if args.forget_nll_bound != "levels":
+    if args.forget_nll_bound != "levels" and args.stop_at_level is None and not (needs.levels or needs.token_levels):
         raise input_error(
-            expected="something that reads levels: forget_nll_bound='levels'",
-            got=f"levels={_shown(args.levels)} and forget_nll_bound={args.forget_nll_bound!r}",
+            expected="something that reads levels: unseen_level, forget_nll_bound='levels' or stop_at_level",
+            got=f"levels={_shown(args.levels)} and none of them",
             why="the levels would be measured, and nothing would stop or be pulled there",
-            fix="set forget_nll_bound='levels', or leave levels out",
+            fix="set forget_loss='unseen_level' or forget_nll_bound='levels', or leave levels out",
         )
     forget: Any = sets.forget
     unseen: Any = sets.holdout

@@ -46,6 +46,15 @@ def reads_holdout(levels: Any) -> bool:
     return isinstance(levels, str)
 
 
+def splits_holdout(args: Any) -> bool:
+    """Whether a run is fitted to holdout rows, so that half of them are to be left for measuring.
+
+    Args:
+        args: of the run.
+    """
+    return reads_holdout(args.levels) or args.anchor_loss not in (None, "none")
+
+
 def profile_model(levels: Any) -> str | None:
     """The name or path of the causal language model that levels of this setting are profiled by, or None."""
     return levels if isinstance(levels, str) and levels not in (NGRAM, HOLDOUT) else None

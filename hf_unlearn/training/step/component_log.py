@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor
 
 
@@ -39,18 +40,30 @@ class ComponentLog:
         The shares of one step add up to 1 over its micro-batches and ranks, so their sum counts the steps. A component
         that no step had is left out.
         """
+        means = self.means(accelerator)
+        self.start()
+        return means
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """What `read` returns, without an end of what is summed up."""
         sums = torch.stack([self._sums[name].float() for name in self._names])
         totals = accelerator.reduce(sums, "sum").tolist()
-        self.start()
         return {name: value / steps for name, (value, steps) in zip(self._names, totals, strict=True) if steps}
 
-    def send(self, accelerator: Accelerator) -> None:
+    def send(self, accelerator: Accelerator, loss: Tensor | None = None) -> None:
         """Ask all ranks for the answer of `finite`, between a step's last forward and its backward.
 
         It arrives while the device is busy with the backward pass: asking for it after that would leave the device
         without work until the host has caught up.
+
+        Args:
+            accelerator: of the trainer.
+            loss: whose backward comes next. A DeepSpeed engine steps inside it and looks at the gradient alone, which
+                can be finite where the loss is not (a token of probability 0): it is made NaN there, on every rank.
         """
         broken = accelerator.reduce((~self._finite).float(), "sum")
+        if accelerator.distributed_type == DistributedType.DEEPSPEED and loss is not None and loss.requires_grad:
+            loss.register_hook(lambda gradient: gradient.masked_fill(broken.to(gradient.device) > 0, math.nan))
         self._finite = torch.ones_like(self._finite)
         self._answer = _HostCopy(broken)
 

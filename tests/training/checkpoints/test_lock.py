@@ -1,9 +1,12 @@
 """One run at a time in an output folder: by a lock that dies with its process, and that one process may share."""
 
+import os
+import socket
 import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
 from fixtures.models import make_trainer, tiny_model
 from hf_unlearn.training.checkpoints import lock
@@ -58,6 +61,19 @@ def test_two_processes_cannot_train_into_one_folder(tmp_path, monkeypatch):
     assert last.first_word == "holds"
     last.kill()
     last.wait()
+
+
+def test_the_other_process_is_named_where_the_lock_says_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.0)
+    held = lock.lock_folder(tmp_path)
+    file = tmp_path / LOCK_FILE
+    assert file.read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+    held.release()
+    for text, name in ((b"process 7 on node3", "process 7 on node3"), (b"", "another process"), (b"\xff", "another")):
+        file.write_bytes(text)
+        with FileLock(file, is_singleton=False), pytest.raises(ValueError, match=PARTS) as error:
+            lock.lock_folder(tmp_path)
+        assert f"one whose lock {name}" in str(error.value)
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from peft import LoraConfig
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
 from fixtures.models import make_trainer, tiny_model, weights
 from hf_unlearn.results.files import atomic_write_text
 from hf_unlearn.results.record import RECORD_FILE
 from hf_unlearn.training.checkpoints.lineage import Lineage
-from hf_unlearn.training.checkpoints.mark import MARK_FILE, checkpoints_in, fault_of, write_mark
+from hf_unlearn.training.checkpoints.mark import MARK_FILE, checkpoints_in, fault_of, has_optimizer, write_mark
 from hf_unlearn.training.checkpoints.moves import UNFINISHED, move_files, recover, rotate
 from hf_unlearn.training.checkpoints.selection import last_checkpoint
 
@@ -94,6 +95,35 @@ def test_a_finished_run_that_is_resumed_takes_no_step(tmp_path, length):
     assert resumed.state.global_step == finished.state.global_step == finished.state.max_steps
     for name, weight in weights(resumed.model).items():
         assert torch.equal(weight, weights(finished.model)[name]), name
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_checkpoint_without_an_optimizer_is_said_when_it_is_resumed(whole, tmp_path, caplog, lora):
+    adapter = dict(peft_config=LoraConfig(r=2, target_modules=["q_proj"])) if lora else {}
+    trained(tmp_path, max_steps=2, save_only_model=True, **adapter)
+    resumed = trained(tmp_path, resume=True, max_steps=3, **adapter)
+    assert resumed.record.resumed_from == 2 and "save_only_model=True: the optimizer, the learning" in caplog.text
+    caplog.clear()
+    trained(tmp_path, resume=True, max_steps=3, **adapter)  # from the one that this run has written
+    assert "save_only_model" not in caplog.text and has_optimizer(whole[0] / "out" / "checkpoint-1")
+
+
+def test_the_state_is_saved_whole_or_not_at_all(whole, monkeypatch):
+    trainer = make_trainer(whole[0], tiny_model(), **SAVING)
+    path = whole[0] / "out" / "trainer_state.json"
+    trainer.save_state()
+    before = path.read_bytes()
+    assert json.loads(before)["global_step"] == 0
+
+    def cut_off(self, place):
+        Path(place).write_text("{")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrainerState, "save_to_json", cut_off)
+    with pytest.raises(OSError):
+        trainer.save_state()
+    assert path.read_bytes() == before and not list(path.parent.glob(".trainer_state*"))
+    path.unlink()
 
 
 class Dies(TrainerCallback):

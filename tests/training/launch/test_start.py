@@ -2,12 +2,14 @@
 
 import argparse
 import subprocess
+from signal import SIGHUP, SIGINT, SIGTERM
 from typing import Any, NoReturn
 
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from fixtures.examples import assert_four_parts
@@ -140,3 +142,14 @@ def test_the_status_of_the_first_process_that_failed_is_handed_on(monkeypatch, e
 
         monkeypatch.setattr("hf_unlearn.training.launch.start.launch_command", fail)
         assert launch_processes({"num_processes": "2"}, ["train"]) == status
+
+
+@pytest.mark.parametrize(("ended_by", "status"), [(SIGINT, 130), (SIGTERM, 143), (SIGHUP, 129)])
+def test_a_signal_to_the_launcher_is_told_as_by_a_shell(monkeypatch, ended_by, status):
+    """Ctrl-C, a scheduler, a terminal that is closed: torch's launcher has told its processes."""
+
+    def fail(args: argparse.Namespace) -> NoReturn:
+        raise SignalException("a signal", sigval=ended_by)
+
+    monkeypatch.setattr("hf_unlearn.training.launch.start.launch_command", fail)
+    assert launch_processes({"num_processes": "2"}, ["train"]) == status

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
-from fixtures.models import make_trainer, tiny_model, weights
+from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn.data.roles import Role
 from hf_unlearn.losses import Loss
 from hf_unlearn.training.step.overflow import searches_scale
@@ -88,3 +89,16 @@ def test_overflows_of_fp16_are_its_own(tmp_path):
     for precision, own in (("fp16", True), ("bf16", False), ("no", False)):
         engine = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, mixed_precision=precision, scaler=None)
         assert searches_scale(engine) is own
+
+
+def test_what_follows_a_step_waits_where_the_scaler_leaves_one_out(tmp_path, monkeypatch):
+    """accelerate has fp16 on GPUs alone; the scaler is torch's own, on a CPU."""
+    loss = BreaksBackward(value=math.inf)
+    trainer = make_trainer(tmp_path, tiny_model(), forget_loss=loss, max_steps=5, weighting="primal_dual")
+    monkeypatch.setitem(AcceleratorState._shared_state, "_mixed_precision", "fp16")
+    trainer.accelerator.native_amp = True
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    trainer.train()
+    assert (trainer.stop_reason, trainer.accelerator.scaler.get_scale()) == (None, 2.0)
+    retain_weights = [log["retain_weight"] for log in step_logs(trainer)]  # as each step has left it
+    assert retain_weights[1] == retain_weights[2] and len(set(retain_weights)) == 4

@@ -1,0 +1,150 @@
+"""What levels are computed with: the n-gram, the line, the draw for tokens, the split. By hand; no model, no run."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from fixtures.examples import assert_four_parts
+from hf_unlearn.data import calibration_rows, measurement_rows
+from hf_unlearn.model.score_rows import RowLogps
+from hf_unlearn.training.levels.estimate import estimate_levels
+from hf_unlearn.training.levels.ngram import NGram
+from hf_unlearn.training.levels.profile import Profile
+from hf_unlearn.training.levels.regression import Line, cross_validated, drawn_alike
+from oracles.ngram import NgramOracle
+
+
+def test_the_4_gram_of_a_language_of_three_words():
+    """Counted on "a b a b" and "a b c", with a, b, c = 0, 1, 2.
+
+    P1: a and b 3 times, c once, so N = 7, T = 3: P1(a) = P1(b) = (3 + 3 / 3) / 10 = .4, P1(c) = (1 + 1) / 10 = .2.
+    After a: b 3 times, N = 3, T = 1: P2(b|a) = (3 + .4) / 4 = .85.
+    After b: a and c once, N = T = 2: P2(a|b) = (1 + 2 * .4) / 4 = .45, P2(c|b) = (1 + 2 * .2) / 4 = .35,
+        P2(b|b) = 2 * .4 / 4 = .2. After c nothing: P2(.|c) = P1.
+    After a b: a and c once, N = T = 2: P3(a|ab) = (1 + 2 * .45) / 4 = .475, P3(c|ab) = (1 + 2 * .35) / 4 = .425.
+    After b a: b once: P3(b|ba) = (1 + .85) / 2 = .925. After a b a: b once: P4(b|aba) = (1 + .925) / 2 = .9625.
+    """
+    a, b, c = range(3)
+    ngram = NGram.count([np.array([a, b, a, b]), np.array([a, b, c])], vocabulary=3)
+    for row, by_hand in {
+        (a, b, a, b): [0.4, 0.85, 0.475, 0.9625],
+        (a, b, c): [0.4, 0.85, 0.425],
+        (b, b, a): [0.4, 0.2, 0.45],  # "b b" was never seen
+        (c, a, b, a): [0.2, 0.4, 0.85, 0.475],  # nothing followed c; "c a" and "c a b" were never seen
+    }.items():
+        assert np.exp(ngram.logps([np.array(row)])) == pytest.approx(by_hand, rel=1e-12)
+    both = ngram.logps([np.array([a, b, c]), np.array([a, b, a, b])])  # no row sees the one before it
+    assert np.exp(both) == pytest.approx([0.4, 0.85, 0.425, 0.4, 0.85, 0.475, 0.9625])
+    assert np.exp(ngram.logps([np.array([c, w]) for w in (a, b, c)])[1::2]).sum() == pytest.approx(1)
+
+
+def test_the_4_gram_is_nltks():
+    draw = np.random.default_rng(0)
+    rows = [draw.zipf(1.5, size) % 9 for size in draw.integers(1, 12, 30)]
+    others = [draw.zipf(1.5, size) % 11 for size in draw.integers(1, 12, 20)]  # 9 and 10 were never seen
+    oracle = NgramOracle([row.tolist() for row in rows], vocabulary=11)
+    expected = [oracle.logp(row.tolist(), place) for row in others for place in range(len(row))]
+    assert NGram.count(rows, vocabulary=11).logps(others) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_line_and_its_quality_by_hand():
+    """Through (1, 2), (2, 4), (3, 7): b = (1 * 7/3 + 1 * 8/3) / 2 = 5/2, a = 13/3 - 5 = -2/3.
+
+    Left out one by one: 1 for 2 (through the others b = 3, a = -2), 4.5 for 4 (b = 2.5, a = -.5), 6 for 7 (b = 2).
+    """
+    profile, nll = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 7.0])
+    line, fit = Line.fit(profile, nll), cross_validated(profile, nll)
+    assert (line.intercept, line.slope) == pytest.approx((-2 / 3, 5 / 2))
+    assert line(np.array([0.0, 4.0])) == pytest.approx([0.0, 28 / 3])  # an NLL is never below 0
+    assert (fit.spearman, fit.error) == pytest.approx((1, 2.5 / 3))
+    assert fit.pearson == pytest.approx(np.corrcoef([1, 4.5, 6], nll)[0, 1])
+    flat = np.ones(3)
+    assert Line.fit(flat, nll) == Line(pytest.approx(13 / 3), 0.0)
+    assert cross_validated(flat, nll).spearman is None and cross_validated(profile[:2], nll[:2]) is None
+
+
+def test_tokens_are_drawn_from_those_of_like_profile():
+    profile, nll = np.arange(8.0), 10 * np.arange(8.0)  # in four groups: 0 10, 20 30, 40 50, 60 70
+    draw = np.random.default_rng(0)
+    for wanted, group in {-5.0: {0, 10}, 2.5: {20, 30}, 3.0: {20, 30}, 4.5: {40, 50}, 99.0: {60, 70}}.items():
+        assert set(drawn_alike(profile, nll, np.full(50, wanted), draw, bins=4)) == group
+    assert set(drawn_alike(np.zeros(8), nll, np.zeros(50), draw, bins=4)) == {40, 50}  # all alike: the middle group
+    assert set(drawn_alike(profile, nll, np.full(200, 2.5), draw, bins=1)) == set(nll)
+    assert set(drawn_alike(profile[:3], nll[:3], np.full(50, 1.0), draw)) == {10}  # fewer tokens than groups
+
+
+def estimated(profile: np.ndarray, nll: np.ndarray, source: str = "ngram"):
+    """Levels of three forget rows of one token, from unseen rows of one token each."""
+    one = np.ones(len(nll), int)
+    unseen = RowLogps(-torch.from_numpy(nll).float(), torch.from_numpy(one))
+    forget = np.array([1.0, 2.0, 3.0])
+    rows = [{"input_ids": [1, 5 + place], "labels": [-100, 5 + place]} for place in range(3)]
+    profiles = Profile(forget, forget, np.ones(3, int)), Profile(profile, profile, one)
+    return estimate_levels(source, *profiles, unseen, rows, tokens=True)
+
+
+def test_levels_that_are_poorly_known_say_so():
+    draw = np.random.default_rng(0)
+    profile = draw.normal(3, 1, 60)
+    good = estimated(profile, 1 + 2 * profile + draw.normal(0, 0.1, 60))
+    assert good.quality.warnings == () and good.rows.tolist() == pytest.approx([3, 5, 7], abs=0.1)
+    assert good.quality.spearman > 0.98 and good.quality.mean == pytest.approx(float(good.rows.mean()))
+    assert good.token_starts.tolist() == [0, 1, 2, 3] and good.token_values.tolist() == pytest.approx([3, 5, 7], abs=1)
+    poor = estimated(profile, 5 + draw.normal(0, 1, 60))
+    assert len(poor.quality.warnings) == 1 and "nearly the same for all forget rows" in poor.quality.warnings[0]
+    assert float(poor.rows.max() - poor.rows.min()) < 1 and float(poor.rows.mean()) == pytest.approx(5, abs=0.5)
+
+    few = estimated(profile[:20], 1 + 2 * profile[:20])
+    assert len(few.quality.warnings) == 1 and "20 unseen rows" in few.quality.warnings[0]
+    assert len(estimated(profile[:2], profile[:2]).quality.warnings) == 2
+    assert estimated(np.zeros(60), profile, "holdout").quality.warnings == ()  # it claims no profile
+
+
+PAIRS = [{"prompt": f"who is {i}?", "completion": f" fox {i * i}"} for i in range(400)]
+
+
+def test_a_row_is_in_one_half_wherever_it_stands_and_however_it_is_spelled():
+    def measured(rows) -> list[int]:
+        rows = datasets.Dataset.from_list(rows)
+        half = measurement_rows(rows.add_column("place", range(len(rows))))
+        return [int(place) for place in half["place"]]
+
+    places = measured(PAIRS)
+    assert 150 < len(places) < 250
+    assert [row["place"] for row in calibration_rows([{**row, "place": i} for i, row in enumerate(PAIRS)])] == sorted(
+        set(range(400)) - set(places)
+    )
+    assert measured(PAIRS[:50]) == [place for place in places if place < 50]  # the other rows do not matter
+    assert [399 - place for place in reversed(measured(PAIRS[::-1]))] == places
+    spelled = [{"question": row["prompt"], "answer": row["completion"].strip()} for row in PAIRS]
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": row["prompt"]}]},
+                {"role": "assistant", "content": [{"type": "text", "text": row["completion"]}]},
+            ]
+        }
+        for row in PAIRS
+    ]
+    split = [
+        {name: [{"role": "user", "content": row[name]}] for name in ("prompt", "completion")} | {"text": "x"}
+        for row in PAIRS
+    ]
+    assert measured(spelled) == measured(chats) == measured(split) == places
+    ids = [{"input_ids": [1, i], "labels": [-100, i]} for i in range(40)]
+    assert measured(ids) == measured([row | {"text": "any"} for row in ids]) != []
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"title": "a", "body": "b"}], "prompt and completion"),
+        (datasets.Dataset.from_list(PAIRS).to_iterable_dataset(), "with a length"),
+    ],
+    ids=["no text", "a stream"],
+)
+def test_rows_that_have_no_half(rows, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        calibration_rows(rows)
+    assert_four_parts(str(caught.value))
