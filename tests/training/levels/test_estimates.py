@@ -136,15 +136,22 @@ def test_a_row_is_in_one_half_wherever_it_stands_and_however_it_is_spelled():
     assert measured(ids) == measured([row | {"text": "any"} for row in ids]) != []
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"title": "a", "body": "b"}], "prompt and completion"),
-        (datasets.Dataset.from_list(PAIRS).to_iterable_dataset(), "with a length"),
-    ],
-    ids=["no text", "a stream"],
-)
-def test_rows_that_have_no_half(rows, words):
-    with pytest.raises(ValueError, match=words) as caught:
-        calibration_rows(rows)
+class Streamed(torch.utils.data.IterableDataset):
+    """A stream of torch's."""
+
+    def __iter__(self):
+        return iter(PAIRS)
+
+
+def test_the_halves_of_a_stream_are_those_of_the_set():
+    for stream in (datasets.Dataset.from_list(PAIRS).to_iterable_dataset(), Streamed()):
+        for half in (calibration_rows, measurement_rows):
+            assert list(half(stream)) == half(PAIRS)
+            assert isinstance(half(stream), datasets.IterableDataset | torch.utils.data.IterableDataset)
+
+
+def test_rows_that_have_no_half():
+    with pytest.raises(ValueError, match="prompt and completion") as caught:
+        calibration_rows([{"title": "a", "body": "b"}])
     assert_four_parts(str(caught.value))
+    assert len(calibration_rows(datasets.Dataset.from_list([]))) == 0  # refused where rows are paired
