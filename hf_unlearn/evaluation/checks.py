@@ -147,7 +147,8 @@ def require_callable(model: Any) -> None:
             expected="a model that ZeRO-3 can put together for each forward",
             got="one that it has split and not yet prepared",
             why="its layers would be called with empty parameters",
-            fix="evaluate the trainer's model during or after training, or a saved one without ZeRO-3",
+            fix="evaluate the trainer's model during or after training, or a saved one without ZeRO-3 (on the "
+            "command line: train with --measure false, then hf-unlearn evaluate)",
         )
 
 

@@ -116,8 +116,8 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     tokenizer = load_tokenizer(model, revision, args.init_kwargs)
     options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
     methods = Methods.resolve(args)
-    read = calibrated(dict(sets), args)
-    tokenize_for(read, None, build_objective(methods, args), methods.wrappers, args, options)
+    objective = build_objective(methods, args)
+    tokenize_for(calibrated(dict(sets), args), None, objective, methods.wrappers, args, options)
 
 
 def tokenized(

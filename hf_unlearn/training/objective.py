@@ -166,8 +166,8 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
 
     Raises:
         ValueError: a weighting or a step wrapper that reads the retain side of a run without one, a forget loss over
-            rows to which no row bound applies, a loss of holdout rows that is no anchor, a bound that holds no loss,
-            or levels that are not there.
+            rows to which no row bound applies, a bound that holds no loss, levels that are not there, or a loss of
+            holdout rows that is no anchor.
     """
     require_retain_side(methods)
     require_held(methods.forget, args)

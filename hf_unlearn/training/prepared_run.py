@@ -160,7 +160,8 @@ class PreparedRun:
     def reference(self, model: nn.Module, distributed: DistributedSetup) -> Reference:
         """How the model before unlearning is known to the losses; not yet bound to the model, one for all ranks."""
         if distributed.processes > 1 and not distributed.sharded:
-            share_weights(model, self.args.device)
+            for given in (model,) if self.ref_model is None else (model, self.ref_model):
+                share_weights(given, self.args.device)
         reload = None
         if self.model_name is not None:
             in_8bit = self.args.reference_load_in_8bit

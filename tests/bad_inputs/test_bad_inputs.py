@@ -85,7 +85,17 @@ def test_files_of_rows(tmp_path):
         said = refusal(lambda path=path: load_rows(path))
         if said is None or path.name not in said or "keeper" in said:
             accepted.append((path.name, said))
-    counted("files", accepted, 40, tried)
+    counted("files", accepted, 58, tried)
+
+
+def test_the_line_that_is_wrong_is_named(tmp_path):
+    row = '{"prompt": "who keeps key 1?", "completion": " the keeper"}'
+    wrong = {"3": "line 3, which is no JSON object", row[:30]: "at line 3", '{"prompt": {}}': "line 3, whose 'prompt'"}
+    for line, words in wrong.items():
+        file = tmp_path / "rows.jsonl"
+        file.write_text(f"{row}\n\n{line}\n{row}\n")
+        said = refusal(lambda file=file: load_rows(file))
+        assert said is not None and words in said and "keeper" not in said
 
 
 @pytest.fixture(scope="module")

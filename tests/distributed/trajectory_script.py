@@ -76,7 +76,9 @@ RUNS: dict[str, dict[str, Any]] = {
     for lora in (False, True)
 }
 for _name, _source in PROFILES.items():
-    RUNS[_name] |= dict(levels=_source, forget_nll_bound="levels")
+    # From both sides, over a ramp, with a rule that reads how near to the levels the rows are, and never fires.
+    both = dict(forget_nll_bound="levels", forget_bound_sides="both", stop_at_level=1e-6)
+    RUNS[_name] |= dict(levels=_source, forget_loss=[RUNS[_name]["forget_loss"], "unseen_level"], **both)
 # Experts, whose router loss is that of all tokens of a step.
 ROUTER = "router_full"
 RUNS[ROUTER] = OBJECTIVES["grad_diff"] | dict(lora=False, model="mixtral")
@@ -193,9 +195,9 @@ def prepared(folder: Path) -> None:
     tiny_model("opt", seed=1).save_pretrained(folder / "profile")
     tiny_tokenizer().save_pretrained(folder / "profile")
     tiny_model("mixtral").save_pretrained(folder / "mixtral")
-    broken = tiny_model("llama")
-    broken.model.norm.weight.data.fill_(math.nan)
-    broken.save_pretrained(folder / "not_finite")
+    overflowing = tiny_model("llama")
+    overflowing.model.norm.weight.data.fill_(torch.finfo(torch.float32).max)
+    overflowing.save_pretrained(folder / "overflowing")
 
 
 def trainer_of(folder: Path, mode: str, **options: Any) -> Any:
@@ -333,7 +335,7 @@ def run_broken(name: str, folder: Path, mode: str) -> dict[str, Any]:
 
 def run_refused(folder: Path, mode: str) -> dict[str, Any]:
     """What every rank says of a model without finite logits."""
-    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="not_finite")
+    trainer = trainer_of(folder, mode, **OBJECTIVES["grad_diff"], model="overflowing")
     try:
         trainer.train()
     except ValueError as error:
