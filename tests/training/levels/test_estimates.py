@@ -148,3 +148,4 @@ def test_rows_without_text_have_no_half():
     with pytest.raises(ValueError, match="prompt and completion") as caught:
         calibration_rows([{"title": "a", "body": "b"}])
     assert_four_parts(str(caught.value))
+    assert len(calibration_rows(datasets.Dataset.from_list([]))) == 0  # refused where rows are paired
