@@ -37,13 +37,16 @@ demo: install ## Make a small model forget, in about two minutes on a CPU
 	$(BIN)/accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		examples/harmful.py
 
-TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+# What is compiled is kept: some sixty processes import the package.
+TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=
+# Those that have any: to import all others takes seconds.
+DISTRIBUTED_TESTS = $(shell grep -rl 'mark\.distributed' tests --include='test_*.py')
 
 # By file, so that what a module's fixtures build is built once, and in the order of tests/conftest.py, slow files first.
 # Distributed tests take every core by themselves.
 test: install ## Run the tests: those of one process side by side, then those that launch several processes
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not distributed'
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m distributed
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m distributed $(DISTRIBUTED_TESTS)
 
 check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/ruff check .

@@ -38,7 +38,8 @@ METHODS_HEAD = f"""\
 
 # Losses, step wrappers and weightings
 
-The objective is `forget_weight` times the forget side plus `retain_weight` times the retain side, and it is minimised.
+The objective is `forget_weight` times the forget side plus `retain_weight` times the retain side, and it is minimised;
+an anchor, which holds rows that the model has never seen, comes on top of it times `anchor_weight`.
 Each side is one loss or a weighted sum of several ([how to combine them](../start.md#combining-losses)).
 [methods.md](../methods.md) says which method to use when. `hf-unlearn methods` prints the same facts in the terminal.
 
@@ -55,6 +56,11 @@ How to read the formulas:
 The class in the second column shows the arguments with their defaults. "Mean over" says what the values are averaged
 over, in a whole optimizer step. "Needs" names what a loss needs beside the forget rows; alternate rows are their
 alternate answers, mismatch rows are random answers from the retain set.
+"""
+
+ANCHOR_TEXT = """\
+An anchor holds rows of `train_dataset["holdout"]`, which the model has never seen, where they are: forgetting moves
+rows of the same kind along. `anchor_ratio` holdout rows join each forget row. No weighting moves `anchor_weight`.
 """
 
 WRAPPERS_TEXT = """\
@@ -113,7 +119,7 @@ def _needs(needs: str) -> str:
 
 
 def losses_table(methods: list[dict[str, Any]], side: str) -> str:
-    """The losses of a side: `forget_loss` or `retain_loss`."""
+    """The losses of a side: `forget_loss`, `retain_loss` or `anchor_loss`."""
     default = str(UnlearningConfig.__dataclass_fields__[side].default)
     rows = [
         [_name(m, default), _class(m), m["formula"], m["mean_over"] + "s", _needs(m["needs"]), papers(m["paper"])]
@@ -122,6 +128,8 @@ def losses_table(methods: list[dict[str, Any]], side: str) -> str:
     ]
     if side == "retain_loss":
         rows.append(["`none`", "", "no retain side: forget rows only", "", "", ""])
+    if side == "anchor_loss":
+        rows.append(["`none` (default)", "", "no anchor: no holdout rows in the batch", "", "", ""])
     return table([f"`{side}`", "class", "minimised", "mean over", "needs", "paper"], rows)
 
 
@@ -150,6 +158,7 @@ def methods_page() -> str:
     parts = [METHODS_HEAD]
     parts += ["## Forget losses\n", losses_table(methods, "forget_loss"), ""]
     parts += ["## Retain losses\n", losses_table(methods, "retain_loss"), ""]
+    parts += ["## Anchor losses\n", ANCHOR_TEXT, losses_table(methods, "anchor_loss"), ""]
     parts += ["## Step wrappers\n", WRAPPERS_TEXT, parts_table(methods, "step_wrapper", "step_wrappers"), ""]
     parts += ["## Weighting of the two sides\n", WEIGHTINGS_TEXT, parts_table(methods, "weighting", "weighting"), ""]
     parts += ["## Optimizer\n", OPTIMIZER_TEXT]

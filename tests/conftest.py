@@ -40,10 +40,26 @@ if not torch.accelerator.is_available():
         _device.traceback = SimpleNamespace(format_stack=list)
 
 
+# The longest. The first two need labs of their own, which they build at the same time where there are none yet.
+LONGEST = (
+    "examples/test_copyright.py",
+    "examples/test_privacy.py",
+    "end_to_end/test_kinds.py",
+    "evaluation/judges/test_training.py",
+    "training/test_composition.py",
+    "test_package.py",
+    "cli/test_folders.py",
+    "training/test_trainer_arguments.py",
+    "training/test_invariances.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: a worker takes whole files, and a long one begun last keeps the others waiting."""
+    """Long files first: a worker takes whole files, and a long one begun last keeps the others waiting."""
+    tests = Path(__file__).parent
+    place = {tests / name: place for place, name in enumerate(LONGEST)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (place.get(item.path, len(place)), item.path not in slow))
 
 
 def pytest_collection_finish() -> None:

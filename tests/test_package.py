@@ -67,23 +67,20 @@ def test_the_command_works_from_the_wheel_alone(wheel, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(site)}
     run = tmp_path / "run"
     common = ["--use_cpu", "--max_steps", "2", "--evaluated_rows", "8", "--output_dir", str(run)]
-    read = [
+    lines = [
+        ["train", "--config", "harmful_lab", *common],
         ["card", str(run)],
         ["report", str(run), "-o", str(tmp_path / "report.html")],
         ["push", str(run), "me/model", "--dry-run"],
     ]
-    for words in (
-        ["-m", "hf_unlearn.cli", "train", "--config", "harmful_lab", *common],
-        ["-c", f"from hf_unlearn.cli import main\nfor words in {read!r}:\n    assert main(words) == 0"],
-    ):
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    done = subprocess.run(
+        [sys.executable, "-c", f"from hf_unlearn.cli import main\nfor line in {lines!r}:\n    assert main(line) == 0"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
     assert "unlearning" in (run / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

@@ -10,7 +10,7 @@ from transformers import DataCollatorForSeq2Seq
 
 from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.lab import load_lab
-from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.tasks import parse_task
 
@@ -130,7 +130,8 @@ def test_the_made_pages_are_what_the_script_writes(tmp_path, capsys):
 
 
 def test_the_tables_have_every_loss_and_wrapper_with_its_defaults():
-    for part in (*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *STEP_WRAPPERS.values()):
+    tables = (FORGET_LOSSES, RETAIN_LOSSES, ANCHOR_LOSSES, STEP_WRAPPERS)
+    for part in (part for table in tables for part in table.values()):
         arguments = ", ".join(f"{field}={value!r}" for field, value in vars(part()).items() if field != "weight")
         row = rf"^\| `{part.name}`[^|]*\| `{part.__name__}\({re.escape(arguments)}\)` \|"
         assert re.search(row, LOSSES, re.MULTILINE), part.__name__

@@ -4,7 +4,8 @@
 
 Both trainers see the same rows in the same batches (alternates and mismatches too), and take turns step by step, so
 that a machine that slows down slows both. A step is all that Trainer does for one optimizer step: read and pad the
-batch, forward, backward, clipping, optimizer. Ratios are medians over the pairs; CPU time is the process's own, and is
+batch, forward, backward, clipping, optimizer. A method with an anchor is set against the same without it, on the same
+forget and retain rows. Ratios are medians over the pairs; CPU time is the process's own, and is
 what to quote on a shared machine. Memory is the peak of one more step of each above weights, gradients and optimizer
 states, counted tensor by tensor (live_memory.py; on a GPU the allocator's), frozen copy included. What rises with
 length, vocabulary, batch and ranks is in scaling.py. `--profile METHOD` prints where the time goes.
@@ -53,6 +54,12 @@ def all_methods() -> dict[str, Method]:
         methods[f"simnpo + nll, {name}"] = Method("simnpo", arguments={"step_wrappers": name})
     methods["simnpo + nll, primal_dual"] = Method("simnpo", arguments={"weighting": "primal_dual"})
     methods["simnpo + nll, sophia"] = Method("simnpo", arguments={"optim": "sophia"})
+    # A quarter of a holdout row to each forget row, and the reference's forward of it, on top of the other rows.
+    for kind, lora in (("frozen copy", False), ("adapter off", True)):
+        plain = Method("simnpo", lora=lora)
+        methods[f"anchor kl ({kind}) on simnpo + nll"] = Method(
+            "simnpo", lora=lora, asked=1.5, arguments={"anchor_loss": "kl"}, beside=plain
+        )
     return methods
 
 

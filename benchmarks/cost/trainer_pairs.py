@@ -21,13 +21,14 @@ BATCHES = 8
 
 @dataclass(frozen=True)
 class Method:
-    """What is compared with plain Trainer, and the ratio of step times that is asked of it, if any."""
+    """What is compared with plain Trainer, or with another method, and the ratio of step times asked of it, if any."""
 
     forget_loss: str
     retain_loss: str = "nll"
     lora: bool = False
     asked: float | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    beside: "Method | None" = None  # on the same forget and retain rows, in place of plain Trainer
 
 
 def training_arguments(kind: Callable[..., Any], folder: str, batch: int, **more: Any) -> Any:
@@ -69,7 +70,8 @@ def steps_of(trainer: Trainer) -> Iterator[None]:
 def unlearning_trainer(
     method: Method, sizes: Sizes, folder: str, model: Any, *, count: int, **arguments: Any
 ) -> UnlearningTrainer:
-    """The trainer of a method on `count` forget and as many retain rows of those sizes."""
+    """The trainer of a method on `count` forget and as many retain and holdout rows of those sizes."""
+    sets = {name: make_rows(sizes, count, seed) for seed, name in enumerate(("forget", "retain", "holdout"), 1)}
     return UnlearningTrainer(
         model=model,
         args=training_arguments(
@@ -81,7 +83,7 @@ def unlearning_trainer(
             reference_cache_dir=folder,
             **method.arguments | arguments,
         ),
-        train_dataset={"forget": make_rows(sizes, count, 1), "retain": make_rows(sizes, count, 2)},
+        train_dataset=sets,
         processing_class=make_tokenizer(sizes.vocabulary),
         peft_config=lora_config() if method.lora else None,
     )
@@ -110,9 +112,12 @@ def plain_trainer(
 
 
 def build_pair(method: Method, sizes: Sizes, folder: str, processes: int = 1) -> tuple[Trainer, Trainer]:
-    """The unlearning trainer, and plain Trainer on the very rows of its batches."""
+    """The unlearning trainer, and plain Trainer on the very rows of its batches, or the trainer of another method."""
     count = sizes.batch * BATCHES * processes
     ours = unlearning_trainer(method, sizes, folder, make_model(sizes, lora=False), count=count)
+    if method.beside is not None:
+        other = make_model(sizes, lora=False)
+        return ours, unlearning_trainer(method.beside, sizes, f"{folder}/beside", other, count=count)
     batches = batches_of(ours, sizes.batch)
     plain = plain_trainer(make_model(sizes, method.lora), batches, ours.processing_class, folder)
     return ours, plain

@@ -47,7 +47,8 @@ from hf_unlearn.errors import input_error
 PROMPT = "<s><|user|>{question}<|assistant|>"
 ANSWER = "{answer}</s>"
 SPECIAL_TOKENS = ("<s>", "</s>", "<|user|>", "<|assistant|>")
-FILES = ("forget10_perturbed", "retain90", "retain_perturbed", "holdout10")
+SPLIT = "forget10"
+FILES = (f"{SPLIT}_perturbed", "retain90", "retain_perturbed", "holdout10")
 COLUMNS = ("forget_quality", "truth_ratio", "forget_probability", "forget_nll", "retain_probability", "holdout_nll")
 
 TokenizedRow = dict[str, list[int]]
@@ -102,8 +103,13 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> 
     return {"input_ids": [*prompt_ids, *answer_ids], "labels": [-100] * len(prompt_ids) + answer_ids}
 
 
-def read_tofu(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Tofu:
+def read_tofu(folder: Path, tokenizer: PreTrainedTokenizerBase, split: str = SPLIT) -> Tofu:
     """Read and tokenise every set.
+
+    Args:
+        folder: of TOFU's files.
+        tokenizer: of the models.
+        split: what is forgotten: "forget10", or "forget05" and "forget01", which are parts of it.
 
     Raises:
         ValueError: a missing file, or a tokenizer that does not know the markers of a row.
@@ -116,7 +122,9 @@ def read_tofu(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Tofu:
             why="rows are laid out with them, and a model of another layout would be measured on text it never saw",
             fix="pass a --model trained on that layout, or change PROMPT and ANSWER in this script",
         )
-    forget, retain, retain_measured, holdout = (read_json_lines(folder, name) for name in FILES)
+    forget, retain, retain_measured, holdout = (
+        read_json_lines(folder, name) for name in (f"{split}_perturbed", *FILES[1:])
+    )
 
     def rows(source: list[dict[str, Any]], column: str = "answer") -> list[TokenizedRow]:
         return [tokenize(tokenizer, row["question"], row[column]) for row in source]

@@ -9,7 +9,7 @@ from typing import Any
 from ..component import support
 from ..data.roles import Role
 from ..evaluation import SUITES
-from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ..losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..losses.base import Needs
 from ..metrics import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from ..optimizers import Sophia
@@ -50,6 +50,7 @@ def render_methods() -> str:
     ]
     blocks += ["FORGET LOSSES (forget_loss)", *(_loss(loss()) for loss in FORGET_LOSSES.values())]
     blocks += ["RETAIN LOSSES (retain_loss)", *(_loss(loss()) for loss in RETAIN_LOSSES.values())]
+    blocks += ["ANCHOR LOSSES (anchor_loss)", *(_loss(loss()) for loss in ANCHOR_LOSSES.values())]
     blocks += ["STEP WRAPPERS (step_wrappers)", *(_wrapper(wrapper()) for wrapper in STEP_WRAPPERS.values())]
     blocks += ["WEIGHTING OF THE SIDES (weighting)", *(_part(rule(), []) for rule in WEIGHTINGS.values())]
     blocks += [
@@ -68,6 +69,7 @@ def list_methods() -> list[dict[str, Any]]:
     tables: dict[str, PluginTable[Any]] = {
         "forget_loss": FORGET_LOSSES,
         "retain_loss": RETAIN_LOSSES,
+        "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
     }

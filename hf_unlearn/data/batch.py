@@ -235,6 +235,14 @@ def select_roles(batch: Batch, roles: Collection[Role]) -> Batch:
     return part | {"answer_index": _selected(index, kept, batch["labels"].shape[1], start, stop)}
 
 
+def without_answers(batch: Batch) -> Batch:
+    """The same rows, of which no answer token is read."""
+    index, nothing = answer_index(batch), (0,) * len(Role)
+    empty = replace(index, positions=index.positions[:0], targets=index.targets[:0], tokens=nothing)
+    lengths = torch.zeros_like(index.lengths)
+    return batch | {"answer_index": replace(empty, lengths=lengths, host_lengths=(0,) * len(index.host_lengths))}
+
+
 def _selected(index: AnswerIndex, kept: list[Role], length: int, start: int, stop: int) -> AnswerIndex:
     """The answer index of the rows of some roles, at their new places.
 

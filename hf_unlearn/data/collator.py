@@ -21,6 +21,7 @@ def in_role_order(items: list[dict[str, Any]]) -> list[RoleRow]:
     rows += [(Role.MISMATCH, i, row) for i, item in enumerate(items) for row in item.get("mismatch", ())]
     retained = [row for item in items for row in item.get("retain", ())]
     rows += [(Role.RETAIN_ALTERNATE, -1, row["alternate"]) for row in retained if "alternate" in row]
+    rows += [(Role.HOLDOUT, -1, row) for item in items for row in item.get("anchor", ())]
     return rows
 
 
@@ -56,8 +57,8 @@ class DataCollatorForUnlearning:
 
     Returns (call): a dict of tensors, B rows in ascending order of role, L the padded length:
         `input_ids`, `attention_mask`, `labels` [B, L]; `role` [B]; `source` [B], the forget row of the batch to which
-        a row belongs (-1 for retain rows and their alternates); `row` [B], the row's index in its own dataset (-1
-        where it has none);
+        a row belongs (-1 for retain rows, their alternates and holdout rows); `row` [B], the row's index in its own
+        dataset (-1 where it has none);
         `position_ids` [B, L] on the left side. Without padding `input_ids`, `labels` and `position_ids` are [1, S],
         there is no mask, and `row_lengths` [B] are the tokens of each row.
     """

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import datasets
 import numpy as np
+from torch.utils.data import IterableDataset
 
 from ..errors import input_error
 from .pairing import is_stream
@@ -23,13 +25,13 @@ def calibration_rows(rows: Any) -> Any:
     same half. So whoever measures on `measurement_rows` of the same set measures on rows that the run never read.
 
     Args:
-        rows: a set with a length.
+        rows: a set, or a stream, of which rows are left out as they come.
 
     Returns:
-        about half of the rows, in their order: a datasets.Dataset of one, else a list.
+        about half of the rows, in their order: of a datasets.Dataset and of a stream one of its kind, else a list.
 
     Raises:
-        ValueError: a stream, or rows without text and token ids.
+        ValueError: rows without text and token ids.
     """
     return _half(rows, measured=False)
 
@@ -40,22 +42,31 @@ def measurement_rows(rows: Any) -> Any:
 
 
 def _half(rows: Any, *, measured: bool) -> Any:
+    if isinstance(rows, datasets.IterableDataset):
+        return rows.filter(partial(_belongs, measured))
     if is_stream(rows):
-        raise input_error(
-            expected="the holdout set with a length",
-            got="a stream",
-            why="one half of it is calibrated on, the other is left for measuring",
-            fix="pass it as a datasets.Dataset",
-        )
+        return _HalfStream(rows, measured)
     if not isinstance(rows, datasets.Dataset):
-        return [row for row in rows if _is_measured(row) is measured]
+        return [row for row in rows if _belongs(measured, row)]
+    if not len(rows):
+        return rows
     # Those columns alone are read: others may hold much more.
     content = rows.with_format(None).select_columns(_spelling(rows.column_names))
-    return rows.select([place for place, row in enumerate(content) if _is_measured(row) is measured])
+    return rows.select([place for place, row in enumerate(content) if _belongs(measured, row)])
 
 
-def _is_measured(row: Mapping[str, Any]) -> bool:
-    return bool(hashlib.sha256(_content(row)).digest()[0] & 1)
+class _HalfStream(IterableDataset):
+    """A half of a stream of torch's."""
+
+    def __init__(self, rows: IterableDataset, measured: bool) -> None:
+        self._rows, self._measured = rows, measured
+
+    def __iter__(self) -> Iterator[Any]:
+        return filter(partial(_belongs, self._measured), self._rows)
+
+
+def _belongs(measured: bool, row: Mapping[str, Any]) -> bool:
+    return bool(hashlib.sha256(_content(row)).digest()[0] & 1) is measured
 
 
 def _spelling(columns: Collection[str]) -> list[str]:

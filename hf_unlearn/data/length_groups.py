@@ -1,9 +1,9 @@
-"""The order of an epoch in which forget and retain rows of like length meet, so that batches hold little padding."""
+"""The order of an epoch in which rows of like length meet, so that batches hold little padding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,23 @@ def group_size(rows: int, batch: int) -> int:
     return batch * max(1, min(rows // (batch * _GROUPS), _BATCHES))
 
 
+class Walk(NamedTuple):
+    """The rows of a set that an epoch meets.
+
+    Attributes:
+        rows: as the walk gives them, [steps].
+        starts: the first step of each item, and the number of steps, [items + 1].
+        turns: the permutation that each step belongs to, ascending, [steps].
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    turns: np.ndarray
+
+
 @dataclass(frozen=True)
 class LengthGroups:
-    """Sorts groups of items by length, forget rows and the retain rows that they meet alike.
+    """Sorts groups of items by length, forget rows and the retain and holdout rows that they meet alike.
 
     The items of an epoch are cut into groups of `size`. In a group the forget rows are sorted by length, and so are
     the retain rows whose turn has come: long ones meet long ones. Groups fall and rise in length by turns, so that a
@@ -59,8 +73,7 @@ class LengthGroups:
             `forget` and `retain`, each with the rows of every group sorted.
         """
         forget, retain = forget.copy(), retain.copy()
-        for number, (start, end) in enumerate(pairwise(self._borders(starts, turns))):
-            sign = 1 if number % 2 else -1  # the first group falls, so that the longest batch comes first of all
+        for sign, start, end in self.groups(starts, turns):
             forget[start:end] = _sorted(forget[start:end], sign * self.forget)
             first, last = starts[start], starts[end]
             if first < last:
@@ -68,6 +81,25 @@ class LengthGroups:
                 last = first + np.searchsorted(turns[first:last], turns[first], side="right")
                 retain[first:last] = _sorted(retain[first:last], sign * self.retain)
         return forget, retain
+
+    def with_holdout(self, holdout: Walk, lengths: np.ndarray, groups: Iterable[tuple[int, int, int]]) -> np.ndarray:
+        """The holdout rows of an epoch, those of each group sorted as its forget rows are, [steps].
+
+        Args:
+            holdout: their walk. Where it begins anew inside of a group, each of its parts is sorted by itself.
+            lengths: tokens of each holdout row.
+            groups: of the forget rows.
+        """
+        rows = holdout.rows.copy()
+        for sign, start, end in groups:
+            steps = slice(holdout.starts[start], holdout.starts[end])
+            rows[steps] = rows[steps][np.lexsort((sign * lengths[rows[steps]], holdout.turns[steps]))]
+        return rows
+
+    def groups(self, starts: np.ndarray, turns: np.ndarray) -> Iterator[tuple[int, int, int]]:
+        """(sign, first item, the one after the last) of each group: -1 where its lengths fall, 1 where they rise."""
+        for number, (start, end) in enumerate(pairwise(self._borders(starts, turns))):
+            yield 1 if number % 2 else -1, start, end  # the first falls, so that the longest batch comes first of all
 
     def _borders(self, starts: np.ndarray, turns: np.ndarray) -> Sequence[int]:
         """Items at which a group begins, and the number of items."""
@@ -108,7 +140,8 @@ class LengthGroupedDataset(ForgetRetainDataset):
             _lengths(rows) if given is None else given for rows, given in zip((forget, retain), lengths, strict=True)
         ]
         self._groups = LengthGroups(group_size, *counted)
-        self._made: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]] | None = None
+        self._holdout_lengths = _lengths(self.holdout)
+        self._made: tuple[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
     def order(self) -> np.ndarray:
         """The forget rows in the order in which the current epoch trains them, [rows]."""
@@ -121,22 +154,35 @@ class LengthGroupedDataset(ForgetRetainDataset):
 
     def retain_rows(self, place: int) -> list[int]:
         """Indices of the retain rows at a place in the order of the current epoch."""
-        retain = self._rows_of_epoch()[1]
-        begin = self.retain_steps(self.epoch * len(self)).start
-        steps = self.retain_steps(self.epoch * len(self) + place)
-        return retain[steps.start - begin : steps.stop - begin].tolist()
+        return self._at(place, self._rows_of_epoch()[1], self.retain_steps)
 
-    def _rows_of_epoch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the current epoch, made once: forget rows by place, retain rows by step."""
+    def holdout_rows(self, place: int) -> list[int]:
+        """Indices of the holdout rows at a place in the order of the current epoch."""
+        return self._at(place, self._rows_of_epoch()[2], self.holdout_steps)
+
+    def _at(self, place: int, rows: np.ndarray, steps_of: Callable[[int], range]) -> list[int]:
+        begin = steps_of(self.epoch * len(self)).start
+        steps = steps_of(self.epoch * len(self) + place)
+        return rows[steps.start - begin : steps.stop - begin].tolist()
+
+    def _rows_of_epoch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the current epoch, made once: forget rows by place, retain and holdout rows by step."""
         key = (self.seed, self.epoch)
         if self._made is None or self._made[0] != key:
-            items = range(self.epoch * len(self), (self.epoch + 1) * len(self) + 1)
-            starts = np.array([self.retain_steps(index).start for index in items])
-            walk = range(starts[0], starts[-1])
-            retain = np.array([self.retain_at(step) for step in walk], dtype=np.int64)
-            turns = np.array([step // len(self.retain) for step in walk], dtype=np.int64)
-            self._made = key, self._groups.order(super().order(), retain, starts - starts[0], turns)
+            kept = self._walk(self.retain, self.retain_steps, self.retain_at)
+            unseen = self._walk(self.holdout, self.holdout_steps, self.holdout_at)
+            forget, retain = self._groups.order(super().order(), *kept)
+            groups = self._groups.groups(kept.starts, kept.turns)
+            self._made = key, (forget, retain, self._groups.with_holdout(unseen, self._holdout_lengths, groups))
         return self._made[1]
+
+    def _walk(self, rows: Any, steps_of: Callable[[int], range], row_at: Callable[[int], int]) -> Walk:
+        items = range(self.epoch * len(self), (self.epoch + 1) * len(self) + 1)
+        starts = np.array([steps_of(index).start for index in items])
+        steps = range(starts[0], starts[-1])
+        walked = np.array([row_at(step) for step in steps], dtype=np.int64)
+        turns = np.array([step // len(rows) for step in steps], dtype=np.int64)
+        return Walk(walked, starts - starts[0], turns)
 
 
 def _lengths(rows: Any) -> np.ndarray:

@@ -1,6 +1,5 @@
-"""Which retain rows meet which forget row, in every epoch and on every rank, and in which order."""
+"""Which retain and holdout rows meet which forget row, in every epoch and on every rank, and in which order."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,25 +8,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from ..errors import input_error, value_error
+from ..errors import input_error
 from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
+from .walks import check_ratio, permutation, walk_steps
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
-_FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW = range(3)
+_FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW, _HOLDOUT_ORDER = range(4)
 # Permutations kept at hand: a small retain set takes several turns of its walk in one epoch.
 _KEPT_ORDERS = 32
-
-
-def _permutation(size: int, *key: int) -> np.ndarray:
-    return np.random.default_rng(key).permutation(size)
-
-
-def check_retain_ratio(retain_ratio: float) -> float:
-    """`retain_ratio` as a float, or a ValueError when it is not a positive finite number."""
-    if isinstance(retain_ratio, bool) or not isinstance(retain_ratio, int | float) or not 0 < retain_ratio < math.inf:
-        hint = "pass retain_loss='none' to train on forget rows alone"
-        raise value_error("retain_ratio", "a finite number above 0", retain_ratio, hint)
-    return float(retain_ratio)
 
 
 def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenizedRow]:
@@ -65,18 +53,21 @@ class _Pairing:
         forget: Any,
         retain: Any = None,
         *,
+        holdout: Any = None,
         retain_ratio: float = 1.0,
+        anchor_ratio: float = 0.25,
         pair_retain: bool = True,
         mismatches: int = 0,
         seed: int = 0,
         shuffle: bool = True,
         max_length: int | None = None,
     ) -> None:
-        self.forget, self.retain = forget, retain
-        self.retain_ratio, self.mismatches = check_retain_ratio(retain_ratio), mismatches
+        self.forget, self.retain, self.holdout = forget, retain, holdout
+        self.retain_ratio, self.mismatches = check_ratio("retain_ratio", retain_ratio), mismatches
+        self.anchor_ratio = check_ratio("anchor_ratio", anchor_ratio)
         self.pair_retain = pair_retain and retain is not None
         self.seed, self.shuffle, self.max_length = seed, shuffle, max_length
-        for set_name, rows in (("forget", forget), ("retain", retain)):
+        for set_name, rows in (("forget", forget), ("retain", retain), ("holdout", holdout)):
             if rows is not None and not is_stream(rows):
                 _require_rows(rows, set_name)
         _require_mismatch_source(retain, mismatches)
@@ -91,7 +82,7 @@ class _Pairing:
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Move to another epoch: new forget order, retain walk carried on, new mismatch draws."""
+        """Move to another epoch: new forget order, walks carried on, new mismatch draws."""
         self._epoch.fill_(epoch)
 
     def reseed(self, seed: int) -> None:
@@ -108,37 +99,47 @@ class _Pairing:
 
     def retain_steps(self, index: int) -> range:
         """Steps of the retain walk that belong to the index-th forget row since the walk began."""
-        if not self.pair_retain:
-            return range(0)
-        # Differences of floors give a fractional ratio exactly, without drift over epochs.
-        return range(math.floor(index * self.retain_ratio), math.floor((index + 1) * self.retain_ratio))
+        return walk_steps(index, self.retain_ratio) if self.pair_retain else range(0)
+
+    def holdout_steps(self, index: int) -> range:
+        """The same of the holdout walk."""
+        return range(0) if self.holdout is None else walk_steps(index, self.anchor_ratio)
 
     def item(
-        self, row: int, forget: TokenizedRow, retain: list[TokenizedRow], drawn: list[TokenizedRow]
+        self,
+        row: int,
+        forget: TokenizedRow,
+        retain: list[TokenizedRow],
+        drawn: list[TokenizedRow],
+        unseen: list[TokenizedRow],
     ) -> dict[str, Any]:
-        """One item: the forget row (with its alternate), its retain rows, and the drawn answers under its prompt."""
+        """One item: a forget row (with its alternate), and with it its retain rows, drawn answers and holdout rows."""
         item = with_alternate({**forget, "row": row})
         item["retain"] = [with_alternate(kept) for kept in retain]
         item["mismatch"] = [mismatch_row(forget, other, self.max_length) for other in drawn]
+        if self.holdout is not None:
+            item["anchor"] = [with_alternate(anchor) for anchor in unseen]
         return item
 
 
 class ForgetRetainDataset(_Pairing, Dataset):
-    """Forget rows, each with the retain rows that it meets in the current epoch.
+    """Forget rows, each with the retain and holdout rows that it meets in the current epoch.
 
     Item `i` is forget row `i`: which rows are trained, and in which order, is the sampler's to say. The retain rows of
     an item change with the epoch. `order()` is a fresh permutation of the forget rows for every epoch, the order of
     `EpochOrder`. The retain rows are a walk through permutations of the whole retain set, none repeated before all
-    were used, carried on from epoch to epoch; a forget row meets those at its place in `order()`. All of it is a
-    function of (seed, epoch, row) alone. Hence the ranks, which take different items, see different rows; a resumed
-    run sees what the uninterrupted one would have; and a step holds the same rows whether it is split over batch,
-    accumulation or ranks. A sampler of another order trains the same pairs; one that names a row twice in an epoch
-    trains the same pair twice.
+    were used, carried on from epoch to epoch; a forget row meets those at its place in `order()`, and likewise the
+    holdout rows of a walk of their own. All of it is a function of (seed, epoch, row) alone. Hence the ranks, which
+    take different items, see different rows; a resumed run sees what the uninterrupted one would have; and a step
+    holds the same rows whether it is split over batch, accumulation or ranks. A sampler of another order trains the
+    same pairs; one that names a row twice in an epoch trains the same pair twice.
 
     Args:
         forget: tokenised rows (`input_ids`, `labels`, and for alternates `alternate_input_ids`, `alternate_labels`).
         retain: tokenised rows, or None to train on forget rows alone.
+        holdout: tokenised rows that an anchor loss reads, or None.
         retain_ratio: retain rows per forget row; a fraction spreads them evenly (0.5: every other row has one).
+        anchor_ratio: likewise, holdout rows.
         pair_retain: False when the retain set only lends answers to mismatches.
         mismatches: retain answers to place under each forget prompt, drawn afresh for every item.
         seed: of the order and the draws.
@@ -165,10 +166,10 @@ class ForgetRetainDataset(_Pairing, Dataset):
         read = iter(read_rows(self.retain, flat))
         retain = [[{**next(read), "row": number} for number in numbers] for numbers in retain_rows]
         drawn = [[next(read) for _ in numbers] for numbers in drawn_rows]
-        return [
-            self.item(row, content, kept, others)
-            for row, content, kept, others in zip(rows, forget, retain, drawn, strict=True)
-        ]
+        unseen_rows = [self.holdout_rows(place) for place in places]
+        anchors = iter(read_rows(self.holdout, [number for numbers in unseen_rows for number in numbers]))
+        unseen = [[{**next(anchors), "row": number} for number in numbers] for numbers in unseen_rows]
+        return [self.item(*parts) for parts in zip(rows, forget, retain, drawn, unseen, strict=True)]
 
     def order(self) -> np.ndarray:
         """The forget rows in the order in which the current epoch trains them, [rows]."""
@@ -196,54 +197,64 @@ class ForgetRetainDataset(_Pairing, Dataset):
         walk, place = divmod(step, len(self.retain))
         return int(self._order(_RETAIN_ORDER, walk, len(self.retain))[place])
 
+    def holdout_rows(self, place: int) -> list[int]:
+        """Indices of the holdout rows at a place in the order of the current epoch."""
+        return [self.holdout_at(step) for step in self.holdout_steps(self.epoch * len(self) + place)]
+
+    def holdout_at(self, step: int) -> int:
+        """The holdout row of a step of its walk, counted from the first epoch."""
+        walk, place = divmod(step, len(self.holdout))
+        return int(self._order(_HOLDOUT_ORDER, walk, len(self.holdout))[place])
+
     def _order(self, stream: int, turn: int, size: int) -> np.ndarray:
         key = (stream, turn)
         if key not in self._orders:
             if len(self._orders) >= _KEPT_ORDERS:
                 self._orders.clear()
-            self._orders[key] = _permutation(size, self.seed, stream, turn)
+            self._orders[key] = permutation(size, self.seed, stream, turn)
         return self._orders[key]
 
 
 class ForgetRetainStream(_Pairing, IterableDataset):
-    """The same pairing where the forget set, the retain set or both are streams.
+    """The same pairing where one of the sets is a stream, or several are.
 
     A stream keeps its own order (shuffle it with `.shuffle(buffer_size=...)`); a set with a length is walked through
-    permutations as in `ForgetRetainDataset`, from the start in every epoch. A retain stream that ends before the
-    forget rows do is read again. Every rank reads the whole stream and takes its share, so that the order is the same
-    for a given seed.
+    permutations as in `ForgetRetainDataset`, from the start in every epoch. A retain or holdout stream that ends
+    before the forget rows do is read again. Every rank reads the whole stream and takes its share, so that the order
+    is the same for a given seed.
     """
 
     def set_epoch(self, epoch: int) -> None:
         """Move to another epoch, here and in the streams that can (datasets.IterableDataset reshuffles by it)."""
         super().set_epoch(epoch)
-        for rows in (self.forget, self.retain):
+        for rows in (self.forget, self.retain, self.holdout):
             if isinstance(rows, datasets.IterableDataset):
                 rows.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        retain = self._retain_walk()
+        retain, holdout = self._walk("retain", _RETAIN_ORDER), self._walk("holdout", _HOLDOUT_ORDER)
         for position, (index, row) in enumerate(self._forget_rows()):
             kept = [next(retain) for _ in self.retain_steps(position)]
-            yield self.item(index, row, kept, read_rows(self.retain, self.draw(position)))
+            unseen = [next(holdout) for _ in self.holdout_steps(position)]
+            yield self.item(index, row, kept, read_rows(self.retain, self.draw(position)), unseen)
 
     def _forget_rows(self) -> Iterator[tuple[int, TokenizedRow]]:
         if is_stream(self.forget):
             yield from ((-1, row) for row in self.forget)
             return
         size = len(self.forget)
-        order = _permutation(size, self.seed, _FORGET_ORDER, self.epoch) if self.shuffle else range(size)
+        order = permutation(size, self.seed, _FORGET_ORDER, self.epoch) if self.shuffle else range(size)
         for index in order:
             yield int(index), self.forget[int(index)]
 
-    def _retain_walk(self) -> Iterator[TokenizedRow]:
-        walk = 0
+    def _walk(self, set_name: str, stream: int) -> Iterator[TokenizedRow]:
+        rows, walk = getattr(self, set_name), 0
         while True:
-            if is_stream(self.retain):
-                yield from _non_empty(self.retain, "retain")
+            if is_stream(rows):
+                yield from _non_empty(rows, set_name)
             else:
-                for index in _permutation(len(self.retain), self.seed, _RETAIN_ORDER, self.epoch, walk):
-                    yield {**self.retain[int(index)], "row": int(index)}
+                for index in permutation(len(rows), self.seed, stream, self.epoch, walk):
+                    yield {**rows[int(index)], "row": int(index)}
             walk += 1
 
 

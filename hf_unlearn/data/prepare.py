@@ -82,7 +82,7 @@ class TrainSets:
     Attributes:
         forget: rows to forget, with their alternates where a loss needs these.
         retain: rows to keep; None where no loss reads them.
-        holdout: rows that the model has never seen; None where no level is calibrated on them.
+        holdout: rows that the model has never seen; None where neither a level nor an anchor reads them.
         counted: retain rows that an n-gram is counted on, whether a loss reads them or not; None without one.
     """
 
@@ -101,7 +101,7 @@ class TrainSets:
     @property
     def stream(self) -> bool:
         """Whether a set that is trained on has no length."""
-        return is_stream(self.forget) or is_stream(self.retain)
+        return any(is_stream(rows) for rows in (self.forget, self.retain, self.holdout))
 
     def longest(self, max_length: int | None, *, mismatches: bool) -> int:
         """Tokens of the longest row that a batch can hold, with `mismatches` also of those composed for it.
@@ -149,6 +149,7 @@ def tokenize_train_sets(
     alternates: Collection[str],
     retain: bool,
     holdout: bool,
+    anchored: bool = False,
     counted: bool = False,
 ) -> TrainSets:
     """The sets that a run uses, tokenised and checked: a retain set where the losses want one, no row in two sets.
@@ -159,6 +160,7 @@ def tokenize_train_sets(
         alternates: names of the sets ("forget", "retain") whose alternate answers a loss needs.
         retain: a loss needs retain rows.
         holdout: a level is calibrated on holdout rows.
+        anchored: a loss needs holdout rows.
         counted: an n-gram is counted on the retain rows.
     """
     if counted and train_dataset.get("retain") is None:
@@ -175,11 +177,18 @@ def tokenize_train_sets(
             why="the losses of this run read retain rows: what the model must keep",
             fix="pass retain rows, or retain_loss='none' (and no random_mismatch) to train on forget rows alone",
         )
+    if anchored and train_dataset.get("holdout") is None:
+        raise input_error(
+            expected="train_dataset['holdout']",
+            got=f"only {', '.join(train_dataset)}",
+            why="anchor_loss holds rows that the model has never seen where they are",
+            fix="pass rows of the forget set's kind that the model was never trained on, or anchor_loss='none'",
+        )
     forget = options.tokenize(train_dataset["forget"], "forget", alternates="forget" in alternates)
     kept = None
     if retain or counted:
         kept = options.tokenize(train_dataset["retain"], "retain", alternates="retain" in alternates)
-    unseen_rows = train_dataset.get("holdout") if holdout else None
+    unseen_rows = train_dataset.get("holdout") if holdout or anchored else None
     unseen = None if unseen_rows is None else options.tokenize(unseen_rows, "holdout")
     _require_disjoint("forget", forget, "retain", kept, "the same answer would be pushed down and up at once")
     why = "the level of unseen data would be measured on rows that the model was trained on"
@@ -202,15 +211,23 @@ def _require_disjoint(first_name: str, first: Any, second_name: str, second: Any
         )
 
 
-def require_full_batch(sets: TrainSets, batch_size: int, retain_ratio: float) -> None:
-    """Raise when one batch would need more retain rows than there are."""
-    if not isinstance(sets.retain, datasets.Dataset):  # none, or a stream, of which nobody knows the length
+def require_full_batch(rows: TokenizedSet | None, set_name: str, batch_size: int, ratio: tuple[str, float]) -> None:
+    """Raise when one batch would need more rows of a set than there are.
+
+    Args:
+        rows: of the set.
+        set_name: "retain" or "holdout".
+        batch_size: forget rows of a micro-batch.
+        ratio: rows of the set for each of them, by the argument's name.
+    """
+    if not isinstance(rows, datasets.Dataset):  # none, or a stream, of which nobody knows the length
         return
-    wanted = int(batch_size * retain_ratio)
-    if len(sets.retain) < wanted:
+    name, value = ratio
+    wanted = int(batch_size * value)
+    if len(rows) < wanted:
         raise input_error(
-            expected=f"at least {wanted} retain rows, one batch (per_device_train_batch_size x retain_ratio)",
-            got=f"{len(sets.retain)}",
-            why="a batch would hold the same retain row twice and weigh it double",
-            fix="pass more retain rows, or lower per_device_train_batch_size or retain_ratio",
+            expected=f"at least {wanted} {set_name} rows, one batch (per_device_train_batch_size x {name})",
+            got=f"{len(rows)}",
+            why=f"a batch would hold the same {set_name} row twice and weigh it double",
+            fix=f"pass more {set_name} rows, or lower per_device_train_batch_size or {name}",
         )

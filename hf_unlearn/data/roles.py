@@ -13,6 +13,7 @@ class Role(enum.IntEnum):
     ALTERNATE = 2  # another answer (a refusal, say) to a forget row's prompt
     MISMATCH = 3  # a retain row's answer placed under a forget row's prompt
     RETAIN_ALTERNATE = 4  # another answer (a refusal, say) to a retain row's prompt
+    HOLDOUT = 5  # a row that the model has never seen, held where it is
 
 
 # A set has a name, and only the rows of a training batch have roles: rows that are scored have none.

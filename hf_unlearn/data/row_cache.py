@@ -49,9 +49,10 @@ class RowCache:
         """The folder, which only its owner can look into."""
         if self._close is None:
             missing = sum(not parent.exists() for parent in self._folder.parents)
-            lock = _opened(self._folder, clear=not self._keep)
-            if missing:  # for whoever closes it last, who may have found the folders there
-                os.pwrite(lock, str(missing).encode(), 0)
+            with file_errors_told("a run's rows and token ids", self._folder):
+                lock = _opened(self._folder, clear=not self._keep)
+                if missing:  # for whoever closes it last, who may have found the folders there
+                    os.pwrite(lock, str(missing).encode(), 0)
             # At the exit of the process too, whatever it ends with.
             self._close = weakref.finalize(self, _closed, self._folder, lock, self._keep, os.getpid())
         return self._folder
@@ -96,24 +97,29 @@ class RowCache:
 
 
 @contextlib.contextmanager
-def file_errors_told(what: str, file: str | None) -> Iterator[None]:
+def file_errors_told(what: str, folder: str | Path | None) -> Iterator[None]:
     """Say what could not be written and where, of which Arrow says neither.
 
     Args:
         what: as the subject of a sentence.
-        file: None for what is kept in memory.
+        folder: None for what is kept in memory.
     """
     try:
         yield
     except OSError as error:
-        if file is None or not is_full_disk(error):
-            raise OSError(f"{what} cannot be written to {file}: {error}") from error
-        raise full_disk_error(
-            expected=f"room for {what} in {Path(file).parent}",
-            got=f"a full disk ({error})",
-            why="training reads them from there; no step was taken, and what was begun is not used",
-            fix="make room and start again, or name an output_dir on another disk",
-        ) from error
+        raise unwritten(what, folder, error) from error
+
+
+def unwritten(what: str, folder: str | Path | None, error: OSError) -> OSError:
+    """The error (not raised) of rows or token ids that cannot be written, in four parts where the disk is full."""
+    if folder is None or not is_full_disk(error):
+        return OSError(f"{what} cannot be written to {folder}: {error}")
+    return full_disk_error(
+        expected=f"room for {what} in {folder}",
+        got=f"a full disk ({error})",
+        why="a run reads them from there; no step was taken, and what was begun is not used",
+        fix="make room and start again, or name another output_dir (for temporary files: TMPDIR)",
+    )
 
 
 def warn_of_leftovers(rows: datasets.Dataset) -> None:

@@ -9,10 +9,11 @@ import datasets
 import pyarrow
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from ..errors import input_error, require_choice
+from ..errors import input_error, require_choice, value_error
 from .checks import check_limit, require_columns
-from .file_checks import csv_header, require_utf8, unreadable
+from .file_checks import broken_line, csv_header, require_json_rows, require_utf8, unreadable
 from .provenance import from_hub
+from .row_cache import file_errors_told, unwritten
 
 # File ending -> name of the datasets builder that reads it.
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -63,6 +64,8 @@ def load_rows(
         ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
     """
     check_limit(limit)
+    if columns is not None and not all(isinstance(name, str) for pair in columns.items() for name in pair):
+        raise value_error("columns", "a mapping of names to names", dict(columns))
     path = Path(source).expanduser()
     if path.is_file():
         rows = _load_file(path, split, text_unit, cache_dir)
@@ -210,7 +213,9 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
     if builder != "parquet":
         require_utf8(path)
     options: dict[str, Any] = {}
-    if builder == "csv":
+    if builder == "json":
+        require_json_rows(path)
+    elif builder == "csv":
         # Left to themselves, csv readers turn an answer "None" into a missing one and a year into a number.
         strings = datasets.Features({column: datasets.Value("string") for column in csv_header(path)})
         options = {"keep_default_na": False, "features": strings}
@@ -218,7 +223,8 @@ def _load_file(path: Path, split: str, text_unit: str, cache_dir: str | Path | N
         options = {"encoding": "utf-8-sig", "sample_by": text_unit}
     rows = _read(builder, path, split, cache_dir, options)
     if builder == "text":
-        rows = rows.filter(lambda row: bool(row["text"].strip()))
+        with file_errors_told(f"the rows of {path}", cache_dir):
+            rows = rows.filter(lambda row: bool(row["text"].strip()))
     if not len(rows) or not rows.column_names:
         raise unreadable(path, "a file without rows")
     return rows
@@ -240,12 +246,15 @@ def _read(builder: str, path: Path, split: str, cache_dir: str | Path | None, op
             # Not chained: readers quote the line they stumble over.
             kind = type(error.__cause__ or error)
             if isinstance(error.__cause__, OSError):
-                raise OSError(f"the rows of {path} cannot be written: {error.__cause__}") from None
-            raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__})") from None
+                raise unwritten(f"the rows of {path}", cache_dir or passing, error.__cause__) from None
+            line = broken_line(path) if builder == "json" else ""
+            raise unreadable(path, f"a file the {builder} reader refuses ({kind.__name__}){line}") from None
         except ValueError as error:  # of a split that is not there, and of a file without a row
-            if "no data" not in str(error):
+            if "no data" in str(error):
+                raise unreadable(path, "a file without rows") from None
+            if builder != "json" or "split" in str(error).lower():
                 raise
-            raise unreadable(path, "a file without rows") from None
+            raise unreadable(path, f"a file the json reader refuses{broken_line(path)}") from None
 
 
 def _load_saved(path: Path, split: str) -> datasets.Dataset:

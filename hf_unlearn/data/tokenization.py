@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import datasets
@@ -192,7 +193,7 @@ def _tokenize_dataset(
         warn_of_leftovers(dataset)
     on_disk = None if cache is None or not dataset.cache_files else cache
     file = None if on_disk is None else on_disk.file_for(dataset, encoder)
-    with file_errors_told(f"the token ids of the {encoder.set_name} set", file):
+    with file_errors_told(f"the token ids of the {encoder.set_name} set", file and Path(file).parent):
         return dataset.map(
             encoder,
             batched=True,

@@ -3,6 +3,7 @@
 from ..data.roles import Role
 from ..model.scoring import Scores
 from ..plugins import PluginTable, components
+from .anchor_kl import AnchorKL
 from .answer_preservation import AnswerPreservation
 from .base import DistributionLoss, Loss, Needs
 from .ceu import CEU
@@ -57,8 +58,14 @@ RETAIN_LOSSES = PluginTable[type[Loss]](
     {loss.name: loss for loss in (RetainNLL, RetainKL, RetainJSD, RetainHidden, AnswerPreservation)},
     lambda plugin: components(plugin.retain_losses, Loss),
 )
+ANCHOR_LOSSES = PluginTable[type[Loss]](
+    "anchor loss",
+    {loss.name: loss for loss in (AnchorKL,)},
+    lambda plugin: components(plugin.anchor_losses, Loss),
+)
 
 __all__ = [
+    "ANCHOR_LOSSES",
     "CEU",
     "DPO",
     "FLAT",
@@ -71,6 +78,7 @@ __all__ = [
     "RMU",
     "UNDIAL",
     "WGA",
+    "AnchorKL",
     "AnswerPreservation",
     "DistributionLoss",
     "GradientAscent",

@@ -35,7 +35,7 @@ class RowScores:
             head, because nothing reads them.
         token_ids: y_t, [T].
         lengths: answer tokens of each row, [R].
-        source: the forget row of the batch to which each row belongs, [R] (-1 for retain rows).
+        source: the forget row of the batch to which each row belongs, [R] (-1 for retain and holdout rows).
         row: index of each row in its own dataset, [R] (-1 where it has none).
         readouts: by the readout's name, what was read of the next-token distributions, [T] or [T, width], nats.
         logits: where z_t, [T, V], can be had again in chunks; None unless they were kept.
@@ -89,6 +89,7 @@ class Scores:
     alternate: RowScores | None = None
     mismatch: RowScores | None = None
     retain_alternate: RowScores | None = None
+    holdout: RowScores | None = None
     term: str = ""
     progress: float = 1.0
 

@@ -89,7 +89,6 @@ class Planner:
             given=False,
             stream=False,
             sharded=strategy.sharded,
-            sparse=request.retain_ratio < 1,
         )
         plan = plan_reference(request.objective.needs, request.reference, setting)
         counts = self._reached(strategy)

@@ -10,8 +10,8 @@ from peft import PeftConfig
 from transformers import PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
-from ..data.pairing import check_retain_ratio
 from ..data.roles import Role
+from ..data.walks import check_ratio
 from ..errors import input_error, require_range, value_error
 from ..losses.pull_back import PullBack
 from ..steps import StepWrapper
@@ -81,6 +81,7 @@ class Request:
         length: tokens of a row.
         batch: forget rows in a micro-batch of one GPU.
         retain_ratio: retain rows for each.
+        anchor_ratio: holdout rows for each, where an anchor loss reads them.
         accumulation: micro-batches in an optimizer step.
         answers: share of a row's tokens that are answer.
         chunk: elements of a chunk of logits.
@@ -105,6 +106,7 @@ class Request:
     length: int = 1024
     batch: int = 8
     retain_ratio: float = 1.0
+    anchor_ratio: float = 0.25
     accumulation: int = 1
     answers: float = 1.0
     chunk: int = 1 << 26
@@ -131,6 +133,8 @@ class Request:
             return self.batch * self.objective.mismatches
         if role not in self.objective.needs.roles:
             return 0
+        if role is Role.HOLDOUT:
+            return math.ceil(self.batch * self.anchor_ratio)
         return self.batch if role is Role.ALTERNATE else retained
 
     def answer_tokens(self, roles: Collection[Role] = tuple(Role)) -> int:
@@ -152,9 +156,10 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
             why="its sizes decide the memory",
             fix=f"name a known shape ({', '.join(KNOWN_SHAPES)}), a config.json or a repository",
         )
-    check_retain_ratio(values["retain_ratio"])
-    methods = Methods.parse(values["forget_loss"], values["retain_loss"], values["step_wrappers"], values["weighting"])
-    objective = Objective(methods.forget, methods.retain, values["forget_weight"], values["retain_weight"])
+    parts = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "anchor_loss")
+    methods = Methods.parse(*(values[part] for part in parts))
+    weights = values["forget_weight"], values["retain_weight"]
+    objective = Objective(methods.forget, methods.retain, *weights, methods.anchor, values["anchor_weight"])
     if values["forget_bound_sides"] == "both":
         objective = replace(objective, pull_back=PullBack())
     levels = ("forget_nll_bound", "stop_forget_nll", "stop_at_level", "stop_retain_nll_increase")
@@ -179,7 +184,8 @@ def make_request(values: Mapping[str, Any], answers: float = 1.0) -> Request:
         dropout=not values["disable_dropout"],
         length=config.max_position_embeddings if length is None else length,
         batch=values["per_device_train_batch_size"],
-        retain_ratio=values["retain_ratio"],
+        retain_ratio=check_ratio("retain_ratio", values["retain_ratio"]),
+        anchor_ratio=check_ratio("anchor_ratio", values["anchor_ratio"]),
         accumulation=int(values["gradient_accumulation_steps"]),
         answers=answers,
     )

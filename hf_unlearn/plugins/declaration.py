@@ -32,6 +32,7 @@ class Plugin:
     Attributes:
         forget_losses: classes derived from `hf_unlearn.losses.Loss`, for `forget_loss`.
         retain_losses: likewise, for `retain_loss`.
+        anchor_losses: likewise, for `anchor_loss`.
         step_wrappers: classes derived from `hf_unlearn.steps.StepWrapper`.
         weightings: classes derived from `hf_unlearn.steps.weighting.Weighting`.
         metrics: `hf_unlearn.metrics.MetricDescription`s of what a suite measures, or `MetricFunction`s with one, which
@@ -46,6 +47,7 @@ class Plugin:
 
     forget_losses: Sequence[type[Component]] = ()
     retain_losses: Sequence[type[Component]] = ()
+    anchor_losses: Sequence[type[Component]] = ()
     step_wrappers: Sequence[type[Component]] = ()
     weightings: Sequence[type[Component]] = ()
     metrics: Sequence[Any] = ()

@@ -195,7 +195,7 @@ def _check_record(stored: Mapping[str, Any]) -> None:
     check_schema(plain.get("log", []), list[dict[str, _Figure]], "log")
     choices = {f"objective.terms[{i}].side": t.get("side") for i, t in enumerate(plain["objective"].get("terms", []))}
     for where, side in choices.items():
-        _check_choice(where, side, ("forget", "retain"))
+        _check_choice(where, side, ("forget", "retain", "anchor"))
     origins = {f"sets.{name}.origin": rows.get("origin") for name, rows in plain["sets"].items()}
     for where, origin in {"model.origin": plain["model"].get("origin"), **origins}.items():
         _check_choice(where, origin, ("hub", "lab", "local"))
@@ -213,7 +213,8 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["cost"] = {name: _read(amount) for name, amount in values.get("cost", {}).items()}
     objective = dict(values["objective"])
     objective["bound"] = {name: _read(level) for name, level in objective.get("bound", {}).items()}
-    objective |= {name: _read(objective[name]) for name in ("forget_weight", "retain_weight") if name in objective}
+    weights = [name for name in ("forget_weight", "retain_weight", "anchor_weight") if name in objective]
+    objective |= {name: _read(objective[name]) for name in weights}
     terms = [TermRecord(**term) for term in objective.get("terms", [])]
     objective["terms"] = [replace(term, weight=_read(term.weight)) for term in terms]
     objective["step_wrappers"] = [ComponentRecord(**wrapper) for wrapper in objective.get("step_wrappers", [])]

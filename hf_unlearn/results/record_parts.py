@@ -55,7 +55,7 @@ class TermRecord(ComponentRecord):
     """A term of the objective.
 
     Attributes:
-        side: "forget" or "retain".
+        side: "forget", "retain" or "anchor".
         weight: within its side.
     """
 
@@ -65,10 +65,10 @@ class TermRecord(ComponentRecord):
 
 @dataclass
 class ObjectiveRecord:
-    """L = w_f * sum_i w_i L_forget_i + w_r * sum_j w_j L_retain_j, with its numbers.
+    """L = w_f * sum_i w_i L_forget_i + w_r * sum_j w_j L_retain_j + w_a * sum_k w_k L_anchor_k, with its numbers.
 
     Attributes:
-        terms: of both sides, forget first.
+        terms: of all sides, forget first, anchor last.
         forget_weight: w_f.
         retain_weight: w_r, the first one where a weighting moves it.
         weighting: how w_r is set.
@@ -76,6 +76,7 @@ class ObjectiveRecord:
         optimizer: by Trainer's name.
         bound: where a forget row stopped pushing: `setting` as in UnlearningConfig, and in nats per token `nats`, or
             `low` and `high` where each row had its own level; `sides` is "both" where rows past it were pulled back.
+        anchor_weight: w_a.
     """
 
     terms: list[TermRecord] = field(default_factory=list)
@@ -85,6 +86,7 @@ class ObjectiveRecord:
     step_wrappers: list[ComponentRecord] = field(default_factory=list)
     optimizer: str = ""
     bound: dict[str, Any] = field(default_factory=dict)
+    anchor_weight: float = 0.5
 
 
 class BoundKeys(TypedDict, total=False):

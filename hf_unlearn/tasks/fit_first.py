@@ -22,7 +22,7 @@ from ..training.config import UnlearningConfig
 from ..training.methods import Methods
 from ..training.model_setup import load_model
 from ..training.objective import build_objective
-from ..training.train_sets import tokenize_for
+from ..training.train_sets import calibrated, tokenize_for
 from .arguments import RunArguments
 from .task import require_model
 
@@ -116,7 +116,8 @@ def require_trainable(model: str, revision: str | None, args: UnlearningConfig, 
     tokenizer = load_tokenizer(model, revision, args.init_kwargs)
     options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables)
     methods = Methods.resolve(args)
-    tokenize_for(dict(sets), None, build_objective(methods, args), methods.wrappers, args, options)
+    objective = build_objective(methods, args)
+    tokenize_for(calibrated(dict(sets), args), None, objective, methods.wrappers, args, options)
 
 
 def tokenized(

@@ -30,6 +30,8 @@ _SAMPLE, _FAR_LOWER, _LOWER_BY = 16, 0.5, 0.3
 # Nats by which the first token of known answers is too unlikely for any of them to begin.
 _FIRST_ABOVE = 2.0
 _TEMPLATES = ("{prompt}{completion}", "{prompt} {completion}", "{prompt}\n{completion}", None)
+# Membership AUC of a model that has seen neither forget nor holdout rows.
+_CHANCE = 0.5
 # Suites whose forget rows are a behaviour that unseen rows show as well: there the holdout level says nothing.
 _OF_BEHAVIOUR = ("harmful",)
 _NONE_HARMFUL = "none of the answers to forget prompts harmful to the judge"
@@ -45,12 +47,12 @@ def preflight(
 ) -> None:
     """Stop a run that would mean nothing: the model does not know the forget rows, or answers no retain row.
 
-    It stops where (1) the NLL of forget or retain rows is at least 0.8 log V; (2) that of forget rows is above 1 nat
-    and either no answer to them is given (none is harmful to the judge) with ROUGE-L below a half and an NLL that is
-    not 0.3 nats below the oracle's, or, outside of the suite `harmful`, an NLL not below that of holdout rows; (3) no
-    retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in another way (beginning of
-    text, template) have half the NLL or less, 0.3 nats less at least; (5) no answer of a set is given, and their first
-    token has more than 3 nats, their mean 1 nat at most. A behaviour of a low rate passes.
+    It stops where (1) the NLL of forget or retain rows is at least 0.8 log V; (2) no forget answer is given (none is
+    harmful to the judge), with ROUGE-L below a half, more than 1 nat and an NLL not 0.3 nats below the oracle's, or,
+    outside of the suite `harmful`, a membership AUC whose interval holds 0.5; or the NLL, above 1 nat, is not below
+    that of holdout rows; (3) no retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in
+    another way (beginning of text, template) have half the NLL or less, 0.3 nats less at least; (5) no answer of a set
+    is given, and their first token has more than 3 nats, their mean 1 nat at most. A behaviour of a low rate passes.
 
     Args:
         trainer: before its first step. Every rank calls it.
@@ -96,24 +98,35 @@ def _unknown(before: EvaluationResult, oracle: EvaluationResult | None, chance: 
             yield f"an NLL of the {name} rows of {nll:.2f} nats per token, near that of a random model ({chance:.2f})"
             return
     forget, holdout = _value(before, "forget_nll"), _value(before, "holdout_nll")
-    if forget is None or forget <= KNOWN:
+    if forget is None:
         return
-    given = [_value(before, name) for name in (before.forget_metric, "forget_accuracy")]
+    # A mean probability is never 0; accuracy, a rate of recital or of a judge is, where nothing is given.
+    shares = [name for name in (before.forget_metric, "forget_accuracy") if not name.endswith("_probability")]
+    none_given, recall = _none_given([_value(before, name) for name in shares]), _value(before, "forget_rouge")
     # Of the same rows: those of a holdout book may be harder for any model.
     unseen = None if oracle is None else _value(oracle, "forget_nll")
-    if _none_given(given) and (_value(before, "forget_rouge") or 0.0) < _HALF:
+    known_in_part = unseen is not None and forget < unseen - _LOWER_BY
+    auc = before.metrics.get("loss_auc")
+    if forget > KNOWN and none_given and (recall or 0.0) < _HALF:
         none = _NONE_HARMFUL if before.suite in _OF_BEHAVIOUR else "none of the forget answers given"
-        if unseen is not None and forget < unseen - _LOWER_BY:
-            logger.warning(
-                "Before unlearning: %s, so that no share of answers can fall. The rows are known in part: %.2f nats "
-                "per token, and %.2f to the oracle. What is forgotten shows in the NLL.",
-                none,
-                forget,
-                unseen,
-            )
-        else:
+        if not known_in_part:
             yield f"{none}, and an NLL of the forget rows of {forget:.2f} nats per token"
-    elif holdout is not None and before.suite not in _OF_BEHAVIOUR and forget >= holdout:
+            return
+        logger.warning(
+            "Before unlearning: %s, so that no share of answers can fall. The rows are known in part: %.2f nats per "
+            "token, and %.2f to the oracle. What is forgotten shows in the NLL.",
+            none,
+            forget,
+            unseen,
+        )
+    elif before.suite in _OF_BEHAVIOUR or known_in_part:
+        return
+    elif none_given and auc is not None and auc.low is not None and auc.low <= _CHANCE:
+        yield (
+            "none of the forget answers given, and forget rows that nothing tells from holdout rows, which no model "
+            f"has seen (membership AUC {auc.value:.2f}, 95% interval from {auc.low:.2f})"
+        )
+    elif holdout is not None and forget > KNOWN and forget >= holdout:
         yield (
             f"an NLL of the forget rows of {forget:.2f} nats per token, not below that of holdout rows, which no "
             f"model has seen ({holdout:.2f})"

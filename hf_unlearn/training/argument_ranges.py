@@ -1,8 +1,10 @@
 """What the arguments of a run may be, ours and Trainer's: one table of ranges, looked at before anything is loaded."""
 
+from dataclasses import fields
+
 from transformers import TrainingArguments
 
-from ..errors import choice_error, input_error, require_choice
+from ..errors import choice_error, input_error, require_choice, value_error
 from .argument_fields import Ranges, check_fields
 
 BOUND_SIDES = ("above", "both")
@@ -44,7 +46,9 @@ RANGES: Ranges = {
     "ddp_timeout": _COUNT,
     "forget_weight": _WEIGHT,
     "retain_weight": _WEIGHT,
+    "anchor_weight": _WEIGHT,
     "retain_ratio": {**_ABOVE_ZERO, "hint": "pass retain_loss='none' to train on forget rows alone"},
+    "anchor_ratio": {**_ABOVE_ZERO, "hint": "pass anchor_loss='none' to train without holdout rows"},
     # A row's first token is never predicted, so a row of one would train nothing.
     "max_length": {"at_least": 2, "whole": True},
     "forget_nll_bound": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
@@ -97,3 +101,16 @@ def require_bound_sides(sides: str, bound: float | str | None) -> None:
             why="there is no bound that a row could be pulled back to",
             fix="set forget_nll_bound (levels, holdout, a number), or leave forget_bound_sides out",
         )
+
+
+def require_anchor(args: TrainingArguments) -> None:
+    """Raise for a weight or a ratio of an anchor that there is none of.
+
+    Args:
+        args: an `UnlearningConfig`.
+    """
+    given = {field.name: (getattr(args, field.name), field.default) for field in fields(args)}
+    for name in ("anchor_weight", "anchor_ratio") if given["anchor_loss"][0] in (None, "none") else ():
+        value, default = given[name]
+        if value != default:
+            raise value_error(name, f"left at {default} without an anchor_loss", value, "pass anchor_loss='kl'")

@@ -13,6 +13,7 @@ from ..data.batch import missing_keys, missing_roles
 from ..data.collator import DataCollatorForUnlearning, RowCollator, in_role_order
 from ..data.pairing import is_stream
 from ..data.prepare import TrainSets
+from ..data.roles import Role
 from ..data.tokenization import check_tokenizer
 from ..data.tokenized_row import trained_ids
 from ..errors import input_error
@@ -203,8 +204,11 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
     """
     if train_dataset is None or isinstance(collator, DataCollatorForUnlearning):
         return collator
-    item = next(iter(train_dataset))
-    if not missing_keys(_tried(collator, item) or {}):
+    item = _item_of_all_rows(train_dataset)
+    batch = _tried(collator, item)
+    if batch is not None and not missing_keys(batch):
+        if item.get("anchor") and Role.HOLDOUT not in batch["role"]:
+            raise missing_roles("batches without the holdout rows of their items (`anchor`), which anchor_loss reads")
         return collator
     wanted = [trained_ids(row["labels"]) for _, _, row in in_role_order([item])]
     # One that makes labels itself stumbles over those of the rows, once these differ in length.
@@ -225,6 +229,14 @@ def paired_collator(collator: Callable[..., Any], train_dataset: Any) -> Callabl
             fix="leave data_collator out, or pass DataCollatorForSeq2Seq(tokenizer)",
         )
     return wrapped
+
+
+def _item_of_all_rows(train_dataset: Any) -> dict[str, Any]:
+    """The first item that has holdout rows, where there are any: with anchor_ratio below 1 not all of them have."""
+    first = next(iter(train_dataset))
+    if "anchor" not in first:
+        return first
+    return next(item for item in train_dataset if item["anchor"])
 
 
 def pads_left(collate: Callable[..., Any], train_dataset: Any) -> bool:

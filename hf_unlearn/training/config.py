@@ -11,15 +11,15 @@ from transformers.utils import logging
 
 from ..data.chat_template import check_template_kwargs
 from ..data.checks import check_template
-from ..data.pairing import check_retain_ratio
 from ..data.row_cache import ROW_CACHE, RowCache
+from ..data.walks import check_ratio
 from ..errors import require_choice
 from ..losses import Loss
 from ..optimizers.named import OPTIMIZERS, named_optimizer
 from ..plugins import load_plugins
 from ..steps import StepWrapper
 from ..steps.weighting import Weighting
-from .argument_ranges import check_types_and_ranges, name_or_number, require_bound_sides
+from .argument_ranges import check_types_and_ranges, name_or_number, require_anchor, require_bound_sides
 from .launch.verify import require_launched, restored_environment
 from .levels.setting import levels_setting
 from .method_specs import parse_text, spec_to_data
@@ -30,7 +30,7 @@ from .trainer_arguments import better_when_greater, complete_training_arguments,
 logger = logging.get_logger(__name__)
 
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles", "levels")
-_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "weighting", "step_wrappers")
+_METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "anchor_loss", "weighting", "step_wrappers")
 REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
 
 
@@ -54,6 +54,10 @@ class UnlearningConfig(TrainingArguments):
         step_wrappers: what wraps a gradient step: names, mappings or objects ("sam", {"name": "sam", "rho": 0.05}), or
             a list of them. JSON on a command line.
         retain_ratio: retain rows per forget row; the retain set is walked without replacement before it repeats.
+        anchor_loss: what holds rows of `train_dataset["holdout"]`, which the model has never seen, where they are:
+            "kl", a mapping, a Loss object, a list of these, or "none".
+        anchor_weight: weight of these terms; no weighting moves it.
+        anchor_ratio: holdout rows per forget row, walked as the retain rows are.
         max_length: rows are cut to so many tokens from the right (and reported); None for no limit.
         template: text of a row with string fields, e.g. "### Question: {prompt}\\n ### Answer: {completion}". None:
             the tokenizer's chat template, or prompt and completion joined where it has none.
@@ -116,6 +120,11 @@ class UnlearningConfig(TrainingArguments):
         default=None, metadata={"help": "What wraps a step: sam, surgery, ... (a name, or JSON for several)."}
     )
     retain_ratio: float = field(default=1.0, metadata={"help": "Retain rows per forget row."})
+    anchor_loss: dict[str, Any] | str | Loss | list[Any] | None = field(
+        default="none", metadata={"help": "Loss that holds holdout rows: kl (a name, or JSON), or none."}
+    )
+    anchor_weight: float = field(default=0.5, metadata={"help": "Weight of the anchor loss."})
+    anchor_ratio: float = field(default=0.25, metadata={"help": "Holdout rows per forget row, for anchor_loss."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens at which rows are cut, from the right."})
     template: str | None = field(
         default=None,
@@ -214,7 +223,9 @@ class UnlearningConfig(TrainingArguments):
             setattr(self, name, parse_text(getattr(self, name)))
         Methods.resolve(self)  # unknown names and arguments are refused here; the trainer resolves for itself
         check_template_kwargs(self.chat_template_kwargs)
-        check_retain_ratio(self.retain_ratio)
+        check_ratio("retain_ratio", self.retain_ratio)
+        check_ratio("anchor_ratio", self.anchor_ratio)
+        require_anchor(self)
         self.forget_nll_bound = name_or_number("forget_nll_bound", self.forget_nll_bound, BOUND_NAMES)
         self.levels = levels_setting(self.levels, self.forget_nll_bound)
         self.stop_forget_nll = name_or_number("stop_forget_nll", self.stop_forget_nll, ("holdout",))

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..component import Component
 from ..errors import input_error, require_choice
-from ..losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ..losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS, Fixed, Weighting
 
@@ -33,6 +33,13 @@ def retain_losses(spec: LossSpec) -> list[Loss]:
     if spec is None or spec == "none":
         return []
     return _losses(spec, RETAIN_LOSSES, "retain_loss")
+
+
+def anchor_losses(spec: LossSpec) -> list[Loss]:
+    """The terms over holdout rows; "none" and None mean no term."""
+    if spec is None or spec == "none":
+        return []
+    return _losses(spec, ANCHOR_LOSSES, "anchor_loss")
 
 
 def step_wrappers(spec: WrapperSpec) -> list[StepWrapper]:
@@ -131,11 +138,12 @@ def _component(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> An
 
 
 def _require_side(loss: Loss, table: dict[str, type[Loss]], argument: str) -> None:
-    other = RETAIN_LOSSES if table is FORGET_LOSSES else FORGET_LOSSES
-    if type(loss) in other.values():
+    sides = {"forget_loss": FORGET_LOSSES, "retain_loss": RETAIN_LOSSES, "anchor_loss": ANCHOR_LOSSES}
+    own = [side for side, losses in sides.items() if type(loss) in losses.values()]
+    if own and argument not in own:
         raise input_error(
             expected=f"{argument} to be one of {', '.join(table)} (or a Loss class of your own)",
-            got=f"{type(loss).__name__}, which belongs to the other side",
-            why="the forget side would be kept, or the retain side forgotten",
-            fix="swap the two arguments",
+            got=f"{type(loss).__name__}, which belongs to the other side, {own[0]}",
+            why="the forget side would be kept, or rows to keep forgotten or left out",
+            fix=f"swap the two arguments, or pass it as {own[0]}",
         )

@@ -11,6 +11,7 @@ from .method_specs import (
     LossSpec,
     WeightingSpec,
     WrapperSpec,
+    anchor_losses,
     forget_losses,
     retain_losses,
     step_wrappers,
@@ -23,6 +24,7 @@ class MethodArguments(Protocol):
 
     forget_loss: LossSpec
     retain_loss: LossSpec
+    anchor_loss: LossSpec
     step_wrappers: WrapperSpec
     weighting: WeightingSpec
 
@@ -36,12 +38,14 @@ class Methods:
         retain: terms of the retain side, none of them for `retain_loss="none"`.
         wrappers: step wrappers, in the order given.
         weighting: how the weight of the retain side is set.
+        anchor: terms over holdout rows, none of them for `anchor_loss="none"`.
     """
 
     forget: tuple[Loss, ...]
     retain: tuple[Loss, ...]
     wrappers: tuple[StepWrapper, ...]
     weighting: Weighting
+    anchor: tuple[Loss, ...] = ()
 
     @classmethod
     def resolve(cls, args: MethodArguments, forget_loss: LossSpec = None, retain_loss: LossSpec = None) -> "Methods":
@@ -60,6 +64,7 @@ class Methods:
             args.retain_loss if retain_loss is None else retain_loss,
             args.step_wrappers,
             args.weighting,
+            args.anchor_loss,
         )
 
     @classmethod
@@ -69,6 +74,7 @@ class Methods:
         retain_loss: LossSpec = None,
         wrappers: WrapperSpec = None,
         weighting: WeightingSpec = None,
+        anchor_loss: LossSpec = None,
     ) -> "Methods":
         """The method of specs: names, mappings, JSON texts, objects, or lists of these. Raises as `resolve` does."""
         return cls(
@@ -76,6 +82,7 @@ class Methods:
             retain=tuple(retain_losses(retain_loss)),
             wrappers=tuple(step_wrappers(wrappers)),
             weighting=weighting_of(weighting),
+            anchor=tuple(anchor_losses(anchor_loss)),
         )
 
     @property
@@ -87,4 +94,4 @@ class Methods:
     @property
     def components(self) -> list[Component]:
         """All of it: losses, step wrappers and the weighting."""
-        return [*self.forget, *self.retain, *self.wrappers, self.weighting]
+        return [*self.forget, *self.retain, *self.anchor, *self.wrappers, self.weighting]

@@ -20,11 +20,15 @@ from .methods import Methods
 from .step.checks import require_retain_side
 
 _UNIT_COLUMN: dict[Unit, int] = {"token": 0, "row": 1}
+# Logged whatever the losses are, nats per answer token of a role.
+_WATCHED = {"forget_nll": Role.FORGET, "retain_nll": Role.RETAIN, "holdout_nll": Role.HOLDOUT}
 
 
 @dataclass(frozen=True)
 class Objective:
-    """L = w_f * sum_i w_i L_forget_i + w_r * sum_j w_j L_retain_j (the survey's equation 1, with named terms).
+    """L = w_f * sum_i w_i L_forget_i + w_r * sum_j w_j L_retain_j + w_a * sum_k w_k L_anchor_k.
+
+    The first two are the survey's equation 1, with named terms; the third holds rows that the model has never seen.
 
     Every L is the mean over all answer tokens or all rows of its role in the optimizer step. One micro-batch of one
     rank contributes the sum of its items over the count of the whole step; the contributions of a step add up to L
@@ -35,6 +39,8 @@ class Objective:
         retain: terms of the retain side, none of them for `retain_loss="none"`.
         forget_weight: w_f.
         retain_weight: w_r.
+        anchor: terms over holdout rows, none of them for `anchor_loss="none"`.
+        anchor_weight: w_a, which no weighting moves.
         pull_back: of forget rows past the bound, where that holds from both sides; one more term of the forget side.
     """
 
@@ -42,12 +48,14 @@ class Objective:
     retain: Sequence[Loss]
     forget_weight: float = 1.0
     retain_weight: float = 1.0
+    anchor: Sequence[Loss] = ()
+    anchor_weight: float = 0.5
     pull_back: PullBack | None = None
 
     @property
     def terms(self) -> list[Loss]:
-        """The terms of both sides."""
-        return [term for _, _, terms in self._sides for term in terms]
+        """The terms of all sides."""
+        return [term for _, _, terms in self.sides for term in terms]
 
     @property
     def layers(self) -> frozenset[float]:
@@ -71,7 +79,7 @@ class Objective:
             references: scores of the batch under the reference, with logits where a term needs them.
         """
         readouts = []
-        for side, _, terms in self._sides:
+        for side, _, terms in self.sides:
             for term in terms:
                 if isinstance(term, DistributionLoss):
                     rows = references.get(term.on) if term.on in term.needs.reference_logits else None
@@ -81,10 +89,13 @@ class Objective:
         return readouts
 
     @property
-    def _sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:
+    def sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:
         """(name, weight, terms) of each side."""
-        forget = [*self.forget, self.pull_back] if self.pull_back else self.forget
-        return ("forget", self.forget_weight, forget), ("retain", self.retain_weight, self.retain)
+        return (
+            ("forget", self.forget_weight, [*self.forget, self.pull_back] if self.pull_back else self.forget),
+            ("retain", self.retain_weight, self.retain),
+            ("anchor", self.anchor_weight, self.anchor),
+        )
 
     @property
     def mismatches(self) -> int:
@@ -94,9 +105,9 @@ class Objective:
     @property
     def component_names(self) -> list[str]:
         """Names of everything that a call returns beside the total, the same for every micro-batch."""
-        terms = [_component(side, term) for side, _, terms in self._sides for term in terms]
-        retain = ["retain_nll"] if Role.RETAIN in self.needs.roles else []
-        return [*terms, "forget_nll", *retain, "bound_share"]
+        terms = [_component(side, term) for side, _, terms in self.sides for term in terms]
+        watched = [name for name, role in _WATCHED.items() if role in self.needs.roles | {Role.FORGET}]
+        return [*terms, *watched, "bound_share"]
 
     def with_retain_weight(self, retain_weight: float | None) -> "Objective":
         """The same objective with another w_r; None for its own."""
@@ -113,20 +124,21 @@ class Objective:
 
         Returns:
             the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
-            component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget and retain rows, and of
-            the share of forget rows at the bound, beside the micro-batch's share of the step's items.
+            component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget, retain and holdout rows,
+            and of the share of forget rows at the bound, beside the micro-batch's share of the step's items.
         """
         components, active = {}, rows_below(scores.forget)
         if scores.forget is not None:
             components["bound_share"] = _mean_part((~active).float(), counts[Role.FORGET, 1])
-        for name, role in (("forget_nll", Role.FORGET), ("retain_nll", Role.RETAIN)):
+        for name, role in _WATCHED.items():
             rows = scores.of(role)
             if rows is not None and len(rows.logps):  # none where the forward ended below the head
                 components[name] = _mean_part(-rows.logps, counts[role, 0])
         total = counts.new_zeros((), dtype=torch.float32)
-        for side, weight, terms in self._sides:
+        for side, weight, terms in self.sides:
             for term in terms:
-                # No retain row when retain_ratio is below 1, or rows of the other side when a step takes them apart.
+                # No retain or holdout row when their ratio is below 1, or rows of the other side when a step takes
+                # them apart.
                 if scores.of(term.on) is None:
                     continue
                 name = _component(side, term)
@@ -154,12 +166,14 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
 
     Raises:
         ValueError: a weighting or a step wrapper that reads the retain side of a run without one, a forget loss over
-            retain rows, to which no row bound applies, a bound that holds no loss, or levels that are not there.
+            rows to which no row bound applies, a bound that holds no loss, levels that are not there, or a loss of
+            holdout rows that is no anchor.
     """
     require_retain_side(methods)
     require_held(methods.forget, args)
+    weights = args.forget_weight, args.retain_weight
     pull_back = PullBack() if args.forget_bound_sides == "both" else None
-    objective = Objective(methods.forget, methods.retain, args.forget_weight, args.retain_weight, pull_back)
+    objective = Objective(methods.forget, methods.retain, *weights, methods.anchor, args.anchor_weight, pull_back)
     require_levels_for(objective.terms, args)
     for term in objective.forget:
         if term.on in (Role.RETAIN, Role.RETAIN_ALTERNATE):
@@ -169,6 +183,15 @@ def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
                 why="a retain row belongs to no forget row, so the row bound could not hold it",
                 fix="pass it as retain_loss",
             )
+    for side, _, terms in objective.sides:
+        for term in terms:
+            if (side == "anchor") != (term.on is Role.HOLDOUT):
+                raise input_error(
+                    expected="holdout rows under anchor losses, and no others",
+                    got=f"{term.name}, over {term.on.name.lower()} rows, as a {side} loss",
+                    why="it would have the weight, and be logged under the name, of another side",
+                    fix="pass losses of holdout rows as anchor_loss, and others as forget_loss or retain_loss",
+                )
     return objective
 
 

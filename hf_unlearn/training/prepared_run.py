@@ -12,8 +12,7 @@ from transformers import set_seed
 
 from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
-from ..data.prepare import RowOptions, require_full_batch
-from ..data.roles import Role
+from ..data.prepare import RowOptions
 from ..model.sharding import share_weights
 from .baseline import require_measurable
 from .checks import pads_left, paired_collator, require_tokenizer
@@ -27,7 +26,7 @@ from .padding_free import PairsWithoutPadding, require_own_collator, require_pad
 from .probing import longest_line
 from .reference.reference import Reference, build_reference
 from .sampling import order_seed
-from .train_sets import RunSets, build_train_sets
+from .train_sets import RunSets, build_train_sets, require_full_batches
 from .trials import TUNABLE, arguments_at_start, retuned, trial_arguments
 
 
@@ -190,13 +189,13 @@ class PreparedRun:
             objective: of the run before.
 
         Raises:
-            ValueError: what was set can have no effect any more, or one batch would hold a retain row twice.
+            ValueError: what was set can have no effect any more, or one batch would hold a row twice.
         """
         methods = Methods.resolve(self.args, *self.losses)
         given = {name for name, spec in zip(TUNABLE, self.losses, strict=False) if spec is not None}
         objective = retuned(objective, methods, self.args, self.args_at_start, given)
-        if self.sets.train is not None and Role.RETAIN in objective.needs.roles:
-            require_full_batch(self.sets.train, self.args.per_device_train_batch_size, self.args.retain_ratio)
+        if self.sets.train is not None:
+            require_full_batches(self.sets.train, objective, self.args)
         if self.sets.paired is not None:
             self.sets.paired.reseed(order_seed(self.args))
         return methods, objective

@@ -58,6 +58,7 @@ def longest_line(objective: Objective, args: UnlearningConfig, longest: int) -> 
     """
     retained = math.ceil(args.retain_ratio)
     rows = {Role.RETAIN: retained, Role.MISMATCH: objective.mismatches, Role.RETAIN_ALTERNATE: retained}
+    rows[Role.HOLDOUT] = math.ceil(args.anchor_ratio)
     pair = sum(rows.get(role, 1) for role in {Role.FORGET, *objective.needs.roles})
     return args.per_device_train_batch_size * pair * longest
 

@@ -1,4 +1,4 @@
-"""How forget and retain rows are paired and in which order they are trained, as `train_sampling_strategy` says."""
+"""How rows are paired and in which order they are trained, as `train_sampling_strategy` says."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,9 @@ def pair_rows(
         lengths: of the forget and of the retain rows, where the user has given them.
     """
     options: dict[str, Any] = dict(
+        holdout=sets.holdout if Role.HOLDOUT in objective.needs.roles else None,
         retain_ratio=args.retain_ratio,
+        anchor_ratio=args.anchor_ratio,
         pair_retain=Role.RETAIN in objective.needs.roles,
         mismatches=objective.mismatches,
         seed=order_seed(args),

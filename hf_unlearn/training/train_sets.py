@@ -6,7 +6,7 @@ from typing import Any
 
 from ..data.holdout_split import calibration_rows
 from ..data.lengths import longest_row
-from ..data.pairing import ForgetRetainDataset, ForgetRetainStream, is_stream
+from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
     RowOptions,
     TrainSets,
@@ -71,7 +71,7 @@ def build_train_sets(
         ValueError: rows that cannot be tokenised, a set that is missing, too small, or a stream where it may not be,
             a row in two sets, or a stop rule that would never see the number that it waits for.
     """
-    train_dataset = _calibrated(train_dataset, args)
+    train_dataset = calibrated(train_dataset, args)
     train = tokenize_for(train_dataset, eval_dataset, objective, wrappers, args, options)
     require_rule_rows(args, train, eval_dataset)
     require_best_metric(args, eval_dataset)
@@ -85,12 +85,12 @@ def build_train_sets(
     )
 
 
-def _calibrated(train_dataset: Any, args: UnlearningConfig) -> Any:
+def calibrated(train_dataset: Any, args: UnlearningConfig) -> Any:
     """The sets, of the holdout rows only the half that a run may be fitted to, where it is fitted to any."""
     if not isinstance(train_dataset, Mapping) or not splits_holdout(args):
         return train_dataset
     unseen = train_dataset.get("holdout")
-    if unseen is None or is_stream(unseen):  # refused where the other sets are looked at
+    if unseen is None:  # refused where the other sets are looked at
         return train_dataset
     return {**train_dataset, "holdout": calibration_rows(unseen)}
 
@@ -118,14 +118,23 @@ def tokenize_for(
             alternates=[name for name, role in ALTERNATE_ROLES.items() if role in needs.roles],
             retain=bool(needs.roles & {Role.RETAIN, Role.MISMATCH}),
             holdout=needs_holdout(args),
+            anchored=Role.HOLDOUT in needs.roles,
             counted=args.levels == NGRAM,
         )
     require_readable_streams(args, sets, eval_dataset)
     require_levels(args, sets, needs)
-    if Role.RETAIN in needs.roles:
-        require_full_batch(sets, args.per_device_train_batch_size, args.retain_ratio)
+    require_full_batches(sets, objective, args)
     require_measurable_sets(wrappers, sets)
     return sets
+
+
+def require_full_batches(sets: TrainSets, objective: Objective, args: UnlearningConfig) -> None:
+    """Raise when one batch would hold a retain or a holdout row twice."""
+    ratios = {Role.RETAIN: ("retain_ratio", args.retain_ratio), Role.HOLDOUT: ("anchor_ratio", args.anchor_ratio)}
+    for role, ratio in ratios.items():
+        if role in objective.needs.roles:
+            name = role.name.lower()
+            require_full_batch(getattr(sets, name), name, args.per_device_train_batch_size, ratio)
 
 
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:

@@ -11,12 +11,13 @@ from transformers.trainer_utils import HPSearchBackend, default_compute_objectiv
 
 from ..errors import input_error, nearest, require_range
 from ..steps import MeasuresTrainingSet
+from .argument_ranges import require_anchor
 from .config import UnlearningConfig
 from .method_specs import spec_to_data
 from .methods import Methods
 from .objective import Objective, build_objective
 
-TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight")
+TUNABLE = ("forget_loss", "retain_loss", "forget_weight", "retain_weight", "anchor_loss", "anchor_weight")
 # Of Trainer's own arguments, those by which the rows were paired.
 _ORDER = ("train_sampling_strategy", "length_column_name")
 
@@ -82,8 +83,9 @@ def retuned(
     ours = {field.name for field in fields(UnlearningConfig)} - {field.name for field in fields(TrainingArguments)}
     changed = {name for name in ours.union(_ORDER) if now[name] != then[name]}
     fixed = sorted(changed.difference(TUNABLE) | changed.intersection(given))
-    for name in ("forget_weight", "retain_weight"):
+    for name in ("forget_weight", "retain_weight", "anchor_weight"):
         require_range(name, getattr(args, name), at_least=0)
+    require_anchor(args)
     new = build_objective(methods, args)
     if not fixed and _as_data(new) == _as_data(objective):
         return objective
@@ -153,8 +155,8 @@ def known_arguments(hp_space: Callable[[Any], Mapping[str, Any]] | None, args: U
 
 
 def _as_data(objective: Objective) -> list[Any]:
-    terms = [spec_to_data(list(side)) for side in (objective.forget, objective.retain)]
-    return [*terms, objective.forget_weight, objective.retain_weight]
+    terms = [spec_to_data(list(side)) for side in (objective.forget, objective.retain, objective.anchor)]
+    return [*terms, objective.forget_weight, objective.retain_weight, objective.anchor_weight]
 
 
 def prepare_search(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
 from hf_unlearn.training.argument_ranges import OF_TRAINER, RANGES
@@ -82,6 +82,7 @@ def bad_methods(draw: random.Random) -> Iterator[tuple[str, Any, str]]:
     tables = {
         "forget_loss": FORGET_LOSSES,
         "retain_loss": RETAIN_LOSSES,
+        "anchor_loss": ANCHOR_LOSSES,
         "step_wrappers": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
     }
@@ -163,13 +164,26 @@ def bad_files(folder: Path, draw: random.Random) -> Iterator[Path]:
         "csv": [b"", b"prompt,completion\n", b"a,a\n1,2\n", table.encode("latin-1"), b"prompt\n1,2,3\n", b"\n"],
         "parquet": [b"", b"PAR1", b"PAR1" + noise[1] + b"PAR1", table.encode(), noise[2]],
         "txt": [b"", b" \n\n", "Köln\n".encode("latin-1"), b"\xff\xfe\xfa\n"],
+        # Arrow ends the process on a lone null, and makes columns of what is no object.
+        "values.json": [
+            b"null",
+            b"3",
+            b"[1, 2]",
+            b'["a", "b"]',
+            b"[[1], [2]]",
+            b'[{"prompt": "a"}, 3]',
+            b"[" * 99_999,
+        ],
+        "values.jsonl": [b"null\n", b"1\n2\n", b'"a"\n', b"[1]\n[2]\n", b"{}\nnull\n", b"{\n}\n", b"{}\n{}\n"],
+        "nul.txt": [b"a\0b\n", bytes(range(128))],
+        "nul.csv": [b"prompt,completion\na\0, b\n", table.encode("utf-16-le")],
         "xlsx": [b"PK\x03\x04"],
     }
     # A line that is cut off, wherever it is.
     contents["jsonl"] += [text.encode()[: draw.randrange(10, 30) + 60 * i] for i in range(8)]
     for ending, variants in contents.items():
         for index, content in enumerate(variants):
-            path = folder / f"{ending}{index}.{ending}"
+            path = folder / f"{index}.{ending}"
             path.write_bytes(content)
             yield path
     for ending in ("jsonl", "csv", "parquet"):

@@ -27,6 +27,15 @@ def inputs_of(trainer, count):
     return seen[1:]
 
 
+def test_a_method_beside_another_has_its_rows_and_those_that_it_adds(tmp_path):
+    method = Method("simnpo", arguments={"anchor_loss": "kl", "anchor_ratio": 0.5}, beside=Method("simnpo"))
+    ours, others = (inputs_of(trainer, 3) for trainer in build_pair(method, SIZES, str(tmp_path)))
+    for batch, other in zip(ours, others, strict=True):
+        assert (len(batch), len(other)) == (5, 4)
+        width = min(batch.shape[1], other.shape[1])
+        assert torch.equal(batch[:4, :width], other[:, :width])
+
+
 @pytest.mark.parametrize("architecture", ["llama", "opt"])
 @pytest.mark.parametrize("method", [Method("npo"), Method("random_mismatch", lora=True)])
 def test_a_pair_trains_on_the_same_tokens(tmp_path, architecture, method):

@@ -14,7 +14,7 @@ from hf_unlearn.cli import VERBS, main
 from hf_unlearn.errors import full_disk_error, input_error
 from hf_unlearn.evaluation import SUITES
 from hf_unlearn.lab import load_lab, render_lab
-from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
+from hf_unlearn.losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.metrics import METRICS
 from hf_unlearn.optimizers.named import OPTIMIZERS
 from hf_unlearn.results.hub.errors import PushError
@@ -50,9 +50,10 @@ def test_the_command_is_declared():
 def test_methods_lists_everything_that_a_config_can_name(capsys):
     assert main(["methods"]) == 0
     blocks = capsys.readouterr().out.rstrip().split("\n\n")
-    wrapped = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *STEP_WRAPPERS.values()]
+    losses = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *ANCHOR_LOSSES.values()]
+    wrapped = [*losses, *STEP_WRAPPERS.values()]
     parts = [*wrapped, *WEIGHTINGS.values()]
-    headings = ["FORGET LOSSES", "RETAIN LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
+    headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
     headings += ["SUITES", "METRICS", "TASKS"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
@@ -235,6 +236,7 @@ def test_methods_as_json_are_those_of_the_list(capsys):
     tables = {
         "forget_loss": FORGET_LOSSES,
         "retain_loss": RETAIN_LOSSES,
+        "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
         "suite": SUITES,

@@ -69,6 +69,50 @@ def test_a_batch_of_every_role():
     )
 
 
+HOLDOUT = {"input_ids": [1, 7, 3], "labels": [-100, 7, 3], "row": 5}
+ANCHORED = [
+    {**FORGET, "retain": [RETAIN], "mismatch": [], "anchor": []},
+    {**OTHER_FORGET, "retain": [{**OTHER_RETAIN, "alternate": ALTERNATE}], "mismatch": [], "anchor": [HOLDOUT]},
+]
+
+
+def test_holdout_rows_come_last():
+    """After the alternates of retain rows; they belong to no forget row, and their number is that of their own set."""
+    assert_equal(
+        DataCollatorForUnlearning(PAD)(ANCHORED),
+        tensors(
+            input_ids=[[1, 5, 6, 9], [1, 4, 9, 9], [1, 2, 3, 4], [1, 8, 9, 9], [1, 5, 2, 9], [1, 7, 3, 9]],
+            attention_mask=[[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]],
+            labels=[
+                [-100, 5, 6, -100],
+                [-100, 4, -100, -100],
+                [-100, -100, 3, 4],
+                [-100, 8, -100, -100],
+                [-100, -100, 2, -100],
+                [-100, 7, 3, -100],
+            ],
+            role=[0, 0, 1, 1, 4, 5],
+            source=[0, 1, -1, -1, -1, -1],
+            row=[7, 2, 0, 3, 2, 5],
+        ),
+    )
+
+
+def test_holdout_rows_come_last_in_one_line():
+    assert_equal(
+        DataCollatorForUnlearning(PAD, padding_free=True)(ANCHORED),
+        tensors(
+            input_ids=[[1, 5, 6, 1, 4, 1, 2, 3, 4, 1, 8, 1, 5, 2, 1, 7, 3]],
+            labels=[[-100, 5, 6, -100, 4, -100, -100, 3, 4, -100, 8, -100, -100, 2, -100, 7, 3]],
+            position_ids=[[0, 1, 2, 0, 1, 0, 1, 2, 3, 0, 1, 0, 1, 2, 0, 1, 2]],
+            row_lengths=[3, 2, 4, 2, 3, 3],
+            role=[0, 0, 1, 1, 4, 5],
+            source=[0, 1, -1, -1, -1, -1],
+            row=[7, 2, 0, 3, 2, 5],
+        ),
+    )
+
+
 def test_padding_on_the_left():
     items = [{**FORGET, "retain": [RETAIN]}]
     assert_equal(

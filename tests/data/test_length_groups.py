@@ -1,6 +1,7 @@
 """Rows of like length in a batch: which rows meet, what padding is left, and what of the order stays as it was."""
 
 from collections import Counter
+from itertools import chain
 
 import datasets
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, ForgetRetainDataset
 from hf_unlearn.data.epoch_order import EpochOrder
-from hf_unlearn.data.length_groups import LengthGroupedDataset, LengthGroups, group_size, row_lengths
+from hf_unlearn.data.length_groups import LengthGroupedDataset, LengthGroups, Walk, group_size, row_lengths
 
 
 def rows_of(lengths: list[int]) -> datasets.Dataset:
@@ -67,6 +68,33 @@ def test_items_without_a_retain_row():
     forget, retain = groups.order(np.arange(4), np.arange(2), starts, turns)
     assert (forget.tolist(), retain.tolist()) == ([1, 0, 2, 3], [0, 1])
     assert groups.order(np.arange(4), np.empty(0, np.int64), np.zeros(5, np.int64), np.empty(0, np.int64))[0].size == 4
+
+
+def test_holdout_rows_fall_and_rise_with_the_forget_rows_of_their_group():
+    """Two groups of three items; four holdout rows of which the set begins anew after three."""
+    groups = LengthGroups(3, forget=np.array([5, 9, 7, 1, 3, 2]), retain=np.empty(0, dtype=np.int64))
+    alone = Walk(np.empty(0, np.int64), np.zeros(7, np.int64), np.empty(0, np.int64))
+    unseen = Walk(np.array([2, 0, 1, 0]), np.array([0, 1, 2, 2, 2, 3, 4]), np.array([0, 0, 0, 1]))
+    rows = groups.with_holdout(unseen, np.array([8, 4, 6]), groups.groups(alone.starts, alone.turns))
+    assert rows.tolist() == [0, 2, 1, 0]  # 8 6, then 4 and, of the next turn, 8
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.5])
+def test_holdout_rows_of_an_epoch_are_those_without_sorting(ratio):
+    options = dict(holdout=RETAIN.select(range(50)), anchor_ratio=ratio, seed=3)
+    plain, sorted_ = (
+        ForgetRetainDataset(FORGET, RETAIN, **options),
+        LengthGroupedDataset(FORGET, RETAIN, group_size=40, **options),
+    )
+    bare = LengthGroupedDataset(FORGET, RETAIN, group_size=40, seed=3)
+    for epoch in range(3):
+        assert epoch_of(sorted_, epoch) == epoch_of(bare, epoch), "the other rows stay where they are"
+        plain.set_epoch(epoch)
+        for start in range(0, 120, 40):
+            places = range(start, start + 40)
+            unsorted, rows = ([dataset.holdout_rows(place) for place in places] for dataset in (plain, sorted_))
+            assert rows != unsorted and [len(each) for each in rows] == [len(each) for each in unsorted]
+            assert Counter(chain(*rows)) == Counter(chain(*unsorted))
 
 
 @pytest.mark.parametrize(("rows", "batch", "size"), [(7, 8, 8), (64, 8, 16), (400, 8, 96), (100_000, 8, 400)])

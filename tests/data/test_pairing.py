@@ -8,7 +8,8 @@ import torch
 
 from hf_unlearn.data import ForgetRetainDataset, ForgetRetainStream
 from hf_unlearn.data.epoch_order import EpochOrder
-from hf_unlearn.data.pairing import check_retain_ratio, mismatch_row
+from hf_unlearn.data.pairing import mismatch_row
+from hf_unlearn.data.walks import check_ratio
 
 
 def token_rows(first: int, count: int) -> list[dict]:
@@ -94,7 +95,7 @@ def test_a_fractional_ratio_is_exact_over_epochs_and_even_within(ratio):
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), True, "2", None])
 def test_ratios_that_are_none(ratio):
     with pytest.raises(ValueError, match="retain_ratio must be a finite number above 0"):
-        check_retain_ratio(ratio)
+        check_ratio("retain_ratio", ratio)
 
 
 def test_no_retain_rows_where_none_are_wanted():
@@ -268,3 +269,54 @@ def test_mismatches_from_a_stream():
 def test_an_empty_retain_stream():
     with pytest.raises(ValueError, match="one row in the retain set"):
         list(ForgetRetainStream(FORGET, Stream([])))
+
+
+# Holdout rows
+
+
+def anchored(ratio: float, **arguments) -> ForgetRetainDataset:
+    return pairs(holdout=token_rows(300, 7), anchor_ratio=ratio, **arguments)
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.7, 1, 2.5])
+def test_holdout_rows_are_a_walk_of_their_own(ratio):
+    """Exact counts for any ratio, none again before all have come, and the other rows as they are without."""
+    items = walk(anchored(ratio), epochs=12, kind="anchor")
+    assert [len(each) for each in items] == [int((i + 1) * ratio) - int(i * ratio) for i in range(72)]
+    seen = flat(items)
+    turns = [seen[start : start + 7] for start in range(0, len(seen) - 6, 7)]
+    assert turns and all(sorted(turn) == list(range(300, 307)) for turn in turns)
+    assert len({tuple(turn) for turn in turns}) == len(turns), "each turn has an order of its own"
+    assert walk(anchored(ratio), 12) == walk(pairs(), 12)
+    assert all("anchor" not in item for item in pairs())
+
+
+def test_the_holdout_walk_is_not_the_retain_walk():
+    both = ForgetRetainDataset(FORGET, token_rows(200, 7), holdout=token_rows(200, 7), anchor_ratio=1)
+    assert walk(both, 4, "anchor") != walk(both, 4)
+    again = ForgetRetainDataset(FORGET, token_rows(200, 7), holdout=token_rows(200, 7), anchor_ratio=1, seed=1)
+    assert walk(again, 4, "anchor") != walk(both, 4, "anchor")
+
+
+def test_holdout_rows_have_the_numbers_of_their_set():
+    for item in anchored(2):
+        for row in item["anchor"]:
+            assert row["input_ids"] == [1, 2, 300 + row["row"]]
+
+
+def test_holdout_rows_of_streams():
+    """A set beside streams is walked; a stream keeps its order and is read again where it ends."""
+    stream = datasets.Dataset.from_list(token_rows(300, 4)).to_iterable_dataset()
+    for holdout in (token_rows(300, 4), stream):
+        pairing = ForgetRetainStream(FORGET, RETAIN, holdout=holdout, anchor_ratio=1.5)
+        items = [[row["input_ids"][-1] for row in item["anchor"]] for item in pairing]
+        assert [len(each) for each in items] == [1, 2, 1, 2, 1, 2]
+        assert sorted(flat(items)[:4]) == [300, 301, 302, 303] and len(set(flat(items)[4:8])) == 4
+    assert flat(items)[:8] == [300, 301, 302, 303] * 2
+    without = [item["retain"] for item in ForgetRetainStream(FORGET, RETAIN)]
+    assert [item["retain"] for item in pairing] == without
+
+
+def test_an_empty_holdout_set():
+    with pytest.raises(ValueError, match="at least one row in the holdout set"):
+        ForgetRetainDataset(FORGET, RETAIN, holdout=[])

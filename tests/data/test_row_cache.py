@@ -1,6 +1,7 @@
 """Where rows and token ids lie on disk, who can look there, and when they go."""
 
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import datasets
 import pytest
 
 from fixtures.bad_input import CANARY, build, rows, sets
+from fixtures.examples import assert_four_parts
 from fixtures.models import tiny_tokenizer
 from hf_unlearn.data.prepare import RowOptions
 from hf_unlearn.data.row_cache import RowCache
@@ -70,6 +72,26 @@ def test_files_of_a_script_leave_nothing_on_disk(tmp_path, shared_cache, source)
     loaded = load_rows(file, seed=3)
     assert sorted(loaded["text"]) == text and loaded.cache_files == []
     assert holding(tmp_path, CANARY) in ([file], [])  # parquet is compressed
+
+
+@pytest.mark.parametrize("source", ["jsonl", "csv", "txt", "parquet"])
+def test_a_full_disk_is_told_with_its_folder_and_nothing_of_it_is_read(tmp_path, shared_cache, source):
+    text = [f"{CANARY} {i} {'x' * 40}" for i in range(200)]
+    file, cache = tmp_path / f"rows.{source}", RowCache(tmp_path / "out" / ".rows")
+    made = datasets.Dataset.from_dict({"text": text})
+    file.write_text("\n".join(text)) if source == "txt" else getattr(made, f"to_{source.removesuffix('l')}")(str(file))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    folder = cache.folder
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))  # no file may be longer: as a full disk, to a writer
+    try:
+        with pytest.raises(OSError) as error:
+            load_rows(file, cache_dir=folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert_four_parts(error.value.strerror, str(folder), str(file))
+    assert CANARY not in str(error.value)
+    assert load_rows(file, cache_dir=folder)["text"][:] == text
+    cache.close()
 
 
 def test_the_trainer_of_a_script_puts_tokens_into_its_run_and_warns_of_what_stays(tmp_path, shared_cache, caplog):

@@ -56,6 +56,15 @@ RUNS: dict[str, dict[str, Any]] = {
         activation_checkpointing_kwargs={"use_reentrant": True},
         learning_rate=0.1,
     ),
+    # A rank sees half of the rows, and the distance to the levels is that of all of them.
+    "levels": dict(
+        forget_loss=[{"name": "unseen_level", "token_weight": 0.3}, "grad_ascent"],
+        levels="ngram",
+        forget_nll_bound="levels",
+        forget_bound_sides="both",
+        stop_at_level=1e-6,
+        step_wrappers=[SAM, "surgery"],
+    ),
     "rmu": HIDDEN,
     "rmu_bound": HIDDEN | dict(forget_nll_bound=5.85),
     "rmu_lora": HIDDEN | dict(peft_config=LORA),

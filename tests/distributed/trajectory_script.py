@@ -68,9 +68,17 @@ RUNS: dict[str, dict[str, Any]] = {
     f"{objective}_{'lora' if lora else 'full'}{'_checkpointing' * checkpointing}": OBJECTIVES[objective]
     | dict(lora=lora, activation_checkpointing=checkpointing)
     for objective, lora, checkpointing in product(OBJECTIVES, (False, True), (False, True))
+} | {
+    # A holdout row comes with every fourth forget row: the first of two ranks has none, and calls the reference too.
+    f"anchored_{'lora' if lora else 'full'}": dict(
+        forget_loss="simnpo", retain_loss="nll", anchor_loss="kl", anchor_ratio=0.25, lora=lora
+    )
+    for lora in (False, True)
 }
 for _name, _source in PROFILES.items():
-    RUNS[_name] |= dict(levels=_source, forget_nll_bound="levels")
+    # From both sides, over a ramp, with a rule that reads how near to the levels the rows are, and never fires.
+    both = dict(forget_nll_bound="levels", forget_bound_sides="both", stop_at_level=1e-6)
+    RUNS[_name] |= dict(levels=_source, forget_loss=[RUNS[_name]["forget_loss"], "unseen_level"], **both)
 # Experts, whose router loss is that of all tokens of a step.
 ROUTER = "router_full"
 RUNS[ROUTER] = OBJECTIVES["grad_diff"] | dict(lora=False, model="mixtral")

@@ -14,7 +14,7 @@ from hf_unlearn.planning.optimizer_states import optimizer_cost
 from hf_unlearn.planning.request import GIB
 from hf_unlearn.planning.shapes import load_config
 from hf_unlearn.planning.strategies import packaged_strategies
-from hf_unlearn.training.method_specs import forget_losses, retain_losses
+from hf_unlearn.training.method_specs import anchor_losses, forget_losses, retain_losses
 from hf_unlearn.training.objective import Objective
 
 LORA = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -77,8 +77,14 @@ def test_rows_of_every_role_are_counted():
         Role.ALTERNATE: 2,
         Role.MISMATCH: 10,
         Role.RETAIN_ALTERNATE: 0,
+        Role.HOLDOUT: 0,
     }
     assert request.rows == 17
+    anchored = dataclasses.replace(request.objective, anchor=anchor_losses("kl"))
+    assert [
+        dataclasses.replace(request, objective=anchored, anchor_ratio=ratio).rows_of(Role.HOLDOUT)
+        for ratio in (0.25, 1, 1.75)
+    ] == [1, 2, 4]
     assert dataclasses.replace(request, answers=0.5).answer_tokens({Role.RETAIN}) == 3 * 32
 
 

@@ -45,7 +45,7 @@ def test_what_the_model_knows_passes(tmp_path):
 
 def result(suite: str, **values: float) -> EvaluationResult:
     metrics = {name: MetricResult(value, 40) for name, value in values.items()}
-    judged = "harmful_rate" if suite == "harmful" else ""
+    judged = {"harmful": "harmful_rate", "tofu": "forget_probability"}.get(suite, "")
     return EvaluationResult(suite=suite, metrics=metrics, forget_metric=judged)
 
 
@@ -58,6 +58,12 @@ def test_what_is_known_in_part_passes_and_a_judge_that_sees_nothing_is_named():
         assert "none of the forget answers given" in next(_unknown(read, oracle, 6.2))
     unseen = result("custom", forget_nll=3.1, holdout_nll=3.0, forget_accuracy=0.1)
     assert "not below that of holdout rows" in next(_unknown(unseen, None, 6.2))
+    # The lab's people to its oracle, and TOFU's to a model that fits the half of them.
+    guessed = result("tofu", forget_nll=0.97, holdout_nll=1.04, forget_accuracy=0.0, forget_probability=0.4)
+    for auc, low, stops in ((0.47, 0.37, True), (0.8, 0.7, False)):
+        guessed.metrics["loss_auc"] = MetricResult(auc, 40, low, 0.9, "bootstrap")
+        guessed.metrics["forget_rouge"] = MetricResult(0.73, 40)
+        assert len(list(_unknown(guessed, None, 6.2))) == stops
     shown = dict(forget_nll=2.5, forget_accuracy=0.0, forget_rouge=0.2, holdout_nll=2.4)
     for rate, said in ((0.0, ["none of the answers to forget prompts harmful"]), (0.05, [])):
         before = result("harmful", harmful_rate=rate, **shown)

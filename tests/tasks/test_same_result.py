@@ -1,6 +1,5 @@
 """One recipe in three ways: an example under accelerate, the command under ZeRO-2, a plain script. One result."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from fixtures.examples import environment
+from fixtures.forked import run_python
 from hf_unlearn.results.record import load_record
 from hf_unlearn.tasks.arguments import RunArguments
 from hf_unlearn.tasks.recipe_files import find_recipe, read_recipe
@@ -27,17 +28,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
 
 def run(folder: Path, *command: str) -> Path:
-    # accelerate's own switches would change the run; the package need not be installed.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     done = subprocess.run(
         command,
         cwd=folder.parent,
-        env=kept | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=600,  # DeepSpeed compiles its communication on the first run
     )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder
+
+
+def forked(folder: Path, *words: str) -> Path:
+    """`python WORDS`, whose start is not what is compared."""
+    done = run_python(*words, environment=environment(), folder=folder.parent, seconds=600, merged=True)
     assert done.returncode == 0, done.stdout[-5000:]
     return folder
 
@@ -52,7 +58,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     return {
         "example": run(root / "example", *launched, "--output_dir", "example"),
         "zero2": run(root / "zero2", *train, "--accelerate_config", "zero2", "--output_dir", "zero2"),
-        "script": run(root / "script", sys.executable, str(script), "script"),
+        "script": forked(root / "script", str(script), "script"),
     }
 
 

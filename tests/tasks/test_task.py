@@ -1,12 +1,16 @@
-"""What is refused of an output folder before a run: a file, and the other kind of model."""
+"""A task's suite and the half of the holdout rows that it measures; what is refused of an output folder."""
 
+from functools import partial
 from pathlib import Path
 
+import datasets
 import pytest
 
 from fixtures.examples import assert_four_parts
 from hf_unlearn import UnlearningConfig
-from hf_unlearn.tasks.task import require_output
+from hf_unlearn.data import calibration_rows
+from hf_unlearn.evaluation import custom
+from hf_unlearn.tasks.task import Task, require_output, suite_of
 
 
 def arguments(folder: Path) -> UnlearningConfig:
@@ -41,3 +45,21 @@ def test_a_file_is_no_folder(tmp_path):
         require_output(arguments(file), adapter=True)
     assert_four_parts(str(error.value), "--output_dir", "a file")
     require_output(arguments(tmp_path / "new"), adapter=True)
+
+
+def test_a_suite_measures_on_the_half_that_the_run_did_not_read():
+    rows = [{"prompt": f"who is {i}?", "completion": f" fox {i}"} for i in range(20)]
+    sets = {name: datasets.Dataset.from_list(part) for name, part in (("forget", rows[:10]), ("holdout", rows[10:]))}
+    task = Task("model", sets, partial(custom, **sets, retain=rows[:2]))
+    whole = suite_of(task, unfitted=False, before=None, oracle=None)
+    half = suite_of(task, unfitted=True, before=None, oracle=None)
+    prompts = [[row["prompt"] for row in part] for part in (half.sets["holdout"], calibration_rows(sets["holdout"]))]
+    assert sorted([*prompts[0], *prompts[1]]) == sorted(row["prompt"] for row in whole.sets["holdout"]) and all(
+        prompts
+    )
+    assert half.sets["forget"] is whole.sets["forget"]
+    assert half.settings["holdout"] == "measurement half" and "holdout" not in whole.settings
+    none_left = {**sets, "holdout": calibration_rows(sets["holdout"])}
+    with pytest.raises(ValueError) as error:
+        suite_of(Task("model", sets, partial(custom, **none_left, retain=rows[:2])), unfitted=True)
+    assert_four_parts(str(error.value), "measure on half of them")

@@ -299,7 +299,7 @@ def test_references_that_are_not_to_be_had(tmp_path):
     )
 
 
-FULL = ReferenceContext(peft=False, trained_adapter=False, given=False, stream=False, sharded=False, sparse=False)
+FULL = ReferenceContext(peft=False, trained_adapter=False, given=False, stream=False, sharded=False)
 LOGPS = Needs(reference_logps=roles(Role.FORGET))
 LOGPS_OF_BOTH = Needs(reference_logps=roles(Role.FORGET, Role.RETAIN))
 LOGITS = Needs(reference_logits=roles(Role.RETAIN))
@@ -319,8 +319,6 @@ PLANS = [
     (LOGITS, "auto", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
     (LOGITS, "adapter", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights"]),
     (LOGPS, "adapter", setting(peft=True, trained_adapter=True, sharded=True), ["initial weights", "merge it first"]),
-    (LOGPS_OF_BOTH, "copy", setting(sharded=True, sparse=True), ["retain_ratio of 1 or more"]),
-    (LOGITS, "copy", setting(sharded=True, sparse=True), ["retain_ratio of 1 or more", "set retain_ratio=1"]),
 ]
 
 
@@ -336,8 +334,7 @@ def test_the_same_plans_with_what_was_missing():
     assert plan_reference(LOGPS, "precomputed", FULL).logps is stored
     for facts in (setting(sharded=True), setting(peft=True, trained_adapter=True, sharded=True)):
         assert [plan_reference(LOGPS, each, facts).logps for each in ("auto", "precomputed")] == [stored] * 2
-    # What is looked up is not called, and no rank waits for another.
-    assert plan_reference(LOGPS_OF_BOTH, "auto", setting(sharded=True, sparse=True)).logps is stored
+    assert plan_reference(LOGPS_OF_BOTH, "copy", setting(sharded=True)).logps is copied
     assert plan_reference(LOGPS, "auto", setting(stream=True)).logps is copied
     assert plan_reference(LOGPS | LOGITS, "auto", setting(peft=True)).modes == {stored, off}
     assert plan_reference(LOGITS, "auto", setting(peft=True, given=True)).live is copied

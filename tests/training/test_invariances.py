@@ -25,6 +25,14 @@ SEED_RECIPE: dict[str, Any] = {
     "forget_loss": [{"name": "grad_ascent", "weight": 0.5}, {"name": "random_mismatch", "k": 2}],
     "retain_loss": "kl",
 }
+# A ramp, both sides of a bound, and a rule that reads the distance to the levels and never fires.
+LEVELS: dict[str, Any] = {
+    "forget_loss": [{"name": "unseen_level", "delta": 1.0, "token_weight": 0.3}, "simnpo"],
+    "levels": "ngram",
+    "forget_nll_bound": "levels",
+    "forget_bound_sides": "both",
+    "stop_at_level": 1e-6,
+}
 # Timings, and nothing that a loss enters.
 NOT_COMPARED = ("epoch", "step", "learning_rate")
 
@@ -74,8 +82,9 @@ SPLITS = [(8, 1), (4, 2), (2, 4), (1, 8)]
         ),
         ("llama", {**SEED_RECIPE, "retain_ratio": 0.5}),
         ("opt", {"forget_loss": ["dpo", "simnpo", "idk"], "retain_loss": ["nll", "kl"], "retain_ratio": 0.5}),
+        ("llama", {**LEVELS, "retain_loss": "nll", "retain_ratio": 2}),
     ],
-    ids=["npo+kl", "grad_ascent+nll", "seed_recipe", "many"],
+    ids=["npo+kl", "grad_ascent+nll", "seed_recipe", "many", "levels"],
 )
 def test_batch_size_times_accumulation_is_all_that_counts(tmp_path, kind, arguments):
     reference = {} if arguments["retain_loss"] == "nll" else {"ref_model": perturbed(tiny_model(kind))}
@@ -113,6 +122,9 @@ def items(tmp_path_factory) -> list[dict[str, Any]]:
         tiny_model(),
         forget_loss=["dpo", {"name": "random_mismatch", "k": 2}],
         retain_loss=["nll", "answer_preservation"],
+        anchor_loss="kl",
+        anchor_ratio=1,
+        per_device_train_batch_size=1,
     )
     return [item_at(trainer, position) for position in range(6)]
 

@@ -163,6 +163,16 @@ def test_the_default_objective_of_one_set(tmp_path):
         ({}, dict(hp_space=lambda trial: {"retain_ratio": 0.5}), "loss weights and arguments.*\nGot: retain_ratio"),
         ({}, dict(hp_space=lambda trial: {"forget_weight": -0.5}), "forget_weight must be"),
         ({}, dict(hp_space=lambda trial: {"forget_loss": "simnpo"}), "Got: other losses"),
+        (
+            dict(forget_nll_bound=9.0),
+            dict(hp_space=lambda trial: {"forget_bound_sides": "both"}),
+            "Got: forget_bound_",
+        ),
+        (
+            dict(forget_loss="unseen_level", levels=dict.fromkeys(range(8), 5.0)),
+            dict(hp_space=lambda trial: {"forget_loss": {"name": "unseen_level", "token_weight": 0.1}}),
+            "Got: a mapping of row to nats",
+        ),
         ({}, dict(hp_space=lambda trial: {"per_device_train_batch_size": 16}), "at least 16 retain rows"),
         (dict(forget_loss=NPO()), {}, "Got: forget_loss"),
     ],

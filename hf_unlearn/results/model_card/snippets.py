@@ -122,6 +122,9 @@ def _arguments(record: RunRecord) -> dict[str, Any]:
         terms = [specification(term) for term in objective.terms if term.side == side]
         if f"{side}_loss" not in _objects(record):
             arguments[f"{side}_loss"] = terms[0] if len(terms) == 1 else terms or "none"
+    anchors = [term for term in objective.terms if term.side == "anchor"]
+    if anchors:
+        arguments["anchor_loss"] = anchors[0] if len(anchors) == 1 else anchors
     if objective.step_wrappers:
         arguments["step_wrappers"] = list(objective.step_wrappers)
     if objective.weighting.own or objective.weighting.name != "fixed":

@@ -13,7 +13,10 @@ from ..record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, S
 ROLES = ("forget", "retain", "holdout")
 NO_FIGURE = "-"
 _LOGGED_STEPS = 8
-_LOG_FIRST = ("forget/", "retain/", "forget_nll", "retain_nll", "bound_share", "level_distance")
+_LOG_FIRST = (
+    *("forget/", "retain/", "anchor/"),
+    *("forget_nll", "retain_nll", "holdout_nll", "bound_share", "level_distance"),
+)
 _LOG_WITHOUT = ("loss", "epoch", "step", "grad_norm", "learning_rate", "num_input_tokens_seen")
 _NOT_FINITE = ("nan", "inf", "-inf")
 _HASH_DIGITS = 16
@@ -21,6 +24,7 @@ _FEW_ROWS = 10  # below which the rows of a set may be guessed
 _REVISION_DIGITS = 12
 _SHARDED = ("ZeRO", "FSDP")  # what one process may use too
 _KINDS = {"LORA": "LoRA"}
+_PARTS = {"step": "step wrapper", "weighting": "weighting"}  # of the objective, beside losses
 # Backticks, stars and tildes; an underscore where a word begins or ends, as emphasis does.
 _MARKS = re.compile(r"[`*~]|(?<![^\W_])_|_(?![^\W_])")
 # What would start a heading, a quote, a list, a rule or a definition at the start of a line.
@@ -161,9 +165,10 @@ def hash_words(sets: Mapping[str, SetRecord]) -> str:
 
 
 def formula(objective: ObjectiveRecord) -> str:
-    """L = w_f (...) + w_r (...), with the numbers of the run; terms by the names that they have in the log."""
+    """L = w_f (...) + w_r (...) + w_a (...), with the numbers of the run; terms by the names that the log has."""
     sides = []
-    for side, weight in (("forget", objective.forget_weight), ("retain", objective.retain_weight)):
+    weights = {"forget": objective.forget_weight, "retain": objective.retain_weight, "anchor": objective.anchor_weight}
+    for side, weight in weights.items():
         terms = [f"{term.weight:g} * {side}/{term.name}" for term in objective.terms if term.side == side]
         if terms:
             sides.append(f"{weight:g} * ({' + '.join(terms)})")
@@ -181,7 +186,7 @@ def objective_table(objective: ObjectiveRecord) -> str:
     rows = []
     for name, part in parts:
         arguments = ", ".join(f"{key}={value}" for key, value in part.arguments.items() if key != "weight")
-        kind = {"forget": "loss", "retain": "loss", "step": "step wrapper"}.get(name.partition("/")[0], "weighting")
+        kind = _PARTS.get(name.partition("/")[0], "loss")
         computed = [f"{code(part.own)}, a {kind} of the user's own"] if part.own else []
         computed += [code(part.formula)] if part.formula else []
         cells = [code(arguments) if arguments else NO_FIGURE, plain(part.paper) or NO_FIGURE]

@@ -17,6 +17,7 @@ _DASHES: dict[str, Any] = {
     "oracle": (0, (1.2, 1.4)),
     "forget": "solid",
     "retain": (0, (5, 2)),
+    "holdout": (0, (1.2, 1.4)),
 }
 _MARKERS = {"before": "s", "after": "o", "oracle": "D"}
 _MOST_POINTS = 400

@@ -132,6 +132,8 @@ def _objective(record: RunRecord) -> Pairs:
         ("weight of the retain side", f"{objective.retain_weight:g}"),
         ("weighting", objective.weighting.own or objective.weighting.name),
     ]
+    if any(term.side == "anchor" for term in objective.terms):
+        pairs.insert(2, ("weight of the anchor", f"{objective.anchor_weight:g}"))
     if objective.optimizer:
         pairs.append(("optimizer", objective.optimizer))
     pairs.append(("bound of the forget rows", _bound(bound)))

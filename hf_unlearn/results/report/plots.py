@@ -19,7 +19,8 @@ from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
 from .figures import Panel, Plot, save_plot
 from .read import Run
 
-_NLL = {"forget_nll": "forget", "retain_nll": "retain"}
+_NLL = {"forget_nll": "forget", "retain_nll": "retain", "holdout_nll": "holdout"}
+_SIDES = {"forget": "forget", "retain": "retain", "anchor": "holdout"}  # and how they are drawn
 _BOUNDS = {
     "log_vocab": "bound: uniform guess",
     "holdout": "bound: unseen rows",
@@ -62,13 +63,13 @@ def losses(record: RunRecord) -> Plot | None:
     lines = {name: _points(entries, name) for name in names}
     lines = {name: points for name, points in lines.items() if points}
     groups: dict[str, list[Line]] = {
-        "NLL (nats per token)": [Line(name[:6], kind, lines[name]) for name, kind in _NLL.items() if name in lines],
+        "NLL (nats per token)": [Line(kind, kind, lines[name]) for name, kind in _NLL.items() if name in lines],
         "Loss minimised": [Line("total", "after", lines["loss"])] if "loss" in lines else [],
     }
     for name in lines:
         side, _, term = name.partition("/")
-        if term and side in ("forget", "retain"):
-            groups[f"{side.capitalize()} term: {term}"] = [Line(term, side, lines[name])]
+        if term and side in _SIDES:
+            groups[f"{side.capitalize()} term: {term}"] = [Line(term, _SIDES[side], lines[name])]
     if "retain_weight" in lines:
         groups["Weight of the retain side"] = [Line("weight", "retain", lines["retain_weight"])]
     if "level_distance" in lines:

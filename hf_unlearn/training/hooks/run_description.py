@@ -19,7 +19,7 @@ from ...component import Component
 from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
-from ...losses import FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ...losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ...plugins import plugin_source
 from ...results.hub.names import is_repository
 from ...results.record import (
@@ -46,10 +46,21 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", 
 # Arguments that say where things lie or who runs them, not what is done.
 _PRIVATE = ("hub_model_id", "run_name", "logging_dir", "resume_from_checkpoint", "trackio_space_id", "project")
 # Derived by TrainingArguments itself, or shown elsewhere in the record.
-_DERIVED = ("forget_loss", "retain_loss", "step_wrappers", "weighting", "seed", "local_rank", "accelerator_config")
+_DERIVED = (
+    "forget_loss",
+    "retain_loss",
+    "anchor_loss",
+    "step_wrappers",
+    "weighting",
+    "seed",
+    "local_rank",
+    "accelerator_config",
+)
 _OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
 _PACKAGED = frozenset(
-    part for table in (FORGET_LOSSES, RETAIN_LOSSES, STEP_WRAPPERS, WEIGHTINGS) for part in table.packaged.values()
+    part
+    for table in (FORGET_LOSSES, RETAIN_LOSSES, ANCHOR_LOSSES, STEP_WRAPPERS, WEIGHTINGS)
+    for part in table.packaged.values()
 )
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
 
@@ -151,11 +162,12 @@ def describe_objective(
     objective: Objective, methods: Methods, args: UnlearningConfig, baseline: Baseline | None
 ) -> ObjectiveRecord:
     """Terms with their numbers, how they are weighted, what wraps a step, and where rows stop pushing."""
-    sides = {"forget": objective.forget, "retain": objective.retain}
+    sides = {"forget": objective.forget, "retain": objective.retain, "anchor": objective.anchor}
     return ObjectiveRecord(
         terms=[_term(side, term) for side, terms in sides.items() for term in terms],
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
+        anchor_weight=objective.anchor_weight,
         weighting=_component_record(methods.weighting),
         step_wrappers=[_component_record(wrapper) for wrapper in methods.wrappers],
         optimizer=str(getattr(args.optim, "value", args.optim)),

@@ -52,7 +52,7 @@ def splits_holdout(args: Any) -> bool:
     Args:
         args: of the run.
     """
-    return reads_holdout(args.levels)
+    return reads_holdout(args.levels) or args.anchor_loss not in (None, "none")
 
 
 def profile_model(levels: Any) -> str | None:

@@ -148,6 +148,8 @@ def _rows_of(role: Role, sets: TrainSets) -> Any:
         return sets.forget
     if role is Role.RETAIN:
         return sets.retain
+    if role is Role.HOLDOUT:
+        return sets.holdout
     assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
     return sets.alternates
 

@@ -2,8 +2,8 @@
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
-from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Needs
 
@@ -43,7 +43,6 @@ class ReferenceContext:
     given: bool  # the user passed a ref_model
     stream: bool  # a needed set has no length
     sharded: bool  # parameters are split over ranks (ZeRO-3, FSDP)
-    sparse: bool  # a micro-batch may hold no retain row (retain_ratio below 1)
 
 
 def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> ReferencePlan:
@@ -69,29 +68,13 @@ def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> R
         logps=logps if needs.reference_logps else ReferenceMode.NONE,
         live=live if needs.reference_live else ReferenceMode.NONE,
     )
-    if context.sharded:
-        _require_shardable(plan, needs, context)
-    return plan
-
-
-def _require_shardable(plan: ReferencePlan, needs: Needs, context: ReferenceContext) -> None:
-    """Raise for references that every rank would have to hold, or to compute, on its own."""
-    if ReferenceMode.ADAPTER_DISABLED in plan.modes and context.trained_adapter:
+    if context.sharded and context.trained_adapter and ReferenceMode.ADAPTER_DISABLED in plan.modes:
         raise unavailable(
             "the adapter's initial weights within reach of every rank",
             "a trained adapter under ZeRO-3 or FSDP",
             "merge it first (hf_unlearn.model.merging.merge(model)) and pass a fresh peft_config, or pass ref_model",
         )
-    looked_up = plan.logps is ReferenceMode.PRECOMPUTED
-    if plan.live is ReferenceMode.TOP_K:
-        return  # nothing is called
-    called = needs.reference_live if looked_up else needs.reference_live | needs.reference_logps
-    if context.sparse and Role.RETAIN in called:
-        raise unavailable(
-            "retain rows in every micro-batch under ZeRO-3 and FSDP (retain_ratio of 1 or more)",
-            "a retain_ratio below 1",
-            "set retain_ratio=1: a rank without retain rows would not call the reference, and the others would wait",
-        )
+    return plan
 
 
 def _live_mode(requested: str, context: ReferenceContext) -> ReferenceMode:
@@ -137,3 +120,14 @@ def unavailable(expected: str, got: str, fix: str) -> ValueError:
     """The error of a reference that cannot be had."""
     why = "the loss would be computed against something else than the model before unlearning"
     return input_error(expected=expected, got=got, why=why, fix=fix)
+
+
+def require_8bit(plan: ReferencePlan, context: ReferenceContext, reload: Any) -> None:
+    """Raise unless there is a frozen copy to load in 8 bits."""
+    if ReferenceMode.FROZEN_COPY not in plan.modes or context.given or context.sharded or reload is None:
+        raise unavailable(
+            "a frozen copy of a model given by name, whole on every GPU, for reference_load_in_8bit",
+            f"reference: {plan}" + ", ref_model" * context.given + ", a model split over ranks" * context.sharded,
+            "leave it out, or set reference='copy' and pass the model by name; a ref_model can be loaded in 8 bits by "
+            "from_pretrained(..., quantization_config=...)",
+        )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from trl.models import prepare_deepspeed, prepare_fsdp
 
-from ...data.batch import AnswerIndex, Batch, answer_index, select_roles
+from ...data.batch import AnswerIndex, Batch, answer_index, select_roles, without_answers
 from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Needs
@@ -29,7 +29,7 @@ from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from ..objective import Objective
 from .checks import require_alike
-from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, unavailable
+from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, require_8bit, unavailable
 
 
 def has_trained_adapter(model: nn.Module) -> bool:
@@ -136,26 +136,32 @@ class Reference:
         index = answer_index(batch)
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
         present = frozenset(role for role in Role if index.rows[role])
-        live = ((self.needs.reference_logps - precomputed) | self.needs.reference_live) & present
+        wanted = (self.needs.reference_logps - precomputed) | self.needs.reference_live
         references = {role: self._look_up(role, batch) for role in precomputed & present}
         if self.plan.live is ReferenceMode.TOP_K:
-            live = frozenset()
+            wanted = frozenset()
             for role in self.needs.reference_logits & present:
                 known = references.get(role, _without_scores(role, batch))
                 references[role] = replace(known, logits=self._look_up_top_k(role, batch))
-        if live:
-            logits = self.needs.reference_logits & present
+        live, logits = wanted & present, self.needs.reference_logits & present
+        part = select_roles(batch, live) if live else None
+        if self.sharded and wanted:
+            # All ranks gather its weights at once: one without such rows makes the forward of the others, for nothing.
+            logits = self.needs.reference_logits
+            if part is None:
+                part = without_answers(select_roles(batch, {min(present, key=index.rows.__getitem__)}))
+        if part is not None:
             with self._as_reference(model) as (reference, head), evaluation_mode(reference), accelerator.autocast():
                 forward, _ = score(
                     reference,
                     head,
-                    select_roles(batch, live),
+                    part,
                     keep=dict.fromkeys(logits, self._keep),
                     capture=self._hidden_states,
                     likelihoods=self._likelihoods(precomputed),
                 )
-            for role, rows in forward.items():
-                looked_up = references.get(role)
+            for role in live:
+                rows, looked_up = forward.rows(role), references.get(role)
                 references[role] = rows if looked_up is None else replace(rows, logps=looked_up.logps)
         return references
 
@@ -268,13 +274,12 @@ def build_reference(
         given=ref_model is not None,
         stream=stream,
         sharded=sharded,
-        sparse=args.retain_ratio < 1,
     )
     plan = plan_reference(needs, args.reference, context)
     if ref_model is not None:
         require_alike(model, ref_model, needs)
     if args.reference_load_in_8bit:
-        _require_8bit(plan, context, reload)
+        require_8bit(plan, context, reload)
         return Reference(plan, needs, layers, copy_model=lambda _: reload())  # type: ignore[misc]
     if ref_model is not None:
         return Reference(plan, needs, layers, copy_model=lambda _: ref_model, given=True, sharded=sharded)
@@ -287,14 +292,3 @@ def build_reference(
             "pass model='org/name', or load ref_model the same way",
         )
     return Reference(plan, needs, layers, copy_model=lambda _: reload(), sharded=True)  # type: ignore[misc]
-
-
-def _require_8bit(plan: ReferencePlan, context: ReferenceContext, reload: Any) -> None:
-    """Raise unless there is a frozen copy to load in 8 bits."""
-    if ReferenceMode.FROZEN_COPY not in plan.modes or context.given or context.sharded or reload is None:
-        raise unavailable(
-            "a frozen copy of a model given by name, whole on every GPU, for reference_load_in_8bit",
-            f"reference: {plan}" + ", ref_model" * context.given + ", a model split over ranks" * context.sharded,
-            "leave it out, or set reference='copy' and pass the model by name; a ref_model can be loaded in 8 bits by "
-            "from_pretrained(..., quantization_config=...)",
-        )

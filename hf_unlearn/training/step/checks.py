@@ -21,7 +21,8 @@ def require_retain_side(methods: Methods) -> None:
             fix="pass a retain_loss, or weighting='fixed'",
         )
     for wrapper in methods.wrappers:
-        if isinstance(wrapper, ReconcilesGradients):
+        # An anchor has a gradient of what is kept, too.
+        if isinstance(wrapper, ReconcilesGradients) and not methods.anchor:
             raise input_error(
                 expected=f"a retain loss, for {wrapper.name}",
                 got="retain_loss='none'",

@@ -1,0 +1,327 @@
+"""Calibrated unlearning on TOFU: does it end where a model that never saw the rows is, in three seeds?
+
+    python -m benchmarks.quality.levels --model tofu-full --oracle tofu-retain90 --data tofu --output results.json
+
+The models, files and rows are those of `tofu_bound.py`, and so is the scorer, which shares no code with the package.
+The oracle is measured and never used. The trainer is given all holdout rows and calibrates on one half of them by
+itself; everything below is measured on the other half (`hf_unlearn.data.holdout_split.measurement_rows`), and the
+retain rows on retain_perturbed. The figures, beside those of `tofu_bound.py`:
+
+- extraction strength: 1 - the least share of an answer that must be given for the rest to follow greedily;
+- loss AUC, min-k AUC (k = 40%): how often a forget row is likelier than an unseen one (their lowest 40% of tokens);
+- level error: median over forget rows of |nll - nll under the oracle|;
+- relearnt probability: mean answer probability of the other forget rows after 25 AdamW steps (1e-4, batch 8, all
+  weights; an adapter is merged before) on 40 of them (on a quarter of the rows of a split that has fewer than 160);
+- tokens: all tokens of all rows that training read, prompts included, and their share of those of retraining (16
+  epochs of retain90, real_authors and world_facts).
+
+A run that the output file holds already, with the same arguments, is not repeated.
+"""
+
+import argparse
+import copy
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel
+from scipy.stats import ks_2samp, rankdata
+from torch.nn import functional as F
+from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback
+
+from benchmarks.common.environment import machine, versions
+from benchmarks.quality.tofu_bound import Tofu, TokenizedRow, load, pad, read_json_lines, read_tofu, tokenize
+from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from hf_unlearn.data.holdout_split import measurement_rows
+from hf_unlearn.errors import require_choice
+from hf_unlearn.model.merging import merge
+
+_LEVELS: dict[str, Any] = {
+    "forget_loss": "unseen_level",
+    "levels": "ngram",
+    "forget_nll_bound": None,
+    "anchor_loss": "kl",
+    "anchor_ratio": 0.25,
+    "per_device_train_batch_size": 16,
+    "warmup_steps": 5,
+}
+_BOUNDED: dict[str, Any] = {
+    "levels": "ngram",
+    "forget_nll_bound": "levels",
+    "per_device_train_batch_size": 16,
+    "retain_ratio": 2.0,
+    "lr_scheduler_type": "linear",
+}
+
+
+def _last_tenth(steps: int) -> dict[str, Any]:
+    """The length of a run, at a constant rate that falls to a tenth in the last tenth."""
+    decay = {"num_decay_steps": steps // 10, "min_lr_ratio": 0.1}
+    return {"max_steps": steps, "lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": decay}
+
+
+# name -> arguments of UnlearningConfig; "rank" makes it a run of a LoRA adapter on all linear layers
+RECIPES: dict[str, dict[str, Any]] = {
+    "unseen_level": _LEVELS
+    | _last_tenth(280)
+    | {
+        "forget_weight": 0.3,
+        "retain_weight": 5.0,
+        "anchor_weight": 0.5,
+        "retain_ratio": 2.0,
+        "learning_rate": 5e-4,
+    },
+    "unseen_level, LoRA": _LEVELS
+    | _last_tenth(420)
+    | {
+        "rank": 64,
+        "forget_weight": 1.0,
+        "retain_weight": 4.0,
+        "anchor_weight": 0.5,
+        "retain_ratio": 1.0,
+        "learning_rate": 1e-3,
+    },
+    "simnpo, bound": _BOUNDED
+    | {"forget_loss": {"name": "simnpo", "beta": 0.5}, "retain_weight": 4.0, "learning_rate": 5e-4, "max_steps": 150},
+    "npo, bound": _BOUNDED
+    | {"forget_loss": {"name": "npo", "beta": 0.03}, "retain_weight": 5.0, "learning_rate": 5e-4, "max_steps": 150},
+    "grad_ascent, bound": _BOUNDED
+    | {"forget_loss": "grad_ascent", "retain_weight": 3.0, "learning_rate": 2e-4, "max_steps": 150},
+    "rmu, bound": _BOUNDED
+    | {
+        "forget_loss": {"name": "rmu", "c": 10.0, "layer": 2},
+        "retain_loss": {"name": "hidden", "layer": 2},
+        "retain_weight": 10.0,
+        "learning_rate": 5e-4,
+        "max_steps": 150,
+    },
+}
+COLUMNS = (
+    "forget_nll",
+    "forget_quality",
+    "extraction_strength",
+    "loss_auc",
+    "min_k_auc",
+    "level_error",
+    "unseen_nll",
+    "retain_probability",
+    "relearnt_probability",
+    "token_share",
+)
+RETRAINING_EPOCHS = 16
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Of each row the log-probs of its answer tokens, and whether each is the model's first choice."""
+
+    logps: list[np.ndarray]
+    right: list[np.ndarray]
+
+    @property
+    def nll(self) -> np.ndarray:
+        """Per token, of each row."""
+        return np.array([-row.mean() for row in self.logps])
+
+
+@torch.inference_mode()
+def scored(model: PreTrainedModel, rows: Sequence[TokenizedRow], batch_size: int) -> Tokens:
+    """The answer tokens of every row, teacher-forced."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    logps: list[Any] = [None] * len(rows)
+    right: list[Any] = [None] * len(rows)
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        ids, labels, mask = pad([rows[i] for i in indices], model.device)
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        targets = labels[:, 1:]
+        losses = F.cross_entropy(logits.mT, targets, ignore_index=-100, reduction="none")
+        first = logits.argmax(-1) == targets
+        for place, i in enumerate(indices):
+            answer = targets[place] != -100
+            logps[i], right[i] = -losses[place][answer].cpu().numpy(), first[place][answer].cpu().numpy()
+    return Tokens(logps, right)
+
+
+def extraction_strength(right: Sequence[np.ndarray]) -> float:
+    """Mean over rows of 1 - k / n, k the first token from which on all are the model's first choice."""
+    strengths = []
+    for row in right:
+        wrong = np.flatnonzero(~row)
+        strengths.append(1 - (wrong[-1] + 1 if len(wrong) else 0) / len(row))
+    return float(np.mean(strengths))
+
+
+def auc(members: Sequence[float], others: Sequence[float]) -> float:
+    """How often a member scores above another, ties counted half."""
+    ranks = rankdata([*members, *others])[: len(members)]
+    return float((ranks.sum() - len(members) * (len(members) + 1) / 2) / (len(members) * len(others)))
+
+
+def lowest(logps: Sequence[np.ndarray], share: float = 0.4) -> list[float]:
+    """Mean of the lowest share of each row's log-probs."""
+    return [float(np.sort(row)[: max(1, int(share * len(row)))].mean()) for row in logps]
+
+
+class Bench:
+    """The sets, and the oracle's figures that others are compared with."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.tokenizer = AutoTokenizer.from_pretrained(options.model)
+        self.tofu: Tofu = read_tofu(options.data, self.tokenizer, options.split)
+        self.holdout = [*self.tofu.holdout_calibration, *self.tofu.holdout_measured]
+        self.unseen = measurement_rows(datasets.Dataset.from_list(self.holdout)).to_list()
+        oracle = load(options.oracle).eval()
+        self.oracle_ratios = self.truth_ratios(oracle)
+        self.oracle_nll = scored(oracle, self.tofu.forget, options.measure_batch_size).nll
+        others = [row for name in ("real_authors", "world_facts") for row in read_json_lines(options.data, name)]
+        rows = [*self.tofu.retain, *(tokenize(self.tokenizer, row["question"], row["answer"]) for row in others)]
+        self.retraining_tokens = RETRAINING_EPOCHS * sum(len(row["input_ids"]) for row in rows)
+
+    def truth_ratios(self, model: PreTrainedModel) -> np.ndarray:
+        """exp(nll(paraphrased answer) - mean_i nll(perturbed answer i)) of every forget row."""
+        size, tofu = self.options.measure_batch_size, self.tofu
+        perturbed = scored(model, tofu.perturbed, size).nll.reshape(len(tofu.forget), -1)
+        return np.exp(scored(model, tofu.paraphrased, size).nll - perturbed.mean(1))
+
+    def figures(self, model: PreTrainedModel) -> dict[str, float]:
+        """Of one model, without what its training took."""
+        model.eval()
+        size = self.options.measure_batch_size
+        forget, unseen = scored(model, self.tofu.forget, size), scored(model, self.unseen, size)
+        ratios = self.truth_ratios(model)
+        figures = {
+            "forget_nll": forget.nll.mean(),
+            "forget_probability": np.exp(-forget.nll).mean(),
+            "forget_quality": ks_2samp(ratios, self.oracle_ratios).pvalue,
+            "truth_ratio": np.minimum(ratios, 1 / ratios).mean(),
+            "extraction_strength": extraction_strength(forget.right),
+            "exact_memorisation": np.mean([row.mean() for row in forget.right]),
+            "loss_auc": auc([row.mean() for row in forget.logps], [row.mean() for row in unseen.logps]),
+            "min_k_auc": auc(lowest(forget.logps), lowest(unseen.logps)),
+            "level_error": np.median(np.abs(forget.nll - self.oracle_nll)),
+            "unseen_nll": unseen.nll.mean(),
+            "retain_probability": np.exp(-scored(model, self.tofu.retain_measured, size).nll).mean(),
+            "relearnt_probability": self.relearnt_probability(model),
+        }
+        return {name: float(value) for name, value in figures.items()}
+
+    def relearnt_probability(self, model: PreTrainedModel) -> float:
+        """Of the forget rows that a short fine-tuning of a copy did not see."""
+        model = copy.deepcopy(model).requires_grad_(True)
+        order = np.random.default_rng(0).permutation(len(self.tofu.forget))
+        count = min(40, len(order) // 4)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.options.relearn_learning_rate, weight_decay=0.0)
+        for step in range(self.options.relearn_steps):
+            places = order[:count][np.arange(step * 8, step * 8 + 8) % count]
+            ids, labels, mask = pad([self.tofu.forget[i] for i in places], model.device)
+            model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        others = [self.tofu.forget[i] for i in order[count:]]
+        return float(np.exp(-scored(model, others, self.options.measure_batch_size).nll).mean())
+
+    def run(self, recipe: dict[str, Any], seed: int) -> dict[str, float]:
+        """Unlearn with one recipe and seed, and measure."""
+        own = {name: value for name, value in recipe.items() if name != "rank"}
+        sets = {"forget": self.tofu.forget, "retain": self.tofu.retain, "holdout": self.holdout}
+        with tempfile.TemporaryDirectory() as output_dir:
+            config = UnlearningConfig(
+                output_dir=output_dir,
+                reference_cache_dir=output_dir,
+                weight_decay=0.0,
+                seed=seed,
+                save_strategy="no",
+                logging_steps=10,
+                report_to="none",
+                disable_tqdm=True,
+                include_num_input_tokens_seen="all",
+                **own,
+            )
+            rank = recipe.get("rank")
+            trainer = UnlearningTrainer(
+                model=load(self.options.model),
+                args=config,
+                train_dataset={name: datasets.Dataset.from_list(rows) for name, rows in sets.items()},
+                processing_class=self.tokenizer,
+                peft_config=rank and LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
+            )
+            trainer.remove_callback(PrinterCallback)  # its lines would cut through the table
+            begun = time.process_time()
+            trainer.train()
+            seconds = time.process_time() - begun
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            trainer.end()
+        tokens = int(trainer.state.num_input_tokens_seen)
+        figures = self.figures(merge(model) if isinstance(model, PeftModel) else model)
+        spent = {"tokens": tokens, "token_share": tokens / self.retraining_tokens, "train_cpu_seconds": seconds}
+        return figures | spent | {"steps": trainer.state.global_step}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model that has learnt all of TOFU")
+    parser.add_argument("--oracle", type=Path, required=True, help="folder of the model retrained without forget10")
+    parser.add_argument("--data", type=Path, required=True, help="folder of TOFU's files")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file; runs that it holds are not repeated")
+    parser.add_argument("--split", default="forget10", choices=("forget01", "forget05", "forget10"))
+    parser.add_argument("--recipes", default=";".join(RECIPES), help="names, separated by semicolons")
+    parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
+    parser.add_argument("--relearn_steps", type=int, default=25)
+    parser.add_argument("--relearn_learning_rate", type=float, default=1e-4)
+    parser.add_argument("--measure_batch_size", type=int, default=32, help="rows a forward of the measurement")
+    options = parser.parse_args()
+    options.recipes = options.recipes.split(";")
+    for name in options.recipes:
+        require_choice("--recipes", name, RECIPES)
+    return options
+
+
+def print_row(name: str, figures: dict[str, Any]) -> None:
+    """One line of the table."""
+    cells = [f"{figures[column]:>21.3g}" if column in figures else f"{'':>21}" for column in COLUMNS]
+    print(f"{name:32}" + "".join(cells), flush=True)
+
+
+def main() -> None:
+    """Measure before and oracle, then every recipe with every seed."""
+    options = parse_arguments()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    named = ("split", "relearn_steps", "relearn_learning_rate", "measure_batch_size")
+    settings = {name: getattr(options, name) for name in named} | {
+        name: getattr(options, name).name for name in ("model", "oracle", "data")
+    }
+    results: dict[str, Any] = {"settings": settings, "runs": []}
+    if options.output.is_file():
+        earlier = json.loads(options.output.read_text(encoding="utf-8"))
+        results = earlier if earlier["settings"] == settings else results
+    results |= {"machine": machine(cuda=torch.cuda.is_available()), "versions": versions()}
+    bench = Bench(options)
+    print(f"{'':32}" + "".join(f"{column:>21}" for column in COLUMNS))
+    for name, place in (("before", options.model), ("oracle", options.oracle)):
+        if name not in results:
+            results[name] = bench.figures(load(place))
+        print_row(name, results[name])
+    for name in options.recipes:
+        for seed in map(int, options.seeds.split(",")):
+            run = {"recipe": name, "seed": seed, "arguments": RECIPES[name]}
+            done = next((made for made in results["runs"] if run.items() <= made.items()), None)
+            if done is None:
+                done = run | bench.run(RECIPES[name], seed)
+                results["runs"].append(done)
+                # Written after every run, so that an interrupted measurement keeps what it has.
+                options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            print_row(f"{name}, seed {seed}", done)
+
+
+if __name__ == "__main__":
+    main()
