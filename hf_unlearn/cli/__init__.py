@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return _failed(args.verb, error, 2)
     except KeyboardInterrupt:
-        return _failed(args.verb, "interrupted", 130)
+        return 130 if _is_replica() else _failed(args.verb, "interrupted", 130)
     except _outside() as error:  # looked up when there is an error: it imports libraries
         # Bugs show where they are; the Hub, a download, a disk or a library that failed is told in a line.
         from .outside_errors import outside_words
@@ -98,11 +98,16 @@ def _outside() -> tuple[type[Exception], ...]:
 
 
 def _failed(verb: str, error: BaseException | str, status: int) -> int:
-    if os.environ.get("RANK", "0") != "0":
-        # Of several processes the first one tells what all of them meet, and the launcher then ends the others.
+    if _is_replica():
+        # The first process tells what all of them meet, and the launcher then ends the others.
         time.sleep(_SECONDS_TO_TELL)
     print(f"hf-unlearn {verb}: {error}", file=sys.stderr)
     return status
+
+
+def _is_replica() -> bool:
+    """Whether it is one of the processes of a launch, and not the first."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
 def _print_version() -> int:

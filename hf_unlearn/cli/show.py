@@ -30,12 +30,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from transformers import AutoTokenizer
-
     from ..data.chat_template import check_template_kwargs
     from ..data.checks import check_limit, check_max_length, check_template
     from ..data.prepare import RowOptions
     from ..data.sources import load_rows
+    from ..model.loading import load_tokenizer
     from ..tasks.shown_rows import print_text, render_set, show_set, wants_colour
     from ..tasks.task import require_model
 
@@ -47,7 +46,7 @@ def _run(args: argparse.Namespace) -> None:
     columns = _json("columns", args.columns)
     require_model(args.model)
     rows = load_rows(args.rows, name=args.name, split=args.split, revision=args.revision, columns=columns)
-    tokenizer = AutoTokenizer.from_pretrained(args.model, revision=args.model_revision)
+    tokenizer = load_tokenizer(args.model, args.model_revision)
     options = RowOptions(tokenizer, args.max_length, args.template, None, chat_template_kwargs=kwargs)
     shown = show_set(rows, options, args.set, args.limit)
     if args.json:

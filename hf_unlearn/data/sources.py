@@ -9,7 +9,7 @@ import datasets
 import pyarrow
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from ..errors import input_error, require_choice
+from ..errors import input_error, require_choice, value_error
 from .checks import check_limit, require_columns
 from .file_checks import broken_line, csv_header, require_json_rows, require_utf8, unreadable
 from .provenance import from_hub
@@ -64,6 +64,8 @@ def load_rows(
         ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
     """
     check_limit(limit)
+    if columns is not None and not all(isinstance(name, str) for pair in columns.items() for name in pair):
+        raise value_error("columns", "a mapping of names to names", dict(columns))
     path = Path(source).expanduser()
     if path.is_file():
         rows = _load_file(path, split, text_unit, cache_dir)

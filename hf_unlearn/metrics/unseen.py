@@ -56,6 +56,7 @@ def chance_distance(others: Any, rows: int, other_rows: int | None = None, *, se
         ValueError: no rows, or one without tokens.
     """
     unseen = _rows("others", others)
+    unseen = sorted(unseen, key=lambda row: (len(row), row.tolist()))  # the rows decide what is drawn, not their order
     values = np.concatenate(unseen)
     if np.isnan(values).any():
         return MetricResult(math.nan, len(unseen))
@@ -172,7 +173,9 @@ def _pair(losses: Any, retrained_losses: Any) -> tuple[Floats, Floats]:
 
 
 def _table(name: str, features: Any) -> NDArray[np.float64]:
-    return np.stack(number_rows(name, features))
+    """Rows of features, sorted: the rows decide who is in which fold, not their order."""
+    table = np.stack(number_rows(name, features))
+    return table[np.lexsort(table.T)]
 
 
 DESCRIPTIONS = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -15,7 +16,7 @@ _SHOWN = 300  # characters of what a library says, whose first line has the reas
 _TRUST = "trust_remote_code"
 # Of a file with a value of another type, libraries raise whatever comes first.
 _REFUSALS = (
-    *(SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError),
+    *(SafetensorError, StrictDataclassError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError),
     *(TypeError, AttributeError, LookupError, ArithmeticError),
 )
 
@@ -64,4 +65,7 @@ def load_tokenizer(
     """
     shared = {key: value for key, value in (init_kwargs or {}).items() if key in (_TRUST, "token")}
     with loading(name):
-        return AutoTokenizer.from_pretrained(name, revision=revision, **shared)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, **shared)
+        if not isinstance(tokenizer.chat_template, str | dict | None):
+            raise TypeError(f"chat_template of its tokenizer is a {type(tokenizer.chat_template).__name__}")
+        return tokenizer

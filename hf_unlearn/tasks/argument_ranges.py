@@ -1,12 +1,13 @@
 """What the arguments of tasks and of TRL's ModelConfig may be: their ranges, looked at before anything is loaded."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from transformers.utils import logging
 from trl import ModelConfig
 
-from ..errors import require_choice
+from ..errors import require_choice, value_error
 from ..training.argument_fields import Ranges, check_fields
 
 logger = logging.get_logger(__name__)
@@ -47,6 +48,10 @@ def check_model_arguments(model: ModelConfig) -> None:
         ValueError: one line, with the argument, what it must be and what it is.
     """
     check_fields(model, MODEL_RANGES, skipped=OF_TRL)
+    targets: Any = model.lora_target_modules
+    listed = targets if isinstance(targets, list) else [targets]  # TRL takes the name out of a list of one
+    if targets is not None and not all(isinstance(name, str) for name in listed):
+        raise value_error("lora_target_modules", "a list of texts or a text", model.lora_target_modules)
     given = [
         field.name
         for field in dataclasses.fields(model)

@@ -123,6 +123,8 @@ def parse_arguments(
         ) from None
     _require_task(task, own.task)
     check_fields(own, TASK_RANGES)
+    for name, folder in (("output_dir", args.output_dir), ("partial_dir", own.partial_dir)):
+        _require_folder(name, folder)
     check_model_arguments(model)
     args.model_init_kwargs = _loading(model) | args.init_kwargs
     return Parsed(own, args, model, _repeated(path, rest))
@@ -214,6 +216,18 @@ def require_known(
     unread += [flag.removeprefix("--") for flag in flags if flag not in known]
     if unread:
         raise choice_error("argument", unread[0], {*names, *own})
+
+
+def _require_folder(name: str, folder: str | None) -> None:
+    """Raise for what is no folder and cannot become one, before rows are put into it."""
+    if folder is None:
+        return
+    path = Path(folder)
+    file = next((place for place in (path, *path.parents) if place.is_file()), None)
+    if not str(folder) or file is not None:
+        got = "an empty text" if file is None else f"{folder}, where {file.name} is a file"
+        why = "what the run writes would lie in no folder"
+        raise input_error(expected=f"--{name} to be a folder", got=got, why=why, fix="name a new folder")
 
 
 def _require_task(name: str, named: str | None) -> None:

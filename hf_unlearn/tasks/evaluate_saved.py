@@ -15,6 +15,7 @@ from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..results.card_file import has_own_card, write_own_card
 from ..results.record import RECORD_FILE, load_record
 from ..results.report import read_run, write_plots
+from ..training.config import UnlearningConfig
 from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from .arguments import Parsed
@@ -65,7 +66,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
         suite_of(
             task,
-            unfitted=_fitted_to_holdout(parsed),
+            unfitted=fitted_to_holdout(parsed.args),
             before=others.get("before") if name != "oracle" else None,
             oracle=others.get("oracle"),
         ),
@@ -81,11 +82,14 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     return result
 
 
-def _fitted_to_holdout(parsed: Parsed) -> bool:
-    """Whether the run in the folder read holdout rows; its arguments may lack a model's path, which no file keeps."""
-    folder = Path(parsed.args.output_dir)
-    known = load_record(folder).levels if (folder / RECORD_FILE).is_file() else None
-    return splits_holdout(parsed.args) or (known is not None and known.calibration_rows > 0)
+def fitted_to_holdout(args: UnlearningConfig) -> bool:
+    """Whether the run in the folder read holdout rows: by its record, as an evaluation is not told how it trained."""
+    folder = Path(args.output_dir)
+    if splits_holdout(args) or not (folder / RECORD_FILE).is_file():
+        return splits_holdout(args)
+    run = load_record(folder)
+    calibrated = run.levels is not None and run.levels.calibration_rows > 0
+    return calibrated or any(term.side == "anchor" for term in run.objective.terms)
 
 
 def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:

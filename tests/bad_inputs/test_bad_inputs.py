@@ -141,6 +141,62 @@ def test_recipes_and_command_lines(run_arguments, tmp_path, capsys, monkeypatch)
     assert not Path(run_arguments["output_dir"]).exists()
 
 
+# What no generator of wrong types thinks of, as the end of a recipe, and a word of the refusal.
+ODD_RECIPES = {
+    "seed: 1\nseed: 2": "seed twice",
+    "forget_loss: {name: npo, beta: 1, beta: 2}": "beta twice",
+    "forget_columns: {prompt: 1}": "names to names",
+    "forget_columns: {prompt: [a]}": "names to names",
+    "lora_target_modules: [5]": "lora_target_modules",
+    "env: {A=B: x}": "env",
+    "env: {A: [1]}": "env",
+    "config: itself.yaml": "config",
+    "seed: !!python/object:os.system {}": "ConstructorError",
+    "5: 6": "another shape",
+    "optim_args: 'eps=1'": "optim_args",
+}
+
+
+def test_odd_recipes_and_files_where_folders_belong(run_arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_unlearn.tasks.run.UnlearningTrainer", lambda **_: pytest.fail("it went on"))
+    sound = yaml.safe_dump({**run_arguments, "use_cpu": True, "report_to": "none"})
+    (tmp_path / "sound.yaml").write_text(sound)
+    file = tmp_path / "a_file"
+    file.write_text("{")
+    cases = {
+        ("--output_dir", str(file)): "a_file is a file",
+        ("--output_dir", str(file / "below")): "a_file is a file",
+        ("--output_dir", ""): "an empty text",
+        ("--partial_dir", str(file)): "a_file is a file",
+        ("--accelerate_config", str(file)): "a_file to hold a configuration of accelerate",
+        ("--num_processes", "0"): "--num_processes",
+        ("--num_processes=-2",): "--num_processes",
+        ("--num_machines", "x"): "--num_machines",
+    }
+    accepted = []
+    for words, word in cases.items():
+        status, said = ended(capsys, "train", "--config", str(tmp_path / "sound.yaml"), *words)
+        if status != 2 or word not in said:
+            accepted.append((words, status, said[-300:]))
+    for end, word in ODD_RECIPES.items():
+        (tmp_path / "odd.yaml").write_text(f"{sound}\n{end}\n")
+        status, said = ended(capsys, "train", "--config", str(tmp_path / "odd.yaml"))
+        if status != 2 or word not in said:
+            accepted.append((end, status, said[-300:]))
+    counted("odd recipes", accepted, 19, len(cases) + len(ODD_RECIPES))
+    assert not Path(run_arguments["output_dir"]).exists()
+
+
+def _with_template(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": 5}))
+
+
+def _of_another_type(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "wide"}))
+
+
 def _truncated(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -161,6 +217,8 @@ BROKEN_MODELS = {
     "a broken config": lambda folder: (folder / "config.json").write_text("{"),
     "an unknown type": lambda folder: (folder / "config.json").write_text('{"model_type": "no_such"}'),
     "another shape": _other_shape,
+    "a size that is no number": _of_another_type,
+    "a template that is no text": _with_template,
     "a broken tokenizer": lambda folder: (folder / "tokenizer.json").write_text("{"),
 }
 

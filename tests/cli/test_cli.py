@@ -175,6 +175,20 @@ def test_interrupted_is_status_130(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "hf-unlearn lab: interrupted\n")
 
 
+def test_the_first_process_of_a_launch_tells_for_all(monkeypatch, capsys):
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", lambda seconds: waited.append(seconds))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ends = ((ValueError("no"), 2), (OSError("no"), 1), (KeyboardInterrupt(), 130))
+    for rank, told, waits in (("0", ["no", "no", "interrupted"], []), ("1", ["no", "no", ""], [30.0, 30.0])):
+        monkeypatch.setenv("RANK", rank)
+        for (error, status), words in zip(ends, told, strict=True):
+            raising(monkeypatch, error)
+            assert main(["lab"]) == status
+            assert capsys.readouterr().err == (words and f"hf-unlearn lab: {words}\n")
+        assert waited == waits  # by then a launcher has ended the second process
+
+
 def test_a_full_disk_is_said_with_what_to_do(monkeypatch, capsys):
     raising(monkeypatch, OSError(28, "No space left on device"))
     assert main(["lab"]) == 1

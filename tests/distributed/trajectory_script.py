@@ -75,6 +75,7 @@ RUNS: dict[str, dict[str, Any]] = {
     )
     for lora in (False, True)
 }
+ANCHORED = {"ddp": ("anchored_full",), "zero3": ("anchored_lora",), "fsdp2": ("anchored_full",)}
 for _name, _source in PROFILES.items():
     # From both sides, over a ramp, with a rule that reads how near to the levels the rows are, and never fires.
     both = dict(forget_nll_bound="levels", forget_bound_sides="both", stop_at_level=1e-6)
@@ -141,10 +142,10 @@ def chosen(mode: str) -> list[str]:
     The two modes that shard the weights, ZeRO-3 and FSDP2, have one half each, as have those that do not.
     """
     half = MODES.index(mode) % 2
-    crossed = [name for name in RUNS if name != ROUTER]
+    crossed = [name for name in RUNS if name != ROUTER and not name.startswith("anchored")]
     factors = product(range(len(OBJECTIVES)), (0, 1), (0, 1))  # in the order of RUNS
     names = [name for name, each in zip(crossed, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
-    return [*names, ROUTER]
+    return [*names, *ANCHORED.get(mode, ()), ROUTER]
 
 
 def runs_of(mode: str) -> list[str]:

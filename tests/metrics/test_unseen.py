@@ -92,6 +92,14 @@ def test_the_classifier_finds_what_the_mean_does_not():
     assert told.n == 160
 
 
+def test_the_order_of_rows_changes_nothing():
+    texts = ["x"] * 30
+    rows, others = gamma_rows(30, 11), gamma_rows(30, 12)
+    features = [loss_features(given, texts) for given in (rows, rows[::-1], others, others[::-1])]
+    assert loss_classifier_auc(*features[::2]).value == loss_classifier_auc(*features[1::2]).value
+    assert chance_distance(others, 30) == chance_distance(others[::-1], 30)
+
+
 def test_losses_that_are_no_numbers_make_no_claim():
     broken = loss_classifier_auc(
         loss_features([[math.nan], [-1.0]], ["a", "b"]), loss_features([[-1.0]] * 2, ["a"] * 2)

@@ -28,6 +28,7 @@ from hf_unlearn.results.record import (
     TermRecord,
     load_record,
 )
+from hf_unlearn.results.record_parts import LevelQuality
 from hf_unlearn.training.hooks.run_description import changed_arguments
 from hf_unlearn.training.hooks.run_observer import RunObserver
 from local_hub.card_rules import check_card, parse_card
@@ -85,6 +86,7 @@ def full_record(**changes) -> RunRecord:
         card_sha256="12" * 32,
         forced=["the model does not know the forget rows"],
         signs=["The forget NLL fell."],
+        levels=LevelQuality("ngram", 30, 12, 5.5, 0.8, 0.75, 0.5, -0.25, 1.5, ("few rows",)),
     )
     return RunRecord(**values | changes)
 

@@ -1,4 +1,4 @@
-"""Every way of knowing the reference has words, the same on the card and in the report."""
+"""Every way of knowing the reference and the levels has words, the same on the card and in the report."""
 
 import itertools
 
@@ -6,9 +6,10 @@ import pytest
 
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import ObjectiveRecord, RunRecord, TermRecord
-from hf_unlearn.results.record_parts import REFERENCE_WORDS, reference_words
+from hf_unlearn.results.record_parts import LEVEL_WORDS, REFERENCE_WORDS, LevelQuality, level_words, reference_words
 from hf_unlearn.results.report.facts import facts_of
 from hf_unlearn.training.config import REFERENCES
+from hf_unlearn.training.levels.setting import SOURCES
 from hf_unlearn.training.reference.plan import ReferenceMode, ReferencePlan
 
 
@@ -32,3 +33,17 @@ def test_card_and_report_say_every_plan_that_a_record_can_hold(logps, live):
 def test_a_mode_of_a_later_version_is_shown_as_it_is():
     assert reference_words("telepathy") == ""
     assert dict(facts_of(RunRecord(reference="telepathy")).objective)["reference"] == "telepathy"
+
+
+@pytest.mark.parametrize("source", LEVEL_WORDS)
+def test_card_and_report_say_where_levels_come_from(source):
+    assert set(LEVEL_WORDS) == set(SOURCES)
+    levels = LevelQuality(source, 30, 12, 5.5, 0.8, 0.75, 0.5, 0.25, 1.5, ("poor, and what follows",))
+    for task, half in ((None, "the other half is left for measuring"), ("privacy", "suites measure unseen rows on")):
+        record = RunRecord(objective=ObjectiveRecord([TermRecord("npo")]), levels=levels, task=task)
+        words, card = level_words(levels, by_task=task is not None), " ".join(render_card(record).split())
+        assert dict(facts_of(record).objective)["levels of the forget rows"] == words and words in card
+        assert "calibrated on 30 holdout rows" in words and "correlation of 0.75" in words and half in words
+        assert "Warning: poor, and what follows" in card  # beside results, where there are any
+        assert record.warnings == ["Levels: poor, and what follows"]
+    assert "holdout rows" not in level_words(LevelQuality("given", 0, 12, 5.5), by_task=True)

@@ -10,6 +10,9 @@ from fixtures.examples import assert_four_parts
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.data import calibration_rows
 from hf_unlearn.evaluation import custom
+from hf_unlearn.results.record import ObjectiveRecord, RunRecord, TermRecord
+from hf_unlearn.results.record_parts import LevelQuality
+from hf_unlearn.tasks.evaluate_saved import fitted_to_holdout
 from hf_unlearn.tasks.task import Task, require_output, suite_of
 
 
@@ -63,3 +66,17 @@ def test_a_suite_measures_on_the_half_that_the_run_did_not_read():
     with pytest.raises(ValueError) as error:
         suite_of(Task("model", sets, partial(custom, **none_left, retain=rows[:2])), unfitted=True)
     assert_four_parts(str(error.value), "measure on half of them")
+
+
+def test_an_evaluation_knows_from_the_record_that_a_run_read_holdout_rows(tmp_path):
+    args = arguments(tmp_path)
+    assert not fitted_to_holdout(args)
+    kl, counted = TermRecord("kl", side="anchor"), LevelQuality("ngram", 30, 12, 5.5)
+    for record, fitted in (
+        (RunRecord(), False),
+        (RunRecord(levels=LevelQuality("given", 0, 12, 5.5)), False),
+        (RunRecord(levels=counted), True),
+        (RunRecord(objective=ObjectiveRecord([TermRecord("npo"), kl])), True),
+    ):
+        record.save(tmp_path)
+        assert fitted_to_holdout(args) is fitted

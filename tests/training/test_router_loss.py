@@ -110,7 +110,7 @@ def test_a_step_of_retain_nll_is_plain_trainers(tmp_path, kind):
 
 
 SPLITS: dict[str, dict[str, Any]] = {
-    "npo + nll": dict(forget_loss="npo"),
+    "npo + nll + anchor": dict(forget_loss="npo", anchor_loss="kl", anchor_ratio=0.25),
     "lora": dict(peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)),
     "surgery, by side": dict(step_wrappers="surgery"),
     "without padding": dict(padding_free=True),

@@ -125,7 +125,7 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "objective": objective_table(objective) if objective.terms else "",
         "formula": fenced(formula(objective), "text"),
         "bound": bound_words(objective.bound),
-        "levels": "" if record.levels is None else level_words(record.levels, by_task=record.task is not None),
+        "levels": _levels(record),
         "weighting": _weighting(objective.weighting),
         "optimizer": code(objective.optimizer) if objective.optimizer else "",
         "reference": reference_words(record.reference),
@@ -136,6 +136,14 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "reproduction": training_code(record),
         "citations": citations(record),
     }
+
+
+def _levels(record: RunRecord) -> str:
+    """Where the levels come from; with their warnings where there are no results beside which these stand."""
+    if record.levels is None:
+        return ""
+    poor = [] if "after" in record.evaluations else [plain(f"Warning: {text}") for text in record.levels.warnings]
+    return " ".join([level_words(record.levels, by_task=record.task is not None), *poor])
 
 
 def _weighting(part: ComponentRecord) -> str:

@@ -13,7 +13,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from ...errors import input_error, nearest
+from ...errors import input_error, nearest, value_error
 
 PACKAGED = Path(str(resources.files("hf_unlearn.training.launch"))) / "configs"
 
@@ -61,7 +61,10 @@ def launch_processes(launch: dict[str, str], command: list[str]) -> int:
     if config is None and _asks_for_several(options) and not Path(default_config_file).is_file():
         config = "ddp"  # without GPUs accelerate would start one process, and not say so
     path = Path(default_config_file) if config is None else find_config(config)
-    options = _machine_options(options, yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    for name in ("num_processes", "num_machines"):
+        if name in options and not (options[name].isdecimal() and int(options[name])):
+            raise value_error(f"--{name}", "a whole number of at least 1", options[name])
+    options = _machine_options(options, _read_config(path) if path.is_file() else {})
     words = [] if config is None else ["--config_file", str(path)]
     for name, value in options.items():
         words += [f"--{name}", value]
@@ -74,6 +77,21 @@ def launch_processes(launch: dict[str, str], command: list[str]) -> int:
         status = error.get_first_failure()[1].exitcode if isinstance(error, ChildFailedError) else error.returncode
         return status if status > 0 else 128 - status  # as a shell says that a signal ended it
     return 0
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config = type(error)
+    if isinstance(config, dict):
+        return config
+    raise input_error(
+        expected=f"{path.name} to hold a configuration of accelerate, a line `name: value` each",
+        got="YAML of another shape" if not isinstance(config, type) else f"text that is no YAML ({config.__name__})",
+        why="it says how many processes are started and how they share the model",
+        fix=f"make it with `accelerate config`, or use one of: {', '.join(packaged_configs())}",
+    )
 
 
 def _asks_for_several(options: Mapping[str, str]) -> bool:

@@ -20,7 +20,7 @@ from .levels import Levels
 from .model_rows import ProfiledRows
 from .ngram import ORDER
 from .profile import Profile, answer_lengths, load_profile_model, ngram_logps
-from .setting import HOLDOUT, NGRAM
+from .setting import HOLDOUT, MODEL, NGRAM
 
 
 def measure_levels(
@@ -60,7 +60,7 @@ def measure_levels(
         source, profiles = NGRAM, _by_ngram(sets, vocabulary, cache)
     else:
         assert profiled is not None
-        source, profiles = "model", _by_model(str(args.levels), args, sets, profiled, cache, distributed)
+        source, profiles = MODEL, _by_model(str(args.levels), args, sets, profiled, cache, distributed)
     forget, calibration = profiles
     levels = estimate_levels(source, forget, calibration, unseen, sets.forget, tokens=tokens)
     return levels.to(device), unseen

@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import input_error, value_error
 from ..method_specs import parse_text
 
-NGRAM, HOLDOUT, GIVEN = "ngram", "holdout", "given"
+SOURCES = NGRAM, HOLDOUT, MODEL, GIVEN = "ngram", "holdout", "model", "given"
 _ROW = re.compile(r"\d+")
 
 

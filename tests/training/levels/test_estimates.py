@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.bad_input import TorchStream
 from fixtures.examples import assert_four_parts
 from hf_unlearn.data import calibration_rows, measurement_rows
 from hf_unlearn.model.score_rows import RowLogps
@@ -136,15 +137,15 @@ def test_a_row_is_in_one_half_wherever_it_stands_and_however_it_is_spelled():
     assert measured(ids) == measured([row | {"text": "any"} for row in ids]) != []
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"title": "a", "body": "b"}], "prompt and completion"),
-        (datasets.Dataset.from_list(PAIRS).to_iterable_dataset(), "with a length"),
-    ],
-    ids=["no text", "a stream"],
-)
-def test_rows_that_have_no_half(rows, words):
-    with pytest.raises(ValueError, match=words) as caught:
-        calibration_rows(rows)
+def test_a_stream_has_the_same_halves():
+    whole = datasets.Dataset.from_list(PAIRS[:40])
+    half = [row["prompt"] for row in calibration_rows(whole)]
+    for stream in (whole.to_iterable_dataset(), TorchStream(PAIRS[:40])):
+        assert [row["prompt"] for row in calibration_rows(stream)] == half != []
+
+
+def test_rows_without_text_have_no_half():
+    with pytest.raises(ValueError, match="prompt and completion") as caught:
+        calibration_rows([{"title": "a", "body": "b"}])
     assert_four_parts(str(caught.value))
+    assert len(calibration_rows(datasets.Dataset.from_list([]))) == 0  # refused where rows are paired

@@ -81,7 +81,7 @@ def test_levels_reach_the_record_and_the_card(tmp_path):
     assert f"counted on the retain rows; mean {record.levels.mean:.2f} nats per token; calibrated on" in card
     assert "They are one half of the holdout set; the other half is left for measuring." in card
     for warning in record.levels.warnings:
-        assert f"Levels: {warning}"[:40] in card
+        assert warning[:40] in card
 
 
 def test_the_same_level_for_all_and_levels_that_are_given(tmp_path):
@@ -96,6 +96,28 @@ def test_the_same_level_for_all_and_levels_that_are_given(tmp_path):
     assert trainer.train_sets.holdout is None and trainer.baseline.levels.quality.source == "given"
     text = UnlearningConfig(output_dir=str(tmp_path), levels='{"0": 1.5, "1": 2}', report_to="none")
     assert text.levels == {0: 1.5, 1: 2.0}
+
+
+@pytest.mark.parametrize("source", ["ngram", "holdout"])
+def test_levels_of_tokens_are_nlls_of_unseen_tokens_and_follow_the_row(tmp_path, source):
+    loss = {"name": "unseen_level", "token_weight": 0.1}
+    arguments = dict(levels=source, forget_nll_bound=None, forget_loss=loss)
+    trainer, turned = (
+        trainer_of(tmp_path, sets={**SETS, "forget": SETS["forget"].select(order)}, **arguments)
+        for order in (range(12), range(11, -1, -1))
+    )
+    trainer._measure(trainer.model, sharded=False)
+    turned._measure(turned.model, sharded=False)
+    levels, other = trainer.baseline.levels, turned.baseline.levels
+    lengths = [len(naive.shift_check(row)) for row in trainer.train_sets.forget]
+    assert levels.token_starts.tolist() == np.cumsum([0, *lengths]).tolist()
+    rows = [part.tolist() for part in levels.token_values.split(lengths)]
+    assert rows[::-1] == [part.tolist() for part in other.token_values.split(lengths[::-1])]
+    unseen = [-naive.token_logps(trainer.model, row).detach() for row in trainer.train_sets.holdout]
+    assert torch.isclose(levels.token_values[:, None], torch.cat(unseen)[None], rtol=1e-4).any(1).all()
+    assert len(set(levels.token_values.tolist())) > 20 and len(set(levels.rows.tolist())) == (
+        12 if source == "ngram" else 1
+    )
 
 
 def test_levels_by_a_model_of_the_same_tokenizer_and_of_another(tmp_path):
