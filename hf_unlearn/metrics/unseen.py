@@ -180,17 +180,17 @@ def _table(name: str, features: Any) -> NDArray[np.float64]:
 
 DESCRIPTIONS = (
     MetricDescription(
-        "level_distance",
+        "level_ks",
         "row NLLs from unseen rows (KS)",
         "largest gap between the distributions of forget and unseen rows' NLL per token",
     ),
-    MetricDescription("level_distance_chance", "the same between unseen rows (95%)", "what chance gives at most"),
+    MetricDescription("level_ks_chance", "the same between unseen rows (95%)", "what chance gives at most"),
     MetricDescription(
-        "token_distance",
+        "token_ks",
         "token losses from unseen rows (KS)",
         "largest gap between the distributions of forget and unseen rows' token losses",
     ),
-    MetricDescription("token_distance_chance", "the same between unseen tokens (95%)", "what chance gives at most"),
+    MetricDescription("token_ks_chance", "the same between unseen tokens (95%)", "what chance gives at most"),
     MetricDescription(
         "loss_features_auc",
         "membership AUC (classifier of losses)",
@@ -198,11 +198,11 @@ DESCRIPTIONS = (
         attack="classifier of losses",
     ),
     MetricDescription(
-        "oracle_level_distance",
+        "oracle_level_ks",
         "row NLLs from the oracle's (KS)",
         "largest gap between the distributions of the forget rows' NLL per token here and under the oracle",
     ),
-    MetricDescription("oracle_level_distance_chance", "the same by chance (95%)", "what chance gives at most"),
+    MetricDescription("oracle_level_ks_chance", "the same by chance (95%)", "what chance gives at most"),
     MetricDescription(
         "oracle_level_correlation",
         "row NLLs with the oracle's (Spearman)",

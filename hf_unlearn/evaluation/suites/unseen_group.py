@@ -21,8 +21,8 @@ def unseen_metrics(evidence: Evidence) -> Metrics:
         ("level", list(forget.nll_per_token), list(unseen.nll_per_token)),
         ("token", _token_losses(forget), _token_losses(unseen)),
     ):
-        measured[f"{name}_distance"] = metrics.loss_distance(losses, others)
-        measured[f"{name}_distance_chance"] = metrics.chance_distance(others, len(losses))
+        measured[f"{name}_ks"] = metrics.loss_distance(losses, others)
+        measured[f"{name}_ks_chance"] = metrics.chance_distance(others, len(losses))
     if min(len(forget), len(unseen)) >= _FEWEST:
         features = [metrics.loss_features(evidence.scored[name].logps, evidence.texts[name]) for name in _SETS]
         measured["loss_features_auc"] = metrics.loss_classifier_auc(*features)
@@ -39,8 +39,8 @@ def _beside_oracle(forget: ScoredRows, oracle: EvaluationResult) -> Metrics:
         return {}
     own = forget.nll_per_token
     return {
-        "oracle_level_distance": metrics.loss_distance(own, others),
-        "oracle_level_distance_chance": metrics.chance_distance(others, len(own)),
+        "oracle_level_ks": metrics.loss_distance(own, others),
+        "oracle_level_ks_chance": metrics.chance_distance(others, len(own)),
         "oracle_level_correlation": metrics.level_correlation(own, others),
         "oracle_level_error": metrics.level_error(own, others),
     }

@@ -9,7 +9,7 @@ from .figures import Metric, ends, metric_of
 
 FEWEST_ROWS = 40  # of either set: with fewer, intervals are so wide that they hold almost anything
 _GUESS = 0.5
-_DISTANCES = ("level_distance", "token_distance", "oracle_level_distance")
+_DISTANCES = ("level_ks", "token_ks", "oracle_level_ks")
 _ONE_SIDED = ("loss_features_auc",)  # of a fitted classifier an AUC below a guess is chance
 
 
@@ -34,7 +34,7 @@ def never_seen(results: Mapping[str, EvaluationResult]) -> NeverSeen | None:
     oracle's own, or where the distance from the oracle's losses of the same rows is above what chance gives.
     """
     after = results.get("after")
-    if after is None or "level_distance" not in after.metrics:
+    if after is None or "level_ks" not in after.metrics:
         return None
     rows = {name: int(after.rows.get(name, {}).get("count") or 0) for name in ("forget", "holdout")}
     counted = f"{rows['forget']:,} forget and {rows['holdout']:,} unseen rows"

@@ -7,7 +7,7 @@ import pytest
 from fixtures.report import evaluation, record
 from hf_unlearn.results.verdict import never_seen, verdict
 
-CHANCE = dict(level_distance=0.1, level_distance_chance=0.12, token_distance=0.03, token_distance_chance=0.04)
+CHANCE = dict(level_ks=0.1, level_ks_chance=0.12, token_ks=0.03, token_ks_chance=0.04)
 BLIND = dict(loss_auc=(0.52, 0.45, 0.58), loss_features_auc=(0.44, 0.38, 0.49))
 
 
@@ -28,9 +28,9 @@ def test_nothing_tells_where_all_is_within_chance():
 @pytest.mark.parametrize(
     ("figures", "by"),
     [
-        (dict(level_distance=0.13), "row NLLs from unseen rows (KS) 0.130"),
-        (dict(token_distance=0.05), "token losses from unseen rows (KS) 0.050"),
-        (dict(token_distance=float("nan")), "token losses from unseen rows (KS)"),
+        (dict(level_ks=0.13), "row NLLs from unseen rows (KS) 0.130"),
+        (dict(token_ks=0.05), "token losses from unseen rows (KS) 0.050"),
+        (dict(token_ks=float("nan")), "token losses from unseen rows (KS)"),
         (dict(loss_auc=(0.6, 0.51, 0.68)), "membership AUC (loss) 0.600"),
         (dict(loss_auc=(0.4, 0.31, 0.49)), "membership AUC (loss) 0.400"),  # they stand out as unlikely
         (dict(loss_features_auc=(0.6, 0.51, 0.68)), "membership AUC (classifier of losses) 0.600"),
@@ -43,15 +43,13 @@ def test_each_figure_beyond_chance_tells(figures, by):
 
 def test_the_oracle_is_the_measure_where_there_is_one():
     """Unseen rows that are harder by nature: the oracle's AUC is .66, and its distances are above chance as well."""
-    oracle = result(
-        **CHANCE | dict(level_distance=0.2), loss_auc=(0.66, 0.6, 0.71), loss_features_auc=(0.7, 0.64, 0.75)
-    )
-    like = CHANCE | dict(level_distance=0.19, loss_auc=(0.62, 0.56, 0.67), loss_features_auc=(0.68, 0.62, 0.73))
+    oracle = result(**CHANCE | dict(level_ks=0.2), loss_auc=(0.66, 0.6, 0.71), loss_features_auc=(0.7, 0.64, 0.75))
+    like = CHANCE | dict(level_ks=0.19, loss_auc=(0.62, 0.56, 0.67), loss_features_auc=(0.68, 0.62, 0.73))
     assert never_seen({"after": result(**like), "oracle": oracle}).told is False
     assert never_seen({"after": result(**like)}).told is True
     guess = like | dict(loss_auc=(0.5, 0.44, 0.56))  # below the oracle's interval
     assert never_seen({"after": result(**guess), "oracle": oracle}).told is True
-    off = like | dict(oracle_level_distance=0.11, oracle_level_distance_chance=0.1)
+    off = like | dict(oracle_level_ks=0.11, oracle_level_ks_chance=0.1)
     told = never_seen({"after": result(**off), "oracle": oracle})
     assert told.told is True and "from the oracle's (KS) 0.110" in told.words
 
