@@ -12,7 +12,7 @@ AVERAGING = METHODS["weight averaging"]
     ("setup", "aims"),
     [
         # Inside of the second checkpoint; while the final model is put in its place.
-        (Setup("saliency", METHODS["saliency"]), [InSave(1, operation=50), InSave(5, operation=36)]),
+        (Setup("saliency", METHODS["saliency"]), [InSave(1, operation=50), InSave(5, operation=30)]),
         (Setup("weight averaging", AVERAGING, lora=True, ranks=2), [InSave(2, operation=60)]),
     ],
     ids=["one process", "two ranks"],

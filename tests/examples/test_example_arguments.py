@@ -141,7 +141,7 @@ def test_the_command_for_data_of_ones_own_that_a_script_documents(monkeypatch, t
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hf_unlearn.tasks.run.RunEvaluator.__call__", built)
     if name == "copyright":
-        monkeypatch.setattr("hf_unlearn.tasks.copyright.fit", lambda name, script, args, model, *_: model)
+        monkeypatch.setattr("hf_unlearn.tasks.copyright.fit", lambda name, script, args, model, *_, **__: model)
     commands = re.findall(r"accelerate launch (.*?)\n\n", load_script(name).__doc__, re.S)
     (command,) = [each for each in commands if "org/model" in each]
     script, *arguments = shlex.split(command)

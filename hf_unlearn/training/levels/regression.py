@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 FOLDS = 5
 BINS = 40
@@ -60,6 +59,8 @@ def cross_validated(profile: np.ndarray, nll: np.ndarray, folds: int = FOLDS) ->
     Returns:
         None below three rows: two that are left have a line through them whatever they are.
     """
+    from scipy.stats import spearmanr  # takes a quarter of a second, which most runs have no use for
+
     if len(nll) < 3:
         return None
     fold = np.arange(len(nll)) % min(folds, len(nll))
