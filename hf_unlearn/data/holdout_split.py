@@ -41,6 +41,16 @@ def measurement_rows(rows: Any) -> Any:
     return _half(rows, measured=True)
 
 
+def anchored_places(rows: datasets.Dataset) -> tuple[list[int], list[int]]:
+    """Places of the tokenised calibration rows that an anchor holds, and of those on which levels are estimated again.
+
+    Two halves by the same hash of a row as the halves of the holdout, by another of its bits.
+    """
+    content = rows.with_format(None).select_columns(_spelling(rows.column_names))
+    held = [_bit(row, 1) for row in content]
+    return [i for i, anchor in enumerate(held) if anchor], [i for i, anchor in enumerate(held) if not anchor]
+
+
 def _half(rows: Any, *, measured: bool) -> Any:
     if isinstance(rows, datasets.IterableDataset):
         return rows.filter(partial(_belongs, measured))
@@ -66,7 +76,11 @@ class _HalfStream(IterableDataset):
 
 
 def _belongs(measured: bool, row: Mapping[str, Any]) -> bool:
-    return bool(hashlib.sha256(_content(row)).digest()[0] & 1) is measured
+    return _bit(row, 0) is measured
+
+
+def _bit(row: Mapping[str, Any], place: int) -> bool:
+    return bool(hashlib.sha256(_content(row)).digest()[0] >> place & 1)
 
 
 def _spelling(columns: Collection[str]) -> list[str]:

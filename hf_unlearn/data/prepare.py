@@ -84,12 +84,14 @@ class TrainSets:
         retain: rows to keep; None where no loss reads them.
         holdout: rows that the model has never seen; None where neither a level nor an anchor reads them.
         counted: retain rows that an n-gram is counted on, whether a loss reads them or not; None without one.
+        anchors: the holdout rows that an anchor holds, all or some of them; None without one.
     """
 
     forget: TokenizedSet
     retain: TokenizedSet | None = None
     holdout: TokenizedSet | None = None
     counted: TokenizedSet | None = None
+    anchors: TokenizedSet | None = None
 
     @property
     def alternates(self) -> datasets.Dataset:
@@ -194,7 +196,8 @@ def tokenize_train_sets(
     why = "the level of unseen data would be measured on rows that the model was trained on"
     for set_name, rows in (("forget", forget), ("retain", kept)):
         _require_disjoint(set_name, rows, "holdout", unseen, why)
-    return TrainSets(forget, kept if retain else None, unseen, kept if counted else None)
+    anchors = unseen if anchored else None
+    return TrainSets(forget, kept if retain else None, unseen, kept if counted else None, anchors)
 
 
 def _require_disjoint(first_name: str, first: Any, second_name: str, second: Any, why: str) -> None:

@@ -54,6 +54,7 @@ RANGES: Ranges = {
     "forget_nll_bound": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
     "stop_forget_nll": {**_ABOVE_ZERO, "hint": "a row's NLL is never below 0"},
     "stop_at_level": _ABOVE_ZERO,
+    "recalibrate_steps": _COUNT,
     "stop_retain_nll_increase": _FROM_ZERO,
     "reference_top_k": _COUNT,
     "pad_to_multiple_of": _COUNT,

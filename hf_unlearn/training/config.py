@@ -74,6 +74,8 @@ class UnlearningConfig(TrainingArguments):
             "ngram" (from a 4-gram of the retain rows), "holdout" (the mean of unseen rows, the same for all), the name
             or path of a causal language model that never saw them, a mapping of forget row to nats per token, or
             None. All but the mapping are calibrated on one half of `train_dataset["holdout"]` (docs/levels.md).
+        recalibrate_steps: estimate the levels again every so many steps, from what the model as it then is gives to
+            unseen rows that the anchor does not hold; None for once (docs/levels.md).
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
             "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
             tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
@@ -146,6 +148,9 @@ class UnlearningConfig(TrainingArguments):
     levels: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Levels of unseen rows: ngram, holdout, a model, JSON of row to nats, none."},
+    )
+    recalibrate_steps: int | None = field(
+        default=None, metadata={"help": "Steps after which levels are estimated again, on the model as it then is."}
     )
     reference: str = field(default="auto", metadata={"help": "Reference: auto, precomputed, adapter, copy or topk."})
     reference_load_in_8bit: bool = field(

@@ -23,6 +23,14 @@ def require_levels_for(terms: Sequence[Loss], args: UnlearningConfig) -> None:
             why="there is nothing that the forget rows could be near to",
             fix="set levels='ngram' (or 'holdout', a model, a mapping of row to nats)",
         )
+    anchored = args.anchor_loss not in (None, "none")
+    if args.recalibrate_steps is not None and not (anchored and isinstance(args.levels, str)):
+        raise input_error(
+            expected="estimated levels and an anchor, for recalibrate_steps",
+            got="no anchor" if isinstance(args.levels, str) else "levels that are given, or none",
+            why="without an anchor unseen rows drift with the forget rows, and the levels that follow them run away",
+            fix="set levels='ngram' (or 'holdout', a model) and anchor_loss='kl', or leave recalibrate_steps out",
+        )
     by_token = [term.name for term in terms if term.needs.token_levels]
     if by_token and isinstance(args.levels, Mapping):
         raise input_error(

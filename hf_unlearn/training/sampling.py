@@ -38,7 +38,7 @@ def pair_rows(
         lengths: of the forget and of the retain rows, where the user has given them.
     """
     options: dict[str, Any] = dict(
-        holdout=sets.holdout if Role.HOLDOUT in objective.needs.roles else None,
+        holdout=sets.anchors if Role.HOLDOUT in objective.needs.roles else None,
         retain_ratio=args.retain_ratio,
         anchor_ratio=args.anchor_ratio,
         pair_retain=Role.RETAIN in objective.needs.roles,

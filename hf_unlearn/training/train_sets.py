@@ -1,10 +1,12 @@
 """The rows of a run: tokenised, checked against each other and paired, in one call before the model is loaded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..data.holdout_split import calibration_rows
+import datasets
+
+from ..data.holdout_split import anchored_places, calibration_rows
 from ..data.lengths import longest_row
 from ..data.pairing import ForgetRetainDataset, ForgetRetainStream
 from ..data.prepare import (
@@ -123,6 +125,9 @@ def tokenize_for(
         )
     require_readable_streams(args, sets, eval_dataset)
     require_levels(args, sets, needs)
+    if args.recalibrate_steps is not None:
+        assert isinstance(sets.holdout, datasets.Dataset)  # levels of streams are refused
+        sets = replace(sets, anchors=sets.holdout.select(anchored_places(sets.holdout)[0]))
     require_full_batches(sets, objective, args)
     require_measurable_sets(wrappers, sets)
     return sets
@@ -130,11 +135,12 @@ def tokenize_for(
 
 def require_full_batches(sets: TrainSets, objective: Objective, args: UnlearningConfig) -> None:
     """Raise when one batch would hold a retain or a holdout row twice."""
-    ratios = {Role.RETAIN: ("retain_ratio", args.retain_ratio), Role.HOLDOUT: ("anchor_ratio", args.anchor_ratio)}
-    for role, ratio in ratios.items():
+    for role, rows, ratio in (
+        (Role.RETAIN, sets.retain, ("retain_ratio", args.retain_ratio)),
+        (Role.HOLDOUT, sets.anchors, ("anchor_ratio", args.anchor_ratio)),
+    ):
         if role in objective.needs.roles:
-            name = role.name.lower()
-            require_full_batch(getattr(sets, name), name, args.per_device_train_batch_size, ratio)
+            require_full_batch(rows, role.name.lower(), args.per_device_train_batch_size, ratio)
 
 
 def _longest(objective: Objective, sets: TrainSets | None, evaluation: Any, max_length: int | None) -> int:

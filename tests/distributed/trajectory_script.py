@@ -76,6 +76,9 @@ RUNS: dict[str, dict[str, Any]] = {
     for lora in (False, True)
 }
 ANCHORED = {"ddp": ("anchored_full",), "zero3": ("anchored_lora",), "fsdp2": ("anchored_full",)}
+for _names in set(ANCHORED.values()):
+    # Levels that are estimated again on the model as it is, split or whole.
+    RUNS[_names[0]] |= dict(levels="holdout", forget_nll_bound="levels", recalibrate_steps=2)
 for _name, _source in PROFILES.items():
     # From both sides, over a ramp, with a rule that reads how near to the levels the rows are, and never fires.
     both = dict(forget_nll_bound="levels", forget_bound_sides="both", stop_at_level=1e-6)

@@ -19,6 +19,7 @@ from .callbacks import (
 )
 from .first_step import FirstStepLevels
 from .nonfinite_guard import NonFiniteGuard
+from .recalibration import Recalibration
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
 from .training_signs import TrainingSigns
@@ -58,6 +59,8 @@ def add_run_callbacks(
     handler.callbacks.insert(1, ends)
     if args.stop_on_nonfinite:
         handler.add_callback(_nonfinite_guard(trainer, step_log, ends))
+    if args.recalibrate_steps is not None:
+        handler.add_callback(Recalibration(trainer, steps.levels, args.recalibrate_steps))
     require_trained(trainer.optimizer, trainer.model)
     split = trainer.distributed.sharded or trainer.distributed.deepspeed
     handler.add_callback(OptimizerCheckCallback(split))

@@ -24,7 +24,14 @@ POOR_CORRELATION = 0.3
 
 
 def estimate_levels(
-    source: str, forget: Profile, calibration: Profile, unseen: RowLogps, rows: Any, *, tokens: bool
+    source: str,
+    forget: Profile,
+    calibration: Profile,
+    unseen: RowLogps,
+    rows: Any,
+    *,
+    tokens: bool,
+    warn: bool = True,
 ) -> Levels:
     """tau_i = a + b p_i, with a and b by least squares on rows that the model never saw.
 
@@ -35,6 +42,7 @@ def estimate_levels(
         unseen: what the model before unlearning gives these.
         rows: the forget rows, tokenised: their content seeds the draw of token levels.
         tokens: whether a loss reads levels of answer tokens.
+        warn: whether what is poor about them is told now; the record has it in any case.
     """
     nll = unseen.nll_per_token().double().numpy()
     line = Line.fit(calibration.rows, nll)
@@ -52,7 +60,7 @@ def estimate_levels(
         slope=line.slope,
         warnings=tuple(_warnings(source, nll, fit.spearman if fit else None)),
     )
-    for warning in quality.warnings:
+    for warning in quality.warnings if warn else ():
         logger.warning_once(f"levels={source!r}: {warning}")
     if not tokens:
         return Levels(levels, quality)

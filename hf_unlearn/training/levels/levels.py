@@ -1,9 +1,10 @@
 """`Levels`: the NLL that a model that never saw the forget rows would give each of them, and how well it is known."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...results.record_parts import LevelQuality
 
@@ -17,14 +18,17 @@ class Levels:
         quality: how well they are known.
         token_values: levels of the answer tokens, row after row, [T], nats; None where no loss reads them.
         token_starts: where the tokens of each row start, [N + 1]; None likewise.
+        again: estimates them anew, from what a model as it is gives unseen rows that no anchor holds; every rank calls
+            it, with the model wrapped where it is split over ranks. None where that was not asked for.
     """
 
     rows: Tensor
     quality: LevelQuality
     token_values: Tensor | None = None
     token_starts: Tensor | None = None
+    again: "Callable[[nn.Module], Levels] | None" = field(default=None, compare=False, repr=False)
 
     def to(self, device: torch.device) -> "Levels":
         """The same on another device."""
-        tokens = (None if part is None else part.to(device) for part in (self.token_values, self.token_starts))
-        return Levels(self.rows.to(device), self.quality, *tokens)
+        values, starts = (None if part is None else part.to(device) for part in (self.token_values, self.token_starts))
+        return replace(self, rows=self.rows.to(device), token_values=values, token_starts=starts)

@@ -5,10 +5,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import datasets
 from torch import nn
 from trl.models import prepare_deepspeed, prepare_fsdp
 
 from ...data.collator import DataCollatorForUnlearning
+from ...data.holdout_split import anchored_places
 from ...data.prepare import TrainSets
 from ...model.output_head import output_head
 from ...model.score_rows import RowLogps
@@ -62,8 +64,18 @@ def measure_levels(
         assert profiled is not None
         source, profiles = MODEL, _by_model(str(args.levels), args, sets, profiled, cache, distributed)
     forget, calibration = profiles
-    levels = estimate_levels(source, forget, calibration, unseen, sets.forget, tokens=tokens)
-    return levels.to(device), unseen
+    estimate = partial(estimate_levels, source, forget, rows=sets.forget, tokens=tokens)
+    levels = estimate(calibration, unseen).to(device)
+    if args.recalibrate_steps is None:
+        return levels, unseen
+    assert isinstance(sets.holdout, datasets.Dataset)
+    places = anchored_places(sets.holdout)[1]
+    rows, part = sets.holdout.select(places), calibration.select(places)
+
+    def again(model: nn.Module) -> Levels:
+        return estimate(part, cache.scorer(model, rows, "unseen rows"), warn=False).to(device)
+
+    return replace(levels, again=again), unseen
 
 
 def _by_ngram(sets: TrainSets, vocabulary: int, cache: ReferenceCache) -> list[Profile]:

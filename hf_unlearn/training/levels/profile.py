@@ -1,6 +1,6 @@
 """Profiles: what rows look like to something that never saw them, token by token, in the run's own tokens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,11 @@ class Profile:
         """
         rows = (logps.nll_per_token() * logps.lengths / lengths).numpy()
         return cls(rows, np.repeat(rows, lengths.numpy()), lengths.numpy())
+
+    def select(self, places: Sequence[int]) -> "Profile":
+        """That of some of the rows, by their places."""
+        tokens = np.split(self.tokens, self.lengths.cumsum()[:-1])
+        return Profile(self.rows[places], np.concatenate([tokens[place] for place in places]), self.lengths[places])
 
     @classmethod
     def flat(cls, lengths: Tensor) -> "Profile":

@@ -149,7 +149,7 @@ def _rows_of(role: Role, sets: TrainSets) -> Any:
     if role is Role.RETAIN:
         return sets.retain
     if role is Role.HOLDOUT:
-        return sets.holdout
+        return sets.anchors
     assert role is Role.ALTERNATE, f"no loss reads the reference of {role.name.lower()} rows"
     return sets.alternates
 

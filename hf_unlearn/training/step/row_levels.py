@@ -15,6 +15,7 @@ from .context import StepContext
 from .kept_state import STATE_FOLDER
 
 DISTANCES_FILE = f"{STATE_FOLDER}/level_distances.safetensors"
+RECALIBRATED_FILE = f"{STATE_FOLDER}/levels.safetensors"
 
 
 class RowLevels:
@@ -36,6 +37,12 @@ class RowLevels:
         """Nothing is known of any row: another run begins."""
         self._distances: Tensor | None = None  # [N], |nll_i - tau_i|; -1 where a row was not seen yet
         self._step: Tensor | None = None  # of the present step on this rank: [2, N], sums and counts of the same
+        self._rows: Tensor | None = None  # levels that were estimated anew; None before that
+        self._tokens: Tensor | None = None  # those of the answer tokens, where a loss reads them
+
+    def recalibrate(self, levels: Levels) -> None:
+        """From now on the losses are told of these levels."""
+        self._rows, self._tokens = levels.rows, levels.token_values
 
     def supplied(self, scores: Scores, baseline: Baseline | None, context: StepContext) -> Scores:
         """The scores of a forward as the objective is given them.
@@ -49,11 +56,16 @@ class RowLevels:
         if baseline is None or scores.forget is None:
             return scores
         forget, bound, levels = scores.forget, baseline.bound, baseline.levels
+        if levels is not None:
+            at_levels = bound is levels.rows
+            if self._rows is not None:
+                levels = replace(levels, rows=self._rows, token_values=self._tokens)
+            levels = levels.to(forget.row.device)
+            bound = levels.rows if at_levels else bound
         if isinstance(bound, Tensor):
             bound = bound[forget.row]
         forget = replace(forget, bound=bound)
         if levels is not None:
-            levels = levels.to(forget.row.device)
             level = levels.rows[forget.row]
             forget = replace(forget, level=level, token_level=token_levels(levels, forget))
             if context.recording and len(forget.logps):
@@ -77,24 +89,36 @@ class RowLevels:
         self._distances = torch.where(counts > 0, sums / counts.clamp(min=1), known)
 
     def logged(self) -> dict[str, float]:
-        """The median distance of the forget rows to their levels, nats per token, once each was seen."""
-        if self._distances is None or bool((self._distances < 0).any()):
-            return {}
-        return {"level_distance": float(self._distances.quantile(0.5))}
+        """The median distance of the forget rows to their levels, once each was seen; and the mean of moving levels.
+
+        Both in nats per token.
+        """
+        logged = {} if self._rows is None else {"level_mean": float(self._rows.mean())}
+        if self._distances is not None and not bool((self._distances < 0).any()):
+            logged["level_distance"] = float(self._distances.quantile(0.5))
+        return logged
 
     def save(self, folder: str) -> None:
-        """Write the distances, of which a resumed run would know nothing for an epoch, into a checkpoint's folder."""
-        if self._distances is not None:
-            path = Path(folder, DISTANCES_FILE)
-            path.parent.mkdir(exist_ok=True)
-            save_file({"distances": self._distances.contiguous()}, path)
+        """Write what a resumed run could not make again into a checkpoint's folder.
+
+        That are the distances, of which it would know nothing for an epoch, and levels of a model that is gone.
+        """
+        levels = {"rows": self._rows, "tokens": self._tokens}
+        for name, tensors in ((DISTANCES_FILE, {"distances": self._distances}), (RECALIBRATED_FILE, levels)):
+            given = {part: tensor.contiguous() for part, tensor in tensors.items() if tensor is not None}
+            if given:
+                path = Path(folder, name)
+                path.parent.mkdir(exist_ok=True)
+                save_file(given, path)
 
     def load(self, folder: str) -> None:
         """Take up what `save` wrote; nothing is known where it wrote nothing."""
         self.restart()
-        path = Path(folder, DISTANCES_FILE)
-        if path.is_file():
-            self._distances = load_file(path)["distances"]
+        if Path(folder, DISTANCES_FILE).is_file():
+            self._distances = load_file(Path(folder, DISTANCES_FILE))["distances"]
+        if Path(folder, RECALIBRATED_FILE).is_file():
+            levels = load_file(Path(folder, RECALIBRATED_FILE))
+            self._rows, self._tokens = levels["rows"], levels.get("tokens")
 
 
 def token_levels(levels: Levels, rows: RowScores) -> Tensor | None:
