@@ -4,9 +4,9 @@
 
 Both trainers see the same rows in the same batches (alternates and mismatches too), and take turns step by step, so
 that a machine that slows down slows both. A step is all that Trainer does for one optimizer step: read and pad the
-batch, forward, backward, clipping, optimizer. A method with an anchor is set against the same without it, on the same
-forget and retain rows. Ratios are medians over the pairs; CPU time is the process's own, and is
-what to quote on a shared machine. Memory is the peak of one more step of each above weights, gradients and optimizer
+batch, forward, backward, clipping, optimizer. `unseen_level`, and a method with an anchor, are set against simnpo on
+the same forget and retain rows. Ratios are medians over the pairs; CPU time is the process's own, and is what to quote
+on a shared machine. Memory is the peak of one more step of each above weights, gradients and optimizer
 states, counted tensor by tensor (live_memory.py; on a GPU the allocator's), frozen copy included. What rises with
 length, vocabulary, batch and ranks is in scaling.py. `--profile METHOD` prints where the time goes.
 """
@@ -38,6 +38,13 @@ def all_methods() -> dict[str, Method]:
         "npo (cached reference) + nll, LoRA": Method("npo", lora=True, asked=1.05),
         "npo + kl (adapter off), LoRA": Method("npo", "kl", lora=True, asked=1.40),
         "npo + kl (frozen copy)": Method("npo", "kl", asked=1.45),
+        # Levels need holdout rows and no bound; a step reads no more than simnpo's.
+        "unseen_level + nll on simnpo + nll": Method(
+            "unseen_level",
+            asked=1.15,
+            arguments={"levels": "holdout", "forget_nll_bound": None},
+            beside=Method("simnpo"),
+        ),
     }
     covered = {method.forget_loss for method in methods.values()}
     for name in FORGET_LOSSES:
