@@ -11,9 +11,9 @@ retain rows on retain_perturbed. The figures, beside those of `tofu_bound.py`:
 - loss AUC, min-k AUC (k = 40%): how often a forget row is likelier than an unseen one (their lowest 40% of tokens);
 - level error: median over forget rows of |nll - nll under the oracle|;
 - relearnt probability: mean answer probability of the other forget rows after 25 AdamW steps (1e-4, batch 8, all
-  weights; an adapter is merged before) on 40 of them (on a quarter of the rows of a split that has fewer than 160);
-- tokens: all tokens of all rows that training read, prompts included, and their share of those of retraining (16
-  epochs of retain90, real_authors and world_facts).
+  weights; an adapter is merged before) on the first 40 of them, two authors (on a quarter of a smaller split);
+- tokens: all tokens of all rows that training read, prompts included, without padding, and their share of those of
+  retraining (16 epochs of retain90, real_authors and world_facts).
 
 A run that the output file holds already, with the same arguments, is not repeated.
 """
@@ -70,7 +70,7 @@ def _last_tenth(steps: int) -> dict[str, Any]:
 # name -> arguments of UnlearningConfig; "rank" makes it a run of a LoRA adapter on all linear layers
 RECIPES: dict[str, dict[str, Any]] = {
     "unseen_level": _LEVELS
-    | _last_tenth(280)
+    | _last_tenth(310)
     | {
         "forget_weight": 0.3,
         "retain_weight": 5.0,
@@ -79,7 +79,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
     },
     "unseen_level, LoRA": _LEVELS
-    | _last_tenth(420)
+    | _last_tenth(450)
     | {
         "rank": 64,
         "forget_weight": 1.0,
@@ -217,8 +217,8 @@ class Bench:
     def relearnt_probability(self, model: PreTrainedModel) -> float:
         """Of the forget rows that a short fine-tuning of a copy did not see."""
         model = copy.deepcopy(model).requires_grad_(True)
-        order = np.random.default_rng(0).permutation(len(self.tofu.forget))
-        count = min(40, len(order) // 4)
+        count = min(40, len(self.tofu.forget) // 4)
+        order = np.concatenate([np.random.default_rng(0).permutation(count), np.arange(count, len(self.tofu.forget))])
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.options.relearn_learning_rate, weight_decay=0.0)
         for step in range(self.options.relearn_steps):
             places = order[:count][np.arange(step * 8, step * 8 + 8) % count]
@@ -243,7 +243,7 @@ class Bench:
                 logging_steps=10,
                 report_to="none",
                 disable_tqdm=True,
-                include_num_input_tokens_seen="all",
+                include_num_input_tokens_seen="non_padding",
                 **own,
             )
             rank = recipe.get("rank")
