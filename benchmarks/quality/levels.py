@@ -23,8 +23,6 @@ import copy
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +30,12 @@ import datasets
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel
-from scipy.stats import ks_2samp, rankdata
-from torch.nn import functional as F
+from scipy.stats import ks_2samp
 from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback
 
 from benchmarks.common.environment import machine, versions
-from benchmarks.quality.tofu_bound import Tofu, TokenizedRow, load, pad, read_json_lines, read_tofu, tokenize
+from benchmarks.quality.teacher_forcing import auc, extraction_strength, lowest, pad, scored
+from benchmarks.quality.tofu_bound import Tofu, load, read_json_lines, read_tofu, tokenize
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.data.holdout_split import measurement_rows
 from hf_unlearn.errors import require_choice
@@ -116,58 +114,6 @@ COLUMNS = (
     "token_share",
 )
 RETRAINING_EPOCHS = 16
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Of each row the log-probs of its answer tokens, and whether each is the model's first choice."""
-
-    logps: list[np.ndarray]
-    right: list[np.ndarray]
-
-    @property
-    def nll(self) -> np.ndarray:
-        """Per token, of each row."""
-        return np.array([-row.mean() for row in self.logps])
-
-
-@torch.inference_mode()
-def scored(model: PreTrainedModel, rows: Sequence[TokenizedRow], batch_size: int) -> Tokens:
-    """The answer tokens of every row, teacher-forced."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-    logps: list[Any] = [None] * len(rows)
-    right: list[Any] = [None] * len(rows)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        ids, labels, mask = pad([rows[i] for i in indices], model.device)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        targets = labels[:, 1:]
-        losses = F.cross_entropy(logits.mT, targets, ignore_index=-100, reduction="none")
-        first = logits.argmax(-1) == targets
-        for place, i in enumerate(indices):
-            answer = targets[place] != -100
-            logps[i], right[i] = -losses[place][answer].cpu().numpy(), first[place][answer].cpu().numpy()
-    return Tokens(logps, right)
-
-
-def extraction_strength(right: Sequence[np.ndarray]) -> float:
-    """Mean over rows of 1 - k / n, k the first token from which on all are the model's first choice."""
-    strengths = []
-    for row in right:
-        wrong = np.flatnonzero(~row)
-        strengths.append(1 - (wrong[-1] + 1 if len(wrong) else 0) / len(row))
-    return float(np.mean(strengths))
-
-
-def auc(members: Sequence[float], others: Sequence[float]) -> float:
-    """How often a member scores above another, ties counted half."""
-    ranks = rankdata([*members, *others])[: len(members)]
-    return float((ranks.sum() - len(members) * (len(members) + 1) / 2) / (len(members) * len(others)))
-
-
-def lowest(logps: Sequence[np.ndarray], share: float = 0.4) -> list[float]:
-    """Mean of the lowest share of each row's log-probs."""
-    return [float(np.sort(row)[: max(1, int(share * len(row)))].mean()) for row in logps]
 
 
 class Bench:

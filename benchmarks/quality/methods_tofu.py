@@ -31,17 +31,8 @@ import transformers
 from scipy.stats import ks_2samp
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from benchmarks.quality.tofu_bound import (
-    ANSWER,
-    PROMPT,
-    Tofu,
-    TokenizedRow,
-    load,
-    pad,
-    read_json_lines,
-    read_tofu,
-    row_nll,
-)
+from benchmarks.quality.teacher_forcing import TokenizedRow, pad
+from benchmarks.quality.tofu_bound import ANSWER, PROMPT, Tofu, load, read_json_lines, read_tofu, row_nll
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.errors import input_error, require_choice
 

@@ -37,10 +37,9 @@ import numpy as np
 import torch
 import transformers
 from scipy.stats import ks_2samp
-from torch import Tensor
-from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
+from benchmarks.quality.teacher_forcing import TokenizedRow, scored
 from hf_unlearn import UnlearningConfig, UnlearningTrainer
 from hf_unlearn.errors import input_error
 
@@ -50,8 +49,6 @@ SPECIAL_TOKENS = ("<s>", "</s>", "<|user|>", "<|assistant|>")
 SPLIT = "forget10"
 FILES = (f"{SPLIT}_perturbed", "retain90", "retain_perturbed", "holdout10")
 COLUMNS = ("forget_quality", "truth_ratio", "forget_probability", "forget_nll", "retain_probability", "holdout_nll")
-
-TokenizedRow = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -140,32 +137,9 @@ def read_tofu(folder: Path, tokenizer: PreTrainedTokenizerBase, split: str = SPL
     )
 
 
-def pad(rows: Sequence[TokenizedRow], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Input ids, labels and attention mask, padded on the right, each [rows, longest]."""
-    shape = (len(rows), max(len(row["input_ids"]) for row in rows))
-    ids, labels, mask = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100), torch.zeros(shape).long()
-    for i, row in enumerate(rows):
-        length = len(row["input_ids"])
-        ids[i, :length] = torch.tensor(row["input_ids"])
-        labels[i, :length] = torch.tensor(row["labels"])
-        mask[i, :length] = 1
-    return ids.to(device), labels.to(device), mask.to(device)
-
-
-@torch.inference_mode()
 def row_nll(model: PreTrainedModel, rows: Sequence[TokenizedRow], batch_size: int) -> np.ndarray:
     """nll of every row, [rows], nats per token: the mean of -log p(token | all before) over a row's answer tokens."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))  # alike in length, hence little padding
-    nll = np.empty(len(rows))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        ids, labels, mask = pad([rows[i] for i in indices], model.device)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        targets = labels[:, 1:]
-        # Prompt and padding give exactly 0, so the row's sum is over answer tokens.
-        losses = F.cross_entropy(logits.mT, targets, ignore_index=-100, reduction="none")
-        nll[indices] = (losses.sum(1) / (targets != -100).sum(1)).cpu().numpy()
-    return nll
+    return scored(model, rows, batch_size).nll
 
 
 def measure(model: PreTrainedModel, tofu: Tofu, batch_size: int) -> Measurement:

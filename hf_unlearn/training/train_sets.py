@@ -21,7 +21,7 @@ from ..steps import StepWrapper
 from .baseline import needs_holdout
 from .checks import require_best_metric, require_readable_streams, require_rule_rows
 from .config import UnlearningConfig
-from .levels.checks import require_levels
+from .levels.checks import require_both_parts, require_levels
 from .levels.model_rows import ProfiledRows, profiled_rows
 from .levels.setting import NGRAM, splits_holdout
 from .objective import Objective
@@ -127,7 +127,9 @@ def tokenize_for(
     require_levels(args, sets, needs)
     if args.recalibrate_steps is not None:
         assert isinstance(sets.holdout, datasets.Dataset)  # levels of streams are refused
-        sets = replace(sets, anchors=sets.holdout.select(anchored_places(sets.holdout)[0]))
+        held, followed = anchored_places(sets.holdout)
+        require_both_parts(len(held), len(followed))
+        sets = replace(sets, anchors=sets.holdout.select(held))
     require_full_batches(sets, objective, args)
     require_measurable_sets(wrappers, sets)
     return sets

@@ -47,6 +47,22 @@ def require_levels(args: UnlearningConfig, sets: TrainSets, needs: Needs) -> Non
         )
 
 
+def require_both_parts(held: int, followed: int) -> None:
+    """Raise where recalibrate_steps leaves no unseen rows to the anchor, or none that the levels could follow.
+
+    Args:
+        held: calibration rows that the anchor holds.
+        followed: those on which levels are estimated again.
+    """
+    if min(held, followed) == 0:
+        raise input_error(
+            expected="holdout rows enough for an anchor and for levels that follow the model (50 or more)",
+            got=f"{held} for the anchor and {followed} for the levels in the calibration half",
+            why="a row that the anchor holds says nothing of what unseen rows lose",
+            fix="pass more holdout rows, or leave recalibrate_steps out",
+        )
+
+
 def _require_every_row(levels: Mapping[Any, float], rows: int) -> None:
     missing, unknown = sorted(set(range(rows)) - set(levels)), sorted(set(levels) - set(range(rows)))
     if missing or unknown:

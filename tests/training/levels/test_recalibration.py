@@ -99,6 +99,16 @@ def test_a_resumed_run_goes_on_with_the_levels_that_it_had(tmp_path):
     assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
 
 
+def test_too_few_rows_for_both_are_refused(tmp_path):
+    halves = anchored_places(trainer_of(tmp_path).train_sets.holdout)
+    rows = trainer_of(tmp_path, recalibrate_steps=None).train_sets.holdout
+    few = rows.select(halves[0][:6]).remove_columns([name for name in rows.column_names if name == "row"])
+    sets = SETS | {"holdout": few}
+    with pytest.raises(ValueError) as caught:
+        make_trainer(tmp_path, tiny_model(), sets=sets, **MOVING)
+    assert_user_error(str(caught.value), "holdout rows enough for an anchor and for levels that follow the model")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [dict(anchor_loss="none", anchor_ratio=0.25), dict(levels=dict.fromkeys(range(12), 3.0))],
