@@ -3,6 +3,8 @@
 import math
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from ...errors import input_error, value_error
@@ -31,6 +33,8 @@ def levels_setting(levels: Any, bound: float | str | None) -> Any:
         raise value_error(
             "levels", "ngram, holdout, a model's name or path, a mapping of row to nats, or none", levels
         )
+    if isinstance(levels, str):
+        _require_no_slip(levels)
     if levels is None and bound == "levels":
         raise input_error(
             expected="levels together with forget_nll_bound='levels'",
@@ -39,6 +43,14 @@ def levels_setting(levels: Any, bound: float | str | None) -> Any:
             fix="set levels='ngram' (or 'holdout', a model, a mapping), or another forget_nll_bound",
         )
     return levels
+
+
+def _require_no_slip(name: str) -> None:
+    """Raise for a slip in the name of a source, which would be looked up as a model's on the Hub."""
+    slips = get_close_matches(name, (NGRAM, HOLDOUT), n=1, cutoff=0.7)
+    if slips and name not in (NGRAM, HOLDOUT) and not Path(name).is_dir():
+        hint = f"did you mean {slips[0]!r}? A model of this name is given by its path"
+        raise value_error("levels", "ngram, holdout or a model's name or path", name, hint)
 
 
 def reads_holdout(levels: Any) -> bool:

@@ -235,6 +235,7 @@ def _cases(folder: Path) -> dict[str, tuple[dict[str, Any], list[str]]]:
         "no number of a row": ({"levels": {"first": 2.0}}, ["levels must be by index", "'first'"]),
         "a level below 0": ({"levels": {"0": -2.0}}, ["levels[0] must be a finite number above 0"]),
         "no text": ({"levels": ["ngram"]}, ["levels must be"]),
+        "a slip": ({"levels": "ngrma"}, ["'ngrma'", "did you mean 'ngram'?"]),
         "its own model": ({"levels": own, "model": own}, ["a model that never saw", "the model that is to forget"]),
         "token ids": (
             {"levels": foreign, "sets": {**SETS, "forget": IDS}},
