@@ -3,16 +3,12 @@
 import dataclasses
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from ..data.roles import Role
 from ..model.scoring import Scores, sum_rows
 from .base import Loss, Needs
-
-# Next to a probability of 1 the odds are only known to so many nats; beyond, they grow with the log-prob alone.
-_SMALLEST_NLL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -24,12 +20,14 @@ class UnseenLevel(Loss):
     is led there and not thrown. Huber_delta(x) is x^2 / 2 up to delta and delta (|x| - delta / 2) above. The gradient
     changes sign at the level: a row that was carried past it comes back, and the row bound does not hold it.
 
-    With a `token_weight` each token is led to its own level too: plus token_weight times the mean over the row's
-    tokens of Huber_delta(logit p_t - logit exp(-rho tau_t)), logit p = log p - log(1 - p).
+    With a `token_weight` the tokens of a row are led to where those of an unseen row of its level lie, the likeliest
+    to the likeliest and so on: plus token_weight times the mean over t of Huber_delta(nll_(t) - rho tau_(t)), both in
+    ascending order, the mean of tau_(t) being tau_i (no other pairing is nearer: optimal transport in one dimension).
+    Without it a row is at its level early, with some tokens far too unlikely and others known as before.
 
     Args:
         ramp: share of the run's steps over which the level rises; 0 puts it in its place from the first step on.
-        delta: nats (or log-odds) from which the pull grows no more, above 0; it is the largest slope.
+        delta: nats from which the pull grows no more, above 0; it is the largest slope.
         token_weight: of the token term, 0 or above; 0 leaves it out.
 
     Raises:
@@ -66,7 +64,7 @@ class UnseenLevel(Loss):
         values = self._huber(forget.nll_per_token(), rho * forget.level)
         if self.token_weight > 0:
             assert forget.token_level is not None
-            tokens = self._huber(_log_odds(forget.logps), _log_odds(-rho * forget.token_level))
+            tokens = self._huber(_ascending(-forget.logps, forget.row_of_token()), rho * forget.token_level)
             values = values + self.token_weight * sum_rows(tokens, forget.lengths) / forget.lengths
         return values
 
@@ -74,6 +72,7 @@ class UnseenLevel(Loss):
         return huber_loss(values, targets.to(values), reduction="none", delta=self.delta)
 
 
-def _log_odds(logps: Tensor) -> Tensor:
-    """log p - log(1 - p) of log-probs, finite with a finite gradient at p = 1 too."""
-    return logps - torch.log(-torch.expm1(logps.clamp(max=-_SMALLEST_NLL)))
+def _ascending(values: Tensor, rows: Tensor) -> Tensor:
+    """Values of tokens, [T], in ascending order within each row; `rows` [T] says whose they are and ascends."""
+    by_value = values.detach().argsort(stable=True)
+    return values[by_value[rows[by_value].argsort(stable=True)]]

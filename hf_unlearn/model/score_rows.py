@@ -44,6 +44,11 @@ class RowLogps:
         """NLL per token over all tokens of the set, the number that training logs for a role."""
         return float(-self.logps.mean())
 
+    def select(self, places: Sequence[int]) -> "RowLogps":
+        """Those of some of the rows, by their places."""
+        rows = self.logps.split(self.lengths.tolist())
+        return RowLogps(torch.cat([rows[place] for place in places]), self.lengths[list(places)])
+
     def to(self, device: torch.device) -> "RowLogps":
         """The same on another device."""
         return RowLogps(self.logps.to(device), self.lengths.to(device))

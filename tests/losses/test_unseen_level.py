@@ -1,6 +1,7 @@
 """`unseen_level` and the bound's other side: numbers by hand, both signs, the ramp, and steps beside naive loops."""
 
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.nn.functional import huber_loss
 
 from fixtures.examples import assert_user_error
 from fixtures.levels import made_levels, nll_of_rows, set_levels
@@ -30,7 +32,7 @@ from hf_unlearn.model.scoring import Scores
 from oracles import levels as oracle
 from oracles import naive, steps
 
-LN2, LN3 = math.log(2), math.log(3)
+LN2 = math.log(2)
 
 
 def two_rows(**known: Any) -> Scores:
@@ -80,23 +82,27 @@ def test_the_level_rises_over_the_ramp(ramp, progress, rho):
 
 
 def test_the_token_term_by_hand():
-    # Odds of the tokens: 1, 1/3 and 1/7. Half of the way to levels of 2 ln 2, 2 ln (4/3) and 6 ln 2: 1, 3 and 1/7.
-    known = dict(level=double([3 * LN2, 6 * LN2]), token_level=double([2 * LN2, 2 * math.log(4 / 3), 6 * LN2]))
-    scores = at(two_rows(**known), 0.25)
-    values = UnseenLevel(token_weight=0.3)(scores)
-    token = 0.5 * 2 * LN3 - 0.5**2 / 2  # of the second: ln 1/3 - ln 3
-    torch.testing.assert_close(values, double([0.3 * token / 2, 0.0]))
+    # Tokens of 1 ln 2 and 2 ln 2, and one of 3 ln 2; half of the way to levels of 0 and 6 ln 2, and of 6 ln 2.
+    known = dict(level=double([3 * LN2, 6 * LN2]), token_level=double([0.0, 6 * LN2, 6 * LN2]))
+    for order in ([0.5, 0.25, 0.125], [0.25, 0.5, 0.125]):  # whichever token is the likelier one
+        logps = double(order).log().requires_grad_()
+        values = UnseenLevel(token_weight=0.3)(at(forget(logps, lengths=[2, 1], **known), 0.25))
+        each = 0.5 * LN2 - 0.5**2 / 2  # of both: the likelier is led from ln 2 to 0, the other from 2 ln 2 to 3 ln 2
+        torch.testing.assert_close(values, double([0.3 * each, 0.0]))
+        (gradient,) = torch.autograd.grad(values.sum(), logps)
+        pull = 0.3 * 0.5 / 2
+        torch.testing.assert_close(gradient, double([-pull if p == 0.5 else pull for p in order[:2]] + [0.0]))
     assert UnseenLevel(token_weight=0.3).needs.token_levels and not UnseenLevel().needs.token_levels
 
 
-@pytest.mark.parametrize("logp", [0.0, -1e-12, -1e-7, -1e4])
-def test_tokens_of_any_probability_have_a_finite_pull(logp):
-    logps = torch.full((1,), logp, requires_grad=True)
-    scores = forget(logps, level=torch.ones(1), token_level=torch.ones(1))
-    values = UnseenLevel(ramp=0, token_weight=1.0)(scores)
-    (gradient,) = torch.autograd.grad(values.sum(), logps)
-    assert torch.isfinite(values).all() and torch.isfinite(gradient).all()
-    assert (gradient > 0) == (logp > -1)
+def test_the_token_term_is_the_cheapest_way_to_its_levels():
+    """In ascending order every other pairing of a row's tokens and levels costs as much or more."""
+    draw = torch.Generator().manual_seed(0)
+    logps, levels = -4 * torch.rand(5, generator=draw).double(), (4 * torch.rand(5, generator=draw).double()).sort()[0]
+    scores = at(forget(logps, lengths=[5], level=double([0.0]), token_level=levels), 1.0)
+    term = UnseenLevel(token_weight=1.0)(scores) - UnseenLevel()(scores)
+    costs = [huber_loss(-logps[list(order)], levels, delta=0.5) for order in itertools.permutations(range(5))]
+    torch.testing.assert_close(term[0], torch.stack(costs).min())
 
 
 def test_the_other_side_of_the_bound_by_hand():
@@ -150,7 +156,7 @@ def test_steps_to_the_level_are_the_oracles(tmp_path, monkeypatch, kind, token_w
     trainer = level_trainer(tmp_path, policy, forget_loss=term, forget_weight=0.7, levels="holdout")
     taus = around(before, trainer)
     tokens = [
-        torch.tensor([0.1 + (3 * i + 5 * t) % 7 for t in range(len(naive.shift_check(row)))]).tolist()
+        torch.tensor(sorted(0.1 + (3 * i + 5 * t) % 7 for t in range(len(naive.shift_check(row))))).tolist()
         for i, row in enumerate(trainer.train_sets.forget)
     ]
     set_levels(monkeypatch, made_levels(taus, tokens))

@@ -1,6 +1,5 @@
 """Naive oracles of what leads forget rows to a level, row by row: the loss of levels, and the bound from above."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,11 +14,6 @@ def huber(distance: Tensor, delta: float) -> Tensor:
     return distance**2 / 2 if float(size.detach()) <= delta else delta * size - delta**2 / 2
 
 
-def log_odds(p: Tensor) -> Tensor:
-    """log(p / (1 - p))."""
-    return torch.log(p) - torch.log(1 - p)
-
-
 def unseen_level(
     model: nn.Module,
     forget_rows: Rows,
@@ -30,15 +24,19 @@ def unseen_level(
     token_levels: Sequence[Sequence[float]] | None = None,
     token_weight: float = 0.0,
 ) -> Tensor:
-    """Mean over rows of Huber(nll_i - rho tau_i), and token_weight times the mean of its tokens' Huber in log-odds."""
+    """Mean over rows of Huber(nll_i - rho tau_i), and token_weight times the mean over its tokens of theirs.
+
+    `token_levels` ascend within a row: the likeliest token is led to the first of them, and so on.
+    """
     terms = []
     for place, (row, level) in enumerate(zip(forget_rows, levels, strict=True)):
         logps = token_logps(model, row)
         term = huber(-logps.mean() - rho * level, delta)
         if token_levels is not None:
+            likeliest_first = sorted(logps, key=float, reverse=True)
             tokens = [
-                huber(log_odds(logp.exp()) - log_odds(logp.new_tensor(math.exp(-rho * nats))), delta)
-                for logp, nats in zip(logps, token_levels[place], strict=True)
+                huber(-logp - rho * nats, delta)
+                for logp, nats in zip(likeliest_first, token_levels[place], strict=True)
             ]
             term = term + token_weight * torch.stack(tokens).mean()
         terms.append(term)

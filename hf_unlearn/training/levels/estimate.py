@@ -1,19 +1,19 @@
 """Estimates levels: a profile of the forget rows, put on the scale of the model by rows that it never saw."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers.utils import logging
 
-from ...data.digests import row_digests
 from ...model.score_rows import RowLogps
 from .levels import LevelQuality, Levels
 from .profile import Profile
-from .regression import BINS, Line, cross_validated, drawn_alike
+from .regression import Line, cross_validated
 from .setting import GIVEN, HOLDOUT
+from .shape import Shape
 
 logger = logging.get_logger(__name__)
 
@@ -28,10 +28,8 @@ def estimate_levels(
     forget: Profile,
     calibration: Profile,
     unseen: RowLogps,
-    rows: Any,
     *,
     tokens: bool,
-    warn: bool = True,
 ) -> Levels:
     """tau_i = a + b p_i, with a and b by least squares on rows that the model never saw.
 
@@ -40,9 +38,7 @@ def estimate_levels(
         forget: p_i of the forget rows.
         calibration: the same of the calibration rows.
         unseen: what the model before unlearning gives these.
-        rows: the forget rows, tokenised: their content seeds the draw of token levels.
         tokens: whether a loss reads levels of answer tokens.
-        warn: whether what is poor about them is told now; the record has it in any case.
     """
     nll = unseen.nll_per_token().double().numpy()
     line = Line.fit(calibration.rows, nll)
@@ -60,11 +56,25 @@ def estimate_levels(
         slope=line.slope,
         warnings=tuple(_warnings(source, nll, fit.spearman if fit else None)),
     )
-    for warning in quality.warnings if warn else ():
+    for warning in quality.warnings:
         logger.warning_once(f"levels={source!r}: {warning}")
-    if not tokens:
-        return Levels(levels, quality)
-    return Levels(levels, quality, *_token_levels(forget, calibration, unseen, rows, flat=source == HOLDOUT))
+    return _with_tokens(Levels(levels, quality), forget.lengths, unseen) if tokens else Levels(levels, quality)
+
+
+def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowLogps) -> Levels:
+    """Levels moved by what some unseen rows have drifted since: tau_i + mean_j (nll_j now - nll_j before), at least 0.
+
+    The difference of the same rows is known far better than their mean, which would be that of a few rows.
+
+    Args:
+        first: the estimate before unlearning, of all calibration rows.
+        lengths: answer tokens of the forget rows, [N].
+        before: what the model before unlearning gave rows that no anchor holds.
+        now: what the model as it is gives the same rows.
+    """
+    drift = float((now.nll_per_token() - before.nll_per_token()).mean())
+    moved = replace(first, rows=(first.rows.cpu() + drift).clamp(min=0), again=None)
+    return moved if first.token_values is None else _with_tokens(moved, lengths, now)
 
 
 def given_levels(levels: Mapping[Any, float]) -> Levels:
@@ -73,18 +83,13 @@ def given_levels(levels: Mapping[Any, float]) -> Levels:
     return Levels(values, LevelQuality(GIVEN, 0, len(values), float(values.mean())))
 
 
-def _token_levels(
-    forget: Profile, calibration: Profile, unseen: RowLogps, rows: Any, *, flat: bool
-) -> tuple[Tensor, Tensor]:
-    """A level for every answer token of the forget rows, and where each row's start."""
-    order = np.argsort(calibration.tokens, kind="stable")
-    profile, nll = calibration.tokens[order], -unseen.logps.numpy()[order]
-    ends, drawn = forget.lengths.cumsum(), []
-    for tokens, digest in zip(np.split(forget.tokens, ends[:-1]), row_digests(rows), strict=True):
-        # Of the row's own content: the same whatever its place, the other rows, or the process that draws.
-        generator = np.random.default_rng(int(digest[:16], 16))
-        drawn.append(drawn_alike(profile, nll, tokens, generator, bins=1 if flat else BINS))
-    return torch.from_numpy(np.concatenate(drawn)).float(), torch.from_numpy(np.concatenate([[0], ends]))
+def _with_tokens(levels: Levels, lengths: np.ndarray, unseen: RowLogps) -> Levels:
+    """The same with levels of the answer tokens, in the shape of unseen rows."""
+    shape = Shape(unseen)
+    shapes = {count: shape(count) for count in np.unique(lengths).tolist()}
+    rows = zip(levels.rows.double().numpy(), lengths.tolist(), strict=True)
+    values = torch.from_numpy(np.concatenate([level * shapes[count] for level, count in rows])).float()
+    return replace(levels, token_values=values, token_starts=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
 
 
 def _warnings(source: str, nll: np.ndarray, spearman: float | None) -> Iterator[str]:

@@ -16,7 +16,7 @@ class Levels:
     Attributes:
         rows: tau_i, [N], nats per token, fp32.
         quality: how well they are known.
-        token_values: levels of the answer tokens, row after row, [T], nats; None where no loss reads them.
+        token_values: levels of their answer tokens, ascending within a row, [T], nats; None where no loss reads them.
         token_starts: where the tokens of each row start, [N + 1]; None likewise.
         again: estimates them anew, from what a model as it is gives unseen rows that no anchor holds; every rank calls
             it, with the model wrapped where it is split over ranks. None where that was not asked for.

@@ -17,7 +17,7 @@ from ...model.score_rows import RowLogps
 from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from ..reference.cache import ReferenceCache
-from .estimate import estimate_levels, given_levels
+from .estimate import estimate_levels, given_levels, moved_levels
 from .levels import Levels
 from .model_rows import ProfiledRows
 from .ngram import ORDER
@@ -64,16 +64,15 @@ def measure_levels(
         assert profiled is not None
         source, profiles = MODEL, _by_model(str(args.levels), args, sets, profiled, cache, distributed)
     forget, calibration = profiles
-    estimate = partial(estimate_levels, source, forget, rows=sets.forget, tokens=tokens)
-    levels = estimate(calibration, unseen).to(device)
+    levels = estimate_levels(source, forget, calibration, unseen, tokens=tokens).to(device)
     if args.recalibrate_steps is None:
         return levels, unseen
     assert isinstance(sets.holdout, datasets.Dataset)
     places = anchored_places(sets.holdout)[1]
-    rows, part = sets.holdout.select(places), calibration.select(places)
+    rows, before = sets.holdout.select(places), unseen.select(places)
 
     def again(model: nn.Module) -> Levels:
-        return estimate(part, cache.scorer(model, rows, "unseen rows"), warn=False).to(device)
+        return moved_levels(levels, forget.lengths, before, cache.scorer(model, rows, "unseen rows")).to(device)
 
     return replace(levels, again=again), unseen
 

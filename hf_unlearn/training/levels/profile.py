@@ -1,6 +1,6 @@
-"""Profiles: what rows look like to something that never saw them, token by token, in the run's own tokens."""
+"""Profiles: what rows look like to something that never saw them, per token of the run's own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,18 +25,16 @@ class Profile:
 
     Attributes:
         rows: mean NLL of the answer of each row, [N].
-        tokens: NLL of every answer token, row after row, [T]; the row's own mean where tokens are not known.
         lengths: answer tokens of each row, [N].
     """
 
     rows: np.ndarray
-    tokens: np.ndarray
     lengths: np.ndarray
 
     @classmethod
     def of_tokens(cls, logps: RowLogps) -> "Profile":
         """From log-probs of the answer tokens themselves."""
-        return cls(logps.nll_per_token().numpy(), -logps.logps.numpy(), logps.lengths.numpy())
+        return cls(logps.nll_per_token().numpy(), logps.lengths.numpy())
 
     @classmethod
     def of_text(cls, logps: RowLogps, lengths: Tensor) -> "Profile":
@@ -46,18 +44,12 @@ class Profile:
             logps: in the tokens of another tokenizer.
             lengths: answer tokens of the same rows in the run's, [N].
         """
-        rows = (logps.nll_per_token() * logps.lengths / lengths).numpy()
-        return cls(rows, np.repeat(rows, lengths.numpy()), lengths.numpy())
-
-    def select(self, places: Sequence[int]) -> "Profile":
-        """That of some of the rows, by their places."""
-        tokens = np.split(self.tokens, self.lengths.cumsum()[:-1])
-        return Profile(self.rows[places], np.concatenate([tokens[place] for place in places]), self.lengths[places])
+        return cls((logps.nll_per_token() * logps.lengths / lengths).numpy(), lengths.numpy())
 
     @classmethod
     def flat(cls, lengths: Tensor) -> "Profile":
         """Of rows that all look the same."""
-        return cls(np.zeros(len(lengths)), np.zeros(int(lengths.sum())), lengths.numpy())
+        return cls(np.zeros(len(lengths)), lengths.numpy())
 
 
 def answer_lengths(rows: Iterable[Mapping[str, Any]]) -> Tensor:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 FOLDS = 5
-BINS = 40
 
 
 @dataclass(frozen=True)
@@ -72,27 +71,3 @@ def cross_validated(profile: np.ndarray, nll: np.ndarray, folds: int = FOLDS) ->
     if np.ptp(profile) == 0 or np.ptp(nll) == 0 or np.ptp(predicted) == 0:
         return Fit(None, None, error)
     return Fit(float(np.corrcoef(predicted, nll)[0, 1]), float(spearmanr(predicted, nll).statistic), error)
-
-
-def drawn_alike(
-    profile: np.ndarray, nll: np.ndarray, wanted: np.ndarray, generator: np.random.Generator, bins: int = BINS
-) -> np.ndarray:
-    """For each wanted profile the NLL of a random calibration token of like profile, [T] -> [T].
-
-    Calibration tokens are put in order of their profile and cut into `bins` groups of one size; a token is drawn from
-    the group in which its own profile would stand.
-
-    Args:
-        profile: of the calibration tokens in ascending order, [M].
-        nll: of the same tokens, [M].
-        wanted: profiles of the tokens that are to have a level, [T].
-        generator: of the draw.
-        bins: at most as many as calibration tokens.
-    """
-    size, bins = len(profile), min(bins, len(profile))
-    # In the middle of those that are equal to it: none of an n-gram's many equal values is at an edge.
-    place = (np.searchsorted(profile, wanted, "left") + np.searchsorted(profile, wanted, "right")) // 2
-    group = np.minimum(place * bins // size, bins - 1)
-    # Group k is the places [k M / bins, (k + 1) M / bins), rounded up.
-    first, end = -(-group * size // bins), -(-(group + 1) * size // bins)
-    return nll[first + (generator.random(len(wanted)) * (end - first)).astype(int)]

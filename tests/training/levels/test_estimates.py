@@ -1,4 +1,4 @@
-"""What levels are computed with: the n-gram, the line, the draw for tokens, the split. By hand; no model, no run."""
+"""What levels are computed with: the n-gram, the line, the shape of rows, the split. By hand; no model, no run."""
 
 import datasets
 import numpy as np
@@ -9,10 +9,11 @@ from fixtures.bad_input import TorchStream
 from fixtures.examples import assert_four_parts
 from hf_unlearn.data import calibration_rows, measurement_rows
 from hf_unlearn.model.score_rows import RowLogps
-from hf_unlearn.training.levels.estimate import estimate_levels
+from hf_unlearn.training.levels.estimate import estimate_levels, moved_levels
 from hf_unlearn.training.levels.ngram import NGram
 from hf_unlearn.training.levels.profile import Profile
-from hf_unlearn.training.levels.regression import Line, cross_validated, drawn_alike
+from hf_unlearn.training.levels.regression import Line, cross_validated
+from hf_unlearn.training.levels.shape import Shape
 from oracles.ngram import NgramOracle
 
 
@@ -65,24 +66,50 @@ def test_the_line_and_its_quality_by_hand():
     assert cross_validated(flat, nll).spearman is None and cross_validated(profile[:2], nll[:2]) is None
 
 
-def test_tokens_are_drawn_from_those_of_like_profile():
-    profile, nll = np.arange(8.0), 10 * np.arange(8.0)  # in four groups: 0 10, 20 30, 40 50, 60 70
-    draw = np.random.default_rng(0)
-    for wanted, group in {-5.0: {0, 10}, 2.5: {20, 30}, 3.0: {20, 30}, 4.5: {40, 50}, 99.0: {60, 70}}.items():
-        assert set(drawn_alike(profile, nll, np.full(50, wanted), draw, bins=4)) == group
-    assert set(drawn_alike(np.zeros(8), nll, np.zeros(50), draw, bins=4)) == {40, 50}  # all alike: the middle group
-    assert set(drawn_alike(profile, nll, np.full(200, 2.5), draw, bins=1)) == set(nll)
-    assert set(drawn_alike(profile[:3], nll[:3], np.full(50, 1.0), draw)) == {10}  # fewer tokens than groups
+def unseen_rows(*rows: list[float]) -> RowLogps:
+    """Unseen rows whose tokens have these NLLs."""
+    return RowLogps(-torch.tensor([nll for row in rows for nll in row]), torch.tensor([len(row) for row in rows]))
+
+
+def test_the_shape_of_unseen_rows_by_hand():
+    # As multiples of their means 3 and 4: 0, 1, 2 and .5, 1.5.
+    shape = Shape(unseen_rows([0.0, 3.0, 6.0], [6.0, 2.0]))
+    assert shape(1).tolist() == [1.0]
+    # Quantiles 1/4 and 3/4 of 0, .5, 1, 1.5, 2.
+    assert shape(2).tolist() == pytest.approx([0.5, 1.5])
+    # Quantiles .1 to .9: .2, .6, 1, 1.4, 1.8.
+    assert shape(5).tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8])
+    skewed = Shape(unseen_rows([0.0, 0.0, 0.0, 4.0]))
+    assert skewed(2).tolist() == pytest.approx([0.0, 2.0])  # quantiles 0 and 1, divided by their mean
+    assert skewed(1).tolist() == [1.0]  # the median is 0: a row of one token is at its level all the same
+    certain = Shape(unseen_rows([0.0, 0.0]))
+    assert certain(3).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_levels_move_by_what_the_same_rows_have_drifted():
+    before, now = unseen_rows([1.0, 3.0], [5.0]), unseen_rows([2.0, 6.0], [4.0])  # means 2, 5 and then 4, 4
+    one = np.ones(60, int)
+    profile, lengths = np.arange(60) % 4 + 1.0, np.array([2, 1, 2])
+    forget = Profile(np.array([1.0, 2.0, 3.0]), lengths)
+    first = estimate_levels(
+        "ngram", forget, Profile(profile, one), unseen_rows(*([nll] for nll in profile)), tokens=True
+    )
+    assert first.rows.tolist() == pytest.approx([1, 2, 3]) and first.token_values.tolist() == pytest.approx(
+        [1, 1, 2, 3, 3]  # rows of one token have no shape
+    )
+    moved = moved_levels(first, lengths, before, now)
+    assert moved.rows.tolist() == pytest.approx([1.5, 2.5, 3.5]) and moved.quality == first.quality
+    low, high = Shape(now)(2)
+    assert moved.token_values.tolist() == pytest.approx([1.5 * low, 1.5 * high, 2.5, 3.5 * low, 3.5 * high])
+    assert moved_levels(first, lengths, unseen_rows([9.0]), unseen_rows([1.0])).rows.tolist() == [0.0, 0.0, 0.0]
 
 
 def estimated(profile: np.ndarray, nll: np.ndarray, source: str = "ngram"):
     """Levels of three forget rows of one token, from unseen rows of one token each."""
     one = np.ones(len(nll), int)
     unseen = RowLogps(-torch.from_numpy(nll).float(), torch.from_numpy(one))
-    forget = np.array([1.0, 2.0, 3.0])
-    rows = [{"input_ids": [1, 5 + place], "labels": [-100, 5 + place]} for place in range(3)]
-    profiles = Profile(forget, forget, np.ones(3, int)), Profile(profile, profile, one)
-    return estimate_levels(source, *profiles, unseen, rows, tokens=True)
+    profiles = Profile(np.array([1.0, 2.0, 3.0]), np.ones(3, int)), Profile(profile, one)
+    return estimate_levels(source, *profiles, unseen, tokens=True)
 
 
 def test_levels_that_are_poorly_known_say_so():
@@ -91,7 +118,7 @@ def test_levels_that_are_poorly_known_say_so():
     good = estimated(profile, 1 + 2 * profile + draw.normal(0, 0.1, 60))
     assert good.quality.warnings == () and good.rows.tolist() == pytest.approx([3, 5, 7], abs=0.1)
     assert good.quality.spearman > 0.98 and good.quality.mean == pytest.approx(float(good.rows.mean()))
-    assert good.token_starts.tolist() == [0, 1, 2, 3] and good.token_values.tolist() == pytest.approx([3, 5, 7], abs=1)
+    assert good.token_starts.tolist() == [0, 1, 2, 3] and torch.equal(good.token_values, good.rows)
     poor = estimated(profile, 5 + draw.normal(0, 1, 60))
     assert len(poor.quality.warnings) == 1 and "nearly the same for all forget rows" in poor.quality.warnings[0]
     assert float(poor.rows.max() - poor.rows.min()) < 1 and float(poor.rows.mean()) == pytest.approx(5, abs=0.5)

@@ -99,7 +99,7 @@ def test_the_same_level_for_all_and_levels_that_are_given(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["ngram", "holdout"])
-def test_levels_of_tokens_are_nlls_of_unseen_tokens_and_follow_the_row(tmp_path, source):
+def test_levels_of_tokens_have_the_shape_of_unseen_rows_and_the_mean_of_the_row(tmp_path, source):
     loss = {"name": "unseen_level", "token_weight": 0.1}
     arguments = dict(levels=source, forget_nll_bound=None, forget_loss=loss)
     trainer, turned = (
@@ -111,13 +111,16 @@ def test_levels_of_tokens_are_nlls_of_unseen_tokens_and_follow_the_row(tmp_path,
     levels, other = trainer.baseline.levels, turned.baseline.levels
     lengths = [len(naive.shift_check(row)) for row in trainer.train_sets.forget]
     assert levels.token_starts.tolist() == np.cumsum([0, *lengths]).tolist()
-    rows = [part.tolist() for part in levels.token_values.split(lengths)]
-    assert rows[::-1] == [part.tolist() for part in other.token_values.split(lengths[::-1])]
-    unseen = [-naive.token_logps(trainer.model, row).detach() for row in trainer.train_sets.holdout]
-    assert torch.isclose(levels.token_values[:, None], torch.cat(unseen)[None], rtol=1e-4).any(1).all()
-    assert len(set(levels.token_values.tolist())) > 20 and len(set(levels.rows.tolist())) == (
-        12 if source == "ngram" else 1
-    )
+    rows = levels.token_values.split(lengths)
+    assert [row.tolist() for row in rows][::-1] == [part.tolist() for part in other.token_values.split(lengths[::-1])]
+    unseen = [-naive.token_logps(trainer.model, row).detach().double() for row in trainer.train_sets.holdout]
+    multiples = torch.cat([row / row.mean() for row in unseen])
+    for row, level in zip(rows, levels.rows, strict=True):
+        assert float(row.mean()) == pytest.approx(float(level), rel=1e-5) and row.tolist() == sorted(row.tolist())
+        places = torch.linspace(0.5 / len(row), 1 - 0.5 / len(row), len(row), dtype=torch.float64)
+        expected = multiples.quantile(places)
+        assert row.tolist() == pytest.approx((level * expected / expected.mean()).tolist(), rel=1e-4)
+    assert len(set(levels.rows.tolist())) == (12 if source == "ngram" else 1)
 
 
 def test_levels_by_a_model_of_the_same_tokenizer_and_of_another(tmp_path):
