@@ -92,7 +92,7 @@ def make_task(parsed: Parsed) -> Task:
         model = fit("fitted", script, args, books.model, learnt, revision, whole_text=True)
     suite = partial(
         copyright,
-        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items()},
+        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items() if name != "holdout"},
         max_new_tokens=script.max_new_tokens,
         max_length=args.max_length,
         template=args.template,

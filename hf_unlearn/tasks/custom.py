@@ -56,13 +56,14 @@ def make_task(parsed: Parsed) -> Task:
             if rows is not None:
                 detect_format(rows.column_names, "eval", argument)
     assert model is not None  # or load_sets would have refused it
+    measured = {name: rows for name, rows in (sets | more).items() if name != "holdout"}
     arguments = {
-        **{name: first(rows, script.evaluated_rows) for name, rows in (sets | more).items()},
+        **{name: first(rows, script.evaluated_rows) for name, rows in measured.items()},
         **{"max_new_tokens": script.max_new_tokens, "max_length": args.max_length, "template": args.template},
     }
     if args.template_variables is not None:  # a plugin's suite need not know of it
         arguments["chat_template_kwargs"] = args.template_variables
-    _require_rows_taken(script.suite, arguments)
+    _require_rows_taken(script.suite, arguments | {name: rows for name, rows in sets.items() if name == "holdout"})
     return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle, cache=cache)
 
 

@@ -67,6 +67,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         suite_of(
             task,
             unfitted=fitted_to_holdout(parsed.args),
+            count=parsed.script.evaluated_rows,
             before=others.get("before") if name != "oracle" else None,
             oracle=others.get("oracle"),
         ),

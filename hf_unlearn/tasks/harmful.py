@@ -91,7 +91,7 @@ def _task(
     script, args = parsed.script, parsed.args
     suite = partial(
         harmful,
-        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items()},
+        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items() if name != "holdout"},
         in_scope=first(in_scope, script.evaluated_rows),
         judge=judge,
         max_new_tokens=script.max_new_tokens,

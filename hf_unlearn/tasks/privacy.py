@@ -111,7 +111,7 @@ def _tofu_task(parsed: Parsed) -> Task:
     if data.holdout is not None:
         names = {"question": "prompt", "answer": "completion"}
         sets["holdout"] = data.holdout.select_columns(list(names)).rename_columns(names)
-    suite = _suite_of(parsed, script.source, split=script.split, holdout=holdout, revision=script.source_revision)
+    suite = _suite_of(parsed, script.source, split=script.split, revision=script.source_revision)
     limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
     return Task(model, limited, suite, script.oracle)
 

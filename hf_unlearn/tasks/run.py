@@ -50,7 +50,13 @@ class RunEvaluator:
         result = evaluate(
             model,
             self.trainer.processing_class,
-            suite_of(self.task, unfitted=splits_holdout(self.trainer.args), before=before, oracle=oracle),
+            suite_of(
+                self.task,
+                unfitted=splits_holdout(self.trainer.args),
+                count=self.script.evaluated_rows,
+                before=before,
+                oracle=oracle,
+            ),
             batch_size=self.trainer.args.per_device_eval_batch_size,
             accelerator=self.trainer.accelerator,
             fluency_model=fluency_model,

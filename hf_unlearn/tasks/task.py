@@ -18,7 +18,8 @@ from ..training.config import UnlearningConfig
 RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
 
-# A suite, given the results to compare with: `oracle` and `before`, None where there is none yet.
+# A suite, given `holdout` rows where there are any and the results to compare with: `oracle` and `before`, None where
+# there is none yet.
 SuiteOf = Callable[..., Suite]
 
 
@@ -29,7 +30,7 @@ class Task:
     Attributes:
         model: name or folder of the model before unlearning.
         sets: training sets by role.
-        suite: makes the suite.
+        suite: makes the suite, of rows that it holds and of the holdout rows that it is given.
         oracle: name or folder of a model that has never seen the forget rows, or None.
         oracle_is: what that model is, as the end of a sentence.
         from_lab: whether the model is the lab's.
@@ -51,28 +52,30 @@ class Task:
     cache: RowCache | None = None
 
 
-def suite_of(task: Task, *, unfitted: bool, **compared: EvaluationResult | None) -> Suite:
-    """A task's suite; its unseen rows are those that the run was not fitted to.
+def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:
+    """A task's suite; its unseen rows are the first of those that the run was not fitted to.
 
     Args:
         task: of the run.
         unfitted: whether the run reads one half of the holdout rows (`levels`), so that the other half is measured.
+        count: of unseen rows, at most; None for all.
         compared: results that it compares with: `before`, `oracle`.
     """
-    suite = task.suite(**compared)
-    if not unfitted or "holdout" not in suite.sets:
-        return suite
-    unseen = measurement_rows(suite.sets["holdout"])
+    holdout = task.sets.get("holdout")
+    if holdout is None:
+        return task.suite(**compared)
+    if not unfitted:
+        return task.suite(holdout=first(holdout, count), **compared)
+    unseen = measurement_rows(holdout)
     if len(unseen) == 0:
         raise input_error(
             expected="holdout rows enough to measure on half of them",
-            got=f"{len(suite.sets['holdout'])}, none of them in the half that the run is not fitted to",
+            got=f"{len(holdout)}, none of them in the half that the run is not fitted to",
             why="rows that levels were fitted on are no unseen rows any more",
-            fix="pass more holdout rows, or raise --limit and --evaluated_rows",
+            fix="pass more holdout rows, or raise --limit",
         )
-    return replace(
-        suite, sets={**suite.sets, "holdout": unseen}, settings={**suite.settings, "holdout": "measurement half"}
-    )
+    suite = task.suite(holdout=first(unseen, count), **compared)
+    return replace(suite, settings={**suite.settings, "holdout": "measurement half"})
 
 
 def first(rows: Dataset | None, count: int | None) -> Dataset | None:

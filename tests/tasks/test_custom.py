@@ -23,6 +23,7 @@ from hf_unlearn.cli import main
 from hf_unlearn.lab import load_lab
 from hf_unlearn.results import card_file
 from hf_unlearn.tasks import make_task, parse_task
+from hf_unlearn.tasks.task import suite_of
 
 FIGURES = {"forget_nll", "forget_accuracy", "retain_nll", "in_scope_accuracy", "out_of_scope_accuracy", "broken_rate"}
 STEPS = ["--forget_loss", "npo", "--forget_nll_bound", "none", "--learning_rate", "5e-4", "--max_steps", "3"]
@@ -54,7 +55,9 @@ def test_the_sets_of_a_task_and_what_it_is_measured_on(files, tmp_path):
     assert {name: len(rows) for name, rows in task.sets.items()} == {"forget": 5, "retain": 5, "holdout": 5}
     assert (task.model, task.oracle, task.from_lab) == (str(tmp_path / "model"), None, False)
     measured = {name: len(rows) for name, rows in task.suite.keywords.items() if hasattr(rows, "column_names")}
-    assert measured == dict.fromkeys(("forget", "retain", "holdout", "in_scope", "out_of_scope"), 3)
+    assert measured == dict.fromkeys(("forget", "retain", "in_scope", "out_of_scope"), 3)
+    unseen = suite_of(task, unfitted=False, count=parsed.script.evaluated_rows).sets["holdout"]
+    assert len(unseen) == 3
 
 
 @pytest.mark.parametrize("missing", ["model_name_or_path", "retain_dataset", "forget_dataset"])

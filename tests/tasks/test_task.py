@@ -53,18 +53,22 @@ def test_a_file_is_no_folder(tmp_path):
 def test_a_suite_measures_on_the_half_that_the_run_did_not_read():
     rows = [{"prompt": f"who is {i}?", "completion": f" fox {i}"} for i in range(20)]
     sets = {name: datasets.Dataset.from_list(part) for name, part in (("forget", rows[:10]), ("holdout", rows[10:]))}
-    task = Task("model", sets, partial(custom, **sets, retain=rows[:2]))
-    whole = suite_of(task, unfitted=False, before=None, oracle=None)
-    half = suite_of(task, unfitted=True, before=None, oracle=None)
+    suite = partial(custom, forget=sets["forget"], retain=rows[:2])
+    task = Task("model", sets, suite)
+    whole, half, one = (
+        suite_of(task, unfitted=unfitted, count=count, before=None, oracle=None)
+        for unfitted, count in ((False, None), (True, 10), (True, 1))
+    )
     prompts = [[row["prompt"] for row in part] for part in (half.sets["holdout"], calibration_rows(sets["holdout"]))]
     assert sorted([*prompts[0], *prompts[1]]) == sorted(row["prompt"] for row in whole.sets["holdout"]) and all(
         prompts
     )
     assert half.sets["forget"] is whole.sets["forget"]
     assert half.settings["holdout"] == "measurement half" and "holdout" not in whole.settings
+    assert one.sets["holdout"][:] == half.sets["holdout"].select(range(1))[:]  # counted in the half, not before it
     none_left = {**sets, "holdout": calibration_rows(sets["holdout"])}
     with pytest.raises(ValueError) as error:
-        suite_of(Task("model", sets, partial(custom, **none_left, retain=rows[:2])), unfitted=True)
+        suite_of(Task("model", none_left, suite), unfitted=True, count=None)
     assert_four_parts(str(error.value), "measure on half of them")
 
 
