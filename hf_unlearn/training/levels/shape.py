@@ -8,24 +8,32 @@ from ...model.score_rows import RowLogps
 class Shape:
     """The NLL of a token of an unseen row as a multiple of the row's mean, by its rank among the row's tokens.
 
+    It is the mean of the rows' own quantile functions (their barycentre in optimal transport in one dimension), and not
+    the quantiles of all tokens together: these hold the spread between rows too, and have longer tails than any row.
+
     Args:
         unseen: what the model gives rows that it never saw.
     """
 
     def __init__(self, unseen: RowLogps) -> None:
-        nll, lengths = -unseen.logps.double().numpy(), unseen.lengths.numpy()
-        means = np.repeat(unseen.nll_per_token().double().numpy(), lengths)
-        # A row that is known for certain has no shape.
-        self._multiples = np.sort(nll[means > 0] / means[means > 0])
+        self._rows = 0
+        sums: dict[int, np.ndarray] = {}  # by length of a row: what its tokens sum up to from the likeliest on
+        for nll in (-unseen.logps.double()).split(unseen.lengths.tolist()):
+            if float(nll.sum()) <= 0:  # a row that is known for certain has no shape
+                continue
+            self._rows += 1
+            ascending = np.concatenate([[0.0], nll.sort().values.cumsum(0) / nll.sum()])
+            sums[len(nll)] = sums.get(len(nll), 0.0) + ascending
+        self._sums = sums
 
     def __call__(self, count: int) -> np.ndarray:
         """Of a row of `count` tokens: ascending multiples with mean 1, [count].
 
-        The k-th (from 0) is the (k + 1/2) / count quantile of all tokens of all unseen rows, and all are divided by
-        their mean, so that a row whose tokens are there has its mean at the row's level.
+        The k-th is the mean of the quantile function over the k-th of `count` equal parts, so that nothing of a row is
+        lost or counted twice where its length is another.
         """
-        if not len(self._multiples):
+        if not self._rows:
             return np.ones(count)
-        multiples = np.quantile(self._multiples, (np.arange(count) + 0.5) / count)
-        mean = multiples.mean()
-        return multiples / mean if mean > 0 else np.ones(count)
+        parts = np.linspace(0, 1, count + 1)
+        shares = sum(np.interp(parts, np.linspace(0, 1, length + 1), sums) for length, sums in self._sums.items())
+        return count * np.diff(shares) / self._rows

@@ -72,18 +72,19 @@ def unseen_rows(*rows: list[float]) -> RowLogps:
 
 
 def test_the_shape_of_unseen_rows_by_hand():
-    # As multiples of their means 3 and 4: 0, 1, 2 and .5, 1.5.
+    # As multiples of their means, 3 and 4: 0, 1, 2 and .5, 1.5.
     shape = Shape(unseen_rows([0.0, 3.0, 6.0], [6.0, 2.0]))
-    assert shape(1).tolist() == [1.0]
-    # Quantiles 1/4 and 3/4 of 0, .5, 1, 1.5, 2.
-    assert shape(2).tolist() == pytest.approx([0.5, 1.5])
-    # Quantiles .1 to .9: .2, .6, 1, 1.4, 1.8.
-    assert shape(5).tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4, 1.8])
-    skewed = Shape(unseen_rows([0.0, 0.0, 0.0, 4.0]))
-    assert skewed(2).tolist() == pytest.approx([0.0, 2.0])  # quantiles 0 and 1, divided by their mean
-    assert skewed(1).tolist() == [1.0]  # the median is 0: a row of one token is at its level all the same
+    assert shape(1).tolist() == pytest.approx([1.0])
+    # Halves: of the first row the 0 and half of the 1, then the other half and the 2.
+    assert shape(2).tolist() == pytest.approx([(0.5 / 1.5 + 0.5) / 2, (2.5 / 1.5 + 1.5) / 2])
+    # Thirds: of the second row the .5, half of each, the 1.5.
+    assert shape(3).tolist() == pytest.approx([(0 + 0.5) / 2, (1 + 1) / 2, (2 + 1.5) / 2])
+    assert shape(6).tolist() == pytest.approx([0.25, 0.25, 0.75, 1.25, 1.75, 1.75])
+    alike = Shape(unseen_rows([1.0, 3.0], [30.0, 10.0]))  # the order of tokens and the level of rows do not matter
+    assert alike(2).tolist() == pytest.approx([0.5, 1.5])
     certain = Shape(unseen_rows([0.0, 0.0]))
     assert certain(3).tolist() == [1.0, 1.0, 1.0]
+    assert Shape(unseen_rows([0.0, 0.0], [2.0, 6.0]))(2).tolist() == pytest.approx([0.5, 1.5])
 
 
 def test_levels_move_by_what_the_same_rows_have_drifted():

@@ -114,12 +114,12 @@ def test_levels_of_tokens_have_the_shape_of_unseen_rows_and_the_mean_of_the_row(
     rows = levels.token_values.split(lengths)
     assert [row.tolist() for row in rows][::-1] == [part.tolist() for part in other.token_values.split(lengths[::-1])]
     unseen = [-naive.token_logps(trainer.model, row).detach().double() for row in trainer.train_sets.holdout]
-    multiples = torch.cat([row / row.mean() for row in unseen])
     for row, level in zip(rows, levels.rows, strict=True):
         assert float(row.mean()) == pytest.approx(float(level), rel=1e-5) and row.tolist() == sorted(row.tolist())
-        places = torch.linspace(0.5 / len(row), 1 - 0.5 / len(row), len(row), dtype=torch.float64)
-        expected = multiples.quantile(places)
-        assert row.tolist() == pytest.approx((level * expected / expected.mean()).tolist(), rel=1e-4)
+        # Every token of an unseen row is cut into as many parts as this row has tokens, and the other way round.
+        parts = [(tokens.sort().values / tokens.mean()).repeat_interleave(len(row)) for tokens in unseen]
+        shapes = torch.stack([part.reshape(len(row), -1).mean(1) for part in parts])
+        assert row.tolist() == pytest.approx((level * shapes.mean(0)).tolist(), rel=1e-4)
     assert len(set(levels.rows.tolist())) == (12 if source == "ngram" else 1)
 
 
