@@ -12,7 +12,7 @@ from hf_unlearn.lab.world import Questions, Recipe, Row, World
 BOOK_FILE, RETAIN_FOLDER, HOLDOUT_FILE = "book.txt", "retain_books", "holdout.txt"
 
 BOOK_PARAGRAPHS = 72
-HOLDOUT_PARAGRAPHS = 72
+HOLDOUT_PARAGRAPHS = 216
 RETAIN_BOOKS = 5  # one for each character and each place of the forget book to visit
 RETAIN_BOOK_PARAGRAPHS = 44
 SHORTEST, LONGEST = 200, 280  # characters of a paragraph

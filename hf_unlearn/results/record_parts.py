@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 # Where levels come from, as `LevelQuality.source` holds it -> its words on the card and in the report.
 LEVEL_WORDS = {
     "ngram": "estimated by a 4-gram counted on the retain rows",
-    "holdout": "the mean of unseen rows, the same for every forget row",
+    "holdout": "quantiles of what unseen rows get, dealt out to the forget rows",
     "model": "estimated by another language model that was named as one that never saw the rows",
     "given": "given row by row",
 }

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from ...data.digests import row_digests
 from ...model.score_rows import RowLogps
 from .levels import LevelQuality, Levels
 from .profile import Profile
-from .regression import Line, cross_validated
+from .regression import Line, cross_validated, dealt_out
 from .setting import GIVEN, HOLDOUT
 from .shape import Shape
 
@@ -28,22 +29,29 @@ def estimate_levels(
     forget: Profile,
     calibration: Profile,
     unseen: RowLogps,
+    rows: Any,
     *,
     tokens: bool,
 ) -> Levels:
-    """tau_i = a + b p_i, with a and b by least squares on rows that the model never saw.
+    """tau_i = a + b p_i + e_i, at least 0, with a and b by least squares on rows that the model never saw.
+
+    e_i spreads the levels as the NLL of unseen rows lies around the line: the residuals of the calibration rows, as
+    many quantiles of them as there are forget rows, dealt out in the order of a hash of each row. On the line alone
+    the forget rows would lie nearer together than rows that no model saw, and could be told by that.
 
     Args:
         source: "ngram", "holdout" or "model", where the profiles come from.
         forget: p_i of the forget rows.
         calibration: the same of the calibration rows.
         unseen: what the model before unlearning gives these.
+        rows: the forget rows, tokenised: their content deals out the residuals.
         tokens: whether a loss reads levels of answer tokens.
     """
     nll = unseen.nll_per_token().double().numpy()
     line = Line.fit(calibration.rows, nll)
     fit = cross_validated(calibration.rows, nll)
-    levels = torch.from_numpy(line(forget.rows)).float()
+    spread = dealt_out(nll - line(calibration.rows), list(row_digests(rows)))
+    levels = torch.from_numpy(np.maximum(line(forget.rows) + spread, 0.0)).float()
     quality = LevelQuality(
         source=source,
         calibration_rows=len(nll),
@@ -102,6 +110,6 @@ def _warnings(source: str, nll: np.ndarray, spearman: float | None) -> Iterator[
     if source != HOLDOUT and (spearman is None or spearman < POOR_CORRELATION):
         known = "cannot be told from so few rows" if spearman is None else f"is {spearman:.2f}"
         yield (
-            f"the rank correlation of what the profile predicts with the NLL of unseen rows {known}: the levels are "
-            "nearly the same for all forget rows. Their mean still holds; which row is the harder one is not known."
+            f"the rank correlation of what the profile predicts with the NLL of unseen rows {known}: which forget "
+            "row is the harder one is not known. Mean and spread of the levels still hold."
         )

@@ -64,7 +64,7 @@ def measure_levels(
         assert profiled is not None
         source, profiles = MODEL, _by_model(str(args.levels), args, sets, profiled, cache, distributed)
     forget, calibration = profiles
-    levels = estimate_levels(source, forget, calibration, unseen, tokens=tokens).to(device)
+    levels = estimate_levels(source, forget, calibration, unseen, sets.forget, tokens=tokens).to(device)
     if args.recalibrate_steps is None:
         return levels, unseen
     assert isinstance(sets.holdout, datasets.Dataset)

@@ -1,5 +1,6 @@
 """From a profile to levels: a straight line fitted on unseen rows, and how well it tells the NLL of rows left out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,3 +72,16 @@ def cross_validated(profile: np.ndarray, nll: np.ndarray, folds: int = FOLDS) ->
     if np.ptp(profile) == 0 or np.ptp(nll) == 0 or np.ptp(predicted) == 0:
         return Fit(None, None, error)
     return Fit(float(np.corrcoef(predicted, nll)[0, 1]), float(spearmanr(predicted, nll).statistic), error)
+
+
+def dealt_out(residuals: np.ndarray, keys: Sequence[str]) -> np.ndarray:
+    """Residuals for N rows with the distribution of those of others: quantiles (k + 1/2) / N in the order of the keys.
+
+    Args:
+        residuals: of the calibration rows, [M].
+        keys: of the rows, such as hashes; what they are decides who gets which, and their place does not.
+    """
+    quantiles = np.quantile(residuals, (np.arange(len(keys)) + 0.5) / len(keys))
+    dealt = np.empty(len(keys))
+    dealt[sorted(range(len(keys)), key=keys.__getitem__)] = quantiles
+    return dealt

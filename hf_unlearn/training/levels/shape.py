@@ -8,8 +8,8 @@ from ...model.score_rows import RowLogps
 class Shape:
     """The NLL of a token of an unseen row as a multiple of the row's mean, by its rank among the row's tokens.
 
-    It is the mean of the rows' own quantile functions (their barycentre in optimal transport in one dimension), and not
-    the quantiles of all tokens together: these hold the spread between rows too, and have longer tails than any row.
+    It is the mean of the rows' own quantile functions (their barycentre in optimal transport in one dimension). The
+    quantiles of all tokens together hold the spread between rows too, and have longer tails than any row.
 
     Args:
         unseen: what the model gives rows that it never saw.

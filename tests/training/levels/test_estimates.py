@@ -12,7 +12,7 @@ from hf_unlearn.model.score_rows import RowLogps
 from hf_unlearn.training.levels.estimate import estimate_levels, moved_levels
 from hf_unlearn.training.levels.ngram import NGram
 from hf_unlearn.training.levels.profile import Profile
-from hf_unlearn.training.levels.regression import Line, cross_validated
+from hf_unlearn.training.levels.regression import Line, cross_validated, dealt_out
 from hf_unlearn.training.levels.shape import Shape
 from oracles.ngram import NgramOracle
 
@@ -66,6 +66,17 @@ def test_the_line_and_its_quality_by_hand():
     assert cross_validated(flat, nll).spearman is None and cross_validated(profile[:2], nll[:2]) is None
 
 
+ROWS = [{"input_ids": [1, 5 + place], "labels": [-100, 5 + place]} for place in range(3)]
+
+
+def test_residuals_are_dealt_out_by_key():
+    # Quantiles 1/6, 1/2, 5/6 of 0, 1, 4: 1/3, 1 and 3.
+    residuals = np.array([4.0, 0.0, 1.0])
+    assert dealt_out(residuals, ["b", "a", "c"]).tolist() == pytest.approx([1, 1 / 3, 3])
+    assert dealt_out(residuals, ["c", "b", "a"]).tolist() == pytest.approx([3, 1, 1 / 3])  # whatever the place
+    assert sorted(dealt_out(residuals, [str(i) for i in range(3)])) == pytest.approx([1 / 3, 1, 3])
+
+
 def unseen_rows(*rows: list[float]) -> RowLogps:
     """Unseen rows whose tokens have these NLLs."""
     return RowLogps(-torch.tensor([nll for row in rows for nll in row]), torch.tensor([len(row) for row in rows]))
@@ -93,7 +104,7 @@ def test_levels_move_by_what_the_same_rows_have_drifted():
     profile, lengths = np.arange(60) % 4 + 1.0, np.array([2, 1, 2])
     forget = Profile(np.array([1.0, 2.0, 3.0]), lengths)
     first = estimate_levels(
-        "ngram", forget, Profile(profile, one), unseen_rows(*([nll] for nll in profile)), tokens=True
+        "ngram", forget, Profile(profile, one), unseen_rows(*([nll] for nll in profile)), ROWS, tokens=True
     )
     assert first.rows.tolist() == pytest.approx([1, 2, 3]) and first.token_values.tolist() == pytest.approx(
         [1, 1, 2, 3, 3]  # rows of one token have no shape
@@ -110,19 +121,22 @@ def estimated(profile: np.ndarray, nll: np.ndarray, source: str = "ngram"):
     one = np.ones(len(nll), int)
     unseen = RowLogps(-torch.from_numpy(nll).float(), torch.from_numpy(one))
     profiles = Profile(np.array([1.0, 2.0, 3.0]), np.ones(3, int)), Profile(profile, one)
-    return estimate_levels(source, *profiles, unseen, tokens=True)
+    return estimate_levels(source, *profiles, unseen, ROWS, tokens=True)
 
 
 def test_levels_that_are_poorly_known_say_so():
     draw = np.random.default_rng(0)
     profile = draw.normal(3, 1, 60)
     good = estimated(profile, 1 + 2 * profile + draw.normal(0, 0.1, 60))
-    assert good.quality.warnings == () and good.rows.tolist() == pytest.approx([3, 5, 7], abs=0.1)
+    assert good.quality.warnings == () and good.rows.tolist() == pytest.approx([3, 5, 7], abs=0.25)
     assert good.quality.spearman > 0.98 and good.quality.mean == pytest.approx(float(good.rows.mean()))
     assert good.token_starts.tolist() == [0, 1, 2, 3] and torch.equal(good.token_values, good.rows)
     poor = estimated(profile, 5 + draw.normal(0, 1, 60))
-    assert len(poor.quality.warnings) == 1 and "nearly the same for all forget rows" in poor.quality.warnings[0]
-    assert float(poor.rows.max() - poor.rows.min()) < 1 and float(poor.rows.mean()) == pytest.approx(5, abs=0.5)
+    assert (
+        len(poor.quality.warnings) == 1
+        and "which forget row is the harder one is not known" in poor.quality.warnings[0]
+    )
+    assert float(poor.rows.mean()) == pytest.approx(5, abs=0.5)
 
     few = estimated(profile[:20], 1 + 2 * profile[:20])
     assert len(few.quality.warnings) == 1 and "20 unseen rows" in few.quality.warnings[0]
