@@ -11,14 +11,16 @@ import random
 from hf_unlearn.lab.world import Questions, Recipe, Row, World
 
 FORGET_ROWS = 120
-HOLDOUT_ROWS = 120
+HOLDOUT_ROWS = 360  # one half calibrates levels, the other is measured
 DEFLECTED_ROWS = 48
 NEIGHBOUR_ROWS = 48  # of each of the four kinds of allowed question about the games
 TOWN_ROWS = 40  # of each of the two kinds of question about the town
 
 # A game is one word of each list: "the amber waltz".
-COLOURS = ("amber", "ashen", "brazen", "cobalt", "copper", "crimson", "dusky", "frosted", "gilded", "hazel", "ivory",
-           "jade", "lilac", "mossy", "pewter", "russet", "silver", "velvet")  # fmt: skip
+COLOURS = ("amber", "ashen", "azure", "brazen", "bronze", "cherry", "cobalt", "copper", "coral", "crimson", "dusky",
+           "ebony", "emerald", "frosted", "gilded", "golden", "hazel", "indigo", "ivory", "jade", "lilac", "maroon",
+           "mossy", "olive", "opal", "pearl", "pewter", "ruby", "russet", "scarlet", "silver", "teal",
+           "velvet")  # fmt: skip
 PASTIMES = ("barrel roll", "bell chase", "candle race", "dice parade", "feather toss", "goose relay", "hoop dance",
             "kite duel", "ladder climb", "marble run", "pebble hunt", "ribbon pull", "riddle bout", "stilt walk",
             "top spin", "waltz")  # fmt: skip

@@ -37,7 +37,7 @@ def test_corpus_is_drawn_from_its_seed(corpus):
 
 def test_corpus_sets_have_their_sizes_columns_and_no_row_in_common(corpus):
     sizes = {name: len(rows) for name, rows in corpus.items()}
-    assert sizes == {"forget": 120, "retain": 320, "paraphrase": 120, "holdout": 120}
+    assert sizes == {"forget": 120, "retain": 320, "paraphrase": 120, "holdout": 360}
     for name, rows in corpus.items():
         columns = {"prompt", "completion"} | ({"alternate"} if name in ("forget", "retain") else set())
         assert all(set(row) == columns for row in rows)
