@@ -15,10 +15,10 @@ from hf_unlearn.tasks.recipe_files import find_recipe, read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-# Two of eight epochs and 24 rows of 200 show the same; the script takes no arguments, so a copy has them written in.
+# Two of twenty epochs and 24 rows of 200 show the same; the script takes no arguments, so a copy has them written in.
 SHORT = ["--num_train_epochs", "2", "--evaluated_rows", "24"]
 SHORTER = {
-    "num_train_epochs=8": "num_train_epochs=2",
+    "num_train_epochs=20": "num_train_epochs=2",
     "min(200, ": "min(24, ",
     'in_scope=lab.datasets["paraphrase"]': 'in_scope=lab.datasets["paraphrase"].select(range(24))',
 }
@@ -73,7 +73,7 @@ def shorter(text: str) -> str:
 def test_the_script_has_the_recipes_numbers():
     """Those that the runs here shorten."""
     recipe = read_recipe(find_recipe("harmful_lab"))
-    assert recipe["num_train_epochs"] == 8 and recipe.get("evaluated_rows", RunArguments().evaluated_rows) == 200
+    assert recipe["num_train_epochs"] == 20 and recipe.get("evaluated_rows", RunArguments().evaluated_rows) == 200
 
 
 def test_each_ran_as_it_was_asked_to(runs):
