@@ -8,12 +8,12 @@ With no arguments: the lab's invented novel, offline and on a CPU, in a few minu
 
     accelerate launch examples/copyright.py
 
-A book and other books as .txt files, and any model:
+A book, other books, and a text like the book that the model has never read, as .txt files, and any model:
 
-    accelerate launch examples/copyright.py --book book.txt --retain_dir books --model_name_or_path org/model \
-        --forget_nll_bound log_vocab
+    accelerate launch examples/copyright.py --book book.txt --retain_dir books --holdout_book unseen.txt \
+        --model_name_or_path org/model
 
-The experiment of Gundavarapu et al. 2024 with OPT-1.3b takes those two paths too:
+The experiment of Gundavarapu et al. 2024 with OPT-1.3b needs no unseen text:
 
     accelerate launch examples/copyright.py --config examples/configs/copyright_opt1.3b.yaml \
         --book book.txt --retain_dir books

@@ -6,8 +6,7 @@ With no arguments: the lab's invented people, offline and on a CPU, in about two
 
 TOFU from the Hub or from a local folder of its JSON files, and any model that was trained on it:
 
-    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --model_name_or_path org/model \
-        --forget_nll_bound log_vocab
+    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --model_name_or_path org/model
 
 A model that has never seen TOFU is fitted to it first, and once more to the people who are kept, as the oracle:
 

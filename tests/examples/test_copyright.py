@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from fixtures.examples import (
     CANARY,
+    WITHOUT_HOLDOUT,
     assert_absent,
     assert_table_shows,
     assert_whole,
@@ -24,6 +25,7 @@ from fixtures.examples import (
     save_model,
     written,
 )
+from hf_unlearn.data import calibration_rows
 from hf_unlearn.data.books import book_rows, books_in
 from hf_unlearn.lab import Lab, load_lab
 from hf_unlearn.tasks import make_task, parse_task
@@ -79,6 +81,7 @@ def test_results_and_evaluations_have_every_figure(lab, lab_run):
         "retain": books_in(lab.retain_dir, **PASSAGE),
         "holdout": book_rows(lab.holdout_path, **PASSAGE),
     }
+    passages["holdout"] = calibration_rows(passages["holdout"])  # the other half is measured on
     assert rows_of(found) == {name: len(rows) for name, rows in passages.items()}
     assert (found["steps"], found["hardware"]["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
     # The fit made a model that nobody else has; the passages are the lab's.
@@ -161,7 +164,7 @@ def files(lab, tmp_path) -> list[str]:
 
 
 # No bound: with a word that the model has never seen, the passages are beyond log V from the start.
-UNBOUNDED = ["--forget_nll_bound", "none", "--forget_loss", "npo", "--per_device_train_batch_size", "4"]
+UNBOUNDED = [*WITHOUT_HOLDOUT, "--forget_nll_bound", "none", "--forget_loss", "npo", "--per_device_train_batch_size", "4"]
 
 
 def test_a_book_of_ones_own_without_a_fit_and_no_word_of_it_is_written(files, tmp_path):

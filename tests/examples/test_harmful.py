@@ -10,8 +10,21 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from fixtures.examples import CANARY, figures, kill_once, results, rows_evaluated, rows_of, run, save_model, written
+from fixtures.examples import (
+    CANARY,
+    WITHOUT_HOLDOUT,
+    figures,
+    kill_once,
+    results,
+    rows_evaluated,
+    rows_of,
+    run,
+    save_model,
+    written,
+)
+from hf_unlearn.data import calibration_rows
 from hf_unlearn.lab import Lab, load_lab
+from hf_unlearn.lab.checks import answer_nll
 
 STEPS, SAVED_EVERY = 24, 4
 
@@ -59,17 +72,21 @@ def test_results_have_every_figure_and_what_it_takes_to_repeat_them(lab, lab_run
     assert columns["before"]["harmful_rate"] == 1.0 and columns["oracle"]["harmful_rate"] == 0.0
     assert columns["before"]["forget_nll"] < columns["after"]["forget_nll"] < columns["oracle"]["forget_nll"]
     assert rows_evaluated(found) == dict.fromkeys(("forget", "retain", "in_scope", "holdout"), 16)
-    assert rows_of(found) == {name: len(lab.datasets[name]) for name in ("forget", "retain", "holdout")}
+    calibration = calibration_rows(lab.datasets["holdout"])  # the other half is measured on
+    sizes = {name: len(lab.datasets[name]) for name in ("forget", "retain")}
+    assert rows_of(found) == sizes | {"holdout": len(calibration)}
     hashes = {rows["sha256"] for rows in found["sets"].values()}
     assert len(hashes) == 3 and all(len(bytes.fromhex(each)) == 32 for each in hashes)
     assert (found["steps"], found["hardware"]["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
     assert (found["planned_steps"], found["resumed_from"]) == (STEPS, 0)
+    unseen_level = {"ramp": 0.5, "delta": 0.5, "token_weight": 1.0}
     terms = [(term["side"], term["name"], term["arguments"]) for term in found["objective"]["terms"]]
-    assert terms == [("forget", "simnpo", {"beta": 0.5, "delta": 0.0}), ("retain", "nll", {})]
+    assert terms == [("forget", "unseen_level", unseen_level), ("retain", "nll", {}), ("anchor", "kl", {})]
     assert (found["task"], found["model"]["origin"], found["model"]["id"]) == ("harmful", "lab", "games")
     assert {(rows["origin"], rows["id"]) for rows in found["sets"].values()} == {("lab", "games")}
     assert found["recipe"].split()[0] == "harmful_lab"
-    assert found["holdout_nll"] == pytest.approx(lab.checks["model_holdout_nll"], rel=1e-4)
+    nll = answer_nll(lab.load_model(), lab.load_tokenizer(), list(calibration))
+    assert found["holdout_nll"] == pytest.approx(nll, rel=1e-4)
     assert found["versions"]["torch"] == torch.__version__
     assert [entry["step"] for entry in found["log"] if "loss" in entry] == list(range(1, STEPS + 1))
     assert not (folder / "showable.json").exists()  # nothing was said to be shown
@@ -153,7 +170,7 @@ def files(lab, tmp_path) -> list[str]:
 
 # No bound: with a word that the model has never seen, the rows are beyond log V from the start.
 FULL = ["--use_peft", "false", "--forget_loss", "npo", "--forget_nll_bound", "none", "--retain_weight", "0.1"]
-FULL += ["--learning_rate", "5e-4", "--force", "true"]  # no model knows the canary in the rows
+FULL += [*WITHOUT_HOLDOUT, "--learning_rate", "5e-4", "--force", "true"]  # no model knows the canary in the rows
 
 
 @pytest.mark.slow

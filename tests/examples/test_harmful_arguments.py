@@ -50,18 +50,21 @@ class Built(Exception):
 
 
 def test_the_command_for_data_of_ones_own_that_the_script_documents(monkeypatch, tmp_path):
-    """As it stands in the docstring, with files of those names; up to the trainer."""
+    """As it stands in the docstring, with files of those names, with holdout rows and without; up to the trainer."""
     lab = load_lab()
     save_model(lab, tmp_path / "org/model")
-    forget = [
-        {"question": row["prompt"], "answer": row["completion"]} for row in lab.datasets["forget"].select(range(30))
-    ]
+    forget, unseen = (
+        [{"question": row["prompt"], "answer": row["completion"]} for row in lab.datasets[name].select(range(30))]
+        for name in ("forget", "holdout")
+    )
     retain = list(lab.datasets["retain"].select(range(30)))
-    for name, rows in (("forget", forget), ("retain", retain)):
+    for name, rows in (("forget", forget), ("retain", retain), ("holdout", unseen)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
+    sets: list[dict[str, int]] = []
+
     def built(measurement, *_, **__):
-        assert [len(rows) for rows in measurement.task.sets.values()] == [30, 30]
+        sets.append({name: len(rows) for name, rows in measurement.task.sets.items()})
         raise Built
 
     monkeypatch.chdir(tmp_path)
@@ -70,8 +73,13 @@ def test_the_command_for_data_of_ones_own_that_the_script_documents(monkeypatch,
     (command,) = [each for each in commands if "jsonl" in each]
     script, *arguments = shlex.split(command)
     assert script == "examples/harmful.py"
-    with pytest.raises(Built):
-        start("harmful", monkeypatch, *arguments, "--use_cpu")
+    (without,) = re.findall(r"leave them out and add `(.*?)`", load_script("harmful").__doc__)
+    at = arguments.index("--holdout_dataset")
+    for line in (arguments, [*arguments[:at], *arguments[at + 2 :], *shlex.split(without)]):
+        with pytest.raises(Built):
+            start("harmful", monkeypatch, *line, "--use_cpu")
+    trained = dict.fromkeys(("forget", "retain"), 30)
+    assert sets == [trained | {"holdout": 30}, trained]
 
 
 def parsed(*arguments: str) -> Parsed:
@@ -88,7 +96,7 @@ def test_a_recipe_takes_the_place_of_the_default_and_the_command_line_comes_firs
     assert found.model.use_peft is False and args.retain_ratio == 1  # the lab's recipe is not read
     found = parsed("--retain_loss", "kl")
     losses = (found.args.forget_loss, found.args.retain_loss)
-    assert losses == ({"name": "simnpo", "beta": 0.5}, "kl") and found.model.use_peft is True
+    assert losses == ({"name": "unseen_level", "token_weight": 1.0}, "kl") and found.model.use_peft is True
 
 
 def test_the_papers_recipe_has_the_papers_numbers():

@@ -7,6 +7,7 @@ import pytest
 
 from fixtures.examples import (
     CANARY,
+    WITHOUT_HOLDOUT,
     assert_absent,
     assert_table_shows,
     assert_whole,
@@ -21,6 +22,7 @@ from fixtures.examples import (
     save_tofu,
     written,
 )
+from hf_unlearn.data import calibration_rows
 from hf_unlearn.lab import Lab, load_lab
 from hf_unlearn.results.evaluation_result import load_result
 
@@ -64,7 +66,8 @@ def test_results_and_evaluations_have_every_figure(lab, lab_run):
     folder, _ = lab_run
     found = assert_whole(folder, "tofu", FIGURES | ATTACKED, COMPARED, "forget_probability", EVALUATED)
     sets = ("forget", "retain", "holdout")
-    assert rows_of(found) == {name: len(lab.datasets[name]) for name in sets}
+    read = {**lab.datasets, "holdout": calibration_rows(lab.datasets["holdout"])}  # the other half is measured on
+    assert rows_of(found) == {name: len(read[name]) for name in sets}
     assert {rows_evaluated(found)[name] for name in (*sets, "real_authors", "world_facts")} == {EVALUATED}
     assert (found["steps"], found["hardware"]["processes"], found["seed"], found["stop_reason"]) == (STEPS, 1, 0, None)
     assert (found["model"]["origin"], found["model"]["id"]) == ("lab", "people")
@@ -142,7 +145,8 @@ def files(lab, tmp_path) -> list[str]:
 def test_tofu_in_a_folder_without_an_oracle_and_no_word_of_it_is_written(files, tmp_path):
     folder = tmp_path / "out"
     # No bound: with a word that the model has never seen, the rows are above the level of unseen ones from the start.
-    bare = ["--forget_nll_bound", "none", "--forget_loss", "npo", "--force", "true"]  # no model knows the canary
+    # No model knows the canary.
+    bare = [*WITHOUT_HOLDOUT, "--forget_nll_bound", "none", "--forget_loss", "npo", "--force", "true"]
     printed = run("privacy", folder, *files, *SHORT, *bare)
     found = results(folder)
     # Trained on; the unseen rows of the folder are for the attacks.
