@@ -15,8 +15,8 @@ like the forget rows, and the model has never seen them:
         --forget_dataset forget.jsonl --forget_columns '{"question": "prompt", "answer": "completion"}' \
         --retain_dataset retain.jsonl --holdout_dataset holdout.jsonl
 
-Without holdout rows leave them out and add `--config methods/npo --forget_nll_bound log_vocab`. Learning rate and epochs
-of both are those of the lab's small model: a larger one takes a lower rate.
+Without holdout rows leave them out and add `--config methods/npo --forget_nll_bound log_vocab`. Learning rate and
+epochs of both are those of the lab's small model: a larger one takes a lower rate.
 
 Without --config the values of examples/configs/harmful_lab.yaml are the defaults; the command line comes before both.
 `hf-unlearn train --task harmful` is the same run; `examples/plain_script.py` is what it does, in plain Python.

@@ -269,14 +269,16 @@ def reference_words(reference: str) -> str:
     return "; ".join(REFERENCE_WORDS[mode] for mode in reference.split(" + ") if mode in REFERENCE_WORDS)
 
 
-def level_words(levels: LevelQuality, *, by_task: bool) -> str:
+def level_words(levels: LevelQuality, *, by_task: bool, every: int | None = None) -> str:
     """Where the levels of a run come from, how well they are known, and which unseen rows are left for measuring.
 
     Args:
         levels: of the run.
         by_task: whether a task of this package has run it, whose suites measure the other half.
+        every: so many steps after which they were estimated again (`recalibrate_steps`), or None.
     """
     words = f"{LEVEL_WORDS.get(levels.source, levels.source)}; mean {levels.mean:.2f} nats per token"
+    words += f" before the first step, estimated again every {every} steps" if every else ""
     if not levels.calibration_rows:
         return f"{words}."
     words += f"; calibrated on {levels.calibration_rows:,} holdout rows"

@@ -164,7 +164,8 @@ def files(lab, tmp_path) -> list[str]:
 
 
 # No bound: with a word that the model has never seen, the passages are beyond log V from the start.
-UNBOUNDED = [*WITHOUT_HOLDOUT, "--forget_nll_bound", "none", "--forget_loss", "npo", "--per_device_train_batch_size", "4"]
+UNBOUNDED = ["--forget_nll_bound", "none", "--forget_loss", "npo", "--per_device_train_batch_size", "4"]
+UNBOUNDED += WITHOUT_HOLDOUT
 
 
 def test_a_book_of_ones_own_without_a_fit_and_no_word_of_it_is_written(files, tmp_path):

@@ -47,3 +47,21 @@ def test_card_and_report_say_where_levels_come_from(source):
         assert "Warning: poor, and what follows" in card  # beside results, where there are any
         assert record.warnings == ["Levels: poor, and what follows"]
     assert "holdout rows" not in level_words(LevelQuality("given", 0, 12, 5.5), by_task=True)
+
+
+def test_levels_that_were_estimated_again_and_rows_that_nothing_but_their_levels_stops():
+    levels, again = (
+        LevelQuality("holdout", 30, 12, 1.23),
+        "mean 1.23 nats per token before the first step, estimated again every 5",
+    )
+    record = RunRecord(objective=ObjectiveRecord([TermRecord("unseen_level")], bound={"setting": None}), levels=levels)
+    for every, shown in ((None, False), (5, True)):
+        record.arguments = {} if every is None else {"recalibrate_steps": every}
+        card = " ".join(render_card(record).split())
+        assert [again in text for text in (card, dict(facts_of(record).objective)["levels of the forget rows"])] == [
+            shown
+        ] * 2
+        assert "Row bound: none." in card and "tau a row's level" in card
+    record.levels = None
+    card = " ".join(render_card(record).split())
+    assert "Row bound: none; forget rows push to the end of the run." in card and "tau" not in card

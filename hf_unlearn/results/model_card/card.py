@@ -124,7 +124,7 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "holdout": "holdout" in record.sets,
         "objective": objective_table(objective) if objective.terms else "",
         "formula": fenced(formula(objective), "text"),
-        "bound": bound_words(objective.bound),
+        "bound": bound_words(objective.bound, levels=record.levels is not None),
         "levels": _levels(record),
         "weighting": _weighting(objective.weighting),
         "optimizer": code(objective.optimizer) if objective.optimizer else "",
@@ -143,7 +143,8 @@ def _levels(record: RunRecord) -> str:
     if record.levels is None:
         return ""
     poor = [] if "after" in record.evaluations else [plain(f"Warning: {text}") for text in record.levels.warnings]
-    return " ".join([level_words(record.levels, by_task=record.task is not None), *poor])
+    every = record.arguments.get("recalibrate_steps")
+    return " ".join([level_words(record.levels, by_task=record.task is not None, every=every), *poor])
 
 
 def _weighting(part: ComponentRecord) -> str:

@@ -195,13 +195,13 @@ def objective_table(objective: ObjectiveRecord) -> str:
     return table(["part", "computes", "arguments", "paper"], rows)
 
 
-def bound_words(bound: Mapping[str, Any]) -> str:
-    """Where a forget row stopped pushing; "" where that is not known."""
+def bound_words(bound: Mapping[str, Any], *, levels: bool) -> str:
+    """Where a forget row stopped pushing; "" where that is not known. With `levels` a loss may lead rows to them."""
     if "setting" not in bound:
         return ""
     setting = bound["setting"]
     if setting is None:
-        return "none; forget rows push to the end of the run."
+        return "none." if levels else "none; forget rows push to the end of the run."
     level = f"{number(bound['nats'])} nats per token" if finite(bound.get("nats")) is not None else ""
     if finite(bound.get("low")) is not None and finite(bound.get("high")) is not None:
         level = f"{number(bound['low'])} to {number(bound['high'])} nats per token"

@@ -140,7 +140,9 @@ def _objective(record: RunRecord) -> Pairs:
     if record.holdout_nll is not None:
         pairs.append(("NLL of unseen rows before", f"{record.holdout_nll:.3f} nats per token"))
     if record.levels is not None:
-        pairs.append(("levels of the forget rows", level_words(record.levels, by_task=record.task is not None)))
+        every = record.arguments.get("recalibrate_steps")
+        words = level_words(record.levels, by_task=record.task is not None, every=every)
+        pairs.append(("levels of the forget rows", words))
     pairs.append(("reference", reference_words(record.reference) or record.reference))
     if record.recipe:
         pairs.append(("recipe", record.recipe))

@@ -203,7 +203,7 @@ def _losses_caption(entries: Sequence[Mapping[str, Any]], record: RunRecord) -> 
         "As Trainer logged them, each value a mean over the steps since the last. A rising NLL of the forget rows is "
         "the forgetting; that of the retain rows should stay where it was."
     )
-    if record.objective.bound:
+    if record.objective.bound and record.objective.bound.get("setting", "") is not None:
         both = record.objective.bound.get("sides") == "both"
         caption += f" A forget row that has reached the bound {'is pulled back to it' if both else 'stops pushing'}."
     words = sum(str(value) in ("nan", "inf", "-inf") for entry in entries for value in entry.values())
