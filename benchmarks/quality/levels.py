@@ -42,12 +42,15 @@ from hf_unlearn.errors import require_choice
 from hf_unlearn.model.merging import merge
 
 _LEVELS: dict[str, Any] = {
-    "forget_loss": "unseen_level",
+    "forget_loss": {"name": "unseen_level", "token_weight": 1.0},
     "levels": "ngram",
     "forget_nll_bound": None,
     "anchor_loss": "kl",
-    "anchor_ratio": 0.25,
-    "per_device_train_batch_size": 16,
+    "anchor_weight": 0.5,
+    "anchor_ratio": 0.5,
+    "retain_weight": 5.0,
+    "retain_ratio": 3.0,
+    "per_device_train_batch_size": 8,
     "warmup_steps": 5,
 }
 _BOUNDED: dict[str, Any] = {
@@ -68,24 +71,11 @@ def _last_tenth(steps: int) -> dict[str, Any]:
 # name -> arguments of UnlearningConfig; "rank" makes it a run of a LoRA adapter on all linear layers
 RECIPES: dict[str, dict[str, Any]] = {
     "unseen_level": _LEVELS
-    | _last_tenth(310)
-    | {
-        "forget_weight": 0.3,
-        "retain_weight": 5.0,
-        "anchor_weight": 0.5,
-        "retain_ratio": 2.0,
-        "learning_rate": 5e-4,
-    },
+    | _last_tenth(385)
+    | {"forget_weight": 0.3, "learning_rate": 6e-4},
     "unseen_level, LoRA": _LEVELS
-    | _last_tenth(450)
-    | {
-        "rank": 64,
-        "forget_weight": 1.0,
-        "retain_weight": 4.0,
-        "anchor_weight": 0.5,
-        "retain_ratio": 1.0,
-        "learning_rate": 1e-3,
-    },
+    | _last_tenth(385)
+    | {"rank": 64, "forget_weight": 0.6, "learning_rate": 1e-3},
     "simnpo, bound": _BOUNDED
     | {"forget_loss": {"name": "simnpo", "beta": 0.5}, "retain_weight": 4.0, "learning_rate": 5e-4, "max_steps": 150},
     "npo, bound": _BOUNDED
