@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from transformers import DataCollatorForSeq2Seq
 
 from hf_unlearn.data.tokenization import tokenize_rows
@@ -103,13 +104,23 @@ def test_the_drop_in_diff_changes_three_things():
 
 
 def test_the_recipe_is_parsed_into_what_it_says(tmp_path):
-    (recipe,) = blocks("yaml", PAGES["docs/start.md"])
-    (tmp_path / "my_run.yaml").write_text(recipe, encoding="utf-8")
-    parsed = parse_task("custom", ["--config", str(tmp_path / "my_run.yaml"), "--use_cpu"])
+    recipe, unseen = blocks("yaml", PAGES["docs/start.md"])
+    parsed, levelled = (
+        parse_task("custom", ["--config", str(_saved(tmp_path / name, text)), "--use_cpu"])
+        for name, text in (("my_run.yaml", recipe), ("levels.yaml", yaml.safe_dump(yaml.safe_load(recipe + unseen))))
+    )
     assert parsed.args.forget_loss == {"name": "npo", "beta": 0.05}
     assert (parsed.args.retain_loss, parsed.args.output_dir) == ("kl", "unlearned/my-run")
     assert (parsed.model.use_peft, parsed.model.lora_r) == (True, 16)
     assert (parsed.script.forget_dataset, parsed.script.retain_dataset) == ("forget.jsonl", "retain.jsonl")
+    assert levelled.args.forget_loss == {"name": "unseen_level", "token_weight": 1.0}
+    assert (levelled.args.levels, levelled.args.forget_nll_bound, levelled.args.anchor_loss) == ("ngram", None, "kl")
+    assert (levelled.script.holdout_dataset, levelled.args.learning_rate) == ("holdout.jsonl", 1e-4)
+
+
+def _saved(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def test_the_readme_is_short():

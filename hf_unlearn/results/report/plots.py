@@ -80,7 +80,7 @@ def losses(record: RunRecord) -> Plot | None:
             levels = _levels(record) if title.startswith("NLL") else []
             shown = group if levels or len(group) > 1 else [Line("_", line.kind, line.points) for line in group]
             panels.append(Panel(partial(draw_lines, title=title, lines=shown, levels=levels), _course(title, group)))
-    if "bound_share" in lines:
+    if "bound_share" in lines and _may_be_bounded(record):
         line, title = Line("_", "forget", lines["bound_share"]), "Forget rows at the bound"
         panels.append(Panel(partial(draw_lines, title=title, lines=[line], share=True), _course(title, [line])))
     if not panels:
@@ -198,12 +198,17 @@ def _course(title: str, lines: Sequence[Line]) -> str:
     return f"{title} over the optimizer steps: {', '.join(ways)}"
 
 
+def _may_be_bounded(record: RunRecord) -> bool:
+    """False where the record says that the run had no row bound."""
+    return record.objective.bound.get("setting", "") is not None
+
+
 def _losses_caption(entries: Sequence[Mapping[str, Any]], record: RunRecord) -> str:
     caption = (
         "As Trainer logged them, each value a mean over the steps since the last. A rising NLL of the forget rows is "
         "the forgetting; that of the retain rows should stay where it was."
     )
-    if record.objective.bound and record.objective.bound.get("setting", "") is not None:
+    if record.objective.bound and _may_be_bounded(record):
         both = record.objective.bound.get("sides") == "both"
         caption += f" A forget row that has reached the bound {'is pulled back to it' if both else 'stops pushing'}."
     words = sum(str(value) in ("nan", "inf", "-inf") for entry in entries for value in entry.values())

@@ -83,7 +83,8 @@ def test_losses_show_each_component_and_the_bound(run):
     assert plot.panels[0].summary.startswith("NLL (nats per token) over the optimizer steps: forget from 0.0")
     unbounded = record(holdout_nll=None)
     unbounded.objective.bound = {"setting": None}
-    assert "bound" not in first_of(losses(unbounded))
+    assert "bound" not in first_of(losses(unbounded)) and len(losses(unbounded).panels) == 4
+    assert ("reached the bound" in plot.caption, "reached the bound" in losses(unbounded).caption) == (True, False)
     ranked = record()
     ranked.objective.bound = {"setting": "holdout_quantiles", "low": 0.9, "high": 2.4}
     assert all(words in first_of(losses(ranked)) for words in ("bounds of rows", "unseen rows before"))
