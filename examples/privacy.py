@@ -4,11 +4,14 @@ With no arguments: the lab's invented people, offline and on a CPU, in about two
 
     accelerate launch examples/privacy.py
 
-TOFU from the Hub or from a local folder of its JSON files, and any model that was trained on it:
+TOFU from the Hub or from a local folder of its JSON files, and any model that was trained on it; the holdout rows are
+questions and answers about authors whom it has never seen (a folder's own are in its holdout10.json):
 
-    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --model_name_or_path org/model
+    accelerate launch examples/privacy.py --source locuslab/TOFU --split forget10 --holdout_dataset holdout.jsonl \
+        --model_name_or_path org/model
 
-A model that has never seen TOFU is fitted to it first, and once more to the people who are kept, as the oracle:
+A model that has never seen TOFU is fitted to it first, and once more to the people who are kept, as the oracle. This
+recipe needs no holdout rows:
 
     accelerate launch examples/privacy.py --config examples/configs/privacy_opt1.3b.yaml
 

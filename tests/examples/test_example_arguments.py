@@ -122,12 +122,14 @@ def save_books(folder: Path) -> None:
     save_model(lab, folder / "org/model")
     shutil.copy(lab.book_path, folder / "book.txt")
     shutil.copytree(lab.retain_dir, folder / "books")
+    shutil.copy(lab.holdout_path, folder / "unseen.txt")
 
 
 def save_people(folder: Path) -> None:
     lab = load_lab(world="people")
     save_model(lab, folder / "org/model")
     save_tofu(lab, folder / "locuslab/TOFU", "forget10", "retain90")
+    lab.datasets["holdout"].to_json(folder / "holdout.jsonl")
 
 
 @pytest.mark.parametrize(("name", "save"), [("copyright", save_books), ("privacy", save_people)])
