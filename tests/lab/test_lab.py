@@ -152,7 +152,7 @@ def test_answer_nll_is_the_mean_over_answer_tokens(lab):
 def test_render_lab_shows_sizes_rates_and_places(lab):
     text = render_lab(lab)
     lines = {line[:30].strip(): line[30:].split() for line in text.splitlines()}
-    assert lines["rows"] == ["120", "320", "120", "120"]
+    assert lines["rows"] == ["120", "320", "120", "360"]
     assert lines["model: shows the behaviour"][0] == f"{lab.checks['model_forget_behaviour']:.1%}"
     assert lines["oracle: NLL, nats per token"][3] == f"{lab.checks['oracle_holdout_nll']:.3f}"
     assert str(lab.model_path) in text and str(lab.oracle_path) in text
