@@ -88,7 +88,7 @@ def test_lab_prints_the_lab(capsys):
     assert out == render_lab(lab) + "\n"
     header, rows = out.splitlines()[:2]
     assert header.split() == ["forget", "retain", "paraphrase", "holdout"]
-    assert rows.split() == ["rows", "120", "320", "120", "120"]
+    assert rows.split() == ["rows", "120", "320", "120", "360"]
     assert str(lab.model_path) in out and str(lab.oracle_path) in out
 
 

@@ -18,7 +18,8 @@ from hf_unlearn.training.objective import Objective, build_objective
 RECIPES = {path.stem: path for path in sorted((PACKAGED / "methods").glob("*.yaml"))}
 LORA_KEYS = {"lora_r", "lora_alpha", "lora_target_modules", "lora_task_type"}
 # What a recipe has beside the keys of all others, where it is about just that.
-OWN_KEYS = {"step_wrappers", "weighting", "optim", "optim_args", "levels", "lr_scheduler_kwargs", "warmup_steps"}
+OWN_KEYS = {"step_wrappers", "weighting", "optim", "optim_args", "lr_scheduler_kwargs", "warmup_steps"}
+OWN_KEYS |= {"levels", "recalibrate_steps", "anchor_loss", "anchor_weight", "anchor_ratio"}
 
 
 def given(name: str) -> dict[str, Any]:

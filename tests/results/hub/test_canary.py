@@ -61,6 +61,7 @@ def run(tmp_path_factory):
             "reference_cache_dir": out / "reference",
             "forget_loss": "dpo",
             "forget_nll_bound": "holdout",
+            **{"levels": "none", "recalibrate_steps": "none"},  # of the lab's recipe, whose anchor stays
             "max_steps": 3,
             "save_strategy": "steps",
             "save_steps": 1,
