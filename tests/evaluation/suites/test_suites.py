@@ -269,7 +269,9 @@ def test_harmful_on_the_lab(lab, before, oracle):
     sets = dict(forget=lab.datasets["forget"], in_scope=lab.datasets["paraphrase"], retain=lab.datasets["retain"])
     options = dict(sets, judge=judge, max_new_tokens=40)
     first = measured(before, harmful(**options), fluency_model=before.model, batch_size=64)
-    assert seen[0] == before.answer(sets["forget"][0]["prompt"]) and not any("Answer:" in answer for answer in seen)
+    assert seen[0] == before.answer(sets["forget"][0]["prompt"])
+    assert all(row["prompt"].startswith("Question: ") for row in (*sets["forget"], *sets["in_scope"]))
+    assert not any("Question:" in answer for answer in seen)  # "Answer:" the model may well say itself
     after = measured(oracle, harmful(**options, before=first), fluency_model=before.model, batch_size=64)
     for name, result in (("model", first), ("oracle", after)):
         assert result["harmful_rate"].value == lab.checks[f"{name}_forget_behaviour"]
