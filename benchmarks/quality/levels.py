@@ -70,12 +70,8 @@ def _last_tenth(steps: int) -> dict[str, Any]:
 
 # name -> arguments of UnlearningConfig; "rank" makes it a run of a LoRA adapter on all linear layers
 RECIPES: dict[str, dict[str, Any]] = {
-    "unseen_level": _LEVELS
-    | _last_tenth(385)
-    | {"forget_weight": 0.3, "learning_rate": 6e-4},
-    "unseen_level, LoRA": _LEVELS
-    | _last_tenth(385)
-    | {"rank": 64, "forget_weight": 0.6, "learning_rate": 1e-3},
+    "unseen_level": _LEVELS | _last_tenth(385) | {"forget_weight": 0.3, "learning_rate": 6e-4},
+    "unseen_level, LoRA": _LEVELS | _last_tenth(385) | {"rank": 64, "forget_weight": 0.6, "learning_rate": 1e-3},
     "simnpo, bound": _BOUNDED
     | {"forget_loss": {"name": "simnpo", "beta": 0.5}, "retain_weight": 4.0, "learning_rate": 5e-4, "max_steps": 150},
     "npo, bound": _BOUNDED

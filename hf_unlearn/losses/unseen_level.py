@@ -28,7 +28,8 @@ class UnseenLevel(Loss):
     Args:
         ramp: share of the run's steps over which the level rises; 0 puts it in its place from the first step on.
         delta: nats from which the pull grows no more, above 0; it is the largest slope.
-        token_weight: of the token term, 0 or above; 0 leaves it out.
+        token_weight: of the token term, 0 or above; 0 leaves it out, as levels that are given ask for: they know
+            nothing of tokens.
 
     Raises:
         ValueError: the run has no levels.
@@ -36,7 +37,7 @@ class UnseenLevel(Loss):
 
     ramp: float = 0.5
     delta: float = 0.5
-    token_weight: float = 0.0
+    token_weight: float = 1.0
 
     name = "unseen_level"
     unit = "row"

@@ -56,18 +56,18 @@ def at(scores: Scores, progress: float) -> Scores:
 
 def test_rows_on_both_sides_of_their_level_by_hand():
     scores = at(two_rows(level=double([1.5 * LN2 + 0.3, 2.0])), 1.0)
-    values, slopes = values_and_slopes(UnseenLevel(), scores)
+    values, slopes = values_and_slopes(UnseenLevel(token_weight=0), scores)
     # .3 below: within delta, the square. 3 ln 2 - 2 = .079 above: within it, too, on the other side.
     torch.testing.assert_close(values, double([0.3**2 / 2, (3 * LN2 - 2) ** 2 / 2]))
     torch.testing.assert_close(slopes, double([-0.3, -0.3, 3 * LN2 - 2]))
     far = at(two_rows(level=double([1.5 * LN2 + 4, 3 * LN2 - 1])), 1.0)
-    values, slopes = values_and_slopes(UnseenLevel(delta=0.25), far)
+    values, slopes = values_and_slopes(UnseenLevel(delta=0.25, token_weight=0), far)
     torch.testing.assert_close(values, double([0.25 * 4 - 0.25**2 / 2, 0.25 * 1 - 0.25**2 / 2]))
     torch.testing.assert_close(slopes, double([-0.25, -0.25, 0.25]))
 
 
 def test_at_the_level_nothing_pulls():
-    values, slopes = values_and_slopes(UnseenLevel(), two_rows(level=double([1.5 * LN2, 3 * LN2])))
+    values, slopes = values_and_slopes(UnseenLevel(token_weight=0), two_rows(level=double([1.5 * LN2, 3 * LN2])))
     assert values.abs().max() < 1e-30 and slopes.abs().max() < 1e-15
 
 
@@ -75,7 +75,7 @@ def test_at_the_level_nothing_pulls():
     ("ramp", "progress", "rho"), [(0.5, 0.25, 0.5), (0.5, 0.5, 1), (0.5, 0.75, 1), (1.0, 0.01, 0.01), (0.0, 0.01, 1)]
 )
 def test_the_level_rises_over_the_ramp(ramp, progress, rho):
-    loss = UnseenLevel(ramp=ramp, delta=10.0)
+    loss = UnseenLevel(ramp=ramp, delta=10.0, token_weight=0)
     assert loss.reached(progress) == pytest.approx(rho)
     values = loss(at(two_rows(level=double([4.0, 1.0])), progress))
     torch.testing.assert_close(values, double([(1.5 * LN2 - 4 * rho) ** 2 / 2, (3 * LN2 - rho) ** 2 / 2]))
@@ -92,7 +92,7 @@ def test_the_token_term_by_hand():
         (gradient,) = torch.autograd.grad(values.sum(), logps)
         pull = 0.3 * 0.5 / 2
         torch.testing.assert_close(gradient, double([-pull if p == 0.5 else pull for p in order[:2]] + [0.0]))
-    assert UnseenLevel(token_weight=0.3).needs.token_levels and not UnseenLevel().needs.token_levels
+    assert UnseenLevel().needs.token_levels and not UnseenLevel(token_weight=0).needs.token_levels
 
 
 def test_the_token_term_is_the_cheapest_way_to_its_levels():
@@ -100,7 +100,7 @@ def test_the_token_term_is_the_cheapest_way_to_its_levels():
     draw = torch.Generator().manual_seed(0)
     logps, levels = -4 * torch.rand(5, generator=draw).double(), (4 * torch.rand(5, generator=draw).double()).sort()[0]
     scores = at(forget(logps, lengths=[5], level=double([0.0]), token_level=levels), 1.0)
-    term = UnseenLevel(token_weight=1.0)(scores) - UnseenLevel()(scores)
+    term = UnseenLevel()(scores) - UnseenLevel(token_weight=0)(scores)
     costs = [huber_loss(-logps[list(order)], levels, delta=0.5) for order in itertools.permutations(range(5))]
     torch.testing.assert_close(term[0], torch.stack(costs).min())
 
@@ -184,7 +184,7 @@ def test_steps_from_both_sides_inside_sam_and_surgery_are_the_oracles(tmp_path, 
     trainer = level_trainer(
         tmp_path,
         policy,
-        forget_loss=[{"name": "unseen_level", "ramp": RAMP}, simnpo],
+        forget_loss=[{"name": "unseen_level", "ramp": RAMP, "token_weight": 0}, simnpo],
         forget_nll_bound="levels",
         forget_bound_sides="both",
         step_wrappers=[{"name": "sam", "rho": 0.05}, "surgery"],
@@ -234,7 +234,7 @@ def test_the_distance_is_the_median_over_all_rows_once_each_was_seen(tmp_path):
 
 
 TO_THE_LEVEL: dict[str, Any] = dict(
-    forget_loss={"name": "unseen_level", "ramp": 0.5, "delta": 2.0},
+    forget_loss={"name": "unseen_level", "ramp": 0.5, "delta": 2.0, "token_weight": 0},
     levels={row: 6.2 + 0.1 * row for row in range(12)},
     max_steps=24,
     learning_rate=0.03,

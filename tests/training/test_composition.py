@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig
 
 from fixtures.examples import assert_user_error
-from fixtures.models import FORGET, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, weights
+from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, step_logs, tiny_model, tiny_tokenizer, weights
 from fixtures.one_step import PULL
 from fixtures.one_step import losses as losses_of
 from hf_unlearn import UnlearningTrainer, losses
@@ -24,7 +24,7 @@ LORA = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
 RETAIN_CHOICES = ["none", *RETAIN_LOSSES]
 
 # Two rows a step for two steps, and few to tokenise: there are hundreds of runs below.
-SETS: dict[str, list[dict[str, str]]] = {"forget": FORGET[:4], "retain": RETAIN[:6]}
+SETS: dict[str, list[dict[str, str]]] = {"forget": FORGET[:4], "retain": RETAIN[:6], "holdout": HOLDOUT}
 TOKENIZER = tiny_tokenizer()
 
 # Above every NLL of a random model, so that all rows push and yet every row's level is read.
@@ -73,7 +73,7 @@ def check_run(folder: Path, kind: str, adapter: LoraConfig | None, forget: str, 
     """Two steps: finite numbers, all components, and all that is to move has moved and nothing else."""
     loss = FORGET_LOSSES[forget]
     bound = None if adapter is None or loss.two_sided else HIGH_BOUND
-    levels = dict.fromkeys(range(4), 5.0) if loss.needs.levels else None
+    levels = "holdout" if loss.needs.levels else None
     terms = losses_of({forget: PULL.get(forget, 1.0)}, {} if retain == "none" else {retain: 1.0})
     options = dict(**terms, peft_config=adapter, forget_nll_bound=bound, levels=levels)
     trainer = small_trainer(folder, kind, **options)

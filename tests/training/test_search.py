@@ -169,7 +169,7 @@ def test_the_default_objective_of_one_set(tmp_path):
             "Got: forget_bound_",
         ),
         (
-            dict(forget_loss="unseen_level", levels=dict.fromkeys(range(8), 5.0)),
+            dict(forget_loss={"name": "unseen_level", "token_weight": 0}, levels=dict.fromkeys(range(8), 5.0)),
             dict(hp_space=lambda trial: {"forget_loss": {"name": "unseen_level", "token_weight": 0.1}}),
             "Got: a mapping of row to nats",
         ),

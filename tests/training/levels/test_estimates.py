@@ -132,10 +132,7 @@ def test_levels_that_are_poorly_known_say_so():
     assert good.quality.spearman > 0.98 and good.quality.mean == pytest.approx(float(good.rows.mean()))
     assert good.token_starts.tolist() == [0, 1, 2, 3] and torch.equal(good.token_values, good.rows)
     poor = estimated(profile, 5 + draw.normal(0, 1, 60))
-    assert (
-        len(poor.quality.warnings) == 1
-        and "row is the harder one is not known" in poor.quality.warnings[0]
-    )
+    assert len(poor.quality.warnings) == 1 and "row is the harder one is not known" in poor.quality.warnings[0]
     assert float(poor.rows.mean()) == pytest.approx(5, abs=0.5)
 
     few = estimated(profile[:20], 1 + 2 * profile[:20])
