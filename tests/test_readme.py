@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,8 @@ def test_the_made_pages_are_what_the_script_writes(tmp_path, capsys):
 def test_the_tables_have_every_loss_and_wrapper_with_its_defaults():
     tables = (FORGET_LOSSES, RETAIN_LOSSES, ANCHOR_LOSSES, STEP_WRAPPERS)
     for part in (part for table in tables for part in table.values()):
-        arguments = ", ".join(f"{field}={value!r}" for field, value in vars(part()).items() if field != "weight")
+        given = [(field.name, getattr(part(), field.name)) for field in fields(part) if field.name != "weight"]
+        arguments = ", ".join(f"{name}={value!r}" for name, value in given)
         row = rf"^\| `{part.name}`[^|]*\| `{part.__name__}\({re.escape(arguments)}\)` \|"
         assert re.search(row, LOSSES, re.MULTILINE), part.__name__
         formula = part.formula.replace("|", r"\|")
