@@ -44,7 +44,7 @@ class UnseenLevel(Loss):
     on = Role.FORGET
     needs = Needs(levels=True)
     two_sided = True
-    formula = "Huber_d(nll - rho tau), rho = min(1, progress / ramp)"
+    formula = "Huber_d(nll - rho tau) + w mean_t Huber_d(nll_(t) - rho tau_(t)), rho = min(1, progress / ramp)"
 
     def __post_init__(self) -> None:
         super().__post_init__()

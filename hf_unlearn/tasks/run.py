@@ -21,7 +21,7 @@ from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
-from .task import Task, require_checkpoint, require_model, require_output, suite_of
+from .task import Task, require_checkpoint, require_model, require_output, require_unseen, suite_of
 
 
 @dataclass
@@ -85,6 +85,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     prompts = read_prompts(script.show_prompts)
     require_output(args, adapter=parsed.model.use_peft)
     require_metadata(script.license, script.language, ())
+    require_unseen(name, task, args)
     trainer = UnlearningTrainer(
         model=task.model,
         args=args,

@@ -14,9 +14,17 @@ from ..evaluation import EvaluationResult, Suite
 from ..results.hub.names import is_repository
 from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
+from ..training.levels.setting import splits_holdout
 
 RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
+
+# What brings unseen rows to a task, and a recipe that needs none.
+WITHOUT_UNSEEN = {
+    "harmful": ("holdout_dataset", "methods/npo --forget_nll_bound log_vocab"),
+    "privacy": ("holdout_dataset", "privacy_opt1.3b"),
+    "copyright": ("holdout_book", "copyright_opt1.3b"),
+}
 
 # A suite, given `holdout` rows where there are any and the results to compare with: `oracle` and `before`, None where
 # there is none yet.
@@ -81,6 +89,26 @@ def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: Evalu
 def first(rows: Dataset | None, count: int | None) -> Dataset | None:
     """The first rows of a set; all of them where count is None."""
     return rows if rows is None or count is None else rows.select(range(min(len(rows), count)))
+
+
+def require_unseen(name: str, task: Task, args: UnlearningConfig) -> None:
+    """Raise for levels or an anchor, which the lab's recipes have as defaults, on own rows without unseen ones.
+
+    Args:
+        name: of the task.
+        task: whose rows they are.
+        args: of the run.
+    """
+    if name not in WITHOUT_UNSEEN or "holdout" in task.sets or not splits_holdout(args):
+        return
+    flag, recipe = WITHOUT_UNSEEN[name]
+    raise input_error(
+        expected=f"unseen rows (--{flag}) beside your own, for levels and an anchor",
+        got=f"only {', '.join(task.sets)} rows",
+        why="the defaults are those of the lab's recipe, which leads each row to what unseen rows of its kind get",
+        fix=f"add --{flag} with rows that the model was never trained on, or take a recipe that needs none: "
+        f"--config {recipe}",
+    )
 
 
 def require_unused(data_flag: str, **given: Any) -> None:

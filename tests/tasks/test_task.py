@@ -1,5 +1,6 @@
 """A task's suite and the half of the holdout rows that it measures; what is refused of an output folder."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from hf_unlearn.evaluation import custom
 from hf_unlearn.results.record import ObjectiveRecord, RunRecord, TermRecord
 from hf_unlearn.results.record_parts import LevelQuality
 from hf_unlearn.tasks.evaluate_saved import fitted_to_holdout
-from hf_unlearn.tasks.task import Task, require_output, suite_of
+from hf_unlearn.tasks.recipe_files import find_recipe, read_recipe
+from hf_unlearn.tasks.task import WITHOUT_UNSEEN, Task, require_output, require_unseen, suite_of
 
 
 def arguments(folder: Path) -> UnlearningConfig:
@@ -70,6 +72,23 @@ def test_a_suite_measures_on_the_half_that_the_run_did_not_read():
     with pytest.raises(ValueError) as error:
         suite_of(Task("model", none_left, suite), unfitted=True, count=None)
     assert_four_parts(str(error.value), "measure on half of them")
+
+
+@pytest.mark.parametrize("name", WITHOUT_UNSEEN)
+def test_own_rows_without_unseen_ones_are_told_what_to_do(tmp_path, name):
+    rows = datasets.Dataset.from_list([{"prompt": "a", "completion": " b"}])
+    task = Task("model", {"forget": rows, "retain": rows}, partial(custom))
+    led, plain = (
+        UnlearningConfig(output_dir=str(tmp_path), report_to="none", levels=levels) for levels in ("ngram", None)
+    )
+    with pytest.raises(ValueError) as error:
+        require_unseen(name, task, led)
+    recipe = WITHOUT_UNSEEN[name][1].split()[0]
+    assert_four_parts(str(error.value), f"--{WITHOUT_UNSEEN[name][0]}", f"--config {recipe}")
+    other = read_recipe(find_recipe(recipe))
+    assert other.get("levels") is None and other.get("anchor_loss", "none") == "none"
+    require_unseen(name, task, plain)
+    require_unseen(name, replace(task, sets=task.sets | {"holdout": rows}), led)
 
 
 def test_an_evaluation_knows_from_the_record_that_a_run_read_holdout_rows(tmp_path):
