@@ -1,5 +1,6 @@
 """The command line: what each verb prints, how it ends, and that help comes at once. Not what verbs compute."""
 
+import dataclasses
 import importlib
 import json
 import resource
@@ -62,8 +63,9 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
         texts = [" ".join(b.split()) for b in blocks if b.startswith(f"{part.name}  ({part.__name__})")]
         assert len(texts) == 1
         assert f"formula {part.formula}" in texts[0] and (not part.paper or f"paper {part.paper}" in texts[0])
-        for argument, default in vars(part()).items():
-            assert f"{argument}={default}" in texts[0]
+        made = part()
+        for argument in dataclasses.fields(made):
+            assert f"{argument.name}={getattr(made, argument.name)}" in texts[0]
         if part in wrapped:
             assert [why for why in part.incompatible_with.values() if why not in texts[0]] == []
 
