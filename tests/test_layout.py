@@ -22,6 +22,7 @@ FOLDERS = (
     "cli",  # a dict of verbs
     "tasks",  # whole runs: rows, before, unlearn, after, record
     "planning",  # memory per GPU, before a run
+    "attacks",  # what tries to bring the forgotten back, and its controls
     "training",  # UnlearningTrainer and what it holds
     "losses",  # one file a method; never see a model
     "steps",  # what wraps a gradient step, and how both sides are weighted

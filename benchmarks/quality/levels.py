@@ -21,6 +21,7 @@ A run that the output file holds already, with the same arguments, is not repeat
 import argparse
 import copy
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -112,6 +113,11 @@ COLUMNS = (
 RETRAINING_EPOCHS = 16
 
 
+def recipe_folder(name: str) -> str:
+    """A recipe's name as that of a folder."""
+    return re.sub(r"[^a-z]+", "_", name.lower())
+
+
 def adapter_of_rank(rank: int) -> LoraConfig:
     """LoRA on all linear layers, and the embedding trained whole, which is the head too.
 
@@ -186,9 +192,10 @@ class Bench:
         others = [self.tofu.forget[i] for i in order[count:]]
         return float(np.exp(-scored(model, others, self.options.measure_batch_size).nll).mean())
 
-    def run(self, recipe: dict[str, Any], seed: int) -> dict[str, float]:
+    def run(self, name: str, seed: int) -> dict[str, float]:
         """Unlearn with one recipe and seed, and measure."""
-        own = {name: value for name, value in recipe.items() if name != "rank"}
+        recipe = RECIPES[name]
+        own = {argument: value for argument, value in recipe.items() if argument != "rank"}
         sets = {"forget": self.tofu.forget, "retain": self.tofu.retain, "holdout": self.holdout}
         with tempfile.TemporaryDirectory() as output_dir:
             config = UnlearningConfig(
@@ -217,7 +224,10 @@ class Bench:
             model = trainer.accelerator.unwrap_model(trainer.model)
             trainer.end()
         tokens = int(trainer.state.num_input_tokens_seen)
-        figures = self.figures(merge(model) if isinstance(model, PeftModel) else model)
+        model = merge(model) if isinstance(model, PeftModel) else model
+        if self.options.save_models is not None:
+            model.save_pretrained(self.options.save_models / f"{recipe_folder(name)}-{seed}")
+        figures = self.figures(model)
         spent = {"tokens": tokens, "token_share": tokens / self.retraining_tokens, "train_cpu_seconds": seconds}
         return figures | spent | {"steps": trainer.state.global_step}
 
@@ -230,6 +240,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of TOFU's files")
     parser.add_argument("--output", type=Path, required=True, help="JSON file; runs that it holds are not repeated")
     parser.add_argument("--split", default="forget10", choices=("forget01", "forget05", "forget10"))
+    parser.add_argument("--save_models", type=Path, help="folder for the unlearned models, merged")
     parser.add_argument("--recipes", default=";".join(RECIPES), help="names, separated by semicolons")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--relearn_steps", type=int, default=25)
@@ -272,7 +283,7 @@ def main() -> None:
             run = {"recipe": name, "seed": seed, "arguments": RECIPES[name]}
             done = next((made for made in results["runs"] if run.items() <= made.items()), None)
             if done is None:
-                done = run | bench.run(RECIPES[name], seed)
+                done = run | bench.run(name, seed)
                 results["runs"].append(done)
                 # Written after every run, so that an interrupted measurement keeps what it has.
                 options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

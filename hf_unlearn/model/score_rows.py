@@ -113,7 +113,7 @@ class RowScorer:
         logps: list[tuple[int, Tensor]] = []  # place of a row, log-probs of its answer tokens
         for indices, scores in self.batches(model, rows, range(len(rows)), description):
             logps += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
-        parts = _in_order(gather_object(logps))
+        parts = _in_order(gather_list(logps, self.accelerator))
         return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
 
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
@@ -122,7 +122,7 @@ class RowScorer:
         readout = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
         for indices, scores in self.batches(model, rows, range(len(rows)), description, [readout]):
             values += zip(indices, scores.readouts["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
-        parts = _in_order(gather_object(values))
+        parts = _in_order(gather_list(values, self.accelerator))
         logps, ids = torch.cat(parts).split(k, dim=1)
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
 
@@ -168,6 +168,11 @@ class RowScorer:
 
     def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}
+
+
+def gather_list(own: list[Any], accelerator: Accelerator) -> list[Any]:
+    """The lists of all ranks one after another; a process that works alone has its own."""
+    return own if accelerator.num_processes == 1 else gather_object(own)
 
 
 def _likeliest(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:

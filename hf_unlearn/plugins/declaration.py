@@ -35,6 +35,7 @@ class Plugin:
         anchor_losses: likewise, for `anchor_loss`.
         step_wrappers: classes derived from `hf_unlearn.steps.StepWrapper`.
         weightings: classes derived from `hf_unlearn.steps.weighting.Weighting`.
+        attacks: classes derived from `hf_unlearn.attacks.Attack`.
         metrics: `hf_unlearn.metrics.MetricDescription`s of what a suite measures, or `MetricFunction`s with one, which
             `evaluate_metric` takes too.
         suites: by name, what makes a `hf_unlearn.evaluation.Suite` of that name.
@@ -50,6 +51,7 @@ class Plugin:
     anchor_losses: Sequence[type[Component]] = ()
     step_wrappers: Sequence[type[Component]] = ()
     weightings: Sequence[type[Component]] = ()
+    attacks: Sequence[type[Component]] = ()
     metrics: Sequence[Any] = ()
     suites: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     tasks: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,16 @@
+"""Attacks, one file each: what brings the forgotten back, how much more than from a model that never knew it."""
+
+from ..plugins import PluginTable, components
+from .base import Attack, Leak, Setting, Threat
+from .rows import AttackedRows
+from .target import Target
+
+_PACKAGED: tuple[type[Attack], ...] = ()
+
+ATTACKS = PluginTable[type[Attack]](
+    "attack",
+    {attack.name: attack for attack in _PACKAGED},
+    lambda plugin: components(plugin.attacks, Attack),
+)
+
+__all__ = ["ATTACKS", "Attack", "AttackedRows", "Leak", "Setting", "Target", "Threat"]

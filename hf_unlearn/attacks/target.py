@@ -1,0 +1,140 @@
+"""The model that an attack tries, and what it is asked: likelihoods, answers, a copy of its weights."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data.collator import DataCollatorForUnlearning
+from ..data.tokenized_row import TokenizedRow
+from ..data.turns import AnswerEnds
+from ..evaluation.generation import Decoding, answer_batches
+from ..evaluation.stop_rule import StopRule
+from ..model.merging import merge
+from ..model.score_rows import RowScorer
+
+UTILITY_ROWS = 64
+
+
+@dataclass(frozen=True)
+class OneProcess:
+    """This process alone, as scoring and answering ask an accelerator: every rank has attacks of its own."""
+
+    device: torch.device
+    num_processes: int = 1
+    process_index: int = 0
+    is_local_main_process: bool = False  # no bars of single batches: the attacks themselves have one
+
+    def unwrap_model(self, model: Any) -> Any:
+        """The model, which nothing wraps."""
+        return model
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Attacks calculate in the type of the weights."""
+        return contextlib.nullcontext()
+
+
+@dataclass
+class Target:
+    """A model under attack.
+
+    Attributes:
+        model: whole, on its device, in evaluation mode; attacks leave it as it is.
+        tokenizer: of the model.
+        before: the model before unlearning, for attackers who have it; None where there is none.
+        oracle: the model retrained without the rows, for measures that no attacker could take; None without one.
+        retain: rows that utility is measured on.
+        ends: what ends an answer beside the tokenizer's end-of-text token.
+        judge: flags answers that show the behaviour, as `hf_unlearn.evaluation.Judge`; None for overlap with the
+            row's own answer.
+        batch_size: rows of a forward.
+        seed: of everything that is drawn.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    before: PreTrainedModel | PeftModel | None = None
+    oracle: PreTrainedModel | PeftModel | None = None
+    retain: Sequence[TokenizedRow] = ()
+    ends: AnswerEnds = field(default_factory=AnswerEnds)
+    judge: Callable[..., Any] | None = None
+    batch_size: int = 32
+    seed: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @cached_property
+    def process(self) -> Any:
+        """In place of an accelerator."""
+        return OneProcess(self.device)
+
+    @cached_property
+    def collator(self) -> DataCollatorForUnlearning:
+        """Of rows into batches."""
+        return DataCollatorForUnlearning(self.tokenizer.pad_token_id)
+
+    def weights_copy(self) -> PreTrainedModel:
+        """A copy of the model for an attack to change: adapter merged, fp32, all weights trainable, no dropout."""
+        model = copy.deepcopy(self.model)
+        whole = merge(model) if isinstance(model, PeftModel) else model
+        return whole.float().requires_grad_(True).eval()
+
+    def logps(self, rows: Sequence[TokenizedRow], model: Any = None) -> list[NDArray[np.float64]]:
+        """Log-probabilities of the answer tokens of each row, nats; of another model where one is given."""
+        scorer = RowScorer(self.collator, self.process, self.batch_size)
+        scores = scorer(self.model if model is None else model, rows, "rows")
+        return [part.double().numpy() for part in scores.logps.split(scores.lengths.tolist())]
+
+    def probabilities(self, rows: Sequence[TokenizedRow], model: Any = None) -> NDArray[np.float64]:
+        """exp(-nll per token) of each row's answer, [N]."""
+        return np.exp([logps.mean() for logps in self.logps(rows, model)])
+
+    def utility(self, model: Any = None) -> float:
+        """Mean answer probability of the first retain rows; NaN without such rows."""
+        rows = self.retain[:UTILITY_ROWS]
+        return float(self.probabilities(rows, model).mean()) if len(rows) else float("nan")
+
+    def answers(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        model: Any = None,
+    ) -> list[list[int]]:
+        """Token ids of an answer to each prompt, in order, without what ends it.
+
+        Args:
+            prompts: token ids. Equal prompts get equal draws: ask again with another seed.
+            max_new_tokens: longest answer.
+            temperature: 0 for the likeliest token each time.
+            seed: of the draws; the target's if None.
+            model: another than the target's.
+        """
+        model = self.model if model is None else model
+        decoding = Decoding(max_new_tokens, temperature, self.seed if seed is None else seed)
+        stop = StopRule.of(model, self.tokenizer, self.ends)
+        answers: list[list[int]] = [[] for _ in prompts]
+        for places, batch in answer_batches(
+            model, stop, prompts, range(len(prompts)), self.process, decoding, self.batch_size, "answers"
+        ):
+            for place, ids in zip(places, batch, strict=True):
+                answers[place] = stop.strip(ids)
+        return answers
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Token ids as text, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -1,0 +1,160 @@
+"""`AttackReport`: what attacks got out of a model, set against controls, as JSON. It holds numbers and no text."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# What an attack was run on.
+MODEL, ORACLE, UNSEEN, BEFORE = "model", "oracle", "unseen", "before"
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How much more an attack gets than from the controls, with a 95% interval that holds for all attacks together.
+
+    Attributes:
+        value: leak(model) - max(leak(oracle), leak of never-seen rows), as means over the rows reported.
+        low: of the interval.
+        high: of the interval.
+        control: which control was the higher one: "oracle" or "unseen".
+    """
+
+    value: float
+    low: float
+    high: float
+    control: str
+
+
+@dataclass(frozen=True)
+class SettingLeak:
+    """The leak in one setting of an attack.
+
+    Attributes:
+        setting: what was tried.
+        tuned: mean over the half on which settings are chosen; None where all of it was given.
+        reported: mean over the other half.
+        utility: of the attacked model, as a share of what it was; None for attacks that leave the weights.
+        kept: whether it may be chosen: attacks that destroy the model are left out.
+    """
+
+    setting: dict[str, Any]
+    tuned: float | None
+    reported: float
+    utility: float | None = None
+    kept: bool = True
+
+
+@dataclass(frozen=True)
+class SubjectLeak:
+    """What an attack got out of one model, or of rows never seen.
+
+    Attributes:
+        leak: mean over the rows reported, in the setting that was chosen.
+        low: of its 95% interval.
+        high: of its 95% interval.
+        setting: the one with the highest mean over the other half of the rows.
+        untouched: the mean before anything was done, in the same score.
+        rows: leak of the rows reported, in their order; empty in the record of a run.
+        settings: all that were tried.
+        steps_to_half: of an attack that trains: steps until half of the leak of the model before unlearning came
+            back; None where it did not, or where that is not known.
+        seconds: that it took.
+    """
+
+    leak: float
+    low: float
+    high: float
+    setting: dict[str, Any]
+    untouched: float
+    rows: list[float] = field(default_factory=list)
+    settings: list[SettingLeak] = field(default_factory=list)
+    steps_to_half: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class AttackFinding:
+    """One attack on the model and its controls.
+
+    Attributes:
+        name: of the attack.
+        arguments: its budget.
+        threat: what its attacker can reach: "queries", "logits", "weights" or "weights_and_before".
+        given: what the attacker knows beside the model.
+        score: what a leak of 1 means.
+        formula: in a line.
+        paper: where it is from.
+        subjects: by what it was run on: "model", "oracle" (of several the one that gave away most), "unseen" and
+            "before".
+        excess: None where there is no control.
+        recovered: share of the rows reported whose leak is at least half of their leak in the model before (half of
+            1 without it), and above that of 95% of the control's rows.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    threat: str
+    given: str
+    score: str
+    formula: str
+    paper: str
+    subjects: dict[str, SubjectLeak]
+    excess: Excess | None
+    recovered: float
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The attack of a threat class that gets most.
+
+    Attributes:
+        attack: its name.
+        excess: of it; the interval is that of the largest excess of the class.
+        recovered: share of the rows reported that any attack of the class, or of a weaker one, recovers.
+    """
+
+    attack: str
+    excess: Excess | None
+    recovered: float
+
+
+@dataclass(frozen=True)
+class AttackReport:
+    """What attacks found.
+
+    Attributes:
+        findings: attack by attack.
+        worst: by threat class; a class holds the attacks of weaker classes too, as who has the weights can ask.
+        skipped: attacks that were not tried, each with the reason, as the end of a sentence.
+        suite: name of the suite of attacks; None where they were named.
+        attacked_rows: forget rows that were attacked.
+        reported_rows: of them, those that figures are means over.
+        unseen_rows: never-seen rows that were attacked as a control; 0 without any.
+        oracles: retrained models that were attacked as controls.
+        sha256: of the attacked rows' token ids.
+        weights: SHA-256 of the model that was attacked.
+        seed: of everything that was drawn.
+        seconds: that all of it took.
+        warnings: what a reader must know.
+        versions: of the libraries.
+    """
+
+    findings: list[AttackFinding] = field(default_factory=list)
+    worst: dict[str, WorstCase] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    suite: str | None = None
+    attacked_rows: int = 0
+    reported_rows: int = 0
+    unseen_rows: int = 0
+    oracles: int = 0
+    sha256: str = ""
+    weights: str = ""
+    seed: int = 0
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, attack: str) -> AttackFinding:
+        for finding in self.findings:
+            if finding.name == attack:
+                return finding
+        raise KeyError(attack)
