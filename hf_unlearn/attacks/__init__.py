@@ -3,6 +3,8 @@
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
 from .rows import AttackedRows
+from .runner import attack
+from .suites import ATTACK_SUITES
 from .target import Target
 
 _PACKAGED: tuple[type[Attack], ...] = ()
@@ -13,4 +15,4 @@ ATTACKS = PluginTable[type[Attack]](
     lambda plugin: components(plugin.attacks, Attack),
 )
 
-__all__ = ["ATTACKS", "Attack", "AttackedRows", "Leak", "Setting", "Target", "Threat"]
+__all__ = ["ATTACKS", "ATTACK_SUITES", "Attack", "AttackedRows", "Leak", "Setting", "Target", "Threat", "attack"]
