@@ -2,10 +2,12 @@
 
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
+from .leak_at_k import LeakAtK
 from .rows import AttackedRows
+from .sampling import Sampling
 from .target import Target
 
-_PACKAGED: tuple[type[Attack], ...] = ()
+_PACKAGED: tuple[type[Attack], ...] = (LeakAtK, Sampling)
 
 ATTACKS = PluginTable[type[Attack]](
     "attack",
@@ -13,4 +15,4 @@ ATTACKS = PluginTable[type[Attack]](
     lambda plugin: components(plugin.attacks, Attack),
 )
 
-__all__ = ["ATTACKS", "Attack", "AttackedRows", "Leak", "Setting", "Target", "Threat"]
+__all__ = ["ATTACKS", "Attack", "AttackedRows", "Leak", "LeakAtK", "Sampling", "Setting", "Target", "Threat"]
