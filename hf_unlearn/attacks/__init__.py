@@ -2,12 +2,17 @@
 
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
+from .leak_at_k import LeakAtK
 from .rows import AttackedRows
 from .runner import attack
+from .sampling import Sampling
 from .suites import ATTACK_SUITES
 from .target import Target
 
-_PACKAGED: tuple[type[Attack], ...] = ()
+_PACKAGED: tuple[type[Attack], ...] = (
+    LeakAtK,
+    Sampling,
+)
 
 ATTACKS = PluginTable[type[Attack]](
     "attack",
@@ -15,4 +20,16 @@ ATTACKS = PluginTable[type[Attack]](
     lambda plugin: components(plugin.attacks, Attack),
 )
 
-__all__ = ["ATTACKS", "ATTACK_SUITES", "Attack", "AttackedRows", "Leak", "Setting", "Target", "Threat", "attack"]
+__all__ = [
+    "ATTACKS",
+    "ATTACK_SUITES",
+    "Attack",
+    "AttackedRows",
+    "Leak",
+    "LeakAtK",
+    "Sampling",
+    "Setting",
+    "Target",
+    "Threat",
+    "attack",
+]

@@ -54,7 +54,7 @@ class RunArguments:
     )
     attack: str | None = field(
         default=None,
-        metadata={"help": "Suite of attacks to try on the model at the end (quick, standard, thorough); none: no attack."},
+        metadata={"help": "Suite of attacks to try at the end (quick, standard, thorough); none: no attack."},
     )
     force: bool = field(
         default=False, metadata={"help": "Go on although the model does not seem to know the rows of the run."}

@@ -1,5 +1,6 @@
 """Attacks the saved model of a run, with the run's own rows and controls, and keeps the report in its folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,20 +56,11 @@ def attack_saved(task: Task, parsed: Parsed, options: AttackOptions) -> AttackRe
         ValueError: no model in the folder, no control, an unknown attack, one that does not fit.
     """
     folder = Path(parsed.args.output_dir)
-    attacks_of(options.attacks)  # an unknown name is told before anything is loaded
+    oracles = require_attacks(task, options.attacks, options.oracles)
     require_weights(folder)
     if (folder / RECORD_FILE).is_file():
         read_run(folder)  # the report is put in there: whether it can be is asked before anything is tried
-    holdout, oracles = task.sets.get("holdout"), [*options.oracles, *([task.oracle] if task.oracle else [])]
-    if holdout is None and not oracles:
-        raise input_error(
-            expected="holdout rows in the run, or a model retrained without the forget rows (--oracle)",
-            got="neither",
-            why="what an attack gets counts only beyond what it gets where nothing was ever learnt",
-            fix="name such a model, or train with holdout rows",
-        )
-    for oracle in oracles:
-        require_model(oracle)
+    holdout = task.sets.get("holdout")
     accelerator, args = Accelerator(cpu=parsed.args.use_cpu), parsed.args
     place = partial(move_unless_quantized, device=accelerator.device)
     report = attack(
@@ -95,6 +87,28 @@ def attack_saved(task: Task, parsed: Parsed, options: AttackOptions) -> AttackRe
         update_record(folder, partial(_put, report))
     accelerator.wait_for_everyone()
     return report
+
+
+def require_attacks(task: Task, attacks: Any, oracles: Sequence[str]) -> list[str]:
+    """Raise for unknown attacks and without a control, before anything is loaded; else all retrained models by name.
+
+    Args:
+        task: of the run.
+        attacks: as `attack` takes them.
+        oracles: names of models beside the task's own.
+    """
+    attacks_of(attacks)
+    names = [*oracles, *([] if task.oracle is None else [task.oracle])]
+    if task.sets.get("holdout") is None and not names:
+        raise input_error(
+            expected="holdout rows in the run, or a model retrained without the forget rows (--oracle)",
+            got="neither",
+            why="what an attack gets counts only beyond what it gets where nothing was ever learnt",
+            fix="name such a model, or train with holdout rows",
+        )
+    for name in names:
+        require_model(name)
+    return names
 
 
 def _sets(task: Task, unrelated: str | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .arguments import Parsed, is_secret
 COMMAND_FILE = "command.json"
 _FORMAT = 1
 # Of the command that started the run, not of one that reads it again.
-_LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows", "show_prompts", "attack", "partial_dir")
+_LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows", "show_prompts", "attack")
 
 
 def write_command(task: str, parsed: Parsed, folder: Path) -> None:
