@@ -3,15 +3,28 @@
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
 from .leak_at_k import LeakAtK
+from .lens import LogitLens, TunedLens
+from .membership import Membership
+from .patching import Patching
+from .probe import LinearProbe
 from .rows import AttackedRows
 from .runner import attack
 from .sampling import Sampling
+from .soft_prompt import SoftPrompt
+from .suffix import Suffix
 from .suites import ATTACK_SUITES
 from .target import Target
 
 _PACKAGED: tuple[type[Attack], ...] = (
     LeakAtK,
+    LinearProbe,
+    LogitLens,
+    Membership,
+    Patching,
     Sampling,
+    SoftPrompt,
+    Suffix,
+    TunedLens,
 )
 
 ATTACKS = PluginTable[type[Attack]](
@@ -27,9 +40,16 @@ __all__ = [
     "AttackedRows",
     "Leak",
     "LeakAtK",
+    "LinearProbe",
+    "LogitLens",
+    "Membership",
+    "Patching",
     "Sampling",
     "Setting",
+    "SoftPrompt",
+    "Suffix",
     "Target",
     "Threat",
+    "TunedLens",
     "attack",
 ]
