@@ -5,8 +5,13 @@ from .base import Attack, Leak, Setting, Threat
 from .leak_at_k import LeakAtK
 from .lens import LogitLens, TunedLens
 from .membership import Membership
+from .merge_sibling import MergeSibling
 from .patching import Patching
 from .probe import LinearProbe
+from .prune import Prune
+from .quantize import Quantize
+from .relearn import Relearn
+from .remove_adapter import RemoveAdapter
 from .rows import AttackedRows
 from .runner import attack
 from .sampling import Sampling
@@ -20,7 +25,12 @@ _PACKAGED: tuple[type[Attack], ...] = (
     LinearProbe,
     LogitLens,
     Membership,
+    MergeSibling,
     Patching,
+    Prune,
+    Quantize,
+    Relearn,
+    RemoveAdapter,
     Sampling,
     SoftPrompt,
     Suffix,
@@ -43,7 +53,12 @@ __all__ = [
     "LinearProbe",
     "LogitLens",
     "Membership",
+    "MergeSibling",
     "Patching",
+    "Prune",
+    "Quantize",
+    "Relearn",
+    "RemoveAdapter",
     "Sampling",
     "Setting",
     "SoftPrompt",
