@@ -3,11 +3,12 @@
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
 from .leak_at_k import LeakAtK
+from .prompts import Prompts
 from .rows import AttackedRows
 from .sampling import Sampling
 from .target import Target
 
-_PACKAGED: tuple[type[Attack], ...] = (LeakAtK, Sampling)
+_PACKAGED: tuple[type[Attack], ...] = (LeakAtK, Prompts, Sampling)
 
 ATTACKS = PluginTable[type[Attack]](
     "attack",
@@ -15,4 +16,15 @@ ATTACKS = PluginTable[type[Attack]](
     lambda plugin: components(plugin.attacks, Attack),
 )
 
-__all__ = ["ATTACKS", "Attack", "AttackedRows", "Leak", "LeakAtK", "Sampling", "Setting", "Target", "Threat"]
+__all__ = [
+    "ATTACKS",
+    "Attack",
+    "AttackedRows",
+    "Leak",
+    "LeakAtK",
+    "Prompts",
+    "Sampling",
+    "Setting",
+    "Target",
+    "Threat",
+]
