@@ -8,6 +8,7 @@ from .membership import Membership
 from .merge_sibling import MergeSibling
 from .patching import Patching
 from .probe import LinearProbe
+from .prompts import Prompts
 from .prune import Prune
 from .quantize import Quantize
 from .relearn import Relearn
@@ -27,6 +28,7 @@ _PACKAGED: tuple[type[Attack], ...] = (
     Membership,
     MergeSibling,
     Patching,
+    Prompts,
     Prune,
     Quantize,
     Relearn,
@@ -55,6 +57,7 @@ __all__ = [
     "Membership",
     "MergeSibling",
     "Patching",
+    "Prompts",
     "Prune",
     "Quantize",
     "Relearn",
