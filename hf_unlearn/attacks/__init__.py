@@ -2,13 +2,14 @@
 
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
+from .contrast import Contrast
 from .leak_at_k import LeakAtK
 from .prompts import Prompts
 from .rows import AttackedRows
 from .sampling import Sampling
 from .target import Target
 
-_PACKAGED: tuple[type[Attack], ...] = (LeakAtK, Prompts, Sampling)
+_PACKAGED: tuple[type[Attack], ...] = (Contrast, LeakAtK, Prompts, Sampling)
 
 ATTACKS = PluginTable[type[Attack]](
     "attack",
