@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from fixtures.hidden import outcome, suppressed_model
+from fixtures.suppressed import outcome, suppressed_model
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
 from hf_unlearn.attacks import LinearProbe, LogitLens, Patching, TunedLens

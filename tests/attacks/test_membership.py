@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.hidden import outcome
+from fixtures.suppressed import outcome
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
 from hf_unlearn.attacks import Membership
 from hf_unlearn.attacks.placement import placed, placed_by_classifier
