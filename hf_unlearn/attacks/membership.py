@@ -50,6 +50,7 @@ class Membership(Attack):
     given = "the rows whole and never-seen rows; the classifier also which other rows were trained"
     score = SCORE
     cost = "a forward of all rows"
+    content = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,6 +46,7 @@ class LinearProbe(Attack):
     given = "the prompts, never-seen rows, and which of the other rows were trained"
     score = SCORE
     cost = "a forward of all rows, and five fits a layer"
+    content = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
