@@ -40,7 +40,7 @@ class AttackRow:
         setting: in which it got most.
         leaks: of the model and the controls that the report has, by their names.
         excess: with its interval.
-        recovered: share of the rows, in percent.
+        recovered: share of the rows, in percent; None of attacks that only tell that a row was trained on.
     """
 
     attack: str
@@ -48,7 +48,7 @@ class AttackRow:
     setting: str
     leaks: dict[str, str | None]
     excess: str | None
-    recovered: str
+    recovered: str | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def attack_rows(report: AttackReport) -> list[AttackRow]:
             setting=_best_setting(finding.subjects[MODEL]),
             leaks={name: _leak(finding.subjects.get(name)) for name in shown},
             excess=excess_words(finding.excess),
-            recovered=share_words(finding.recovered),
+            recovered=share_words(finding.recovered) if finding.content else None,
         )
         for finding in report.findings
     ]

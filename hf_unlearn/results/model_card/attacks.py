@@ -53,7 +53,7 @@ def _findings(report: AttackReport) -> str:
             plain(row.setting),
             *(row.leaks[name] or NO_FIGURE for name in (MODEL, *controls)),
             row.excess or NO_FIGURE,
-            row.recovered,
+            row.recovered or NO_FIGURE,
         ]
         for row in rows
     ]

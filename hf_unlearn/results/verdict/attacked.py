@@ -23,11 +23,14 @@ class Attacked:
     """What attacks say.
 
     Attributes:
-        back: whether an attack gets more than from the controls, without being given the model before unlearning.
+        back: whether an attack gets more of what rows say than from the controls, without being given the model before
+            unlearning.
+        told: whether one tells the rows from those that the oracle was not trained on, without getting what they say.
         words: a clause for the sentence.
     """
 
     back: bool
+    told: bool
     words: str
 
 
@@ -39,11 +42,13 @@ def attacked(record: RunRecord) -> Attacked:
     if report is not None and findings:
         clauses.append(_by_report(report))
     if not clauses:
-        return Attacked(False, "no relearning or other attack was tried on it")
-    return Attacked(any(_brings_back(finding) for finding in findings), "; ".join(clauses))
+        return Attacked(False, False, "no relearning or other attack was tried on it")
+    counted = [finding for finding in findings if _counts(finding)]
+    told = any(not finding.content and ORACLE in finding.subjects for finding in counted)
+    return Attacked(any(finding.content for finding in counted), told, "; ".join(clauses))
 
 
-def _brings_back(finding: AttackFinding) -> bool:
+def _counts(finding: AttackFinding) -> bool:
     """Whether it gets more than from the controls; not counted are those that hold the model before unlearning."""
     return is_above(finding.excess) and not is_removal(finding) and finding.threat != "weights_and_before"
 
@@ -67,9 +72,11 @@ def _by_report(report: AttackReport) -> str:
 
 
 def _more(above: list[AttackFinding], report: AttackReport) -> str:
-    figures = [f"{finding.name} {excess_words(finding.excess)}" for finding in above[:_NAMED]]
-    figures += [f"{len(above) - _NAMED} others"] if len(above) > _NAMED else []
-    words = f"attacks got more from it than from {_control(report)} (excess: {', '.join(figures)})"
+    telling = [finding for finding in above if not finding.content]
+    got = [finding for finding in above if finding.content]
+    words = f"attacks got more from it than from {_control(report)} ({_figures(got)})" if got else ""
+    if telling:
+        words += f"{', ' if got else ''}attacks told the rows from rows never seen ({_figures(telling)})"
     for finding in above:
         if is_relearning(finding) and finding.subjects["model"].steps_to_half is not None:
             oracle = f"; the oracle: {half_words(finding, ORACLE)}" if ORACLE in finding.subjects else ""
@@ -77,6 +84,12 @@ def _more(above: list[AttackFinding], report: AttackReport) -> str:
     if any(is_removal(finding) for finding in above):
         words += ", without its adapter it is the model before unlearning"
     return words
+
+
+def _figures(findings: list[AttackFinding]) -> str:
+    named = [f"{finding.name} {excess_words(finding.excess)}" for finding in findings[:_NAMED]]
+    more = len(findings) - _NAMED
+    return f"excess: {', '.join([*named, *([f'{more} more'] if more > 0 else [])])}"
 
 
 def _no_more(known: list[AttackFinding], report: AttackReport) -> str:

@@ -41,7 +41,8 @@ RULES = (
     "sentence and change no level, nor does a model that was not attacked.",
     "Suppressed, not like the oracle: forgotten by the forget metric, but the forget quality (p of the KS test "
     "against the oracle) is 0.05 or less, or the 95% interval of the membership AUC lies above the upper end of the "
-    "oracle's, so that the forget rows are still told from unseen ones.",
+    "oracle's, or an attack that only tells trained rows from others has an excess above 0, so that the forget rows "
+    "are still told from unseen ones.",
     "Kept: the utility fell by less than 5 points (of a percentage) or less than 5% (of any other score). That the "
     "intervals overlap is said, but saves no verdict: with few rows they overlap whatever was lost.",
     "Told from rows never seen (a clause of the sentence, which changes no level): the 95% interval of an attack's "
@@ -113,7 +114,7 @@ def verdict(record: RunRecord) -> Verdict:
     forgotten, forget_words = _forgotten(forget, named_oracle(record))
     kept, utility_words = _kept(utility)
     quality = metric_of(_QUALITY, results)
-    unlike = _unlike(quality, attack)
+    unlike = tried.told or _unlike(quality, attack)
     level = "broken" if broken else _level(forgotten, kept, unlike, tried.back)
     opening = f"The model is broken ({broken})" if broken else _opening(forgotten, kept, level)
     caveat = _SUPPRESSION if level.startswith(("forgotten", "suppressed")) else _MEASUREMENT

@@ -53,6 +53,19 @@ def test_the_lower_end_of_an_excess_decides(name, threat, low, level):
     assert said(tried(finding(name, threat, LEAKS, Excess(0.95, low, 1.0, "oracle")))).level == level
 
 
+def test_an_attack_that_only_tells_rows_apart_brings_nothing_back():
+    made = finding("membership", "logits", LEAKS, MORE, content=False)
+    found = said(tried(made))
+    assert found.level == "suppressed, not like the oracle"
+    assert "; this is suppression as measured here, not certified deletion, and attacks told the rows from rows " in (
+        found.sentence
+    )
+    alone = finding("membership", "logits", {"model": 0.9, "unseen": 0.5}, MORE, content=False)
+    assert said(tried(alone, oracles=0)).level == KEPT  # without an oracle there is nothing to be like
+    both = said(tried(made, quantization(excess=MORE)))
+    assert both.level == BACK and "(excess: quantize 0.300 [0.200, 0.400]), attacks told the rows" in both.sentence
+
+
 def test_the_level_follows_the_forget_metric_first():
     attacked = record(attack_report=report(), log=[])
     attacked.evaluations["after"].metrics["harmful_rate"] = attacked.evaluations["before"].metrics["harmful_rate"]
