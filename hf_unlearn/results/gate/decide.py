@@ -39,7 +39,7 @@ class Decision:
         released: whether nothing stands against it.
         reasons: what does, the end of a sentence each.
         attacks: those that count for it.
-        attack: of them that whose excess may be largest; None where none has a control.
+        attack: whose excess may be largest, of those that get what rows say; None where none has a control.
         excess: the upper end of its interval.
         recovered: share of the rows that they recover together, or the most that it can be; None without any.
     """
@@ -151,9 +151,8 @@ def _decision(way: str, limits: Limits, report: AttackReport, why: str, utility:
     exposes = WAYS[way].exposes
     # Where no adapter is released there is none to take off.
     counted = [f for f in report.findings if f.threat in exposes and (way == "adapter" or not is_removal(f))]
-    known = [
-        (finding.excess.high, finding.name) for finding in counted if is_finite(finding.excess) and finding.excess
-    ]
+    content = [finding for finding in counted if finding.content]
+    known = [(f.excess.high, f.name) for f in content if f.excess is not None and is_finite(f.excess)]
     highest, attack = max(known, default=(None, None))
     recovered = _recovered(counted, report) if counted else None
     reasons = [why] if why else _untried(way, limits, counted, report)
@@ -192,10 +191,13 @@ def _above(limits: Limits, counted: Sequence[AttackFinding], recovered: float | 
     """What got more than is allowed, or may have, as far as its interval reaches."""
     reasons = []
     for finding in counted:
+        limit = limits.excess if finding.content else limits.membership
+        if limit is None:
+            continue
         if finding.excess is None or not is_finite(finding.excess):
             reasons.append(f"{finding.name}: its excess is not known, as it has no control or no figure")
-        elif finding.excess.high > limits.excess:
-            reasons.append(f"{finding.name}: its excess may be {finding.excess.high:.3f}, more than {limits.excess:g}")
+        elif finding.excess.high > limit:
+            reasons.append(f"{finding.name}: its excess may be {finding.excess.high:.3f}, more than {limit:g}")
     if recovered is not None and not recovered <= limits.recovered:
         reasons.append(f"attacks recover {recovered:.1%} of the rows, more than {limits.recovered:.1%}")
     return reasons

@@ -45,6 +45,8 @@ class Limits:
 
     Attributes:
         excess: largest upper end of the interval of an attack's excess.
+        membership: the same of attacks that only tell that a row was trained on, of which .5 is all that there is;
+            None sets no limit.
         recovered: largest share of the rows that attacks recover together.
         rows: fewest rows that the figures are means over.
         utility: least share that the suite's utility metric keeps of its value before unlearning; None asks for none.
@@ -53,6 +55,7 @@ class Limits:
     """
 
     excess: float
+    membership: float | None
     recovered: float
     rows: int
     utility: float | None
@@ -124,7 +127,7 @@ def policy_of(stored: Mapping[str, Any], name: str) -> Policy:
             expected=f"{', '.join(missing)} in the policy {name}",
             got="no such key",
             why="what is not limited would be released without a word",
-            fix="write the limit down; utility: null asks for none",
+            fix="write the limit down; null for membership or utility asks for none",
         )
     named = stored.get("ways", dict.fromkeys(WAYS))
     if not isinstance(named, Mapping) or not named:
@@ -143,8 +146,9 @@ def _limits(values: Mapping[str, Any], where: str) -> Limits:
     for key in ("excess", "recovered"):
         require_range(f"{where}{key}", values[key], at_least=0, at_most=1)
     require_range(f"{where}rows", values["rows"], at_least=1, whole=True)
-    if values["utility"] is not None:
-        require_range(f"{where}utility", values["utility"], at_least=0, at_most=1)
+    for key in ("membership", "utility"):
+        if values[key] is not None:
+            require_range(f"{where}{key}", values[key], at_least=0, at_most=1)
     by_class = values.get("attacks") or {}
     if not isinstance(by_class, Mapping):
         raise value_error(f"{where}attacks", "names of attacks by class", by_class)
@@ -155,6 +159,7 @@ def _limits(values: Mapping[str, Any], where: str) -> Limits:
     attacks = {threat: _names(names, f"{where}attacks.{threat}") for threat, names in by_class.items()}
     return Limits(
         excess=float(values["excess"]),
+        membership=None if values["membership"] is None else float(values["membership"]),
         recovered=float(values["recovered"]),
         rows=values["rows"],
         utility=None if values["utility"] is None else float(values["utility"]),

@@ -16,7 +16,7 @@ from hf_unlearn.results.gate import WAYS, gate, gate_table, packaged_policies, r
 from hf_unlearn.results.gate.policy import policy_of
 from hf_unlearn.results.record import ModelRecord
 
-LIMITS = {"excess": 0.1, "recovered": 0.05, "rows": 40, "utility": 0.9, "classes": ["queries"]}
+LIMITS = {"excess": 0.1, "membership": 0.2, "recovered": 0.05, "rows": 40, "utility": 0.9, "classes": ["queries"]}
 NOTHING = Excess(0.0, -0.05, 0.1, "oracle")  # its upper end is the limit
 LEAKS = {"model": 0.1, "oracle": 0.1}
 WHOLE, ADAPTED = (ModelRecord("a/b", "hub", adapter=adapter) for adapter in (None, {"kind": "LORA"}))
@@ -89,6 +89,16 @@ CASES = {
         "prompts: its excess is not known, as it has no control or no figure",
     ),
     "no control": (without_control().findings[0], {"recovered": 1}, "prompts: its excess is not known"),
+    "membership": (
+        dataclasses.replace(QUERIES, content=False, excess=Excess(0.1, 0.0, 0.21, "oracle")),
+        {},
+        "prompts: its excess may be 0.210, more than 0.2",
+    ),
+    "no limit to membership": (
+        dataclasses.replace(QUERIES, content=False, excess=None),
+        {"membership": None},
+        None,
+    ),
     "rows recovered": (
         dataclasses.replace(QUERIES, recovered=0.051),
         {},
@@ -190,6 +200,7 @@ def test_packaged_policies_are_whole():
         ({"excess": 1.5}, "excess must be a finite number of at least 0 and at most 1"),
         ({"ways": {"merged": {"excess": "low"}}}, "ways.merged.excess must be a finite number"),
         ({"rows": 0}, "rows must be a whole number of at least 1"),
+        ({"membership": -1}, "membership must be a finite number"),
         ({"utility": True}, "utility must be"),
         ({"classes": "queries"}, "classes must be a list of names"),
         ({"attacks": {"weights": [1]}}, "attacks.weights must be a list of names"),
