@@ -28,7 +28,7 @@ _CLOSE = 0.045  # of the axis: points nearer to each other than this share one l
 
 @dataclass(frozen=True)
 class Line:
-    """Values over steps, some of them crossed out; `kind` is a key of COLORS, `dashes` those of its kind where None."""
+    """Values over steps, some crossed out; `kind` is a key of COLORS, and has the `dashes` where they are None."""
 
     label: str
     kind: str
