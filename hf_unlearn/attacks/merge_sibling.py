@@ -1,11 +1,13 @@
 """Merging with a sibling: weights between those of the model and of one trained on something else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from torch import Size
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
@@ -51,9 +53,12 @@ class MergeSibling(Attack):
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
         if self.sibling is None:
             return "no sibling was named (sibling=)"
-        if _shapes(_config(self.sibling)) != _shapes(target.model.config):
-            return "the sibling has other weights than the model"
-        return unchangeable(target)
+        if reason := unchangeable(target):
+            return reason
+        model: Any = target.model.get_base_model() if isinstance(target.model, PeftModel) else target.model
+        sibling = _shapes(partial(AutoModelForCausalLM.from_config, _config(self.sibling)))
+        same = sibling == _shapes(lambda: type(model)(model.config))
+        return None if same else "the sibling has other weights than the model"
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         assert self.sibling is not None
@@ -77,10 +82,10 @@ def _config(name: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(base)
 
 
-def _shapes(config: PreTrainedConfig) -> dict[str, Size]:
+def _shapes(make: Callable[[], PreTrainedModel]) -> dict[str, Size]:
     """The shape of every weight of a model by name; nothing is allocated."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = make()
     return {name: weight.shape for name, weight in model.named_parameters(remove_duplicate=False)}
 
 

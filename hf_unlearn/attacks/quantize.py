@@ -75,6 +75,7 @@ def round_trip(weight: Tensor, kind: str) -> Tensor:
         weight: in fp32.
         kind: "int8", "int4" or "nf4".
     """
+    weight = weight.contiguous()
     outputs, inputs = weight.shape
     if kind == "int8":
         return _rounded(weight, 127)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from ..data.batch import indexed
 from ..data.tokenized_row import TokenizedRow
@@ -25,6 +26,9 @@ from .weights import leak, require_list, unchangeable
 SETS = ("forget", "related", "unrelated")
 WEIGHTS = ("full", "lora")
 COLLAPSED = 0.5  # of the utility before the first step
+# Models whose kernels read the weights of a layer past an adapter on it; PEFT refuses to put one there.
+_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+_MAMBA_FUSED = ["out_proj", "conv1d"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Relearn(Attack):
         share: of the rows, those that the attacker is given in the set "forget"; their own leak is NaN there.
         sets: what is trained on: "forget" (the rows that the attacker is given), "related" (rows of the same form
             about other things), "unrelated" (texts of another kind). Sets without rows are left out.
-        adapters: "full" (all weights) and "lora" (LoRA on all linear layers, with alpha twice the rank).
+        adapters: "full" (all weights) and "lora" (LoRA on all linear layers but the head, with alpha twice the rank).
         rank: of LoRA.
 
     Paper: Hu et al. 2024, https://arxiv.org/abs/2406.13356; Lynch et al. 2024, https://arxiv.org/abs/2402.16835.
@@ -124,7 +128,14 @@ class Relearn(Attack):
         model = target.weights_copy()
         if adapter == "full":
             return model
-        config = LoraConfig(r=self.rank, lora_alpha=2 * self.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=2 * self.rank,
+            target_modules="all-linear",
+            exclude_modules=_MAMBA_FUSED if model.config.model_type in _MAMBA else None,
+            fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
+            task_type="CAUSAL_LM",
+        )
         with preserve_rng_state():
             torch.manual_seed(target.seed)
             return get_peft_model(model, config).eval()
