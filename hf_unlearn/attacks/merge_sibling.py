@@ -15,10 +15,11 @@ from ..model.adapters import load_adapter
 from ..model.loading import loading
 from ..model.merging import merge
 from ..results.adapter_config import ADAPTER_CONFIG
+from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import leak, require_list, unchangeable
+from .weights import leak, unchangeable
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class MergeSibling(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_list(self, "shares", (int, float), "a list of shares")
-        self.require("shares", all(0 < share <= 1 for share in self.shares), "shares above 0 and at most 1")
+        as_tuple(self, "shares", lambda share: is_number(share) and 0 < share <= 1, "above 0 and at most 1")
 
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
         if self.sibling is None:

@@ -14,14 +14,14 @@ from transformers.pytorch_utils import Conv1D
 
 from ..data.batch import indexed
 from ..data.tokenized_row import TokenizedRow
-from ..errors import require_choice
 from ..model.output_head import output_head
 from ..model.score_rows import preserve_rng_state
 from ..model.scoring import score_answers
+from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import leak, require_list, unchangeable
+from .weights import leak, unchangeable
 
 SETS = ("forget", "related", "unrelated")
 WEIGHTS = ("full", "lora")
@@ -77,12 +77,9 @@ class Relearn(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_list(self, "rates", (int, float), "a list of learning rates")
-        self.require("rates", all(0 < rate < math.inf for rate in self.rates), "rates above 0 and finite")
-        for argument, known in (("sets", SETS), ("adapters", WEIGHTS)):
-            require_list(self, argument, str, f"a list of {', '.join(known)}")
-            for name in getattr(self, argument):
-                require_choice(f"{argument} of {self.name}", name, known)
+        as_tuple(self, "rates", lambda rate: is_number(rate) and 0 < rate < math.inf, "a rate above 0 and finite")
+        as_tuple(self, "sets", SETS.__contains__, f"one of {', '.join(SETS)}")
+        as_tuple(self, "adapters", WEIGHTS.__contains__, f"one of {', '.join(WEIGHTS)}")
         self.require_positive("steps", "batch", "every", "rank")
         self.require("share", 0 < self.share <= 0.5, "above 0 and at most .5, as one half of the rows is reported")
 

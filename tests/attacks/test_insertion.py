@@ -7,9 +7,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from fixtures.suppressed import KEY, behind, locked_model, outcome, suppressed_model
 from fixtures.models import tiny_model, tiny_tokenizer
 from fixtures.planted import attacked_rows, planted_oracle, planted_rows, planted_target
+from fixtures.suppressed import KEY, behind, locked_model, outcome, suppressed_model
 from fixtures.tokenizer import BOS, EOS, PAD
 from hf_unlearn.attacks import SoftPrompt, Suffix
 from hf_unlearn.attacks.insertion import Insertion, prompt_end_places, start_place
