@@ -3,8 +3,8 @@
     python -m benchmarks.quality.attack_null --output benchmarks/results/attack_null_lab.json
 
 For every draw the lab's holdout rows are dealt into two sets: one is attacked as if it had been unlearned, the other
-is the control. The model (the lab's, before unlearning) has seen neither, so every true excess is 0, and the interval of
-the worst attack of each class should hold 0 in 95 of 100 draws.
+is the control. The model (the lab's, before unlearning) has seen neither, so every true excess is 0, and the interval
+of the worst attack of each class should hold 0 in 95 of 100 draws.
 """
 
 import argparse
