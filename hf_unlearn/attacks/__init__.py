@@ -21,6 +21,7 @@ __all__ = [
     "ATTACKS",
     "Attack",
     "AttackedRows",
+    "Contrast",
     "Leak",
     "LeakAtK",
     "Prompts",
