@@ -1,6 +1,6 @@
 """Write the pages of docs that are made from the package itself, or with --check say whether they are up to date.
 
-    python docs/make_reference.py            # writes docs/reference/losses.md and docs/layout.md
+    python docs/make_reference.py            # writes docs/reference/*.md and docs/layout.md
     python docs/make_reference.py --check    # writes nothing; exit status 1 when a page is out of date
 
 The tables come from the classes of losses, step wrappers and weightings, the layout from the first line of each
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_unlearn import UnlearningConfig
+from hf_unlearn.attacks import Threat
 from hf_unlearn.cli.method_catalog import list_methods
 
 DOCS = Path(__file__).resolve().parent
@@ -78,6 +79,21 @@ OPTIMIZER_TEXT = """\
 `optim="sophia"` takes the second-order optimizer Sophia ([Liu et al. 2023](https://arxiv.org/abs/2305.14342),
 [Jia et al. 2024](https://arxiv.org/abs/2404.18239)), with its arguments in `optim_args`. In any other Trainer pass
 `hf_unlearn.optimizers.Sophia` in `optimizer_cls_and_kwargs`.
+"""
+
+ATTACKS_PAGE = f"""\
+{MADE}
+
+# Attacks
+
+What `hf_unlearn.attacks` tries, weakest attacker first. [attacks.md](../attacks.md) says how to run them and how to
+read what they find; `hf-unlearn methods` prints the same facts in the terminal.
+
+- An attacker of `queries` has texts in and texts out; of `logits` the probabilities of tokens, too; of `weights` the
+  weights of the model after unlearning; of `weights_and_before` those of the model before it as well.
+- Every argument is a budget. The setting is chosen on one half of the rows, and the other half is reported.
+- A leak is 0 (nothing) to 1, and never counts what the attacker was given.
+
 """
 
 WORKS_TEXT = """\
@@ -166,6 +182,19 @@ def methods_page() -> str:
     return "\n".join([*parts, works_with(methods), ""])
 
 
+def attacks_page() -> str:
+    """docs/reference/attacks.md."""
+    order = list(Threat)
+    methods = [method for method in list_methods() if method["kind"] == "attack"]
+    methods.sort(key=lambda method: order.index(method["threat"]))
+    rows = [
+        [f"`{m['name']}`", m["threat"], _class(m), m["formula"], m["given"], m["score"], m["cost"], papers(m["paper"])]
+        for m in methods
+    ]
+    head = ["attack", "attacker", "class", "what it does", "given", "leak", "cost", "paper"]
+    return ATTACKS_PAGE + table(head, rows) + "\n"
+
+
 def folders(package: Path) -> list[Path]:
     """The folders of the package that hold files, parents first."""
     holding = {path.parent for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
@@ -204,7 +233,9 @@ def layout_page() -> str:
 
 def pages() -> dict[Path, str]:
     """Every made page: its file -> its text."""
-    return {DOCS / "reference" / "losses.md": methods_page(), DOCS / "layout.md": layout_page()}
+    reference = DOCS / "reference"
+    made = {"losses.md": methods_page(), "attacks.md": attacks_page()}
+    return {reference / name: text for name, text in made.items()} | {DOCS / "layout.md": layout_page()}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,12 +4,42 @@ from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
 from .contrast import Contrast
 from .leak_at_k import LeakAtK
+from .lens import LogitLens, TunedLens
+from .membership import Membership
+from .merge_sibling import MergeSibling
+from .patching import Patching
+from .probe import LinearProbe
 from .prompts import Prompts
+from .prune import Prune
+from .quantize import Quantize
+from .relearn import Relearn
+from .remove_adapter import RemoveAdapter
 from .rows import AttackedRows
+from .runner import attack
 from .sampling import Sampling
+from .soft_prompt import SoftPrompt
+from .suffix import Suffix
+from .suites import ATTACK_SUITES
 from .target import Target
 
-_PACKAGED: tuple[type[Attack], ...] = (Contrast, LeakAtK, Prompts, Sampling)
+_PACKAGED: tuple[type[Attack], ...] = (
+    Contrast,
+    LeakAtK,
+    LinearProbe,
+    LogitLens,
+    Membership,
+    MergeSibling,
+    Patching,
+    Prompts,
+    Prune,
+    Quantize,
+    Relearn,
+    RemoveAdapter,
+    Sampling,
+    SoftPrompt,
+    Suffix,
+    TunedLens,
+)
 
 ATTACKS = PluginTable[type[Attack]](
     "attack",
@@ -19,14 +49,28 @@ ATTACKS = PluginTable[type[Attack]](
 
 __all__ = [
     "ATTACKS",
+    "ATTACK_SUITES",
     "Attack",
     "AttackedRows",
     "Contrast",
     "Leak",
     "LeakAtK",
+    "LinearProbe",
+    "LogitLens",
+    "Membership",
+    "MergeSibling",
+    "Patching",
     "Prompts",
+    "Prune",
+    "Quantize",
+    "Relearn",
+    "RemoveAdapter",
     "Sampling",
     "Setting",
+    "SoftPrompt",
+    "Suffix",
     "Target",
     "Threat",
+    "TunedLens",
+    "attack",
 ]

@@ -57,6 +57,7 @@ class Attack(Component, abc.ABC):
         given: what the attacker knows, beside the model, in words; never counted as leaked.
         score: what a leak of 1 means, in words.
         cost: what it takes, in words.
+        content: whether a high leak gives away what a row says; False for those that only tell that it was trained on.
         formula, paper, name: as of every component.
     """
 
@@ -64,6 +65,7 @@ class Attack(Component, abc.ABC):
     given: ClassVar[str] = "the prompts"
     score: ClassVar[str] = "probability of the answer, exp(-nll per token)"
     cost: ClassVar[str] = ""
+    content: ClassVar[bool] = True
 
     @abc.abstractmethod
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:

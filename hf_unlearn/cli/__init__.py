@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import nullcontext, redirect_stdout
 
+from .attack import ATTACK
 from .card import CARD
 from .command import Verb
 from .completion import COMPLETION
@@ -24,6 +25,7 @@ VERBS: dict[str, Verb] = {
     "show": SHOW,
     "train": TRAIN,
     "evaluate": EVALUATE,
+    "attack": ATTACK,
     "report": REPORT,
     "card": CARD,
     "push": PUSH,

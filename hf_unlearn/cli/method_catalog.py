@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..attacks import ATTACKS, Attack
 from ..component import support
 from ..data.roles import Role
 from ..evaluation import SUITES
@@ -60,6 +61,7 @@ def render_methods() -> str:
         f"  arguments  optim_args: {_sophia_arguments()}\n"
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
+    blocks += ["ATTACKS (attack, hf-unlearn attack)", *(_attack(one()) for one in ATTACKS.values())]
     blocks += [_render_listing(listing) for listing in _listings()]
     return "\n\n".join(blocks)
 
@@ -72,6 +74,7 @@ def list_methods() -> list[dict[str, Any]]:
         "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "attack": ATTACKS,
     }
     methods = [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
     for listing in _listings():
@@ -87,7 +90,11 @@ def _as_data(kind: str, part: Any) -> dict[str, Any]:
     described |= {"arguments": dataclasses.asdict(part), "paper": part.paper} | _package(plugin_source(type(part)))
     if isinstance(part, Loss):
         described |= {"mean_over": part.unit, "needs": _needs(part.needs)}
-    return described if kind == "weighting" else described | {"works_with": support(part.incompatible_with)}
+    if isinstance(part, Attack):
+        described |= {"threat": str(part.threat), "given": part.given, "score": part.score, "cost": part.cost}
+    return (
+        described if kind in ("weighting", "attack") else described | {"works_with": support(part.incompatible_with)}
+    )
 
 
 def _package(source: PluginSource | None) -> dict[str, str]:
@@ -127,6 +134,10 @@ def _loss(loss: Loss) -> str:
 
 def _wrapper(wrapper: StepWrapper) -> str:
     return _part(wrapper, [("works with", support(wrapper.incompatible_with))])
+
+
+def _attack(one: Attack) -> str:
+    return _part(one, [("attacker", str(one.threat)), ("given", one.given), ("score", one.score), ("cost", one.cost)])
 
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:

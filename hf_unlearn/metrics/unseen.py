@@ -107,21 +107,59 @@ def loss_classifier_auc(member_features: Any, nonmember_features: Any, *, seed: 
     Raises:
         ValueError: no rows, or numbers of features that differ.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     members, others = _table("member_features", member_features), _table("nonmember_features", nonmember_features)
     same_lengths(member_features=members[0], nonmember_features=others[0])
     table = np.concatenate([members, others])
     if not np.isfinite(table).all():
         return MetricResult(math.nan, len(table), math.nan, math.nan, "bootstrap")
-    labels = np.repeat([1, 0], [len(members), len(others)])
-    folds = StratifiedKFold(min(FOLDS, len(members), len(others)), shuffle=True, random_state=seed)
-    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
-    scores = cross_val_predict(model, table, labels, cv=folds, method="decision_function")
+    member = np.repeat([True, False], [len(members), len(others)])
+    scores = classifier_scores(table, member, drawn_folds(table, member, seed))
     return membership_auc(scores[: len(members)], scores[len(members) :], seed=seed)
+
+
+def drawn_folds(features: NDArray[np.float64], member: NDArray[np.bool_], seed: int = 0) -> NDArray[np.int64]:
+    """The fold of each row, [N]: 5 drawn ones with a share of members and others in each, of the smaller kind at most.
+
+    The rows decide who is in which fold, not their order.
+
+    Args:
+        features: [N, F].
+        member: [N] flags, two or more of either kind.
+        seed: of the draw.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    count = min(FOLDS, int(member.sum()), int((~member).sum()))
+    order = np.lexsort((*features.T, ~member))
+    splits = StratifiedKFold(count, shuffle=True, random_state=seed).split(features[order], member[order])
+    folds = np.empty(len(features), dtype=np.int64)
+    for number, (_, scored) in enumerate(splits):
+        folds[order[scored]] = number
+    return folds
+
+
+def classifier_scores(
+    features: NDArray[np.float64], member: NDArray[np.bool_], folds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Decision value of each row by a classifier that was fitted on the other folds, [N]; higher: more like a member.
+
+    A logistic regression on standardised features, both classes weighed alike.
+
+    Args:
+        features: [N, F], finite.
+        member: [N] flags.
+        folds: [N] the fold of each row.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    scores: NDArray[np.float64] = cross_val_predict(
+        model, features, member, cv=PredefinedSplit(folds), method="decision_function"
+    )
+    return scores
 
 
 def level_correlation(losses: Any, retrained_losses: Any) -> MetricResult:

@@ -6,6 +6,7 @@ Who changes what:
     hidden_states   outputs of decoder blocks are read (`output_hooks`), and gradients are off above the last of them
                     where no loss reads more; or the blocks above hand on their input (`skipped_blocks`)
     scoring         gradients are on again at the end of that forward (`grad_mode_after`)
+    attacks         outputs of decoder blocks and of the embedding are replaced (`replaced_output`)
     step/forward    hidden states of forget rows are perturbed (`shifted_output`); under DDP hidden states are part of
                     the model's output (`hidden_states_in_output`)
 
@@ -157,6 +158,16 @@ def shifted_output(block: nn.Module, delta: Tensor) -> contextlib.AbstractContex
         return moved if isinstance(output, Tensor) else (moved, *output[1:])
 
     return output_hooks([(block, add)])
+
+
+def replaced_output(module: nn.Module, compute: Callable[[Tensor], Tensor]) -> contextlib.AbstractContextManager[None]:
+    """Inside, a decoder block or an embedding puts out compute(its own hidden states) in place of them."""
+
+    def replace(_: nn.Module, __: Any, output: Any) -> Any:
+        hidden = compute(hidden_of(output))
+        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
+
+    return output_hooks([(module, replace)])
 
 
 def hidden_states_in_output(

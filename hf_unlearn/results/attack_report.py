@@ -1,10 +1,24 @@
 """`AttackReport`: what attacks got out of a model, set against controls, as JSON. It holds numbers and no text."""
 
-from dataclasses import dataclass, field
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from ..errors import input_error
+from .files import atomic_write_text, read_json
+from .schema import SchemaError, as_json, build, check_schema, shown, wrong_file
+
+ATTACKS_FILE = "attacks.json"
 # What an attack was run on.
 MODEL, ORACLE, UNSEEN, BEFORE = "model", "oracle", "unseen", "before"
+SUBJECTS = (MODEL, ORACLE, UNSEEN, BEFORE)
+CONTROLS = (ORACLE, UNSEEN)
+# What attackers can reach, from the least to the most; the values of `hf_unlearn.attacks.Threat`.
+THREATS = ("queries", "logits", "weights", "weights_and_before")
+_FORMAT = 1  # raised when the file's keys change
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,8 @@ class AttackFinding:
         excess: None where there is no control.
         recovered: share of the rows reported whose leak is at least half of their leak in the model before (half of
             1 without it), and above that of 95% of the control's rows.
+        content: whether a high leak gives away what a row says; False for attacks that only tell that it was trained
+            on, which recover nothing.
     """
 
     name: str
@@ -100,6 +116,7 @@ class AttackFinding:
     subjects: dict[str, SubjectLeak]
     excess: Excess | None
     recovered: float
+    content: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,3 +175,87 @@ class AttackReport:
             if finding.name == attack:
                 return finding
         raise KeyError(attack)
+
+    def without_rows(self) -> "AttackReport":
+        """The same without the leaks of single rows, as the record of a run keeps it."""
+        bare = [
+            replace(finding, subjects={name: replace(leak, rows=[]) for name, leak in finding.subjects.items()})
+            for finding in self.findings
+        ]
+        return replace(self, findings=bare)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; numbers that are not finite are words."""
+        return {"format": _FORMAT} | {name: as_json(value) for name, value in vars(self).items()}
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write attacks.json into a folder, so that a reader sees a whole file or none."""
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        return atomic_write_text(Path(folder) / ATTACKS_FILE, text + "\n")
+
+
+def load_attack_report(path: str | os.PathLike[str]) -> AttackReport:
+    """The report in a run's folder (or its attacks.json).
+
+    Raises:
+        ValueError: there is none, or it is of another kind, or a key of it was changed.
+    """
+    file = Path(path) / ATTACKS_FILE if Path(path).is_dir() else Path(path)
+    try:
+        stored = read_json(file)
+    except (OSError, ValueError) as error:
+        raise _no_report(file, f"what cannot be read ({type(error).__name__})") from None
+    if not isinstance(stored, Mapping) or stored.get("format") != _FORMAT:
+        raise _no_report(file, "a JSON file of another kind, or of another version of hf_unlearn")
+    plain = {name: value for name, value in stored.items() if name != "format"}
+    try:
+        check_report(plain)
+    except SchemaError as error:
+        why = "what may be released is decided by it"
+        raise wrong_file(file.name, error, why, "undo the change of the file, or attack again") from None
+    report: AttackReport = build(plain, AttackReport)
+    return report
+
+
+def check_report(stored: Any, where: str = "") -> None:
+    """Raise a SchemaError unless a value of JSON is what `AttackReport.to_dict` writes, its format aside.
+
+    Args:
+        stored: as it was read.
+        where: its path in its file.
+    """
+    check_schema(stored, AttackReport, where)
+    inside = f"{where}." if where else ""
+    for index, finding in enumerate(stored.get("findings", [])):
+        place = f"{inside}findings[{index}]"
+        _require(f"{place}.threat", finding["threat"], THREATS)
+        if MODEL not in finding["subjects"]:
+            raise SchemaError(f"{place}.subjects.{MODEL}", "a value", "no such key")
+        for name, leak in finding["subjects"].items():
+            _require(f"{place}.subjects.{name}", name, SUBJECTS)
+            settings = [leak["setting"], *(tried["setting"] for tried in leak.get("settings", []))]
+            check_schema(settings, list[dict[str, float | str | bool | None]], f"{place}.subjects.{name}.settings")
+        _check_control(finding["excess"], place)
+    for threat, worst in stored.get("worst", {}).items():
+        _require(f"{inside}worst.{threat}", threat, THREATS)
+        _require(f"{inside}worst.{threat}.attack", worst["attack"], [f["name"] for f in stored.get("findings", [])])
+        _check_control(worst["excess"], f"{inside}worst.{threat}")
+
+
+def _check_control(excess: Mapping[str, Any] | None, where: str) -> None:
+    if excess is not None:
+        _require(f"{where}.excess.control", excess["control"], CONTROLS)
+
+
+def _require(where: str, value: str, options: Collection[str]) -> None:
+    if value not in options:
+        raise SchemaError(where, f"one of {', '.join(options)}", shown(value))
+
+
+def _no_report(file: Path, got: str) -> ValueError:
+    return input_error(
+        expected=f"a run's folder with an {ATTACKS_FILE}, as hf-unlearn attack writes it",
+        got=f"{file.name}: {got}",
+        why="what attacks get out of the model is not known without it",
+        fix="run hf-unlearn attack on the run's folder",
+    )

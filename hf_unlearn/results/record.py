@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import input_error
+from .attack_report import AttackReport, check_report
 from .evaluation_result import EvaluationResult, check_result, restored
 from .files import atomic_write_text, read_json
 from .record_parts import (
@@ -29,10 +30,11 @@ from .record_parts import (
     TermRecord,
 )
 from .redaction import redacted
-from .schema import NOT_FINITE, SchemaError, check_schema, shown, wrong_file
+from .schema import NOT_FINITE, SchemaError, as_json, build, check_schema, shown, wrong_file
 
 RECORD_FILE = "results.json"
 PLOTS = "plots"  # folder beside the record
+ATTACK_PLOTS = "attacks"  # how the names of those of attacks begin
 PLOTS_OF = "of.txt"  # in it: the hash of the figures that the plots show
 _Figure = float | str | bool | None  # what Trainer and its callbacks log
 _FORMAT = 2  # raised when the file's keys change
@@ -68,7 +70,9 @@ class RunRecord:
         oracle: what the model of the evaluation "oracle" is, as the end of a sentence: "the same model trained without
             the forget rows"; None where it is not known.
         trainer_metrics: figures of the last `trainer.evaluate()`.
-        attacks: what was tried on the model after unlearning; empty where it was not attacked.
+        attacks: what was tried on the model after unlearning by other means; empty where nothing was.
+        attack_report: what the attacks of this package got out of it, without the leaks of single rows; None where it
+            was not attacked.
         metadata: what only the user knows.
         log: Trainer's log history: the components of the loss over the steps.
         forced: what the preflight found, where the run was told to go on all the same.
@@ -101,6 +105,7 @@ class RunRecord:
     oracle: str | None = None
     trainer_metrics: dict[str, float] = field(default_factory=dict)
     attacks: list[AttackRecord] = field(default_factory=list)
+    attack_report: AttackReport | None = None
     metadata: CardMetadata = field(default_factory=CardMetadata)
     log: list[dict[str, Any]] = field(default_factory=list)
     forced: list[str] = field(default_factory=list)
@@ -133,7 +138,8 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
         shallow = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "evaluations"}
-        plain = {name: _plain(value) for name, value in shallow.items()}
+        shallow["attack_report"] = None if self.attack_report is None else self.attack_report.without_rows()
+        plain = {name: as_json(value) for name, value in shallow.items()}
         plain["evaluations"] = {name: _without_rows(result) for name, result in self.evaluations.items()}
         return {"format": _FORMAT} | plain
 
@@ -146,9 +152,10 @@ class RunRecord:
         return _restored(json.loads(self.as_text()))
 
     def figures_hash(self) -> str:
-        """SHA-256 of what plots are drawn from: the log, the evaluations and the bound."""
+        """SHA-256 of what plots are drawn from: the log, the evaluations, the bound and attacks."""
         known = self.to_dict()
         drawn = [known["log"], known["evaluations"], known["objective"]["bound"]]
+        drawn += [] if self.attack_report is None else [known["attack_report"]]  # the hash of older records stays
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -184,6 +191,8 @@ def _check_record(stored: Mapping[str, Any]) -> None:
         if name not in stored:
             raise SchemaError(name, "a value", "no such key")
     plain = {name: value for name, value in stored.items() if name not in ("format", "evaluations")}
+    if plain.get("attack_report") is not None:
+        check_report(plain.pop("attack_report"), "attack_report")
     check_schema(plain, RunRecord)
     check_schema(stored["evaluations"], dict[str, dict[str, Any]], "evaluations")
     for name, result in stored["evaluations"].items():
@@ -226,6 +235,7 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
     values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]
+    values["attack_report"] = build(values.get("attack_report"), AttackReport | None)
     values["metadata"] = CardMetadata(**values["metadata"])
     values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}
     return RunRecord(**values)
@@ -237,19 +247,6 @@ def _read(number: Any) -> Any:
 
 def _without_rows(result: EvaluationResult) -> dict[str, Any]:
     return result.to_dict() | {"row_scores": {}}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON takes it: dataclasses as mappings, numbers that are not finite as words."""
-    if hasattr(value, "__dataclass_fields__"):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _no_record(file: Path, got: str) -> ValueError:

@@ -5,6 +5,7 @@ put into it.
 """
 
 import dataclasses
+import numbers
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -46,8 +47,9 @@ def redacted(value: Value) -> Value:
         changed = {redacted(name): redacted(inner) for name, inner in value.items()}
     elif isinstance(value, list | tuple):
         changed = [redacted(inner) for inner in value]
-    elif isinstance(value, float):
-        changed = float(value)  # numpy's are floats too, but look different in code
+    elif isinstance(value, numbers.Real) and not isinstance(value, int):
+        # numpy's are numbers too, but look different in code
+        changed = int(value) if isinstance(value, numbers.Integral) else float(value)
     elif not isinstance(value, int | None):
         changed = redacted(str(value))
     return changed

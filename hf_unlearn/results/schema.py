@@ -4,6 +4,7 @@ Files of a run are JSON, and people edit them: a card or a report with a wrong f
 """
 
 import dataclasses
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -60,6 +61,45 @@ def check_schema(value: Any, kind: Any, where: str = "") -> None:
             check_schema(item, inner[0], f"{where}[{index}]")
     elif not _is(value, kind):
         raise SchemaError(where, _WORDS[kind], shown(value))
+
+
+def build(value: Any, kind: Any) -> Any:
+    """What `as_json` wrote, as the type that it was: dataclasses from mappings, numbers that are words as numbers.
+
+    Args:
+        value: of JSON, which `check_schema` has accepted.
+        kind: annotation; of a union of a type and None that type.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        kind = next((option for option in inner if option is not types.NoneType), Any)
+        return None if value is None else build(value, kind)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return typing.cast(Any, kind)(**{name: build(item, hints[name]) for name, item in value.items()})
+    if origin is dict:
+        return {name: build(item, inner[1]) for name, item in value.items()}
+    if origin is list:
+        return [build(item, inner[0]) for item in value]
+    return float(value) if kind is float or (isinstance(value, str) and value in NOT_FINITE) else value
+
+
+def as_json(value: Any) -> Any:
+    """As JSON takes it: dataclasses as mappings, numbers that are not finite as words."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_json(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(name): as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, str | bool | None):
+        return value
+    if isinstance(value, numbers.Integral):  # numpy's are such, and no int
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return number if abs(number) < float("inf") else str(number)
+    return str(value)
 
 
 def _check_union(value: Any, options: tuple[Any, ...], where: str) -> None:

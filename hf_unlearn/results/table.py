@@ -52,7 +52,7 @@ def comparison_table(
         everything: all metrics, not the suite's headline alone.
     """
     rows = table_rows(results, costs, everything=everything)
-    return _aligned([["", *results], *([row.label, *row.cells] for row in rows)])
+    return aligned([["", *results], *([row.label, *row.cells] for row in rows)])
 
 
 def table_rows(
@@ -113,7 +113,8 @@ def _ends(described: MetricDescription, result: MetricResult | None) -> str | No
     return ", ".join(described.write(end).removesuffix("%") for end in (result.low, result.high))
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells as text, the first one underlined as a heading, the first column to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         row[0].ljust(widths[0])

@@ -52,6 +52,10 @@ class RunArguments:
         default=None,
         metadata={"help": "Longest generated answer; none: as long as the longest expected one, 256 tokens at most."},
     )
+    attack: str | None = field(
+        default=None,
+        metadata={"help": "Suite of attacks to try at the end (quick, standard, thorough); none: no attack."},
+    )
     force: bool = field(
         default=False, metadata={"help": "Go on although the model does not seem to know the rows of the run."}
     )
@@ -82,12 +86,16 @@ class Parsed:
         model: of TRL's ModelConfig.
         recipe: the packaged recipe and what was changed of it, as `hf-unlearn train --config` takes it; None where
             the run cannot be repeated from these words.
+        recipe_values: what the recipe holds, by name.
+        words: of the command line, beside the recipe.
     """
 
     script: Any  # RunArguments, or what a task makes of it
     args: UnlearningConfig
     model: ModelConfig
     recipe: str | None = None
+    recipe_values: dict[str, Any] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
 
 
 def parse_arguments(
@@ -127,7 +135,8 @@ def parse_arguments(
         _require_folder(name, folder)
     check_model_arguments(model)
     args.model_init_kwargs = _loading(model) | args.init_kwargs
-    return Parsed(own, args, model, _repeated(path, rest))
+    values = {} if path is None else read_recipe(path)
+    return Parsed(own, args, model, _repeated(path, rest), values, rest)
 
 
 def check_arguments(
@@ -268,4 +277,9 @@ def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
 
 def _is_of_this_run(flag: str) -> bool:
     """Whether a flag says where a run takes place and for whom, not what it does."""
-    return flag in _OF_THIS_RUN or flag.startswith("hub_") or flag.endswith("_token")
+    return flag in _OF_THIS_RUN or flag.startswith("hub_") or is_secret(flag)
+
+
+def is_secret(flag: str) -> bool:
+    """Whether the value of a flag is not to be kept anywhere."""
+    return flag.endswith("_token")

@@ -1,24 +1,22 @@
 """Evaluates a saved model with a task's suite and keeps the result in the folder of its run."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
-from ..model.adapters import load_adapter
-from ..model.loading import load_tokenizer, loading
+from ..model.loading import load_tokenizer
 from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
-from ..results.card_file import has_own_card, write_own_card
-from ..results.record import RECORD_FILE, load_record
-from ..results.report import read_run, write_plots
+from ..results.record import RECORD_FILE, RunRecord, load_record
+from ..results.report import read_run
 from ..training.config import UnlearningConfig
 from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from .arguments import Parsed
+from .saved_run import load_saved, require_weights, update_record
 from .task import NAMED_ORACLE, Task, require_model, suite_of
 
 _COMPARED = ("before", "oracle")
@@ -49,7 +47,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         )
     require_model(chosen)
     if chosen == str(folder):
-        _require_weights(folder)
+        require_weights(folder)
     if (Path(chosen) / ADAPTER_CONFIG).is_file():
         read_adapter_config(chosen)
     if (folder / RECORD_FILE).is_file():
@@ -62,7 +60,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     accelerator = Accelerator(cpu=args.use_cpu)
     fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)
     result = evaluate(
-        move_unless_quantized(_load(chosen, parsed), accelerator.device),
+        move_unless_quantized(load_saved(chosen, parsed), accelerator.device),
         load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
         suite_of(
             task,
@@ -79,7 +77,8 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     )
     if accelerator.is_main_process:
         result.save(folder / f"evaluation_{name}.json")
-        _record(folder, name, result, task.oracle_is if model is None else NAMED_ORACLE)
+        oracle_is = task.oracle_is if model is None else NAMED_ORACLE
+        update_record(folder, partial(_put, name, result, oracle_is))
     return result
 
 
@@ -93,31 +92,10 @@ def fitted_to_holdout(args: UnlearningConfig) -> bool:
     return calibrated or any(term.side == "anchor" for term in run.objective.terms)
 
 
-def _load(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
-    """A model, or an adapter with its base, loaded as the run loads its own."""
-    options = {"dtype": "float32", **parsed.args.init_kwargs}
-    if name != parsed.model.model_name_or_path:
-        options["revision"] = None
-    if (Path(name) / ADAPTER_CONFIG).is_file():
-        options.pop("revision")  # PEFT would take the adapter's for the base's
-    with loading(name):
-        if (Path(name) / ADAPTER_CONFIG).is_file():
-            return load_adapter(name, **options)
-        return AutoModelForCausalLM.from_pretrained(name, **options)
-
-
-def _record(folder: Path, name: str, result: EvaluationResult, oracle_is: str) -> None:
-    """Put a result into the record, plots and card of the run in a folder, if there is a run."""
-    if not (folder / RECORD_FILE).is_file():
-        return
-    record, rendered = load_record(folder), has_own_card(folder)
+def _put(name: str, result: EvaluationResult, oracle_is: str, record: RunRecord) -> None:
     record.evaluations[name] = result
     if name == "oracle":
         record.oracle = oracle_is
-    record.save(folder)
-    write_plots(read_run(folder), folder)
-    if rendered:
-        write_own_card(folder, record)
 
 
 def _require_name(name: str, model: str | None, folder: Path) -> None:
@@ -130,14 +108,4 @@ def _require_name(name: str, model: str | None, folder: Path) -> None:
             got=f"--model {model}",
             why="its figures would stand on the card as those of the weights beside it",
             fix="pass --name, for example --name other",
-        )
-
-
-def _require_weights(folder: Path) -> None:
-    if not any((folder / name).is_file() for name in (ADAPTER_CONFIG, "config.json")):
-        raise input_error(
-            expected="a run's folder with a model, as --output_dir or --model",
-            got=f"{folder.name}, where there is none",
-            why="there is nothing to measure",
-            fix="pass the output_dir of the run, or --model with a folder or an id of the Hub",
         )

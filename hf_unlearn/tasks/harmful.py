@@ -99,4 +99,5 @@ def _task(
         template=args.template,
         chat_template_kwargs=args.template_variables,
     )
-    return Task(model, sets, suite, oracle, notes=[f"Harmful answers are judged by {judge.name}."])
+    notes = [f"Harmful answers are judged by {judge.name}."]
+    return Task(model, sets, suite, oracle, notes=notes, judge=None if isinstance(judge, RecitalJudge) else judge)

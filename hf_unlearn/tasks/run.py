@@ -13,6 +13,7 @@ from ..data.provenance import source_of
 from ..evaluation import EvaluationResult, comparison_table, evaluate
 from ..model.fingerprints import hash_weights
 from ..model.loading import load_tokenizer, loading
+from ..results.attack_table import attack_table
 from ..results.hub.names import require_metadata
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
@@ -20,6 +21,8 @@ from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
+from .attack_saved import AttackOptions, attack_saved, require_attacks
+from .command_file import write_command
 from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
 from .task import Task, require_checkpoint, require_model, require_output, require_unseen, suite_of
@@ -87,6 +90,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     require_output(args, adapter=parsed.model.use_peft)
     require_metadata(script.license, script.language, ())
     require_unseen(name, task, args)
+    if script.attack is not None:
+        require_attacks(task, script.attack, ())
     trainer = UnlearningTrainer(
         model=task.model,
         args=args,
@@ -111,16 +116,28 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         after = measure("after", trainer.model, fluent, before=results["before"], oracle=results.get("oracle"))
         results = {"before": results["before"], "after": after} | results
     if trainer.is_world_process_zero():
+        write_command(name, parsed, Path(args.output_dir))
         measure.shown.save(Path(args.output_dir))
         trainer.write_record()
         write_plots(read_run(args.output_dir), args.output_dir)
         trainer.write_card()
         _tell(trainer, task, results)
+    if script.attack is not None:
+        _attack(trainer, task, parsed)
     if args.push_to_hub:
         trainer.push_to_hub()
     trainer.end()
     _unwrap(trainer)
     return trainer
+
+
+def _attack(trainer: UnlearningTrainer, task: Task, parsed: Parsed) -> None:
+    """Attack the model as it was saved, with its controls, and put the report into record, plots and card."""
+    trainer.accelerator.wait_for_everyone()  # all of the run's folder is there
+    report = attack_saved(task, parsed, AttackOptions(parsed.script.attack, seed=parsed.args.seed))
+    trainer.record.attack_report = report.without_rows()
+    if trainer.is_world_process_zero():
+        print(f"\n{attack_table(report)}")
 
 
 def _unwrap(trainer: UnlearningTrainer) -> None:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from ..data.holdout_split import measurement_rows
 from ..data.row_cache import RowCache
 from ..errors import input_error
-from ..evaluation import EvaluationResult, Suite
+from ..evaluation import EvaluationResult, Judge, Suite
 from ..results.hub.names import is_repository
 from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
@@ -45,6 +45,7 @@ class Task:
         fitted_from: what the model was before the task fitted it to the rows, for its record; None where it did not.
         fitted_origin: where that came from: "hub", "lab" or "local".
         notes: lines for people below the table.
+        judge: of generated answers, where a judge says what has leaked; None where overlap with the row does.
         cache: the folder of rows that came from files; None where none did.
     """
 
@@ -57,6 +58,7 @@ class Task:
     fitted_from: str | None = None
     fitted_origin: str | None = None
     notes: list[str] = field(default_factory=list)
+    judge: Judge | None = None
     cache: RowCache | None = None
 
 

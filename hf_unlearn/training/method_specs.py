@@ -46,7 +46,7 @@ def step_wrappers(spec: WrapperSpec) -> list[StepWrapper]:
     """The wrappers of "sam", {"name": "sam", "rho": 0.05}, SAM(), or a list of such; "none" and None mean none."""
     if spec is None or spec == "none":
         return []
-    return _components(spec, STEP_WRAPPERS, StepWrapper, "step_wrappers")
+    return components_of(spec, STEP_WRAPPERS, StepWrapper, "step_wrappers")
 
 
 def weighting_of(spec: WeightingSpec) -> Weighting:
@@ -85,13 +85,13 @@ def parse_text(spec: Any) -> Any:
 
 
 def _losses(spec: LossSpec, table: dict[str, type[Loss]], argument: str) -> list[Loss]:
-    losses = _components(spec, table, Loss, argument)
+    losses = components_of(spec, table, Loss, argument)
     for loss in losses:
         _require_side(loss, table, argument)
     return losses
 
 
-def _components(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> list[Any]:
+def components_of(spec: Any, table: dict[str, Any], kind: Any, argument: str) -> list[Any]:
     """The components of one spec or of a list of specs, no two of one name.
 
     Args:

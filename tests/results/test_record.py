@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.integrations import CodeCarbonCallback
 
+from fixtures.attack_reports import held
 from fixtures.examples import assert_four_parts
 from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningConfig
@@ -81,6 +82,7 @@ def full_record(**changes) -> RunRecord:
         },
         trainer_metrics={"eval_loss": 0.5},
         attacks=[AttackRecord("relearning", "25 steps", "held", True)],
+        attack_report=held().without_rows(),
         metadata=CardMetadata("title", "mit", ["en"], ["tag"], ["a/rows"]),
         log=[{"loss": 1.0, "step": 1, "epoch": 0.5}],
         card_sha256="12" * 32,
@@ -492,8 +494,10 @@ def test_figures_of_weights_that_have_changed_since_are_dropped(tmp_path):
     for name in ("before", "after"):
         trainer.add_evaluation(name, EvaluationResult("s", {"x": MetricResult(0.5, 4)}))
     trainer.record.attacks.append(AttackRecord("relearning", "25 steps", "held", True))
+    trainer.record.attack_report = held()
     trainer.train()
-    assert list(trainer.record.evaluations) == ["before"] and trainer.record.attacks == []
+    assert list(trainer.record.evaluations) == ["before"]
+    assert trainer.record.attacks == [] and trainer.record.attack_report is None
 
 
 def test_paths_and_tokens_that_a_user_wrote_into_a_record_are_not_saved(tmp_path):

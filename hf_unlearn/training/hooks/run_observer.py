@@ -34,7 +34,7 @@ class RunObserver(TrainerCallback):
         self.record.cost, self.record.stop_reason, self.record.emissions_kg = {}, None, None
         self.record.planned_steps, self.record.resumed_from = state.max_steps, state.global_step
         # What was measured of the weights as they were is no figure of those that come now.
-        self.record.trainer_metrics, self.record.attacks = {}, []
+        self.record.trainer_metrics, self.record.attacks, self.record.attack_report = {}, [], None
         self.record.evaluations.pop("after", None)
         describe_run(self.record, self._trainer, self._model_name)
 

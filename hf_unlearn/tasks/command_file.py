@@ -1,0 +1,82 @@
+"""The command of a run, kept in its folder (command.json), so that the folder is enough to load its rows again."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import input_error
+from ..results.files import atomic_write_text, read_json
+from .arguments import Parsed, is_secret
+
+COMMAND_FILE = "command.json"
+_FORMAT = 1
+# Of the command that started the run, not of one that reads it again.
+_LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows", "show_prompts", "attack")
+
+
+def write_command(task: str, parsed: Parsed, folder: Path) -> None:
+    """Write the recipe's values and the flags of a run into its folder. It may name files, so it is never pushed."""
+    recipe = {name: value for name, value in parsed.recipe_values.items() if _kept(name)}
+    stored = {"format": _FORMAT, "task": task, "recipe": recipe, "words": _kept_words(parsed.words)}
+    atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
+
+
+def read_command(folder: str | Path) -> tuple[str, Parsed]:
+    """The task of a run and its arguments, from the run's folder.
+
+    Raises:
+        ValueError: there is no such file, or it was edited into something else.
+    """
+    from . import parse_task
+
+    file = Path(folder) / COMMAND_FILE
+    try:
+        stored = read_json(file)
+    except (OSError, ValueError) as error:
+        raise _no_command(file, f"what cannot be read ({type(error).__name__})") from None
+    if not _is_command(stored):
+        raise _no_command(file, "a JSON file of another kind, or of another version of hf_unlearn")
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe = Path(scratch) / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump(stored["recipe"]), encoding="utf-8")
+        words = ["--config", str(recipe), *stored["words"], "--output_dir", str(folder)]
+        return stored["task"], parse_task(stored["task"], words)
+
+
+def _is_command(stored: Any) -> bool:
+    return (
+        isinstance(stored, Mapping)
+        and stored.get("format") == _FORMAT
+        and isinstance(stored.get("task"), str)
+        and isinstance(stored.get("recipe"), Mapping)
+        and isinstance(stored.get("words"), list)
+        and all(isinstance(word, str) for word in stored["words"])
+    )
+
+
+def _kept(name: str) -> bool:
+    return name not in _LEFT_OUT and not is_secret(name) and not name.startswith("hub_")
+
+
+def _kept_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line without the flags that are left out, and without their values."""
+    kept, keeps = [], True
+    for word in words:
+        if word.startswith("--"):
+            keeps = _kept(word.removeprefix("--").partition("=")[0].replace("-", "_"))
+        if keeps:
+            kept.append(word)
+    return kept
+
+
+def _no_command(file: Path, got: str) -> ValueError:
+    return input_error(
+        expected=f"the folder of a run of hf-unlearn train, with its {COMMAND_FILE}",
+        got=f"{file.name}: {got}",
+        why="it says which rows the run was about and where its models are",
+        fix="pass the output_dir of such a run; in a script of your own call hf_unlearn.attacks.attack(...)",
+    )

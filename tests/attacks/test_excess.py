@@ -1,0 +1,71 @@
+"""Excess and its intervals: by hand, against a naive bootstrap, and how often they cover the truth."""
+
+import numpy as np
+import pytest
+
+from hf_unlearn.attacks.excess import Compared, excesses, largest_excess, recovered
+from hf_unlearn.results.attack_report import Excess
+
+
+def test_by_hand():
+    leaks = Compared(np.array([0.5, 0.7]), np.array([0.1, 0.3]), np.array([0.3, 0.4, 0.2]))
+    one, largest = excesses({"a": leaks})
+    assert one["a"].value == pytest.approx(0.6 - 0.3) and one["a"].control == "unseen"
+    assert largest == one["a"]
+    assert excesses({"a": Compared(np.ones(3), None, None)}) == ({}, None)
+
+
+def test_one_attack_against_a_naive_bootstrap():
+    generator = np.random.default_rng(5)
+    model, oracle = generator.uniform(size=40), generator.uniform(size=40)
+    one, _ = excesses({"a": Compared(model, oracle, None)}, seed=3)
+    draws = np.random.default_rng(3)
+    resampled = []
+    for _ in range(1000):
+        rows = draws.integers(40, size=40)
+        resampled.append(model[rows].mean() - oracle[rows].mean())
+        draws.integers(1, size=0)
+    value = model.mean() - oracle.mean()
+    width = np.quantile(np.abs(np.array(resampled) - value), 0.95)
+    assert one["a"].low == pytest.approx(value - width) and one["a"].high == pytest.approx(value + width)
+
+
+def test_more_attacks_widen_the_intervals_and_the_largest_has_its_own():
+    generator = np.random.default_rng(1)
+    compared = {str(n): Compared(generator.uniform(size=50), generator.uniform(size=50), None) for n in range(8)}
+    alone, _ = excesses({"0": compared["0"]})
+    together, largest = excesses(compared)
+    assert together["0"].high - together["0"].low > 1.2 * (alone["0"].high - alone["0"].low)
+    assert largest.value == max(excess.value for excess in together.values())
+    assert largest.low == max(excess.low for excess in together.values())
+    of = largest_excess([Excess(0.2, 0.1, 0.3, "oracle"), Excess(0.15, 0.12, 0.35, "unseen")])
+    assert of == Excess(0.2, 0.12, 0.35, "oracle")
+
+
+def test_the_interval_of_the_worst_attack_covers_the_truth():
+    """200 draws of five attacks that get nothing: correlated, skewed leaks, forget rows and never-seen rows alike."""
+    generator, covered = np.random.default_rng(0), 0
+    for draw in range(200):
+        ease = generator.beta(0.5, 6, size=(100, 1))
+        leaks = np.clip(ease + 0.05 * generator.standard_normal((100, 5)), 0, 1)
+        compared = {str(n): Compared(leaks[:50, n], None, leaks[50:, n]) for n in range(5)}
+        _, largest = excesses(compared, seed=draw)
+        covered += largest.low <= 0 <= largest.high
+    assert covered >= 0.92 * 200
+
+
+def test_a_true_excess_lies_above_nothing():
+    generator = np.random.default_rng(0)
+    leaks = generator.beta(1, 8, size=(4, 60))
+    _, largest = excesses(
+        {"weak": Compared(leaks[0], leaks[1], None), "strong": Compared(leaks[2] + 0.3, leaks[3], None)}
+    )
+    assert largest.low > 0.2
+
+
+def test_rows_recovered():
+    model = np.array([0.6, 0.4, 0.9, 0.55])
+    control = np.array([0.1, 0.58])
+    assert recovered(model, None, None).tolist() == [True, False, True, True]
+    assert recovered(model, np.array([1.0, 0.7, 1.0, 1.0]), None).tolist() == [True, True, True, True]
+    assert recovered(model, None, control).tolist() == [True, False, True, False]
