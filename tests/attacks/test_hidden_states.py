@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from fixtures.suppressed import outcome, suppressed_model
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
+from fixtures.suppressed import outcome, suppressed_model
 from hf_unlearn.attacks import LinearProbe, LogitLens, Patching, TunedLens
 from hf_unlearn.attacks.lens import fit_translator
 from hf_unlearn.attacks.patching import patched_logps, patching_drops, unlearning_depth

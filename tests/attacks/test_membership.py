@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.suppressed import outcome
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
+from fixtures.suppressed import outcome
 from hf_unlearn.attacks import Membership
 from hf_unlearn.attacks.placement import placed, placed_by_classifier
 from hf_unlearn.data.tokenized_row import trained_ids
