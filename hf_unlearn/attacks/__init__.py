@@ -2,6 +2,7 @@
 
 from ..plugins import PluginTable, components
 from .base import Attack, Leak, Setting, Threat
+from .contrast import Contrast
 from .leak_at_k import LeakAtK
 from .lens import LogitLens, TunedLens
 from .membership import Membership
@@ -22,6 +23,7 @@ from .suites import ATTACK_SUITES
 from .target import Target
 
 _PACKAGED: tuple[type[Attack], ...] = (
+    Contrast,
     LeakAtK,
     LinearProbe,
     LogitLens,
@@ -50,6 +52,7 @@ __all__ = [
     "ATTACK_SUITES",
     "Attack",
     "AttackedRows",
+    "Contrast",
     "Leak",
     "LeakAtK",
     "LinearProbe",

@@ -40,6 +40,7 @@ def findings_and_worst(
             subjects=dict(of),
             excess=excess.get(name),
             recovered=float(taken[name].mean()) if attacks[name].content else 0.0,
+            content=attacks[name].content,
         )
         for name, of in subjects.items()
     ]

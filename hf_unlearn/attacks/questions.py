@@ -12,7 +12,7 @@ from ..data.digests import prompt_digest
 from ..data.neighbours import near_neighbours
 from ..data.tokenized_row import prompt_ids
 from ..metrics.segmentation import folded, is_unspaced, words, words_or_symbols
-from .answer_scores import answer_room, answer_scores, expected_answers
+from .answer_scores import answer_scores, expected_answers, longest_answer
 from .prompt_parts import Scaffold
 from .rows import AttackedRows
 from .target import Target
@@ -163,7 +163,7 @@ class Questions:
             if question is not None and len(question.prompt) + 1 < positions
         ]
         drawn = self.target.answers(
-            [question.prompt for _, question in asked], max_new_tokens=answer_room(self.answers)
+            [question.prompt for _, question in asked], max_new_tokens=longest_answer(self.answers)
         )
         counted = [question.counted(self.target.text(ids)) for (_, question), ids in zip(asked, drawn, strict=True)]
         leaks = np.full(len(questions), np.nan)

@@ -102,6 +102,8 @@ class AttackFinding:
         excess: None where there is no control.
         recovered: share of the rows reported whose leak is at least half of their leak in the model before (half of
             1 without it), and above that of 95% of the control's rows.
+        content: whether a high leak gives away what a row says; False for attacks that only tell that it was trained
+            on, which recover nothing.
     """
 
     name: str
@@ -114,6 +116,7 @@ class AttackFinding:
     subjects: dict[str, SubjectLeak]
     excess: Excess | None
     recovered: float
+    content: bool = True
 
 
 @dataclass(frozen=True)

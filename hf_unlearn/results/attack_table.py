@@ -12,7 +12,7 @@ def attack_table(report: AttackReport) -> str:
     heads = [SUBJECT_WORDS.get(name, name) for name in names]
     table = [["attack", "setting", *heads, "excess", "recovered"]]
     table += [
-        [row.attack, row.setting, *(row.leaks[name] or "-" for name in names), row.excess or "-", row.recovered]
+        [row.attack, row.setting, *(row.leaks[name] or "-" for name in names), row.excess or "-", row.recovered or "-"]
         for row in rows
     ]
     classes = [["attacker has", "worst attack", "excess", "recovered"]]

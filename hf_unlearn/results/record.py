@@ -34,6 +34,7 @@ from .schema import NOT_FINITE, SchemaError, as_json, build, check_schema, shown
 
 RECORD_FILE = "results.json"
 PLOTS = "plots"  # folder beside the record
+ATTACK_PLOTS = "attacks"  # how the names of those of attacks begin
 PLOTS_OF = "of.txt"  # in it: the hash of the figures that the plots show
 _Figure = float | str | bool | None  # what Trainer and its callbacks log
 _FORMAT = 2  # raised when the file's keys change

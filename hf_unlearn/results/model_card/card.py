@@ -12,12 +12,13 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
-from ..record import RECORD_FILE, RunRecord
+from ..record import ATTACK_PLOTS, RECORD_FILE, RunRecord
 from ..record_parts import ComponentRecord, level_words, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import verdict
+from .attacks import attack_sections
 from .metadata import card_data
-from .results import attack_table, attack_words, claim, headline, result_tables, warnings
+from .results import claim, headline, result_tables, warnings
 from .snippets import citations, loading_code, training_code
 from .text import (
     adapter_kind,
@@ -67,6 +68,8 @@ def render_card(
     repo_id = record.metadata.repo_id if repo_id is None else repo_id
     _require_repository(repo_id)
     images = {plain(title): _image(file) for title, file in (plots or {}).items()}
+    attacks = {title: file for title, file in images.items() if PurePosixPath(file).name.startswith(ATTACK_PLOTS)}
+    images = {title: file for title, file in images.items() if title not in attacks}
     record = redacted(record)
     adapter = record.model.adapter is not None and not (record.model.merged if merged is None else merged)
     title = _title(record)
@@ -74,7 +77,8 @@ def render_card(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     text = (importlib.resources.files("hf_unlearn.results") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
-    values = _facts(record, repo_id, adapter) | _sections(record) | {"title": title, "images": images}
+    values = _facts(record, repo_id, adapter) | _sections(record) | {"title": title}
+    values |= {"images": images, "attack_images": attacks}
     body = environment.from_string(text).render(values)
     return f"---\n{card_data(record, title=title, adapter=adapter).to_yaml(line_break=chr(10))}\n---\n\n{body}"
 
@@ -117,8 +121,7 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "headline": headline(record),
         "results": result_tables(record),
         "warnings": warnings(record),
-        "attacks": attack_table(record),
-        "attack_words": attack_words(record),
+        "attacks": attack_sections(record),
         "sets": sets_table(record.sets),
         "hashes": hash_words(record.sets),
         "holdout": "holdout" in record.sets,

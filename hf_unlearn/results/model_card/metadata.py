@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from transformers.utils import logging
 
+from ..attack_words import is_finite, tried_classes
 from ..evaluation_result import EvaluationResult
 from ..hub.names import LANGUAGE, LICENSE, is_repository
 from ..record import RunRecord, SetRecord
@@ -28,7 +29,7 @@ def card_data(record: RunRecord, *, title: str, adapter: bool) -> ModelCardData:
         adapter: whether the weights beside the card are an adapter, not a whole model.
     """
     base, metadata = hub_id(record.model), record.metadata
-    results = _results(record)
+    results = [*_results(record), *_attack_results(record)]
     more: dict[str, Any] = {"base_model_relation": "adapter" if adapter else "finetune"} if base else {}
     return ModelCardData(
         base_model=base,
@@ -85,6 +86,22 @@ def _results(record: RunRecord) -> list[EvalResult]:
         _result(name, label_of(name, [after]), value, *_dataset(name, record, after))
         for name, value in values.items()
         if value is not None
+    ]
+
+
+def _attack_results(record: RunRecord) -> list[EvalResult]:
+    """The excess of the worst attack of each class that was tried, of those that have a control."""
+    report = record.attack_report
+    if report is None:
+        return []
+    rows = record.sets.get("forget", SetRecord())
+    counted = f"forget {report.reported_rows} rows"
+    name = hub_id(rows)
+    dataset = (name, f"{name} ({counted})", rows.revision) if name else ("attacked-rows", f"{counted}, attacked", None)
+    return [
+        _result(f"attack_excess_{threat}", f"excess of the worst attack ({threat})", worst.excess.value, *dataset)
+        for threat, worst in report.worst.items()
+        if threat in tried_classes(report) and worst.excess is not None and is_finite(worst.excess)
     ]
 
 

@@ -1,13 +1,13 @@
-"""The results section of a card: the claim, tables before and after, attacks."""
+"""The results section of a card: the claim, tables before and after."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..evaluation_result import EvaluationResult
 from ..record import RunRecord
-from ..table import TableRow, description_of, label_of, table_rows
-from ..verdict import Verdict, membership, oracle_words, settings_words, side_by_side
-from .text import NO_FIGURE, code, finite, listed, number, plain, table
+from ..table import TableRow, label_of, table_rows
+from ..verdict import Verdict, oracle_words, settings_words, side_by_side
+from .text import NO_FIGURE, code, finite, number, plain, table
 
 _ORDER = ("before", "after", "oracle")
 _COSTS = ("seconds", "peak_memory_mb")
@@ -18,8 +18,6 @@ _MEASURED = {
     "not measured": "whether it has forgotten is not known",
     "broken": "the model is broken, which is no forgetting",
 }
-_ATTACKS = (("relearning", ("relearn",)), ("quantisation", ("quanti",)))
-_WORDING = ("wording", "paraphras", "prompt", "jailbreak")
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,8 @@ def claim(record: RunRecord, judged: Verdict) -> str:
         by = f"the {code(after.suite)} suite{f' on {rows:,} forget rows' if isinstance(rows, int) else ''}"
     if judged.level in _MEASURED:
         return f"Measured by {by}: {_MEASURED[judged.level]}; nothing is certified."
-    unlike = ", but not like the oracle" if judged.level.startswith("suppressed") else ""
+    unlike = judged.level.removeprefix("suppressed") if judged.level.startswith("suppressed") else ""
+    unlike = unlike.replace(", ", ", but ").replace("but comes", "but it comes")
     return f"Suppression measured by {by}{unlike}, as far as the figures below show it; not certified deletion."
 
 
@@ -155,43 +154,3 @@ def warnings(record: RunRecord) -> list[str]:
     """What the run and its evaluation after unlearning warn of."""
     after = record.evaluations.get("after")
     return [plain(warning) for warning in [*record.warnings, *([] if after is None else after.warnings)]]
-
-
-def attack_table(record: RunRecord) -> str:
-    """What was tried and how it ended; "" where nothing was."""
-    held = {True: "yes", False: "no", None: NO_FIGURE}
-    rows = [
-        [
-            plain(attack.name),
-            plain(attack.settings) or NO_FIGURE,
-            plain(attack.outcome) or NO_FIGURE,
-            held[attack.held],
-        ]
-        for attack in record.attacks
-    ]
-    return table(["attack", "settings", "outcome", "held"], rows) if rows else ""
-
-
-def attack_words(record: RunRecord) -> str:
-    """What was not tried, and what the evaluation has of it."""
-    after = record.evaluations.get("after")
-    metrics = {} if after is None else after.metrics
-    names = " ".join(attack.name.lower() for attack in record.attacks)
-    other_wordings = any(name.startswith("in_scope_") for name in metrics)
-    missing = [name for name, stems in _ATTACKS if not any(stem in names for stem in stems)]
-    if not other_wordings and not any(stem in names for stem in _WORDING):
-        missing.append("other wordings of the prompts")
-    sentences = []
-    if missing:
-        sentences.append(f"Not tried: {listed(missing)}, which may bring back what seems gone here.")
-    if other_wordings:
-        sentences.append("Other wordings of the forget prompts were measured by the suite.")
-    attack = membership(side_by_side(record.evaluations))
-    if attack is not None:
-        sentences.insert(0, plain(f"{attack.words[0].upper()}{attack.words[1:]}."))
-    attacks = {name: description_of(name, [after] if after else []).attack for name in metrics}
-    aucs = {attack: finite(metrics[name].value) for name, attack in attacks.items() if attack}
-    figures = [f"{plain(attack)} {number(value)}" for attack, value in aucs.items() if value is not None]
-    if len(figures) > 1:
-        sentences.insert(1, f"AUC of each of the suite's attacks: {', '.join(figures)}.")
-    return " ".join(sentences)

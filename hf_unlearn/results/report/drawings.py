@@ -21,16 +21,19 @@ _DASHES: dict[str, Any] = {
 }
 _MARKERS = {"before": "s", "after": "o", "oracle": "D"}
 _MOST_POINTS = 400
+_DECADES = 200.0  # largest value by the smallest, from which on an axis counts in powers
+_FEW_TICKS = 5
 _CLOSE = 0.045  # of the axis: points nearer to each other than this share one label
 
 
 @dataclass(frozen=True)
 class Line:
-    """Values over steps; `kind` is a key of COLORS."""
+    """Values over steps; `kind` is a key of COLORS, `dashes` are those of its kind where None."""
 
     label: str
     kind: str
     points: Sequence[tuple[float, float]]
+    dashes: Any = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,16 @@ class Level:
     """A horizontal line, or a band where its ends differ."""
 
     label: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with its interval."""
+
+    label: str
+    value: float
     low: float
     high: float
 
@@ -59,7 +72,8 @@ def draw_lines(
     for line in lines:
         marker = "o" if len(line.points) < 3 else None
         steps, values = zip(*line.points, strict=True)
-        ax.plot(steps, values, color=COLORS[line.kind], ls=_DASHES[line.kind], marker=marker, ms=4, label=line.label)
+        dashes = line.dashes or _DASHES[line.kind]
+        ax.plot(steps, values, color=COLORS[line.kind], ls=dashes, marker=marker, ms=4, label=line.label)
     for i, level in enumerate(levels):
         dashes = (0, (6, 2, 1, 2)) if i == 0 else (0, (1.2, 1.4))
         if level.low == level.high:
@@ -72,6 +86,39 @@ def draw_lines(
         ax.set_ylim(-0.03, 1.03)
         _percent(ax.yaxis)
     _titled(ax, title)
+
+
+def draw_course(ax: Any, title: str, unit: str, lines: Sequence[Line], levels: Sequence[Level] = ()) -> None:
+    """Leaks over what an attack varies, in steps, bits, queries or the like."""
+    draw_lines(ax, title, lines, levels)
+    values = sorted({x for line in lines for x, _ in line.points})
+    if values[-1] > _DECADES * max(1.0, values[0]) and values[0] >= 0:
+        ax.set_xscale("symlog", linthresh=1.0)
+        ax.minorticks_off()
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")  # matplotlib's own powers need its mathematical text
+    elif len(values) <= _FEW_TICKS:
+        ax.set_xticks(values, [f"{x:g}" for x in values])
+    else:
+        ax.xaxis.get_major_locator().set_params(integer=all(x == int(x) for x in values), nbins=6)
+    ax.set_xlabel(unit)
+    # From 0, so that a small leak does not look like a large one.
+    ax.set_ylim(
+        0.0, max(0.1, 1.06 * max([y for line in lines for _, y in line.points] + [level.high for level in levels]))
+    )
+
+
+def draw_bars(ax: Any, bars: Sequence[Bar], unit: str) -> None:
+    """Values with intervals, a bar each, the first on top."""
+    places = list(range(len(bars)))
+    values = [bar.value for bar in bars]
+    arms = [[max(0.0, bar.value - bar.low) for bar in bars], [max(0.0, bar.high - bar.value) for bar in bars]]
+    ax.barh(places, values, height=0.55, color=COLORS["after"], alpha=0.55, lw=0)
+    ax.errorbar(values, places, xerr=arms, fmt="none", ecolor=COLORS["ink"], lw=1.2, capsize=3)
+    ax.axvline(0.0, color=COLORS["muted"], lw=1.0)
+    ax.set_yticks(places, [bar.label for bar in bars])
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(unit)
 
 
 def draw_shares(ax: Any, title: str, unit: str, rows: Mapping[str, Sequence[float]], most: float) -> None:

@@ -66,11 +66,12 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing: what draws it into matplotlib's axes, what it shows in words, and how much larger than others."""
+    """One drawing: what draws it into matplotlib's axes, what it shows in words, how much larger and higher it is."""
 
     draw: Callable[[Any], None]
     summary: str
     scale: float = 1.0
+    height: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def _figure(panels: Sequence[Panel], columns: int) -> Any:
 
     rows = -(-len(panels) // columns)
     scale = max(panel.scale for panel in panels)
-    size = (columns * scale * _WIDTH / 72, rows * scale * _HEIGHT / 72)
+    height = scale * max(panel.height for panel in panels)
+    size = (columns * scale * _WIDTH / 72, rows * height * _HEIGHT / 72)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     for i, panel in enumerate(panels):

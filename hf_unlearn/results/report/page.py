@@ -27,6 +27,8 @@ from ..verdict import (
     verdict,
     verdict_rules,
 )
+from .attack_facts import AttackFacts, attack_facts
+from .attack_plots import courses_plot, excess_plot
 from .drawings import ends
 from .facts import Facts, facts_of, training_time
 from .figures import Plot, inline_svg
@@ -82,6 +84,7 @@ class Section:
     evaluated: EvaluationResult | None
     figures: dict[str, Figure | None]
     facts: Facts
+    attacks: AttackFacts | None
 
     @property
     def anchor(self) -> str:
@@ -171,6 +174,7 @@ def _section(number: int, run: Run, title: str) -> Section:
     results = side_by_side(run.evaluations)
     after = results.get("after")
     plots = {"plane": plane({"": run}), "losses": losses(run.record), "distributions": distributions(run)}
+    plots |= {"excess": excess_plot(run.record.attack_report), "courses": courses_plot(run.record.attack_report)}
     return Section(
         number=number,
         run=run,
@@ -190,6 +194,7 @@ def _section(number: int, run: Run, title: str) -> Section:
         evaluated=results.get("after", next(iter(results.values()), None)),
         figures={name: _figure(plot, f"r{number}-{name}") for name, plot in plots.items()},
         facts=facts_of(run.record),
+        attacks=attack_facts(run.record.attack_report),
     )
 
 

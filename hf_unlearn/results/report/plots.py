@@ -15,6 +15,7 @@ from ..evaluation_result import EvaluationResult
 from ..record import PLOTS, PLOTS_OF, RunRecord
 from ..table import description_of, label_of
 from ..verdict import MODELS, oracle_words, side_by_side
+from .attack_plots import courses_plot, excess_plot
 from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
 from .figures import Panel, Plot, save_plot
 from .read import Run
@@ -53,7 +54,9 @@ def write_plots(run: Run, folder: str | os.PathLike[str]) -> dict[str, str]:
 
 def run_plots(run: Run) -> list[Plot]:
     """The plots that the run has data for."""
-    return [plot for plot in (losses(run.record), plane({"": run}), distributions(run)) if plot is not None]
+    report = run.record.attack_report
+    plots = (losses(run.record), plane({"": run}), distributions(run), excess_plot(report), courses_plot(report))
+    return [plot for plot in plots if plot is not None]
 
 
 def losses(record: RunRecord) -> Plot | None:

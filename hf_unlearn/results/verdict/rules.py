@@ -1,4 +1,4 @@
-"""The rules of the verdict: one of six levels, and a sentence with the figures that it rests on."""
+"""The rules of the verdict: one of seven levels, and a sentence with the figures that it rests on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import Literal
 
 from ...metrics import METRIC_DESCRIPTIONS, MetricResult
 from ..evaluation_result import PACKAGED_PAIRS, EvaluationResult
-from ..record import AttackRecord, RunRecord
+from ..record import RunRecord
 from ..table import description_of, label_of
+from .attacked import attacked
 from .figures import Metric, metric_of, overlap, side_by_side
 from .membership import Membership, membership
 from .never_seen import NeverSeen, never_seen
@@ -16,6 +17,7 @@ from .words import named_oracle
 Level = Literal[
     "forgotten, kept",
     "forgotten, at a cost",
+    "suppressed, comes back under attack",
     "suppressed, not like the oracle",
     "not forgotten",
     "not measured",
@@ -33,9 +35,14 @@ RULES = (
     "unlearning is not above the upper end of the oracle's 95% interval.",
     "Forgotten, without an oracle: the 95% interval after unlearning lies clear below the one before, and the value "
     "is at most a fifth of the value before.",
+    "Suppressed, comes back under attack: forgotten by the forget metric, but the 95% interval of an attack's excess "
+    "lies above 0: the attack gets more from the model than from the oracle and from rows never seen. Attacks whose "
+    "attacker holds the model before unlearning (remove_adapter, the class weights_and_before) are named in the "
+    "sentence and change no level, nor does a model that was not attacked.",
     "Suppressed, not like the oracle: forgotten by the forget metric, but the forget quality (p of the KS test "
     "against the oracle) is 0.05 or less, or the 95% interval of the membership AUC lies above the upper end of the "
-    "oracle's, so that the forget rows are still told from unseen ones.",
+    "oracle's, or an attack that only tells trained rows from others has an excess above 0, so that the forget rows "
+    "are still told from unseen ones.",
     "Kept: the utility fell by less than 5 points (of a percentage) or less than 5% (of any other score). That the "
     "intervals overlap is said, but saves no verdict: with few rows they overlap whatever was lost.",
     "Told from rows never seen (a clause of the sentence, which changes no level): the 95% interval of an attack's "
@@ -83,6 +90,8 @@ def verdict(record: RunRecord) -> Verdict:
       before unlearning was already not above the oracle's upper interval end;
     * "not forgotten": the forget metric is above the upper end of the oracle's interval; or, without an oracle, its
       interval overlaps the one before or it is above a fifth of the value before;
+    * "suppressed, comes back under attack": else, where the interval of an attack's excess lies above 0, of attacks
+      whose attacker does not hold the model before unlearning;
     * "suppressed, not like the oracle": else, where `forget_quality` is 0.05 or less, or the interval of the
       membership AUC lies above that of the oracle;
     * "forgotten, kept": else, where the utility fell by less than 5 points (rates and accuracies) or 5% of the value
@@ -93,7 +102,8 @@ def verdict(record: RunRecord) -> Verdict:
     if "after" not in results:
         return Verdict("The model was not evaluated after unlearning, so nothing can be said of it.", "not measured")
     broken, pair, attack = _broken(results), results["after"].pair, membership(results)
-    rest = _rest(record.attacks, attack, never_seen(results), results["after"].warnings)
+    tried = attacked(record)
+    rest = _rest(tried.words, attack, never_seen(results), results["after"].warnings)
     if pair is None and not broken:
         return Verdict(
             "What was evaluated has no measure of forgetting, so nothing can be said of it.", "not measured"
@@ -104,8 +114,8 @@ def verdict(record: RunRecord) -> Verdict:
     forgotten, forget_words = _forgotten(forget, named_oracle(record))
     kept, utility_words = _kept(utility)
     quality = metric_of(_QUALITY, results)
-    unlike = _unlike(quality, attack)
-    level = "broken" if broken else _level(forgotten, kept, unlike)
+    unlike = tried.told or _unlike(quality, attack)
+    level = "broken" if broken else _level(forgotten, kept, unlike, tried.back)
     opening = f"The model is broken ({broken})" if broken else _opening(forgotten, kept, level)
     caveat = _SUPPRESSION if level.startswith(("forgotten", "suppressed")) else _MEASUREMENT
     close = f"; {_quality_words(quality)}" if "after" in quality.figures else ""
@@ -124,11 +134,13 @@ def _quality_words(quality: Metric) -> str:
     return f"the KS test {tells} (forget quality p = {quality.words['after']})"
 
 
-def _level(forgotten: bool | None, kept: bool | None, unlike: bool) -> Level:
+def _level(forgotten: bool | None, kept: bool | None, unlike: bool, back: bool) -> Level:
     if forgotten is False:
         return "not forgotten"
     if forgotten is None or kept is None:
         return "not measured"
+    if back:
+        return "suppressed, comes back under attack"
     if unlike:
         return "suppressed, not like the oracle"
     return "forgotten, kept" if kept else "forgotten, at a cost"
@@ -140,8 +152,11 @@ def _opening(forgotten: bool | None, kept: bool | None, level: Level) -> str:
     if not forgotten:
         return "The model has not forgotten as it should"
     rest = {True: "and the rest was kept", False: "at a cost to the rest", None: "but what it cost was not measured"}
-    unlike = " but does not become like the oracle," if level.startswith("suppressed") else ""
-    return f"The model suppresses what it was to forget,{unlike} {rest[kept]}"
+    but = {
+        "suppressed, comes back under attack": " but attacks get it back,",
+        "suppressed, not like the oracle": " but does not become like the oracle,",
+    }
+    return f"The model suppresses what it was to forget,{but.get(level, '')} {rest[kept]}"
 
 
 def _forgotten(metric: Metric, named: str) -> tuple[bool | None, str]:
@@ -214,23 +229,9 @@ def _broken(results: dict[str, EvaluationResult]) -> str:
     return ""
 
 
-def _rest(
-    attacks: list[AttackRecord], attack: Membership | None, losses: NeverSeen | None, warnings: list[str]
-) -> str:
+def _rest(tried: str, attack: Membership | None, losses: NeverSeen | None, warnings: list[str]) -> str:
     """What a membership attack and the losses say, what else was tried, and whether there are warnings."""
     member = "" if attack is None else f"; {attack.words}"
     member += "" if losses is None else f"; {losses.words}"
     read = {0: "", 1: "; read the warning"}.get(len(warnings), f"; read the {len(warnings)} warnings")
-    return f"{member}; {_attacked(attacks)}{read}" if member else f", and {_attacked(attacks)}{read}"
-
-
-def _attacked(attacks: list[AttackRecord]) -> str:
-    if not attacks:
-        return "no relearning or other attack was tried on it"
-    failed = [attack.name for attack in attacks if attack.held is False]
-    if failed:
-        return f"it did not hold under attack ({', '.join(failed)})"
-    names = ", ".join(attack.name for attack in attacks)
-    if all(attack.held for attack in attacks):
-        return f"it held under the attacks that were tried ({names})"
-    return f"attacks were tried on it ({names})"
+    return f"{member}; {tried}{read}" if member else f", and {tried}{read}"

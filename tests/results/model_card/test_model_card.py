@@ -8,6 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from fixtures.attack_reports import report
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES
 from hf_unlearn.metrics import MetricResult
 from hf_unlearn.results.evaluation_result import EvaluationResult
@@ -100,6 +101,7 @@ RECORDS = {
     "merged": run(model=MERGED),
     "lab": run(model=LAB, sets={"forget": SetRecord(8, "cd" * 32, "lab", "games")}),
     "attacked": run(attacks=[AttackRecord("relearning", "25 steps", "held", True)]),
+    "attacked by the package": run(attack_report=report()),
     "no oracle": run(evaluations={"before": evaluation(1.0), "after": evaluation(0.5)}),
     "not evaluated": run(evaluations={}, trainer_metrics={"eval_forget_nll": 2.5, "eval_runtime": 3.5}),
     "rows of the user's own": run(sets={"forget": SetRecord(), "holdout": SetRecord(1, "ee" * 32)}),
@@ -694,6 +696,7 @@ def test_paths_and_tokens_do_not_come_through(secret):
         versions={"torch": secret},
         evaluations={"after": evaluation(0.0, warnings=[text])},
         attacks=[AttackRecord("relearning", text, secret)],
+        attack_report=report(suite=text, skipped={"merge": text}, warnings=[secret]),
         metadata=CardMetadata(secret, secret, [secret], [secret, text, "kept"], [secret, "owner/kept"]),
     )
     card = render_card(record)

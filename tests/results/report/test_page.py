@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hf_unlearn
+from fixtures.attack_reports import finding, report
 from fixtures.report import evaluation, harmful_evaluations, log_of, record, save_run
 from hf_unlearn.results.record import AttackRecord, ModelRecord, TermRecord
 from hf_unlearn.results.report import write_report
@@ -213,6 +214,8 @@ def test_hostile_strings_stay_text(tmp_path):
     made.objective.terms[0].name = HOSTILE
     made.evaluations["after"].warnings.append(HOSTILE)
     made.attacks = [AttackRecord(HOSTILE, HOSTILE, HOSTILE)]
+    tried = finding(HOSTILE, "queries", {"model": 0.5}, None, chosen={HOSTILE: HOSTILE}, given=HOSTILE, score=HOSTILE)
+    made.attack_report = report([tried], skipped={HOSTILE: HOSTILE}, suite=HOSTILE, warnings=[HOSTILE])
     made.log = [entry | {f"forget/{HOSTILE}": 1.0, "forget/$a_{b$": 2.0} for entry in made.log]
     showable = [{"prompt": HOSTILE, "answers": {"after": HOSTILE}}]
     page = page_of(tmp_path, made, record(HOSTILE, log=[]), showable=showable, full=False)

@@ -1,0 +1,137 @@
+"""What attacks found, as a clause of the verdict, and whether they keep a run from counting as forgotten."""
+
+from dataclasses import dataclass
+
+from ..attack_report import MODEL, ORACLE, AttackFinding, AttackReport
+from ..attack_words import (
+    excess_words,
+    half_words,
+    is_above,
+    is_finite,
+    is_quantization,
+    is_relearning,
+    is_removal,
+    tried_classes,
+)
+from ..record import AttackRecord, RunRecord
+
+_NAMED = 3  # attacks that the sentence names with their figures
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What attacks say.
+
+    Attributes:
+        back: whether an attack gets more of what rows say than from the controls, without being given the model before
+            unlearning.
+        told: whether one tells the rows from those that the oracle was not trained on, without getting what they say.
+        words: a clause for the sentence.
+    """
+
+    back: bool
+    told: bool
+    words: str
+
+
+def attacked(record: RunRecord) -> Attacked:
+    """The attacks of this package and those that the user put on record."""
+    report = record.attack_report
+    clauses = [_by_others(record.attacks)] if record.attacks else []
+    findings = [] if report is None else report.findings
+    if report is not None and findings:
+        clauses.append(_by_report(report))
+    if not clauses:
+        return Attacked(False, False, "no relearning or other attack was tried on it")
+    counted = [finding for finding in findings if _counts(finding)]
+    told = any(not finding.content and ORACLE in finding.subjects for finding in counted)
+    return Attacked(any(finding.content for finding in counted), told, "; ".join(clauses))
+
+
+def _counts(finding: AttackFinding) -> bool:
+    """Whether it gets more than from the controls; not counted are those that hold the model before unlearning."""
+    return is_above(finding.excess) and not is_removal(finding) and finding.threat != "weights_and_before"
+
+
+def _by_report(report: AttackReport) -> str:
+    above = sorted(
+        (finding for finding in report.findings if is_above(finding.excess)),
+        key=lambda finding: -_value(finding),
+    )
+    if above:
+        return _more(above, report)
+    names = ", ".join(finding.name for finding in report.findings)
+    known = [finding for finding in report.findings if is_finite(finding.excess)]
+    if not known:
+        return f"attacks were tried on it ({names}), with no control that tells what they got from chance"
+    less = [finding for finding in known if finding.excess is not None and finding.excess.high < 0]
+    if less:
+        figures = ", ".join(f"{finding.name} {excess_words(finding.excess)}" for finding in less[:_NAMED])
+        return f"attacks got less from it than from {_control(report)} ({figures}), which tells them apart too"
+    return _no_more(known, report)
+
+
+def _more(above: list[AttackFinding], report: AttackReport) -> str:
+    telling = [finding for finding in above if not finding.content]
+    got = [finding for finding in above if finding.content]
+    words = f"attacks got more from it than from {_control(report)} ({_figures(got)})" if got else ""
+    if telling:
+        words += f"{', ' if got else ''}attacks told the rows from rows never seen ({_figures(telling)})"
+    for finding in above:
+        if is_relearning(finding) and finding.subjects["model"].steps_to_half is not None:
+            oracle = f"; the oracle: {half_words(finding, ORACLE)}" if ORACLE in finding.subjects else ""
+            words += f", half of it came back {half_words(finding, MODEL)} ({finding.name}{oracle})"
+    if any(is_removal(finding) for finding in above):
+        words += ", without its adapter it is the model before unlearning"
+    return words
+
+
+def _figures(findings: list[AttackFinding]) -> str:
+    named = [f"{finding.name} {excess_words(finding.excess)}" for finding in findings[:_NAMED]]
+    more = len(findings) - _NAMED
+    return f"excess: {', '.join([*named, *([f'{more} more'] if more > 0 else [])])}"
+
+
+def _no_more(known: list[AttackFinding], report: AttackReport) -> str:
+    """That nothing more was got, as far as all of the intervals, the rows and the attacks tried carry it."""
+    classes = tried_classes(report)
+    largest = max(known, key=_value)
+    figures = f"largest excess {largest.name} {excess_words(largest.excess)}"
+    tried = f"no attack that was tried ({', '.join(classes)}) got more from it than from"
+    rows = f"as far as {report.reported_rows:,} rows tell ({figures})"
+    unknown = [finding.name for finding in report.findings if not is_finite(finding.excess)]
+    unknown += [f"the worst of {name}" for name in classes if name in report.worst and not _worst_holds(report, name)]
+    if unknown:
+        none = f"of the attacks with a control none got more from it than from {_control(report)}"
+        return f"{none}, {rows}, which says nothing of {', '.join(unknown)}"
+    strong = [finding for finding in known if finding.threat == "weights"]
+    if not any(is_relearning(finding) or is_quantization(finding) for finding in strong):
+        return f"{tried} {_control(report)}, {rows}, but no relearning or quantisation of its weights was tried"
+    left_out = f"; not tried: {', '.join(report.skipped)}" if report.skipped else ""
+    return f"{tried} {_control(report)}, {rows}{left_out}"
+
+
+def _worst_holds(report: AttackReport, threat: str) -> bool:
+    excess = report.worst[threat].excess
+    return excess is not None and is_finite(excess) and excess.low <= 0 <= excess.high
+
+
+def _control(report: AttackReport) -> str:
+    """What the model was compared with: a model that never saw the rows only where every attack ran on it."""
+    if report.findings and all(ORACLE in finding.subjects for finding in report.findings):
+        return "the oracle, which never saw the rows"
+    return "the controls (the oracle, rows never seen)" if report.oracles else "rows never seen"
+
+
+def _value(finding: AttackFinding) -> float:
+    return finding.excess.value if finding.excess is not None else 0.0
+
+
+def _by_others(attacks: list[AttackRecord]) -> str:
+    failed = [attack.name for attack in attacks if attack.held is False]
+    if failed:
+        return f"it did not hold under attack ({', '.join(failed)})"
+    names = ", ".join(attack.name for attack in attacks)
+    if all(attack.held for attack in attacks):
+        return f"it held under the attacks that were tried ({names})"
+    return f"attacks were tried on it ({names})"
