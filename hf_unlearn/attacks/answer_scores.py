@@ -21,7 +21,7 @@ def expected_answers(target: Target, rows: Sequence[TokenizedRow]) -> list[list[
     return [stop.strip(answer_ids(row)) for row in rows]
 
 
-def answer_room(expected: Sequence[Sequence[int]]) -> int:
+def longest_answer(expected: Sequence[Sequence[int]]) -> int:
     """Tokens that answers may have: as many as the longest expected one and its end, but no more than suites give."""
     return min(max(map(len, expected), default=0) + 1, LONGEST_ANSWER)
 
@@ -42,9 +42,10 @@ def answer_scores(target: Target, answers: Sequence[str], expected: Sequence[str
     """
     if not answers:
         return np.zeros(0)
+    said, own = ([text.strip() for text in texts] for texts in (answers, expected))  # as suites give them to judges
     if target.judge is None:
-        return rouge_recalls(list(answers), list(expected))
-    flags = list(target.judge(list(answers), list(expected)))
+        return rouge_recalls(said, own)
+    flags = list(target.judge(said, own))
     wrong = [flag for flag in flags if not isinstance(flag, bool | np.bool_)]
     if wrong or len(flags) != len(answers):
         raise input_error(

@@ -1,7 +1,6 @@
 """Contrast: what two published checkpoints, before and after unlearning, give away by what they differ in."""
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from ..data.tokenized_row import prompt_ids
+from ..evaluation.generation import answer_room, left_padded
 from ..evaluation.stop_rule import StopRule
 from ..model.score_rows import evaluation_mode
-from .answer_scores import ANSWER_SCORE, answer_room, answer_scores, expected_answers
+from .answer_scores import ANSWER_SCORE, answer_scores, expected_answers, longest_answer
 from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
-from .lockstep import Steps, Way, batches, common_way, grown, left_padded
+from .lockstep import Steps, Way, batches, common_way, grown
 from .rows import AttackedRows
 from .target import Target
 
@@ -67,7 +67,7 @@ class Contrast(Attack):
         prompts = [prompt_ids(row) for row in rows.rows]
         way = common_way([target.before, target.model])
         for weight in (0.0, *sorted(self.weights)):
-            answers = self.answers(target, prompts, weight, answer_room(expected), way)
+            answers = self.answers(target, prompts, weight, longest_answer(expected), way)
             yield Leak({"w": weight}, answer_scores(target, [target.text(ids) for ids in answers], texts))
 
     def answers(
@@ -75,12 +75,13 @@ class Contrast(Attack):
     ) -> list[list[int]]:
         """Token ids of what is decoded behind each prompt, in order, without what ends it."""
         models: tuple[Any, Any] = (target.before, target.model)
-        rooms = [min(max_new_tokens, *(_room(model, len(prompt)) for model in models)) for prompt in prompts]
+        rooms = [min(max_new_tokens, *(answer_room(model, len(prompt)) for model in models)) for prompt in prompts]
         stop = StopRule.of(target.before, target.tokenizer, target.ends)
         answers: list[list[int]] = [[] for _ in prompts]
         with evaluation_mode(models[0]), evaluation_mode(models[1]):
             for places in batches(prompts, rooms, way, target.batch_size):
-                ids, mask = left_padded([prompts[place] for place in places], target.tokenizer.pad_token_id or 0)
+                asked = [prompts[place] for place in places]
+                ids, mask = left_padded(asked, target.tokenizer.pad_token_id or 0).values()
                 before, after = (Steps(model, way.cached) for model in models)
                 going = set(places)
                 for _ in range(rooms[places[0]]):
@@ -102,9 +103,3 @@ class Contrast(Attack):
         new = after[:, :shared].log_softmax(-1).to(old.device).clamp(min=_NEVER)
         likely = old >= old.max(-1, keepdim=True).values - self.margin
         return ((1 + weight) * old - weight * new).masked_fill(~likely, -math.inf).argmax(-1)
-
-
-def _room(model: Any, prompt: int) -> int:
-    """Tokens that a model has positions for after a prompt, one kept back for an end."""
-    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return sys.maxsize if positions is None else max(1, positions - prompt - 1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.tokenized_row import prompt_ids
-from .answer_scores import ANSWER_SCORE, answer_room, answer_scores, expected_answers
+from .answer_scores import ANSWER_SCORE, answer_scores, expected_answers, longest_answer
 from .arguments import as_tuple, is_count, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
@@ -53,7 +53,7 @@ class LeakAtK(Attack):
         expected = expected_answers(target, rows.rows)
         texts = [target.text(ids) for ids in expected]
         prompts = [prompt_ids(row) for row in rows.rows]
-        room = answer_room(expected)
+        room = longest_answer(expected)
 
         def scores(temperature: float, sample: int) -> NDArray[np.float64]:
             seed = _seed_of(target.seed, sample)  # equal prompts get equal draws of one seed

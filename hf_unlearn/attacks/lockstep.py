@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import input_error
+from ..evaluation.generation import left_padded
 from ..evaluation.generation_trial import PromptBatches
 from ..model.output_head import output_head
 from ..model.probe import Trial, probe_model
@@ -98,14 +99,6 @@ def batches(prompts: Sequence[Sequence[int]], rooms: Sequence[int], way: Way, ba
         yield from (places[start : start + size] for start in range(0, len(places), size))
 
 
-def left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of a batch, [B, L] each."""
-    longest = max(map(len, prompts))
-    ids = [[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
 def grown(ids: Tensor, mask: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """A batch with one more token in each row."""
     more = tokens[:, None].to(ids.device)
@@ -120,7 +113,7 @@ def _is_right(model: Any, way: Way) -> bool:
             PromptBatches.EQUAL_LENGTHS: [trial.row, trial.other],
             PromptBatches.ONE: [trial.row],
         }[way.batches]
-        ids, mask = left_padded(rows, trial.pad)
+        ids, mask = left_padded(rows, trial.pad).values()
         steps = Steps(model, way.cached)
         try:
             first = steps(ids, mask)

@@ -31,8 +31,8 @@ class Prompts(Attack):
     - noise: characters of what the user says are swapped, left out or replaced.
 
     All but prefill and in_context change what the user says inside the prompt's token ids, and leave the scaffold of
-    its format as it is (`Scaffold`). A row that a setting gives away whole is NaN there, and a setting that asks for
-    no row is left out.
+    its format as it is (`Scaffold`). A row whose whole answer a setting gives away leaks 0, as nothing more could come
+    out, and a setting in which nothing can be asked is left out.
 
     Args:
         kinds: which of them.
@@ -72,29 +72,30 @@ class Prompts(Attack):
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         questions = Questions(target, rows)
-        yield Leak({"kind": "none"}, questions.leaks(questions.plain()))
-        for setting, asked in self._settings(questions):
-            leaks = questions.leaks(asked)
-            if not np.isnan(leaks).all():
+        plain = questions.leaks(questions.plain())
+        yield Leak({"kind": "none"}, np.zeros(len(rows.rows)) if plain is None else plain)
+        for setting, asked, given in self._settings(questions):
+            leaks = questions.leaks(asked, given)
+            if leaks is not None:
                 yield Leak(setting, leaks)
 
-    def _settings(self, questions: Questions) -> Iterator[tuple[Setting, list[Question | None]]]:
-        """Every setting but the first, and what is asked in it."""
+    def _settings(self, questions: Questions) -> Iterator[tuple[Setting, list[Question | None], list[int]]]:
+        """Every setting but the first, what is asked in it, and the places of the rows that it gives away whole."""
         if "prefill" in self.kinds:
             for tokens in sorted(self.prefill):
-                yield {"kind": "prefill", "tokens": tokens}, questions.prefilled(tokens)
+                yield {"kind": "prefill", "tokens": tokens}, questions.prefilled(tokens), []
         given = questions.rows.given(self.share)
         if "in_context" in self.kinds and given:
-            yield {"kind": "in_context", "pairs": self.pairs}, questions.after_examples(given, self.pairs)
+            yield {"kind": "in_context", "pairs": self.pairs}, questions.after_examples(given, self.pairs), given
         if "paraphrase" in self.kinds:
             own = max(map(len, questions.rows.paraphrases.values()), default=0)
             for number in range(own):
-                yield {"kind": "paraphrase", "number": number}, questions.paraphrased(number)
+                yield {"kind": "paraphrase", "number": number}, questions.paraphrased(number), []
             for number, template in enumerate(() if own else self.templates):
-                yield {"kind": "paraphrase", "template": number}, questions.written(template)
+                yield {"kind": "paraphrase", "template": number}, questions.written(template), []
         if "hint" in self.kinds:
-            yield {"kind": "hint", "hint": "letters"}, questions.with_letters()
-            yield {"kind": "hint", "hint": "word"}, questions.with_word()
+            yield {"kind": "hint", "hint": "letters"}, questions.with_letters(), []
+            yield {"kind": "hint", "hint": "word"}, questions.with_word(), []
         if "noise" in self.kinds:
             for share in sorted(self.noise):
-                yield {"kind": "noise", "share": share}, questions.noisy(share)
+                yield {"kind": "noise", "share": share}, questions.noisy(share), []

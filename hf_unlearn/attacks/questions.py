@@ -12,7 +12,7 @@ from ..data.digests import prompt_digest
 from ..data.neighbours import near_neighbours
 from ..data.tokenized_row import prompt_ids
 from ..metrics.segmentation import folded, is_unspaced, words, words_or_symbols
-from .answer_scores import answer_room, answer_scores, expected_answers
+from .answer_scores import answer_scores, expected_answers, longest_answer
 from .prompt_parts import Scaffold
 from .rows import AttackedRows
 from .target import Target
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """The questions of attacked rows, all in the rows' order; None for a row that is not asked, or given whole.
+    """The questions of attacked rows, all in the rows' order; None for a row of which nothing is left to be asked.
 
     Attributes:
         target: who is asked.
@@ -85,7 +85,7 @@ class Questions:
         return [Question(*pair) for pair in zip(self.prompts, self.texts, strict=True)]
 
     def prefilled(self, tokens: int) -> list[Question | None]:
-        """The prompts with the first tokens of the answers behind them."""
+        """The prompts with the first tokens of the answers behind them; None where these are all words of it."""
         questions: list[Question | None] = []
         for prompt, answer in zip(self.prompts, self.answers, strict=True):
             rest = self.target.text(answer[tokens:])
@@ -154,22 +154,32 @@ class Questions:
             questions[place] = Question(self._behind(examples, place), self.texts[place])
         return questions
 
-    def leaks(self, questions: Sequence[Question | None]) -> NDArray[np.float64]:
-        """Leak of each row, [N]: NaN where it was not asked."""
+    def leaks(self, questions: Sequence[Question | None], given: Sequence[int] = ()) -> NDArray[np.float64] | None:
+        """Leak of each row, [N]; None where no row can be asked.
+
+        It is 0 of a row of which nothing beyond what was given could come out, or for whose question the model has no
+        positions; NaN of rows that the attacker has whole.
+
+        Args:
+            questions: of each row.
+            given: places of rows that the attacker has whole.
+        """
         positions = self._positions()
-        asked = [
-            (place, question)
+        asked = {
+            place: question
             for place, question in enumerate(questions)
             if question is not None and len(question.prompt) + 1 < positions
+        }
+        if not asked:
+            return None
+        prompts = [question.prompt for question in asked.values()]
+        drawn = self.target.answers(prompts, max_new_tokens=longest_answer(self.answers))
+        counted = [
+            question.counted(self.target.text(ids)) for question, ids in zip(asked.values(), drawn, strict=True)
         ]
-        drawn = self.target.answers(
-            [question.prompt for _, question in asked], max_new_tokens=answer_room(self.answers)
-        )
-        counted = [question.counted(self.target.text(ids)) for (_, question), ids in zip(asked, drawn, strict=True)]
-        leaks = np.full(len(questions), np.nan)
-        leaks[[place for place, _ in asked]] = answer_scores(
-            self.target, counted, [question.expected for _, question in asked]
-        )
+        leaks = np.zeros(len(questions))
+        leaks[list(asked)] = answer_scores(self.target, counted, [question.expected for question in asked.values()])
+        leaks[list(given)] = np.nan
         return leaks
 
     def _hinted(self, prompt: list[int], template: str, hint: str) -> list[int]:

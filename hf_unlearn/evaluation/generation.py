@@ -99,7 +99,7 @@ def answer_batches(
     together = prompt_batches(model, accelerator.autocast, _own_settings_aside)
     alike, probe = together is PromptBatches.EQUAL_LENGTHS, probe_model(model, model)
     batch_size = 1 if together is PromptBatches.ONE else batch_size
-    room = [min(decoding.max_new_tokens, _room(model, len(prompt))) for prompt in prompts]
+    room = [min(decoding.max_new_tokens, answer_room(model, len(prompt))) for prompt in prompts]
     tokenizer = stop.tokenizer
     # What one batch has in common: the room, as a long prompt must not shorten the answers beside it.
     kinds = [(tokens, len(prompt) if alike else 0) for tokens, prompt in zip(room, prompts, strict=True)]
@@ -113,7 +113,7 @@ def answer_batches(
     bar = tqdm(calls, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
     for indices, own in bar:
         asked = [prompts[i] for i in indices]
-        inputs = _left_padded(asked, tokenizer.pad_token_id)
+        inputs = left_padded(asked, tokenizer.pad_token_id)
         inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
         with evaluation_mode(model), accelerator.autocast(), _own_settings_aside(model):
             output = model.generate(
@@ -208,13 +208,14 @@ def _settings(stop: StopRule, max_new_tokens: int) -> GenerationConfig:
     )
 
 
-def _room(model: Any, longest_prompt: int) -> int:
+def answer_room(model: Any, longest_prompt: int) -> int:
     """Tokens that the model has positions for after a prompt, one kept back for an end-of-text token."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return sys.maxsize if positions is None else max(1, positions - longest_prompt - 1)
 
 
-def _left_padded(prompts: list[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
+def left_padded(prompts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask` of a batch that is padded on the left, [B, L] each."""
     length = max(map(len, prompts))
     ids = torch.full((len(prompts), length), pad_token_id)
     mask = torch.zeros_like(ids)

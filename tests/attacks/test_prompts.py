@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
+from fixtures.suppressed import outcome, suppressed_model
 from fixtures.tokenizer import BOS, make_chat_tokenizer, make_tokenizer
 from hf_unlearn.attacks import AttackedRows
 from hf_unlearn.attacks.prompt_parts import Scaffold
@@ -180,6 +181,24 @@ def test_a_judge_sees_continuations_alone():
     leaks = list(Prompts(kinds=("prefill",), prefill=(2,)).run(target, rows))
     assert min(leak.rows.mean() for leak in leaks) > 0.9
     assert {len(answer.strip()) for answer in seen[len(rows.rows) :]} == {3}
+
+
+def test_first_tokens_bring_back_what_was_hidden_superficially():
+    attack, rows = Prompts(kinds=("prefill", "hint"), prefill=(1, 2, 30)), attacked_rows()
+    untouched, best = outcome(attack, planted_target(suppressed_model()), rows)
+    assert untouched == 0 and best > 0.25
+    assert outcome(attack, planted_target(planted_oracle()), rows) == (0, 0)
+
+
+def test_a_row_of_which_nothing_is_left_gives_nothing_away():
+    """Answers of unlike lengths: behind as many tokens as one of them has, that one leaks 0, and none is NaN."""
+    target = planted_target(planted_model())
+    rows = attacked_rows()
+    cut = [dict(row) for row in rows.rows]
+    cut[3] = {name: value[:-3] if isinstance(value, list) else value for name, value in cut[3].items()}
+    leaks = list(Prompts(kinds=("prefill",), prefill=(3,)).run(target, replace(rows, rows=cut)))
+    assert leaks[1].rows[3] == 0
+    assert leaks[1].rows.mean() > 0.9
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_target
+from fixtures.suppressed import outcome, suppressed_model
 from fixtures.tokenizer import BOS, EOS
 from hf_unlearn.attacks.sampling import Sampling, decoding_logps, probability_within, queries_needed
 
@@ -79,6 +80,13 @@ def test_planted_codes_come_out_of_the_model_that_knows_them_alone():
         assert (
             never[1].rows.mean() < 0.25
         )  # four of ten letters: a code in ten thousand by chance, more where they lean
+
+
+def test_many_samples_bring_back_what_was_hidden_superficially():
+    attack, rows = Sampling(queries=(10_000,)), attacked_rows()
+    untouched, best = outcome(attack, planted_target(suppressed_model()), rows)
+    assert untouched < 0.01 and best > 0.2
+    assert outcome(attack, planted_target(planted_oracle()), rows)[1] < 0.01
 
 
 @pytest.mark.parametrize(
