@@ -19,7 +19,8 @@ def as_tuple(component: Component, argument: str, fits: Callable[[Any], bool], e
         ValueError: no list or tuple, an empty one, a value twice, or one that does not fit.
     """
     given = getattr(component, argument)
-    right = isinstance(given, list | tuple) and len(given) == len(set(given)) > 0 and all(map(fits, given))
+    fitting = isinstance(given, list | tuple) and all(map(fits, given))  # lists in lists do not, and have no hash
+    right = fitting and len(given) == len(set(given)) > 0
     component.require(argument, right, f"one or more different values, each {expected}")
     object.__setattr__(component, argument, tuple(given))
 

@@ -15,6 +15,7 @@ from ..data.batch import Batch, indexed
 from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, answer_start, prompt_ids
 from ..model.forward_patching import replaced_output
 from .blocks import batches, mean_logps, on_device
+from .prompt_parts import Scaffold
 from .rows import AttackedRows
 from .target import Target
 
@@ -27,25 +28,11 @@ def start_place(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase) -> int:
     return int(len(ids) > 0 and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id)
 
 
-def prompt_end_places(rows: Sequence[TokenizedRow], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Where the user's words end in each row: before the special tokens that all prompts end with, else at the end.
-
-    A chat template closes the user's turn and opens the assistant's with the same tokens in every row. What all
-    prompts end with counts from its first special token on: a question mark that they share is the user's.
-    """
-    prompts = [prompt_ids(row) for row in rows]
-    shared = 0
-    while shared < min(map(len, prompts)) and len({prompt[-1 - shared] for prompt in prompts}) == 1:
-        shared += 1
-    tail = prompts[0][len(prompts[0]) - shared :]
-    special = special_ids(tokenizer)
-    kept = next((len(tail) - place for place, token in enumerate(tail) if token in special), 0)
-    return [answer_start(row) - kept for row in rows]
-
-
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of special tokens and of those that were added to the tokenizer, which mark roles mostly."""
-    return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+def said_end_places(rows: AttackedRows, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Where what the user says ends in each row: before the scaffold that ends all prompts, if any."""
+    prompts = [prompt_ids(row) for row in rows.rows]
+    scaffold = Scaffold.of(tokenizer, [*prompts, *(prompt_ids(row) for row in rows.retain)])
+    return [len(prompt) - len(scaffold.parts(prompt).after) for prompt in prompts]
 
 
 @dataclass(frozen=True)

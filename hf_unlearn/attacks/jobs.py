@@ -1,6 +1,7 @@
 """Jobs: every attack on every subject, dealt out to the processes, each kept on disk as soon as it is done."""
 
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 from ..evaluation.main_process import refused_together
 from ..model.fingerprints import hash_parts
 from ..model.score_rows import preserve_rng_state
-from ..results.attack_report import SettingLeak, SubjectLeak
+from ..results.attack_report import BEFORE, SettingLeak, SubjectLeak
 from ..results.files import atomic_write_text, read_json
 from ..version import __version__
 from .base import Attack, Threat
@@ -120,7 +121,9 @@ def run_jobs(
 
 def _attacked(job: Job, sets: AttackSets) -> SubjectLeak:
     started, rows, target = time.perf_counter(), sets.rows(control=job.subject.control_rows), job.subject.target
+    # The first setting is the one in which nothing was done, and no other is run where it alone is asked for.
+    settings = 1 if job.attack.teaches and job.subject.name == BEFORE else None
     with preserve_rng_state():
-        leaks = list(job.attack.run(target, rows))
+        leaks = list(itertools.islice(job.attack.run(target, rows), settings))
     utility = target.utility() if any(leak.utility is not None for leak in leaks) else float("nan")
     return subject_leak(leaks, rows.tuned, utility, time.perf_counter() - started)

@@ -1,11 +1,13 @@
 """Merging with a sibling: weights between those of the model and of one trained on something else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from torch import Size
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
@@ -13,10 +15,11 @@ from ..model.adapters import load_adapter
 from ..model.loading import loading
 from ..model.merging import merge
 from ..results.adapter_config import ADAPTER_CONFIG
+from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import leak, require_list, unchangeable
+from .weights import leak, unchangeable
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,17 @@ class MergeSibling(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_list(self, "shares", (int, float), "a list of shares")
-        self.require("shares", all(0 < share <= 1 for share in self.shares), "shares above 0 and at most 1")
+        as_tuple(self, "shares", lambda share: is_number(share) and 0 < share <= 1, "above 0 and at most 1")
 
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
         if self.sibling is None:
             return "no sibling was named (sibling=)"
-        if _shapes(_config(self.sibling)) != _shapes(target.model.config):
-            return "the sibling has other weights than the model"
-        return unchangeable(target)
+        if reason := unchangeable(target):
+            return reason
+        model: Any = target.model.get_base_model() if isinstance(target.model, PeftModel) else target.model
+        sibling = _shapes(partial(AutoModelForCausalLM.from_config, _config(self.sibling)))
+        same = sibling == _shapes(lambda: type(model)(model.config))
+        return None if same else "the sibling has other weights than the model"
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         assert self.sibling is not None
@@ -77,10 +82,10 @@ def _config(name: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(base)
 
 
-def _shapes(config: PreTrainedConfig) -> dict[str, Size]:
+def _shapes(make: Callable[[], PreTrainedModel]) -> dict[str, Size]:
     """The shape of every weight of a model by name; nothing is allocated."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = make()
     return {name: weight.shape for name, weight in model.named_parameters(remove_duplicate=False)}
 
 

@@ -27,14 +27,14 @@ _SHALLOW = 0.05
 class Patching(Attack):
     """Probability of the answer in the model before, where a block puts out what the same block puts out afterwards.
 
-    What the changed model's lower blocks still hold, the old model's upper blocks can say. They also say what they
-    know by themselves: the lower the layer, the more of the answer is the old model's own work, whatever it is given.
-    Hence layers below `depth` are left out, and where there is an oracle, layers at which the oracle's states miss
-    less than half of what they miss at the last layer; what is left of it is in the oracle's own leak.
+    What the changed model's lower blocks still hold, the old model's upper blocks can say. They may also say what they
+    know by themselves: the lower the layer, the more of the answer can be the old model's own work, whatever it is
+    given. Hence, where there is an oracle, layers are left out at which its states miss less than half of what they
+    miss at the last layer; without one, the layers below `depth`.
 
     Args:
         every: each so many layers, from the last one down.
-        depth: share of the blocks below which no layer is tried, 0 or above and below 1.
+        depth: share of the blocks below which no layer is tried without an oracle, 0 or above and below 1.
 
     Paper: Lee et al. 2026, https://arxiv.org/abs/2605.24614.
     """
@@ -60,23 +60,14 @@ class Patching(Attack):
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         yield Leak({"layer": "none"}, target.probabilities(rows.rows))
-        blocks = len(decoder_blocks(target.before))
-        layers = [
-            layer for layer in from_the_top(decoder_blocks(target.before), self.every) if layer >= self.depth * blocks
-        ]
+        blocks = decoder_blocks(target.before)
+        layers = from_the_top(blocks, self.every)
         if target.oracle is not None and _other_shape(target.oracle, target.before) is None:
-            layers = self._deep_enough(target, rows, layers)
+            layers = _missed_by_oracle(target, rows, layers)
+        else:
+            layers = [layer for layer in layers if layer >= self.depth * len(blocks)]
         for layer, logps in patched_logps(target, target.model, rows.rows, layers).items():
             yield Leak({"layer": layer}, np.exp(logps))
-
-    def _deep_enough(self, target: Target, rows: AttackedRows, layers: Sequence[int]) -> list[int]:
-        tuned = [rows.rows[int(place)] for place in np.flatnonzero(rows.tuned)]
-        if not tuned:
-            return list(layers)
-        drops = {
-            layer: values.mean() for layer, values in patching_drops(target, target.oracle, tuned, layers).items()
-        }
-        return [layer for layer in layers if layer == layers[0] or drops[layer] >= drops[layers[0]] / 2]
 
 
 def patched_logps(
@@ -144,6 +135,15 @@ def unlearning_depth(drops: Floats, oracle_drops: Floats, *, shallow: float = _S
         return np.divide((weight * ratios).sum(0), total, out=np.full(len(total), np.nan), where=total > 0)
 
     return UnlearningDepth(mean(np.clip(ratio, 0, 1)), mean(ratio))
+
+
+def _missed_by_oracle(target: Target, rows: AttackedRows, layers: Sequence[int]) -> list[int]:
+    """The layers at which the oracle's states miss half or more of what they miss at the last, and the last."""
+    tuned = [rows.rows[int(place)] for place in np.flatnonzero(rows.tuned)]
+    if not tuned:
+        return list(layers)
+    drops = {layer: values.mean() for layer, values in patching_drops(target, target.oracle, tuned, layers).items()}
+    return [layer for layer in layers if layer == layers[0] or drops[layer] >= drops[layers[0]] / 2]
 
 
 def _patched(model: Any, layer: int, states: Tensor, batch: Batch) -> Floats:

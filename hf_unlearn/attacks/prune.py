@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import require_choice
+from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import leak, linear_layers, magnitude_threshold, require_list, unchangeable
+from .weights import leak, linear_layers, magnitude_threshold, unchangeable
 
 SCOPES = ("global", "layer")
 
@@ -38,11 +38,8 @@ class Prune(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_list(self, "shares", (int, float), "a list of shares")
-        self.require("shares", all(0 < share < 1 for share in self.shares), "shares above 0 and below 1")
-        require_list(self, "scopes", str, f"a list of {', '.join(SCOPES)}")
-        for scope in self.scopes:
-            require_choice(f"scopes of {self.name}", scope, SCOPES)
+        as_tuple(self, "shares", lambda share: is_number(share) and 0 < share < 1, "above 0 and below 1")
+        as_tuple(self, "scopes", SCOPES.__contains__, f"one of {', '.join(SCOPES)}")
 
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
         return unchangeable(target)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..errors import require_choice
+from .arguments import as_tuple
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import by_output, leak, linear_layers, require_list, unchangeable
+from .weights import by_output, leak, linear_layers, unchangeable
 
 BITS = {"int8": 8, "int4": 4, "nf4": 4}
 GROUP = 64  # inputs that share a scale
@@ -51,9 +51,7 @@ class Quantize(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_list(self, "kinds", str, f"a list of {', '.join(BITS)}")
-        for kind in self.kinds:
-            require_choice(f"kinds of {self.name}", kind, BITS)
+        as_tuple(self, "kinds", tuple(BITS).__contains__, f"one of {', '.join(BITS)}")
 
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
         return unchangeable(target)
@@ -75,6 +73,7 @@ def round_trip(weight: Tensor, kind: str) -> Tensor:
         weight: in fp32.
         kind: "int8", "int4" or "nf4".
     """
+    weight = weight.contiguous()
     outputs, inputs = weight.shape
     if kind == "int8":
         return _rounded(weight, 127)

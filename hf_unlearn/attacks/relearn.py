@@ -10,21 +10,25 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from ..data.batch import indexed
 from ..data.tokenized_row import TokenizedRow
-from ..errors import require_choice
 from ..model.output_head import output_head
 from ..model.score_rows import preserve_rng_state
 from ..model.scoring import score_answers
+from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import leak, require_list, unchangeable
+from .weights import leak, unchangeable
 
 SETS = ("forget", "related", "unrelated")
 WEIGHTS = ("full", "lora")
 COLLAPSED = 0.5  # of the utility before the first step
+# Models whose kernels read the weights of a layer past an adapter on it; PEFT refuses to put one there.
+_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+_MAMBA_FUSED = ["out_proj", "conv1d"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Relearn(Attack):
         share: of the rows, those that the attacker is given in the set "forget"; their own leak is NaN there.
         sets: what is trained on: "forget" (the rows that the attacker is given), "related" (rows of the same form
             about other things), "unrelated" (texts of another kind). Sets without rows are left out.
-        adapters: "full" (all weights) and "lora" (LoRA on all linear layers, with alpha twice the rank).
+        adapters: "full" (all weights) and "lora" (LoRA on all linear layers but the head, with alpha twice the rank).
         rank: of LoRA.
 
     Paper: Hu et al. 2024, https://arxiv.org/abs/2406.13356; Lynch et al. 2024, https://arxiv.org/abs/2402.16835.
@@ -73,12 +77,9 @@ class Relearn(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_list(self, "rates", (int, float), "a list of learning rates")
-        self.require("rates", all(0 < rate < math.inf for rate in self.rates), "rates above 0 and finite")
-        for argument, known in (("sets", SETS), ("adapters", WEIGHTS)):
-            require_list(self, argument, str, f"a list of {', '.join(known)}")
-            for name in getattr(self, argument):
-                require_choice(f"{argument} of {self.name}", name, known)
+        as_tuple(self, "rates", lambda rate: is_number(rate) and 0 < rate < math.inf, "a rate above 0 and finite")
+        as_tuple(self, "sets", SETS.__contains__, f"one of {', '.join(SETS)}")
+        as_tuple(self, "adapters", WEIGHTS.__contains__, f"one of {', '.join(WEIGHTS)}")
         self.require_positive("steps", "batch", "every", "rank")
         self.require("share", 0 < self.share <= 0.5, "above 0 and at most .5, as one half of the rows is reported")
 
@@ -124,7 +125,14 @@ class Relearn(Attack):
         model = target.weights_copy()
         if adapter == "full":
             return model
-        config = LoraConfig(r=self.rank, lora_alpha=2 * self.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=2 * self.rank,
+            target_modules="all-linear",
+            exclude_modules=_MAMBA_FUSED if model.config.model_type in _MAMBA else None,
+            fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
+            task_type="CAUSAL_LM",
+        )
         with preserve_rng_state():
             torch.manual_seed(target.seed)
             return get_peft_model(model, config).eval()

@@ -18,10 +18,10 @@ from .insertion import (
     hidden_from_score,
     minibatches,
     probabilities_with,
-    special_ids,
     start_place,
     unfit_for_insertion,
 )
+from .prompt_parts import special_tokens
 from .rows import AttackedRows
 from .target import Target
 
@@ -98,7 +98,7 @@ class SoftPrompt(Attack):
 
 def _start(target: Target, length: int) -> tuple[list[int], Tensor]:
     """Ordinary tokens drawn at random and their embeddings [n, H], from which tuning starts."""
-    special = special_ids(target.tokenizer)
+    special = special_tokens(target.tokenizer)
     ordinary = torch.tensor([token for token in range(len(target.tokenizer)) if token not in special])
     generator = torch.Generator().manual_seed(target.seed)
     ids = ordinary[torch.randint(len(ordinary), (length,), generator=generator)]

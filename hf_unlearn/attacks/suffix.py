@@ -20,11 +20,11 @@ from .insertion import (
     embedding_of,
     hidden_from_score,
     minibatches,
-    prompt_end_places,
-    special_ids,
+    said_end_places,
     unfit_for_insertion,
     vocabulary,
 )
+from .prompt_parts import special_tokens
 from .rows import AttackedRows
 from .target import Target
 
@@ -37,8 +37,8 @@ class Suffix(Attack):
     most of, draws `candidates` suffixes with one token exchanged for one of these, and keeps the best of them, or the
     suffix that it had where none is better, by the mean NLL of the answers of some rows. The suffix is universal:
     found on a quarter of the rows, chosen on another one, and what is reported is of rows that it never met. It is
-    made of token ids, none of them special; as text it may be tokenised otherwise. In chats it goes before the special
-    tokens that end the user's turn, where all prompts end with the same.
+    made of token ids, none of them special; as text it may be tokenised otherwise. It goes where what the user says
+    ends, before a template's closing words.
 
     Args:
         tokens: of the suffix.
@@ -76,7 +76,7 @@ class Suffix(Attack):
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         given = rows.given(SHARE)
         yield Leak({"step": 0}, hidden_from_score(target.probabilities(rows.rows), given))
-        places = prompt_end_places(rows.rows, target.tokenizer)
+        places = said_end_places(rows, target.tokenizer)
         for step, suffix in self._search(target, rows, places, given):
             behind = Insertion.of(rows.rows, places, suffix.tolist())
             yield Leak({"step": step}, hidden_from_score(target.probabilities(behind.rows), given))
@@ -116,7 +116,7 @@ def ordinary_tokens(target: Target) -> Tensor:
     """Flags of the tokens that a suffix may hold: neither special nor padding of the vocabulary, [V]."""
     allowed = torch.zeros(vocabulary(target.model), dtype=torch.bool)
     allowed[: len(target.tokenizer)] = True
-    allowed[[token for token in special_ids(target.tokenizer) if token < len(allowed)]] = False
+    allowed[[token for token in special_tokens(target.tokenizer) if token < len(allowed)]] = False
     return allowed
 
 

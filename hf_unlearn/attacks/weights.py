@@ -1,6 +1,6 @@
 """What the attacks on weights share: which models can be changed, their linear layers, the leak of a changed copy."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import torch
 from peft import PeftModel
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from .base import Attack, Leak, Setting
+from .base import Leak, Setting
 from .rows import AttackedRows
 from .target import Target
 
@@ -74,26 +74,3 @@ def magnitude_threshold(weights: Collection[Tensor], share: float) -> Tensor:
 
 def _number(bits: int) -> Tensor:
     return torch.tensor(bits, dtype=torch.int32).view(torch.float32)
-
-
-def require_list(attack: Attack, argument: str, kind: type | tuple[type, ...], expected: str) -> None:
-    """Make a tuple of an argument that is a list, as configs and records have it, and check what is in it.
-
-    Args:
-        attack: that is being made.
-        argument: its name.
-        kind: of every member.
-        expected: what the argument must be, as the end of a sentence.
-
-    Raises:
-        ValueError: no list, an empty one, or members of another kind or twice.
-    """
-    value = getattr(attack, argument)
-    listed = isinstance(value, list | tuple) and len(value) > 0
-    whole = listed and _all_of(value, kind) and len(set(value)) == len(value)
-    attack.require(argument, whole, f"{expected}, at least one and each once")
-    object.__setattr__(attack, argument, tuple(value))
-
-
-def _all_of(values: Iterable[object], kind: type | tuple[type, ...]) -> bool:
-    return all(isinstance(value, kind) and not isinstance(value, bool) for value in values)

@@ -11,6 +11,7 @@ from .card import CARD
 from .command import Verb
 from .completion import COMPLETION
 from .evaluate import EVALUATE
+from .gate import GATE
 from .lab import LAB
 from .methods import METHODS
 from .plan import PLAN
@@ -26,6 +27,7 @@ VERBS: dict[str, Verb] = {
     "train": TRAIN,
     "evaluate": EVALUATE,
     "attack": ATTACK,
+    "gate": GATE,
     "report": REPORT,
     "card": CARD,
     "push": PUSH,

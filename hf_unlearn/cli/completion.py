@@ -37,7 +37,9 @@ def _values() -> dict[str, list[str]]:
     """By argument, the packaged names; a file of one's own goes too."""
     recipes = _PACKAGE / "tasks" / "recipes"
     configs = _PACKAGE / "training" / "launch" / "configs"
+    policies = _PACKAGE / "results" / "gate" / "policies"
     return {
+        "policy": sorted(path.stem for path in policies.glob("*.yaml")),
         "config": sorted(path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml")),
         "accelerate_config": sorted(path.stem for path in configs.glob("*.yaml")),
         "task": list(TASKS.packaged),  # those of plugins would have to be imported, at every start of a shell

@@ -1,4 +1,4 @@
-"""Writes files so that a reader sees a whole file or the former one, and reads JSON that people may have edited."""
+"""Writes files so that a reader sees a whole file or the former one; reads JSON and YAML that people have edited."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 # JSON can name halves of characters ("\\ud800"), which no file and no terminal can be written with.
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
@@ -26,6 +28,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     if _HALVES.search(text):
         json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
     return value
+
+
+def written_twice(node: yaml.Node | None, seen: frozenset[int] = frozenset()) -> str | None:
+    """A key that a mapping of a YAML file has twice; YAML would take the last one without a word."""
+    if id(node) in seen:  # an alias of what it stands in
+        return None
+    seen = seen | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        return twice or next(filter(None, (written_twice(value, seen) for _, value in node.value)), None)
+    inner = node.value if isinstance(node, yaml.SequenceNode) else []
+    return next(filter(None, (written_twice(item, seen) for item in inner)), None)
 
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:

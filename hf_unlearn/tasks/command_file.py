@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import input_error
+from ..plugins import load_plugins
 from ..results.files import atomic_write_text, read_json
 from .arguments import Parsed, is_secret
 
@@ -22,6 +23,7 @@ def write_command(task: str, parsed: Parsed, folder: Path) -> None:
     """Write the recipe's values and the flags of a run into its folder. It may name files, so it is never pushed."""
     recipe = {name: value for name, value in parsed.recipe_values.items() if _kept(name)}
     stored = {"format": _FORMAT, "task": task, "recipe": recipe, "words": _kept_words(parsed.words)}
+    stored["plugins"] = list(parsed.args.plugins or [])
     atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
 
 
@@ -40,6 +42,7 @@ def read_command(folder: str | Path) -> tuple[str, Parsed]:
         raise _no_command(file, f"what cannot be read ({type(error).__name__})") from None
     if not _is_command(stored):
         raise _no_command(file, "a JSON file of another kind, or of another version of hf_unlearn")
+    load_plugins(stored.get("plugins"))  # the task may be one of theirs
     with tempfile.TemporaryDirectory() as scratch:
         recipe = Path(scratch) / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(stored["recipe"]), encoding="utf-8")
@@ -54,7 +57,7 @@ def _is_command(stored: Any) -> bool:
         and isinstance(stored.get("task"), str)
         and isinstance(stored.get("recipe"), Mapping)
         and isinstance(stored.get("words"), list)
-        and all(isinstance(word, str) for word in stored["words"])
+        and all(isinstance(word, str) for word in [*stored["words"], *stored.get("plugins", [])])
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ..errors import input_error, nearest, value_error
+from ..results.files import written_twice
 
 PACKAGED = Path(str(resources.files("hf_unlearn.tasks"))).resolve() / "recipes"
 
@@ -40,7 +41,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        recipe, twice = yaml.safe_load(text), _written_twice(yaml.compose(text, Loader=yaml.SafeLoader))
+        recipe, twice = yaml.safe_load(text), written_twice(yaml.compose(text, Loader=yaml.SafeLoader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _no_recipe(path, f"text that is no YAML ({type(error).__name__})") from None
     if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
@@ -51,19 +52,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(env, dict) or any("=" in str(name) or isinstance(env[name], list | dict) for name in env):
         raise _no_recipe(path, "env without names and values, which are environment variables")
     return recipe
-
-
-def _written_twice(node: yaml.Node | None, seen: frozenset[int] = frozenset()) -> str | None:
-    """A key that a mapping of a YAML file has twice; YAML would take the last one without a word."""
-    if id(node) in seen:  # an alias of what it stands in
-        return None
-    seen = seen | {id(node)}
-    if isinstance(node, yaml.MappingNode):
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        return twice or next(filter(None, (_written_twice(value, seen) for _, value in node.value)), None)
-    inner = node.value if isinstance(node, yaml.SequenceNode) else []
-    return next(filter(None, (_written_twice(item, seen) for item in inner)), None)
 
 
 def _no_recipe(path: Path, got: str) -> ValueError:

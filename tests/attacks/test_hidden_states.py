@@ -117,7 +117,9 @@ def test_layers_that_even_the_oracle_answers_at_are_left_out():
         (planted_target(suppressed_model(), before=before, oracle=oracle), ["none", 2]),
         (planted_target(suppressed_model(), before=before, oracle=planted_oracle()), ["none", 2, 1]),
     ):
-        assert [leak.setting["layer"] for leak in Patching().run(target, attacked_rows())] == layers
+        assert [leak.setting["layer"] for leak in Patching(depth=0.9).run(target, attacked_rows())] == layers
+    without = Patching(depth=0.9).run(planted_target(suppressed_model(), before=before), attacked_rows())
+    assert [leak.setting["layer"] for leak in without] == ["none", 2]
 
 
 def test_unlearning_depth_by_hand():

@@ -11,8 +11,8 @@ from fixtures.models import tiny_model, tiny_tokenizer
 from fixtures.planted import attacked_rows, planted_oracle, planted_rows, planted_target
 from fixtures.suppressed import KEY, behind, locked_model, outcome, suppressed_model
 from fixtures.tokenizer import BOS, EOS, PAD
-from hf_unlearn.attacks import SoftPrompt, Suffix
-from hf_unlearn.attacks.insertion import Insertion, prompt_end_places, start_place
+from hf_unlearn.attacks import AttackedRows, SoftPrompt, Suffix
+from hf_unlearn.attacks.insertion import Insertion, said_end_places, start_place
 from hf_unlearn.attacks.suffix import candidate_losses, ordinary_tokens, token_gradient
 from hf_unlearn.data.tokenized_row import answer_start
 
@@ -81,22 +81,25 @@ def test_the_gradient_of_tokens_against_finite_differences():
 
 
 def test_where_tokens_go():
-    """Before the special tokens that end all prompts; at the end where there are none, or they differ."""
+    """Where what the user says ends, before the scaffold that ends all prompts; behind the token that begins texts."""
     tokenizer = tiny_tokenizer()
 
-    def row(*prompt: int) -> dict:
-        ids = [*prompt, 100, EOS]
-        return {"input_ids": ids, "labels": [-100] * len(prompt) + ids[len(prompt) :]}
+    def rows(*prompts: str) -> AttackedRows:
+        made = []
+        for prompt in prompts:
+            ids = [BOS, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+            made.append({"input_ids": [*ids, 100, EOS], "labels": [-100] * len(ids) + [100, EOS]})
+        return AttackedRows(made, np.arange(len(made)) < 1)
 
-    chats = [row(BOS, 70, 71, 35, EOS, 80), row(BOS, 90, 35, EOS, 80)]
-    assert prompt_end_places(chats, tokenizer) == [4, 3]  # behind the question mark that both share
-    plain = [row(BOS, 70, 71, 35), row(BOS, 90, 35)]
-    assert prompt_end_places(plain, tokenizer) == [4, 3]
-    assert prompt_end_places([*chats, *plain], tokenizer) == [6, 5, 4, 3]
-    assert [start_place(chats[0], tokenizer), start_place(row(70, BOS), tokenizer)] == [1, 0]
-    (inserted,) = Insertion.of(chats[1:], [3], [60, 61]).rows
-    assert inserted["input_ids"] == [BOS, 90, 35, 60, 61, EOS, 80, 100, EOS]
-    assert inserted["labels"] == [-100] * 7 + [100, EOS] and inserted["answer_start"] == 7
+    chats = rows("who is it?</s>a ", "where?</s>a ")
+    assert said_end_places(chats, tokenizer) == [11, 7]
+    assert said_end_places(rows("who is it?", "where?"), tokenizer) == [11, 7]
+    assert said_end_places(rows("who is it?\nAnswer:", "where?\nAnswer:"), tokenizer) == [11, 7]
+    assert [start_place(row, tokenizer) for row in (chats.rows[0], {"input_ids": [70, BOS]})] == [1, 0]
+    (inserted,) = Insertion.of(chats.rows[1:], [7], [60, 61]).rows
+    ids = chats.rows[1]["input_ids"]
+    assert inserted["input_ids"] == [*ids[:7], 60, 61, *ids[7:]]
+    assert inserted["labels"] == [-100] * 12 + [100, EOS] and inserted["answer_start"] == 12
 
 
 def test_no_special_tokens_in_a_suffix():

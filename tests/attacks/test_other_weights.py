@@ -7,9 +7,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from fixtures.hidden import hidden_model
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_target
+from fixtures.suppressed import adapted_model
 from hf_unlearn.attacks import MergeSibling, Prune, RemoveAdapter
 from hf_unlearn.attacks.weights import linear_layers
 from hf_unlearn.model.merging import merge
@@ -35,17 +35,17 @@ def test_the_smallest_weights_are_pruned(scope):
 def test_a_sibling_that_knows_the_rows_gives_them_back_and_another_does_not(tmp_path):
     planted_model().save_pretrained(tmp_path / "knows")
     planted_oracle().save_pretrained(tmp_path / "never")
-    hidden, oracle, rows = planted_target(hidden_model()), planted_target(planted_oracle()), attacked_rows()
+    hidden, oracle, rows = planted_target(adapted_model()), planted_target(planted_oracle()), attacked_rows()
     back = [leak.rows.mean() for leak in MergeSibling(str(tmp_path / "knows")).run(hidden, rows)]
     assert back == sorted(back)
-    assert back[0] < 0.15
-    assert back[-1] > 0.3
+    assert back[0] < 0.35
+    assert back[-1] > 0.6
     never = MergeSibling(str(tmp_path / "never"), [0.5, 1])
     assert max(leak.rows.mean() for leak in never.run(oracle, rows)) < 0.03
     leaks = list(never.run(hidden, rows))
     assert [leak.setting["share"] for leak in leaks] == [0.0, 0.5, 1]
     np.testing.assert_allclose(leaks[2].rows, oracle.probabilities(rows.rows), rtol=1e-4)  # all of the sibling
-    half = merge(hidden_model())
+    half = merge(adapted_model())
     with torch.no_grad():
         for weight, other in zip(half.parameters(), planted_oracle().parameters(), strict=True):
             weight.copy_((weight + other) / 2)
@@ -79,15 +79,15 @@ def test_merging_needs_a_sibling_of_the_same_layers(tmp_path):
 
 
 def test_the_base_model_is_left_when_the_adapter_is_removed():
-    target, rows = planted_target(hidden_model()), attacked_rows()
+    target, rows = planted_target(adapted_model()), attacked_rows()
     on, off = RemoveAdapter().run(target, rows)
     assert (on.setting, off.setting) == ({"adapter": "on"}, {"adapter": "off"})
     base = planted_target(planted_model())
     assert np.array_equal(off.rows, base.probabilities(rows.rows))
     assert off.utility == base.utility()
-    assert on.rows.mean() < 0.15 < 0.9 < off.rows.mean()
+    assert on.rows.mean() < 0.35 < 0.9 < off.rows.mean()
     assert "no adapter" in RemoveAdapter().unfit(planted_target(planted_oracle()), rows)
-    merged = hidden_model()
+    merged = adapted_model()
     merged.merge_adapter()
     weights = copy.deepcopy(merged.state_dict())
     target = planted_target(merged)

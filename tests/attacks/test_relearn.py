@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.hidden import hidden_model
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
+from fixtures.suppressed import adapted_model
 from hf_unlearn.attacks import Relearn
 
 EVERY_SET = ("forget", "related", "unrelated")
@@ -20,13 +20,12 @@ def curve(attack, target, rows, name, adapter):
     return [float(np.nanmean(leak.rows)) for leak in leaks if leak.setting["weights"] == adapter]
 
 
-@pytest.mark.parametrize(("adapter", "back"), [("full", 0.4), ("lora", 0.2)])
+@pytest.mark.parametrize(("adapter", "back"), [("full", 0.85), ("lora", 0.7)])
 def test_what_was_hidden_comes_back_and_what_was_never_known_does_not(adapter, back):
     attack = Relearn(rates=(1e-3,), steps=15, sets=("related",), adapters=(adapter,))
-    hidden = curve(attack, planted_target(hidden_model()), attacked_rows(), "related", adapter)
-    assert hidden[0] < 0.15
+    hidden = curve(attack, planted_target(adapted_model()), attacked_rows(), "related", adapter)
+    assert hidden[0] < 0.35
     assert max(hidden) > back
-    assert hidden == sorted(hidden)
     oracle = planted_target(planted_oracle())
     for rows in (attacked_rows(), attacked_rows(control=True)):
         assert max(curve(attack, oracle, rows, "related", adapter)) < 0.03
@@ -36,9 +35,9 @@ def test_two_given_rows_bring_back_others_faster_than_a_model_that_never_knew_th
     attack = Relearn(rates=(3e-4,), steps=10, sets=("forget",), adapters=("full",))
     hidden, oracle = (
         curve(attack, planted_target(model), attacked_rows(), "forget", "full")
-        for model in (hidden_model(), planted_oracle())
+        for model in (adapted_model(), planted_oracle())
     )
-    assert hidden[-1] - hidden[0] > 0.07
+    assert hidden[-1] - hidden[0] > 0.3
     assert oracle[-1] - oracle[0] < 0.01
 
 

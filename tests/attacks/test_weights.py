@@ -9,9 +9,9 @@ import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
-from fixtures.hidden import hidden_model
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_target
+from fixtures.suppressed import adapted_model
 from hf_unlearn.attacks import MergeSibling, Prune, Quantize, Relearn, RemoveAdapter
 from hf_unlearn.attacks.weights import by_output, linear_layers, magnitude_threshold
 
@@ -38,7 +38,7 @@ def sibling(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("model", [hidden_model, planted_model, tied_in_16_bits, adapted_in_16_bits])
+@pytest.mark.parametrize("model", [adapted_model, planted_model, tied_in_16_bits, adapted_in_16_bits])
 def test_every_attack_begins_with_the_model_as_it_is_and_leaves_it(model, sibling):
     target = planted_target(model())
     kind = target.model.config.model_type
@@ -128,7 +128,7 @@ def test_the_threshold_is_the_size_in_the_sorted_list():
         (
             Relearn,
             "rates",
-            [(), 1e-3, ("a",), (0.0,), (math.inf,), (1e-3, 1e-3), (True,)],
+            [(), 1e-3, ("a",), (0.0,), (math.inf,), (1e-3, 1e-3), (True,), ([1e-3],)],
             "rates of relearn",
         ),
         (Relearn, "sets", [(), "forget", (1,), ("forgot",)], "sets of relearn"),
@@ -138,7 +138,7 @@ def test_the_threshold_is_the_size_in_the_sorted_list():
         (Relearn, "batch", [0], "batch of relearn"),
         (Relearn, "rank", [0], "rank of relearn"),
         (Relearn, "share", [0.0, 0.6, -0.1], "share of relearn"),
-        (Quantize, "kinds", [(), "int8", ("int2",)], "kinds of quantize"),
+        (Quantize, "kinds", [(), "int8", ("int2",), [["int8"]]], "kinds of quantize"),
         (Prune, "shares", [(), (0.0,), (1.0,), 0.5], "shares of prune"),
         (Prune, "scopes", [("block",)], "scopes of prune"),
         (MergeSibling, "shares", [(0.0,), (1.1,)], "shares of merge"),

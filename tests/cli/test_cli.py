@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_unlearn.attacks import ATTACKS
 from hf_unlearn.cli import VERBS, main
 from hf_unlearn.errors import full_disk_error, input_error
 from hf_unlearn.evaluation import SUITES
@@ -53,9 +54,9 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     blocks = capsys.readouterr().out.rstrip().split("\n\n")
     losses = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *ANCHOR_LOSSES.values()]
     wrapped = [*losses, *STEP_WRAPPERS.values()]
-    parts = [*wrapped, *WEIGHTINGS.values()]
+    parts = [*wrapped, *WEIGHTINGS.values(), *ATTACKS.values()]
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
-    headings += ["SUITES", "METRICS", "TASKS"]
+    headings += ["ATTACKS", "SUITES", "METRICS", "TASKS"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1
@@ -241,6 +242,7 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "attack": ATTACKS,
         "suite": SUITES,
         "metric": METRICS,
         "task": TASKS,

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fixtures.attack_reports import held
 from fixtures.examples import REPOSITORY, assert_four_parts, environment
 from fixtures.report import record, save_run
 from hf_unlearn.cli import main
@@ -130,12 +131,29 @@ def test_a_push_offline_is_status_1(capsys, folder):
     assert out == "" and err.startswith("hf-unlearn push: ") and "Traceback" not in err
 
 
+# gate
+
+
+def test_a_gate_ends_with_its_decision(capsys, folder):
+    assert main(["gate", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("Refused by the policy standard: adapter, merged, quantized, api_logprobs, api_text.\n")
+    assert "- the model was not attacked: run hf-unlearn attack on the run's folder" in out
+    save_run(folder, record(attack_report=held(), log=[]))
+    assert main(["gate", str(folder), "--ways", "merged", "api_text"]) == 0
+    assert capsys.readouterr().out.startswith("Released by the policy standard: merged, api_text.\n")
+    found = as_json(capsys, "gate", str(folder), "--ways", "api_text")
+    assert found["released"] is True and [way["way"] for way in found["ways"]] == ["api_text"]
+    assert main(["gate", str(folder), "--policy", "standart"]) == 2
+    assert "did you mean 'standard'?" in capsys.readouterr().err
+
+
 # All of them
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["report", "{}"], ["card", "{}"], ["push", "{}", "me/model", "--dry-run"]],
+    [["report", "{}"], ["card", "{}"], ["push", "{}", "me/model", "--dry-run"], ["gate", "{}"]],
     ids=lambda words: words[0],
 )
 def test_a_folder_without_a_run_is_refused(capsys, tmp_path, arguments):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from fixtures.examples import (
     CANARY,
     WITHOUT_HOLDOUT,
+    assert_absent,
     figures,
     kill_once,
     results,
@@ -22,9 +24,12 @@ from fixtures.examples import (
     save_model,
     written,
 )
+from hf_unlearn.cli import main
 from hf_unlearn.data import calibration_rows
 from hf_unlearn.lab import Lab, load_lab
 from hf_unlearn.lab.checks import answer_nll
+from hf_unlearn.results.attack_report import load_attack_report
+from hf_unlearn.results.record import load_record
 
 STEPS, SAVED_EVERY = 24, 4
 
@@ -142,6 +147,26 @@ def test_a_killed_run_goes_on_from_its_checkpoint(lab_run, tmp_path):
 
 def steps_of(found: dict) -> list[dict]:
     return [entry for entry in found["log"] if "loss" in entry]
+
+
+@pytest.mark.slow
+def test_its_folder_is_all_that_an_attack_needs(lab, lab_run, tmp_path, capsys):
+    folder = tmp_path / "attacked"
+    shutil.copytree(lab_run[0], folder)
+    attacks = ["sampling", '{"name": "relearn", "rates": [1e-3], "steps": 5, "sets": ["forget"]}', "remove_adapter"]
+    assert main(["attack", str(folder), "--attacks", *attacks, "--rows", "24", "--use_cpu"]) == 0
+    printed = capsys.readouterr().out
+    report = load_attack_report(folder)
+    assert [finding.name for finding in report.findings] == ["sampling", "relearn", "remove_adapter"]
+    assert report["remove_adapter"].excess.low > 0.3 and report["relearn"].subjects["model"].settings
+    assert (report.attacked_rows, report.unseen_rows, report.oracles) == (24, 24, 1)
+    record = load_record(folder)
+    assert record.attack_report == report.without_rows()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "remove_adapter" in card and "remove_adapter" in printed
+    assert not (folder / "attacks.partial").exists()
+    texts = [row["completion"].strip() for row in lab.datasets["forget"]]
+    assert_absent(texts, printed + (folder / "attacks.json").read_text(encoding="utf-8") + written(folder))
 
 
 # Files of one's own

@@ -19,7 +19,8 @@ _SUBJECTS = {
     MODEL: ("after", "model"),
 }
 _DASHES = {UNSEEN: (0, (6, 2, 1, 2))}  # told from the oracle's without colours, too
-_UNITS = {"step": "training step", "bits": "bits a weight", "queries": "queries", "layer": "layer"}
+# What an attack varies, the first first where it varies several, and what its axis is called.
+_UNITS = {"step": "training step", "bits": "bits a weight", "queries": "queries", "layer": "layer", "k": "samples"}
 _FEWEST = 3  # points of a course
 _ROWS = 6  # bars that fit into a panel of the usual height
 
@@ -56,49 +57,50 @@ def courses_plot(report: AttackReport | None) -> Plot | None:
         return None
     caption = (
         "The mean leak over what an attack varies, its other settings as in the one in which it got most out of that "
-        "model. Settings that destroyed the model are left out. What an attack gets of a model that never saw the "
-        "rows is chance: what lies above the oracle and the never-seen rows is what was left to be got."
+        "model. A cross is a setting in which the attacked model lost too much of its utility, and which does not "
+        "count. What an attack gets of a model that never saw the rows is chance: what lies above the oracle and the "
+        "never-seen rows is what was left to be got."
     )
     return Plot(f"{ATTACK_PLOTS}_courses", "Leak over what an attack varies", caption, panels)
 
 
 def course_of(finding: AttackFinding) -> str | None:
-    """The number that an attack varies: steps where it trains, else the one of most values; None without such."""
-    model = finding.subjects[MODEL]
-    names = dict.fromkeys(name for tried in model.settings for name in tried.setting)
-    counts = {name: len(course(model, name)) for name in names}
+    """The number that an attack varies: the first of _UNITS, else that of most values; None without such."""
+    leaks = list(finding.subjects.values())
+    names = dict.fromkeys(name for leak in leaks for tried in leak.settings for name in tried.setting)
+    counts = {name: max(len(course(leak, name)) for leak in leaks) for name in names}
     varied = [name for name, count in counts.items() if count >= _FEWEST]
-    if "step" in varied:
-        return "step"
-    return max(varied, key=counts.__getitem__) if varied else None
+    named = [name for name in _UNITS if name in varied]
+    return named[0] if named else max(varied, key=counts.__getitem__) if varied else None
 
 
-def course(leak: SubjectLeak, axis: str) -> list[tuple[float, float]]:
-    """(value of `axis`, leak) of the settings whose other numbers are those of the chosen one.
+def course(leak: SubjectLeak, axis: str) -> list[tuple[float, float, bool]]:
+    """(value of `axis`, leak, whether it counts) of the settings whose other numbers are those of the chosen one.
 
-    Where several have one value, that counts which shares most words with the chosen one: of two formats of four bits
+    Where several have one value, that stands which shares most words with the chosen one: of two formats of four bits
     the one that was chosen. A setting that lacks a name, as the one in which nothing was done, is of every course.
     """
-    best: dict[float, tuple[int, float]] = {}
+    best: dict[float, tuple[int, float, bool]] = {}
     for tried in leak.settings:
         x = _number(tried.setting.get(axis))
         others = {name: value for name, value in tried.setting.items() if name != axis and name in leak.setting}
-        if x is None or not tried.kept or not math.isfinite(tried.reported):
+        if x is None or not math.isfinite(tried.reported):
             continue
         if any(_number(value) is not None and value != leak.setting[name] for name, value in others.items()):
             continue
         shared = sum(value == leak.setting[name] for name, value in others.items())
         if x not in best or shared > best[x][0]:
-            best[x] = (shared, tried.reported)
-    return [(x, best[x][1]) for x in sorted(best)]
+            best[x] = (shared, tried.reported, tried.kept)
+    return [(x, *best[x][1:]) for x in sorted(best)]
 
 
 def _panel(finding: AttackFinding, axis: str) -> Panel:
-    lines = [
-        Line(label, kind, points, _DASHES.get(subject))
-        for subject, (kind, label) in _SUBJECTS.items()
-        if subject in finding.subjects and (points := course(finding.subjects[subject], axis))
-    ]
+    lines = []
+    for subject, (kind, label) in _SUBJECTS.items():
+        points = course(finding.subjects[subject], axis) if subject in finding.subjects else []
+        if points:
+            crossed = [(x, y) for x, y, kept in points if not kept]
+            lines.append(Line(label, kind, [(x, y) for x, y, _ in points], _DASHES.get(subject), crossed))
     ends = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     unit = _UNITS.get(axis, axis.replace("_", " "))
     draw = partial(draw_course, title=finding.name, unit=unit, lines=lines, levels=_half(finding.subjects, finding))

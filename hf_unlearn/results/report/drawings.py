@@ -28,12 +28,13 @@ _CLOSE = 0.045  # of the axis: points nearer to each other than this share one l
 
 @dataclass(frozen=True)
 class Line:
-    """Values over steps; `kind` is a key of COLORS, `dashes` are those of its kind where None."""
+    """Values over steps, some crossed out; `kind` is a key of COLORS, and has the `dashes` where they are None."""
 
     label: str
     kind: str
     points: Sequence[tuple[float, float]]
     dashes: Any = None
+    crossed: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,14 @@ def draw_lines(
 def draw_course(ax: Any, title: str, unit: str, lines: Sequence[Line], levels: Sequence[Level] = ()) -> None:
     """Leaks over what an attack varies, in steps, bits, queries or the like."""
     draw_lines(ax, title, lines, levels)
+    for line in lines:
+        for x, y in line.crossed:
+            ax.plot([x], [y], "x", color=COLORS[line.kind], ms=7, mew=1.8)
     values = sorted({x for line in lines for x, _ in line.points})
     if values[-1] > _DECADES * max(1.0, values[0]) and values[0] >= 0:
         ax.set_xscale("symlog", linthresh=1.0)
         ax.minorticks_off()
-        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")  # matplotlib's own powers need its mathematical text
+        ax.xaxis.set_major_formatter(lambda x, _: _short(x))  # matplotlib's own powers need its mathematical text
     elif len(values) <= _FEW_TICKS:
         ax.set_xticks(values, [f"{x:g}" for x in values])
     else:
@@ -107,13 +111,20 @@ def draw_course(ax: Any, title: str, unit: str, lines: Sequence[Line], levels: S
     )
 
 
+def _short(x: float) -> str:
+    """1, 100, 10k, 1M."""
+    scale, letter = next(((s, unit) for s, unit in ((1e6, "M"), (1e3, "k")) if abs(x) >= s), (1.0, ""))
+    return f"{x / scale:g}{letter}"
+
+
 def draw_bars(ax: Any, bars: Sequence[Bar], unit: str) -> None:
     """Values with intervals, a bar each, the first on top."""
     places = list(range(len(bars)))
     values = [bar.value for bar in bars]
     arms = [[max(0.0, bar.value - bar.low) for bar in bars], [max(0.0, bar.high - bar.value) for bar in bars]]
     ax.barh(places, values, height=0.55, color=COLORS["after"], alpha=0.55, lw=0)
-    ax.errorbar(values, places, xerr=arms, fmt="none", ecolor=COLORS["ink"], lw=1.2, capsize=3)
+    look: dict[str, Any] = dict(fmt="o", ms=4, color=COLORS["ink"], lw=1.2, capsize=3)
+    ax.errorbar(values, places, xerr=arms, **look)
     ax.axvline(0.0, color=COLORS["muted"], lw=1.0)
     ax.set_yticks(places, [bar.label for bar in bars])
     ax.set_ylim(len(bars) - 0.4, -0.6)

@@ -72,18 +72,18 @@ def _by_report(report: AttackReport) -> str:
 
 
 def _more(above: list[AttackFinding], report: AttackReport) -> str:
-    telling = [finding for finding in above if not finding.content]
     got = [finding for finding in above if finding.content]
-    words = f"attacks got more from it than from {_control(report)} ({_figures(got)})" if got else ""
-    if telling:
-        words += f"{', ' if got else ''}attacks told the rows from rows never seen ({_figures(telling)})"
-    for finding in above:
-        if is_relearning(finding) and finding.subjects["model"].steps_to_half is not None:
+    telling = [finding for finding in above if not finding.content]
+    clauses = [f"attacks got more from it than from {_control(report)} ({_figures(got)})"] if got else []
+    for finding in got:
+        if is_relearning(finding) and finding.subjects[MODEL].steps_to_half is not None:
             oracle = f"; the oracle: {half_words(finding, ORACLE)}" if ORACLE in finding.subjects else ""
-            words += f", half of it came back {half_words(finding, MODEL)} ({finding.name}{oracle})"
-    if any(is_removal(finding) for finding in above):
-        words += ", without its adapter it is the model before unlearning"
-    return words
+            clauses.append(f"half of it came back {half_words(finding, MODEL)} ({finding.name}{oracle})")
+    if any(is_removal(finding) for finding in got):
+        clauses.append("without its adapter it is the model before unlearning")
+    if telling:
+        clauses.append(f"attacks told the rows from rows never seen ({_figures(telling)})")
+    return "; ".join(clauses)
 
 
 def _figures(findings: list[AttackFinding]) -> str:

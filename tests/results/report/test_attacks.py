@@ -47,9 +47,10 @@ def test_the_course_of_relearning_is_that_of_the_chosen_rate():
     relearn = relearning()
     assert course_of(relearn) == "step"
     points = course(relearn.subjects["model"], "step")
-    assert points == [(0.0, pytest.approx(0.035)), *((float(s), pytest.approx(0.7 * c)) for s, c in COURSE.items())]
+    assert points[0] == (0.0, pytest.approx(0.035), True)
+    assert points[1:] == [(float(step), pytest.approx(0.7 * share), True) for step, share in COURSE.items()]
     slower = replace(relearn.subjects["model"], setting={"rate": 1e-5, "step": 100})
-    assert course(slower, "step")[-1] == (100.0, pytest.approx(0.7 * 0.3))
+    assert course(slower, "step")[-1] == (100.0, pytest.approx(0.7 * 0.3), True)
 
 
 SETTINGS = {
@@ -69,15 +70,16 @@ def test_the_course_of_an_attack_is_over_the_number_that_it_varies(axis):
     made = finding("a", "weights", {"model": 1.0}, None, settings=shares)
     assert course_of(made) == axis
     if axis is not None:
-        assert course(made.subjects["model"], axis) == [(x, pytest.approx(y)) for x, y in points]
+        assert course(made.subjects["model"], axis) == [(x, pytest.approx(y), True) for x, y in points]
 
 
-def test_settings_that_destroyed_the_model_or_have_no_figure_are_left_out():
+def test_settings_that_destroyed_the_model_are_crossed_and_those_without_a_figure_left_out():
     made = relearning()
     model = made.subjects["model"]
     tried = [replace(each, kept=each.setting["step"] != 100) for each in model.settings]
     tried.append(SettingLeak({"rate": 1e-4, "step": 200}, 0.5, math.nan))
-    assert [x for x, _ in course(replace(model, settings=tried), "step")] == [0, 5, 10, 25, 50]
+    points = course(replace(model, settings=tried), "step")
+    assert [(x, kept) for x, _, kept in points] == [*((x, True) for x in (0, 5, 10, 25, 50)), (100, False)]
 
 
 def test_the_drawings_name_their_subjects_and_units():
@@ -86,7 +88,7 @@ def test_the_drawings_name_their_subjects_and_units():
     for word in ("never seen", "oracle", "model", "half of before", "training step", "var(--holdout)"):
         assert word in relearn, word
     assert (
-        "queries" in sampling and "10000" in sampling and "mathdefault" not in sampling and "bits a weight" in quantize
+        "queries" in sampling and "10k" in sampling and "mathdefault" not in sampling and "bits a weight" in quantize
     )
     bars = figures.inline_svg(plots[1].panels[0], "p")
     assert all(each.name in bars for each in report().findings) and "excess over the controls" in bars

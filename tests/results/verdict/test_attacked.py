@@ -32,8 +32,8 @@ def test_an_attack_that_gets_more_than_from_its_controls_keeps_a_run_from_the_hi
     assert found.level == BACK and "but attacks get it back, and the rest was kept" in found.sentence
     assert found.sentence.endswith(
         "attacks got more from it than from the oracle, which never saw the rows (excess: remove_adapter 0.950 "
-        "[0.900, 1.000], relearn 0.600 [0.450, 0.750], quantize 0.270 [0.150, 0.390]), half of it came back after 10 "
-        "steps (relearn; the oracle: not within 100 steps), without its adapter it is the model before unlearning."
+        "[0.900, 1.000], relearn 0.600 [0.450, 0.750], quantize 0.270 [0.150, 0.390]); half of it came back after 10 "
+        "steps (relearn; the oracle: not within 100 steps); without its adapter it is the model before unlearning."
     )
     assert "no attack that was tried" not in found.sentence
 
@@ -63,7 +63,7 @@ def test_an_attack_that_only_tells_rows_apart_brings_nothing_back():
     alone = finding("membership", "logits", {"model": 0.9, "unseen": 0.5}, MORE, content=False)
     assert said(tried(alone, oracles=0)).level == KEPT  # without an oracle there is nothing to be like
     both = said(tried(made, quantization(excess=MORE)))
-    assert both.level == BACK and "(excess: quantize 0.300 [0.200, 0.400]), attacks told the rows" in both.sentence
+    assert both.level == BACK and "(excess: quantize 0.300 [0.200, 0.400]); attacks told the rows" in both.sentence
 
 
 def test_the_level_follows_the_forget_metric_first():
