@@ -1,9 +1,12 @@
 """The attacks section of a card that has a report of attacks: tables, sentences, and what was not tried."""
 
+import dataclasses
+
 from fixtures.attack_reports import finding, held, relearning, report, without_control
 from fixtures.report import record
 from hf_unlearn.results.attack_report import Excess
 from hf_unlearn.results.model_card import render_card
+from hf_unlearn.results.record import ModelRecord
 from local_hub.card_rules import check_card
 from results.model_card.test_model_card import metadata, section, tables
 
@@ -72,6 +75,15 @@ def test_relearning_in_words():
 def test_a_setting_in_which_nothing_was_done_is_said_to_be_that():
     idle = finding("prompts", "queries", {"model": 0.5}, None, chosen={"step": 0})
     assert tables(attacks(report([idle])))[0][2][2] == "nothing done (step 0)"
+
+
+def test_an_adapter_that_was_merged_since_cannot_be_taken_off():
+    words = "remove_adapter was tried before the adapter was merged"
+    adapter = ModelRecord("a/b", "hub", adapter={"kind": "LORA"})
+    assert words not in attacks(report(), model=adapter)
+    assert words in attacks(report(), model=dataclasses.replace(adapter, merged=True))
+    assert words in section(render_card(record(attack_report=report(), model=adapter), merged=True), "Attacks")
+    assert words not in attacks(held(), model=dataclasses.replace(adapter, merged=True))
 
 
 def test_the_index_has_the_worst_excess_of_each_class_that_was_tried():
