@@ -115,6 +115,12 @@ def test_plots_of_attacks_stand_in_their_section():
     assert "![Losses](plots/losses.png)" in section(card, "Training") and card.count("](plots/") == 2
 
 
+def test_the_papers_of_the_attacks_are_cited():
+    made = report([finding("relearn", "weights", {"model": 0.5}, None, paper="Hu et al. 2024, arXiv:2406.13356")])
+    assert "eprint = {2406.13356}" in section(render_card(record(attack_report=made)), "Citation")
+    assert "2406.13356" not in render_card(record())
+
+
 def test_a_leak_of_two_kinds_is_said_by_attack():
     made = report([finding("prompts", "queries", {"model": 0.5}, None, score="ROUGE-L"), relearning()])
     assert "A leak is, from 0 to 1: ROUGE-L (prompts); probability of the answer, exp(-nll per token) (relearn)." in (
