@@ -33,7 +33,7 @@ class LinearProbe(Attack):
         at: what of the prompt is read: its "last" hidden state, or the "mean" over its tokens.
         every: each so many layers, from the last one down.
 
-    Paper: Alain and Bengio 2016, https://arxiv.org/abs/1610.01644.
+    Paper: Alain et al. 2016, https://arxiv.org/abs/1610.01644.
     """
 
     at: str = "last"
@@ -42,7 +42,7 @@ class LinearProbe(Attack):
     name = "probe"
     threat = Threat.WEIGHTS
     formula = "P(w h_l(never-seen row) < w h_l(row)), w a logistic regression of other rows at layer l"
-    paper = "Alain and Bengio 2016, arXiv:1610.01644"
+    paper = "Alain et al. 2016, arXiv:1610.01644"
     given = "the prompts, never-seen rows, and which of the other rows were trained"
     score = SCORE
     cost = "a forward of all rows, and five fits a layer"

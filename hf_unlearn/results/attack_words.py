@@ -165,6 +165,13 @@ def untried_words(report: AttackReport) -> str:
     return f"Classes of which no attack was tried: {', '.join(missing)}." if missing else ""
 
 
+def removal_words(report: AttackReport, *, adapter: bool) -> str:
+    """That an adapter was there to take off when it was attacked, where none is now; "" elsewhere."""
+    if adapter or not any(map(is_removal, report.findings)):
+        return ""
+    return f"{_REMOVAL} was tried before the adapter was merged, and is nothing that can be done to whole weights."
+
+
 def skipped_words(report: AttackReport) -> str:
     """The attacks that were left out, each with its reason, in a sentence; "" where there are none."""
     reasons = [f"{name}, as {reason}" for name, reason in report.skipped.items()]

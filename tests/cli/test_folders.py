@@ -99,6 +99,7 @@ def test_what_cannot_be_a_repository_is_refused_before_anything_is_written(capsy
 
 
 def test_a_dry_run_lists_what_would_go_and_what_would_stay(capsys, folder):
+    held().save(folder)  # with the leaks of single rows
     assert main(["push", str(folder), "me/model", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Would push to me/model:\n") and said.endswith(
@@ -111,7 +112,7 @@ def test_a_dry_run_lists_what_would_go_and_what_would_stay(capsys, folder):
     staying = [f"evaluation_{name}.json" for name in ("after", "before", "oracle")]
     assert (found["repo_id"], found["kept"], found["public"]) == (
         "me/model",
-        [*staying, "trainer_state.json"],
+        ["attacks.json", *staying, "trainer_state.json"],
         False,
     )
     head, tail = said.split("Would stay here:")

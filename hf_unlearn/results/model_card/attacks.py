@@ -8,6 +8,7 @@ from ..attack_words import (
     is_quantization,
     is_relearning,
     relearning_words,
+    removal_words,
     skipped_words,
     untried_words,
     worst_rows,
@@ -21,18 +22,24 @@ _KINDS = (("relearning", "relearn", is_relearning), ("quantisation", "quanti", i
 _WORDING = ("wording", "paraphras", "prompt", "jailbreak")
 
 
-def attack_sections(record: RunRecord) -> list[str]:
-    """The blocks of the section: the report of attacks, the user's own table, and what was not tried."""
+def attack_sections(record: RunRecord, *, adapter: bool) -> list[str]:
+    """The blocks of the section: the report of attacks, the user's own table, and what was not tried.
+
+    Args:
+        record: of the run.
+        adapter: whether the weights beside the card are an adapter, not a whole model.
+    """
     report = record.attack_report
-    blocks = [] if report is None or not report.findings else _report(report, record)
+    blocks = [] if report is None or not report.findings else _report(report, record, adapter=adapter)
     return [block for block in (*blocks, attack_table(record), attack_words(record)) if block]
 
 
-def _report(report: AttackReport, record: RunRecord) -> list[str]:
+def _report(report: AttackReport, record: RunRecord, *, adapter: bool) -> list[str]:
     sentences = how_words(report)
     if report.oracles:
         sentences.append(f"The oracle is {oracle_words(record)}.")
-    notes = [*relearning_words(report), untried_words(report), skipped_words(report), *report.warnings]
+    notes = [*relearning_words(report), removal_words(report, adapter=adapter)]
+    notes += [untried_words(report), skipped_words(report), *report.warnings]
     return [
         _findings(report),
         " ".join(plain(sentence) for sentence in sentences),

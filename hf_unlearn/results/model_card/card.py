@@ -77,7 +77,7 @@ def render_card(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     text = (importlib.resources.files("hf_unlearn.results") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
-    values = _facts(record, repo_id, adapter) | _sections(record) | {"title": title}
+    values = _facts(record, repo_id, adapter) | _sections(record, adapter) | {"title": title}
     values |= {"images": images, "attack_images": attacks}
     body = environment.from_string(text).render(values)
     return f"---\n{card_data(record, title=title, adapter=adapter).to_yaml(line_break=chr(10))}\n---\n\n{body}"
@@ -111,7 +111,7 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
     }
 
 
-def _sections(record: RunRecord) -> dict[str, Any]:
+def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
     """What the sections show; an empty one is left out whole."""
     objective, judged = record.objective, verdict(record)
     return {
@@ -121,7 +121,7 @@ def _sections(record: RunRecord) -> dict[str, Any]:
         "headline": headline(record),
         "results": result_tables(record),
         "warnings": warnings(record),
-        "attacks": attack_sections(record),
+        "attacks": attack_sections(record, adapter=adapter),
         "sets": sets_table(record.sets),
         "hashes": hash_words(record.sets),
         "holdout": "holdout" in record.sets,

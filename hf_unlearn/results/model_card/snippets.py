@@ -169,12 +169,13 @@ def _own_classes(record: RunRecord) -> str:
 
 
 def citations(record: RunRecord) -> str:
-    """BibTeX of the package and of every paper on arXiv that the run's parts name."""
+    """BibTeX of the package and of every paper on arXiv that the run's parts and the attacks on it name."""
     templates = importlib.resources.files("hf_unlearn.results") / "templates"
     text = (templates / "citations.bib").read_text(encoding="utf-8")
     entries = {match[1]: match[0] for match in _ENTRY.finditer(text)}
     by_paper = {paper: entry for entry in entries.values() for paper in _EPRINT.findall(entry)}
     papers = [part.paper for part in record.parts]
+    papers += [] if record.attack_report is None else [finding.paper for finding in record.attack_report.findings]
     papers.append(_OPTIMIZER_PAPERS.get(record.objective.optimizer, ""))
     ids = dict.fromkeys(paper for paper_words in papers for paper in _ARXIV.findall(paper_words))
     cited = [by_paper.get(paper) or _entry(paper) for paper in ids]

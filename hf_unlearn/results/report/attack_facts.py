@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..attack_report import MODEL, AttackReport
+from ..attack_report import MODEL
 from ..attack_words import (
     SUBJECT_WORDS,
     AttackRow,
@@ -10,10 +10,12 @@ from ..attack_words import (
     attack_rows,
     how_words,
     relearning_words,
+    removal_words,
     skipped_words,
     untried_words,
     worst_rows,
 )
+from ..record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class AttackFacts:
     notes: list[str]
 
 
-def attack_facts(report: AttackReport | None) -> AttackFacts | None:
-    """Of a report; None where nothing was tried."""
+def attack_facts(record: RunRecord) -> AttackFacts | None:
+    """Of a run; None where nothing was tried."""
+    report = record.attack_report
     if report is None or not report.findings:
         return None
     rows = attack_rows(report)
-    notes = [*relearning_words(report), untried_words(report), skipped_words(report), *report.warnings]
+    adapter = record.model.adapter is not None and not record.model.merged
+    notes = [*relearning_words(report), removal_words(report, adapter=adapter)]
+    notes += [untried_words(report), skipped_words(report), *report.warnings]
     return AttackFacts(
         rows=rows,
         subjects={name: "leak" if name == MODEL else SUBJECT_WORDS[name] for name in rows[0].leaks},

@@ -194,7 +194,7 @@ def _section(number: int, run: Run, title: str) -> Section:
         evaluated=results.get("after", next(iter(results.values()), None)),
         figures={name: _figure(plot, f"r{number}-{name}") for name, plot in plots.items()},
         facts=facts_of(run.record),
-        attacks=attack_facts(run.record.attack_report),
+        attacks=attack_facts(run.record),
     )
 
 

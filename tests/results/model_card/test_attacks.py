@@ -1,9 +1,12 @@
 """The attacks section of a card that has a report of attacks: tables, sentences, and what was not tried."""
 
+import dataclasses
+
 from fixtures.attack_reports import finding, held, relearning, report, without_control
 from fixtures.report import record
 from hf_unlearn.results.attack_report import Excess
 from hf_unlearn.results.model_card import render_card
+from hf_unlearn.results.record import ModelRecord
 from local_hub.card_rules import check_card
 from results.model_card.test_model_card import metadata, section, tables
 
@@ -74,6 +77,15 @@ def test_a_setting_in_which_nothing_was_done_is_said_to_be_that():
     assert tables(attacks(report([idle])))[0][2][2] == "nothing done (step 0)"
 
 
+def test_an_adapter_that_was_merged_since_cannot_be_taken_off():
+    words = "remove_adapter was tried before the adapter was merged"
+    adapter = ModelRecord("a/b", "hub", adapter={"kind": "LORA"})
+    assert words not in attacks(report(), model=adapter)
+    assert words in attacks(report(), model=dataclasses.replace(adapter, merged=True))
+    assert words in section(render_card(record(attack_report=report(), model=adapter), merged=True), "Attacks")
+    assert words not in attacks(held(), model=dataclasses.replace(adapter, merged=True))
+
+
 def test_the_index_has_the_worst_excess_of_each_class_that_was_tried():
     card = render_card(record(attack_report=report(), log=[]))
     assert check_card(card)[0] == []
@@ -101,6 +113,12 @@ def test_plots_of_attacks_stand_in_their_section():
     card = render_card(record(attack_report=report()), plots=plots)
     assert section(card, "Attacks").endswith("![Attacks excess](plots/attacks_excess.png)")
     assert "![Losses](plots/losses.png)" in section(card, "Training") and card.count("](plots/") == 2
+
+
+def test_the_papers_of_the_attacks_are_cited():
+    made = report([finding("relearn", "weights", {"model": 0.5}, None, paper="Hu et al. 2024, arXiv:2406.13356")])
+    assert "eprint = {2406.13356}" in section(render_card(record(attack_report=made)), "Citation")
+    assert "2406.13356" not in render_card(record())
 
 
 def test_a_leak_of_two_kinds_is_said_by_attack():
