@@ -58,6 +58,7 @@ class Attack(Component, abc.ABC):
         score: what a leak of 1 means, in words.
         cost: what it takes, in words.
         content: whether a high leak gives away what a row says; False for those that only tell that it was trained on.
+        places: whether a leak is a place among a half of the never-seen rows, whose own chance widens the interval.
         teaches: whether it trains on such rows; the model before unlearning, which knows them, is measured as it is.
         formula, paper, name: as of every component.
     """
@@ -67,6 +68,7 @@ class Attack(Component, abc.ABC):
     score: ClassVar[str] = "probability of the answer, exp(-nll per token)"
     cost: ClassVar[str] = ""
     content: ClassVar[bool] = True
+    places: ClassVar[bool] = False
     teaches: ClassVar[bool] = False
 
     @abc.abstractmethod

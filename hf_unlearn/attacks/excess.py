@@ -1,5 +1,6 @@
 """How much more attacks get than from controls: differences of means, with intervals that hold for all at once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,26 +22,39 @@ class Compared:
         model: [R] of the model.
         oracle: [R] of the same rows under a retrained model; None without one.
         unseen: [U] of rows never seen under the model; None without such rows.
+        placed_among: where the leaks are places among never-seen rows, how many those are; else 0.
     """
 
     model: NDArray[np.float64]
     oracle: NDArray[np.float64] | None
     unseen: NDArray[np.float64] | None
+    placed_among: int = 0
+
+    @property
+    def widening(self) -> float:
+        """Of the resampled deviations: the AUC of R rows and U others varies as 1 / R + 1 / U, not as 1 / R alone."""
+        return math.sqrt(1 + len(self.model) / self.placed_among) if self.placed_among else 1.0
 
     @property
     def controlled(self) -> bool:
         """Whether there is a control."""
         return self.oracle is not None or self.unseen is not None
 
-    def excess(self, rows: NDArray[np.intp], unseen: NDArray[np.intp]) -> tuple[float, str]:
-        """leak(model) - max(leak of the controls) over some of the rows, and the higher control."""
-        controls = {}
-        if self.oracle is not None:
-            controls[ORACLE] = float(self.oracle[rows].mean())
-        if self.unseen is not None:
-            controls[UNSEEN] = float(self.unseen[unseen].mean())
+    def value(self) -> tuple[float, str]:
+        """leak(model) - max(leak of the controls), as means over all rows, and the higher control."""
+        controls = {
+            name: leaks.mean() for name, leaks in ((ORACLE, self.oracle), (UNSEEN, self.unseen)) if leaks is not None
+        }
         highest = max(controls, key=lambda name: controls[name])
-        return float(self.model[rows].mean()) - controls[highest], highest
+        return float(self.model.mean() - controls[highest]), highest
+
+    def resampled(self, rows: NDArray[np.intp], unseen: NDArray[np.intp]) -> NDArray[np.float64]:
+        """The same over resamples: rows [B, R] and never-seen rows [B, U] -> [B], widened where leaks are places."""
+        controls = [] if self.oracle is None else [self.oracle[rows].mean(1)]
+        controls += [] if self.unseen is None else [self.unseen[unseen].mean(1)]
+        values = self.model[rows].mean(1) - np.max(controls, axis=0)
+        middle = self.value()[0]
+        return np.asarray(middle + (values - middle) * self.widening)
 
 
 def excesses(compared: Mapping[str, Compared], *, seed: int = 0) -> tuple[dict[str, Excess], Excess | None]:
@@ -62,7 +76,7 @@ def excesses(compared: Mapping[str, Compared], *, seed: int = 0) -> tuple[dict[s
     named = {name: leaks for name, leaks in compared.items() if leaks.controlled}
     if not named:
         return {}, None
-    values, controls = zip(*(_whole(leaks) for leaks in named.values()), strict=True)
+    values, controls = zip(*(leaks.value() for leaks in named.values()), strict=True)
     resampled = _resampled(list(named.values()), seed)
     errors = np.maximum(resampled.std(0), _LEAST_ERROR)
     largest = (np.abs(resampled - np.array(values)) / errors).max(1)
@@ -80,22 +94,14 @@ def largest_excess(of: Sequence[Excess]) -> Excess:
     return Excess(top.value, max(excess.low for excess in of), max(excess.high for excess in of), top.control)
 
 
-def _whole(leaks: Compared) -> tuple[float, str]:
-    return leaks.excess(np.arange(len(leaks.model)), np.arange(0 if leaks.unseen is None else len(leaks.unseen)))
-
-
 def _resampled(attacks: Sequence[Compared], seed: int) -> NDArray[np.float64]:
-    """[RESAMPLES, attacks] excesses; attacks of equally many rows share their draws."""
+    """[RESAMPLES, attacks] excesses; all attacks share the draws, so that rows that give away much do so in each."""
     generator = np.random.default_rng(seed)
-    rows = max(len(leaks.model) for leaks in attacks)
+    rows = len(attacks[0].model)
     unseen = max((len(leaks.unseen) for leaks in attacks if leaks.unseen is not None), default=0)
-    table = np.empty((RESAMPLES, len(attacks)))
-    for resample in range(RESAMPLES):
-        drawn, others = generator.integers(rows, size=rows), generator.integers(max(1, unseen), size=unseen)
-        for place, leaks in enumerate(attacks):
-            own = drawn if len(leaks.model) == rows else drawn % len(leaks.model)
-            table[resample, place] = leaks.excess(own, others)[0]
-    return table
+    drawn = generator.integers(rows, size=(RESAMPLES, rows))
+    others = generator.integers(max(1, unseen), size=(RESAMPLES, unseen))
+    return np.column_stack([leaks.resampled(drawn, others) for leaks in attacks])
 
 
 def recovered(

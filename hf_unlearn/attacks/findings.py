@@ -15,17 +15,19 @@ Leaks = Mapping[str, SubjectLeak]
 
 
 def findings_and_worst(
-    attacks: Mapping[str, Attack], leaks: Mapping[str, Leaks], *, seed: int
+    attacks: Mapping[str, Attack], leaks: Mapping[str, Leaks], *, unseen: int, seed: int
 ) -> tuple[list[AttackFinding], dict[str, WorstCase]]:
     """Every attack's finding, and the worst case of every threat class of which one was tried.
 
     Args:
         attacks: by name.
         leaks: by attack, the leak of each subject.
+        unseen: never-seen rows.
         seed: of the resamples.
     """
     subjects = {name: _with_steps(_one_oracle(of)) for name, of in leaks.items()}
-    compared = {name: _compared(of) for name, of in subjects.items()}
+    among = unseen - unseen // 2  # never-seen rows that the rows reported are placed among
+    compared = {name: _compared(of, among if attacks[name].places else 0) for name, of in subjects.items()}
     taken = {name: _recovered(of) for name, of in subjects.items()}
     excess, _ = excesses(compared, seed=seed)
     findings = [
@@ -86,9 +88,9 @@ def _with_steps(leaks: dict[str, SubjectLeak]) -> dict[str, SubjectLeak]:
     return {name: replace(leak, steps_to_half=steps_to_half(leak, old)) for name, leak in leaks.items()}
 
 
-def _compared(leaks: Leaks) -> Compared:
+def _compared(leaks: Leaks, placed_among: int) -> Compared:
     rows = {name: np.array(leak.rows) for name, leak in leaks.items()}
-    return Compared(rows[MODEL], rows.get(ORACLE), rows.get(UNSEEN))
+    return Compared(rows[MODEL], rows.get(ORACLE), rows.get(UNSEEN), placed_among)
 
 
 def _recovered(leaks: Leaks) -> NDArray[np.bool_]:

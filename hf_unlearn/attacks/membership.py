@@ -51,6 +51,7 @@ class Membership(Attack):
     score = SCORE
     cost = "a forward of all rows"
     content = False
+    places = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

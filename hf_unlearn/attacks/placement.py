@@ -1,12 +1,13 @@
 """Where rows stand among rows that no model was trained on: the leak of attacks that tell trained rows."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics.unseen import FOLDS, classifier_scores
-from .rows import AttackedRows
+from .rows import AttackedRows, halves
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -27,8 +28,9 @@ def too_few(rows: AttackedRows) -> str | None:
 def placed(scores: Floats, unseen: Floats, rows: AttackedRows) -> Floats:
     """The share of never-seen rows with a score below each row's, ties counted half, [N].
 
-    Where the rows are the never-seen ones themselves each stands among the others of its half, so that both halves
-    have a mean of 0.5: chance, whichever of several scores is chosen by one of them.
+    Each half of the rows stands among a half of the never-seen ones of its own. Among the same ones both halves would
+    share what is peculiar to them, and a score that is chosen by one half would seem to tell the other, too. Where the
+    rows are the never-seen ones themselves each stands among the others of its half: a mean of 0.5.
 
     Args:
         scores: [N]; what is no number stands below all numbers.
@@ -36,9 +38,12 @@ def placed(scores: Floats, unseen: Floats, rows: AttackedRows) -> Floats:
         rows: whose scores these are.
     """
     own, others = (np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf) for values in (scores, unseen))
-    if not rows.control:
-        return shares_below(own, others)
     shares = np.full(len(own), 0.5)
+    if not rows.control:
+        side = halves(rows.unseen)
+        for flag in (True, False):
+            shares[rows.tuned == flag] = shares_below(own[rows.tuned == flag], others[side == flag])
+        return shares
     for half in (rows.tuned, ~rows.tuned):
         count = int(half.sum())
         if count > 1:  # without itself, which is a tie
@@ -73,10 +78,16 @@ def classes(features: Floats, unseen: Floats, rows: AttackedRows) -> tuple[Float
 
 
 def placed_by_decision(decisions: Floats, member: Flags, folds: Folds, rows: AttackedRows) -> Floats:
-    """Placement by decision values of the rows of `classes`, each within its fold; 0.5 where it has none to face."""
+    """Placement by decision values of the rows of `classes`, each within its fold; 0.5 where it has none to face.
+
+    As in `placed`, each half of the rows faces never-seen rows of its own.
+    """
     shares = np.full(len(decisions), 0.5)
-    for fold in np.unique(folds):
-        ours, theirs = (folds == fold) & member, (folds == fold) & ~member
+    one_side = np.zeros(len(decisions), dtype=bool)
+    side = one_side if rows.control else np.concatenate([rows.tuned, halves(rows.unseen)])
+    for fold, flag in product(np.unique(folds), np.unique(side)):
+        own = (folds == fold) & (side == flag)
+        ours, theirs = own & member, own & ~member
         if ours.any() and theirs.any():
             shares[ours] = shares_below(decisions[ours], decisions[theirs])
             shares[theirs] = shares_below(-decisions[theirs], -decisions[ours])

@@ -47,6 +47,7 @@ class LinearProbe(Attack):
     score = SCORE
     cost = "a forward of all rows, and five fits a layer"
     content = False
+    places = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

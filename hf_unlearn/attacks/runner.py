@@ -107,7 +107,9 @@ class _Attempt:
         leaks = run_jobs(jobs, sets, done, self.accelerator, minutes=minutes) if jobs else {}
         whole, begun = _whole(jobs, leaks)
         skipped |= {name: f"the budget of {minutes:g} minutes was used up" for name in begun if name not in whole}
-        findings, worst = findings_and_worst({one.name: one for one in self.tried}, whole, seed=self.target.seed)
+        findings, worst = findings_and_worst(
+            {one.name: one for one in self.tried}, whole, unseen=len(sets.controls), seed=self.target.seed
+        )
         if self.accelerator.is_main_process and len(whole) == len(begun):
             done.remove(jobs)
         return AttackReport(

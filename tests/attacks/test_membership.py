@@ -10,6 +10,7 @@ from fixtures.planted import attacked_rows, planted_model, planted_oracle, plant
 from fixtures.suppressed import outcome
 from hf_unlearn.attacks import Membership
 from hf_unlearn.attacks.placement import placed, placed_by_classifier
+from hf_unlearn.attacks.rows import halves
 from hf_unlearn.data.tokenized_row import trained_ids
 from hf_unlearn.metrics import loss_features, membership_auc, zlib_scores
 from hf_unlearn.metrics.unseen import drawn_folds
@@ -17,9 +18,12 @@ from hf_unlearn.metrics.unseen import drawn_folds
 
 def test_placements_by_hand():
     """Below 3 lie 1 and 2 of {1, 2, 3, 4}, and 3 is a tie: 2.5 of 4. A score that is no number stands below all."""
-    rows = replace(attacked_rows(), rows=[{}] * 3)
+    rows = replace(attacked_rows(), rows=[{}] * 3, tuned=np.array([True, False, False]))
+    rows = replace(rows, unseen=rows.unseen[:8])
     scores = np.array([3.0, 0.0, np.nan])
-    unseen = np.array([1.0, 2.0, 3.0, 4.0])
+    unseen = np.empty(8)
+    for half in (halves(rows.unseen), ~halves(rows.unseen)):  # each half of the rows faces a half of its own
+        unseen[half] = [1.0, 2.0, 3.0, 4.0]
     assert placed(scores, unseen, rows).tolist() == [0.625, 0, 0]
     assert placed(-scores, -unseen, rows).tolist() == [0.375, 1, 0]
     # A control's row is placed among the others of its half, never itself.
@@ -35,7 +39,10 @@ def test_the_mean_is_the_auc():
     for group in (rows.rows, rows.unseen):
         texts = [target.text(trained_ids(row["labels"])) for row in group]
         scores.append(zlib_scores(target.logps(group), texts))
-    assert leaks["zlib", "likelier"].mean() == pytest.approx(membership_auc(*scores).value, abs=1e-12)
+    sides = halves(rows.unseen)
+    for half, side in ((rows.tuned, sides), (~rows.tuned, ~sides)):
+        auc = membership_auc(scores[0][half], scores[1][side]).value
+        assert leaks["zlib", "likelier"][half].mean() == pytest.approx(auc, abs=1e-12)
     assert leaks["zlib", "unlikelier"] == pytest.approx(1 - leaks["zlib", "likelier"])
 
 
