@@ -31,12 +31,12 @@ import transformers
 import yaml
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, PrinterCallback, ProgressCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, ProgressCallback
 from trl import get_peft_config
 
 from benchmarks.quality.methods_chart import draw
-from benchmarks.quality.relearning import relearn
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
+from hf_unlearn.attacks.fine_tuning import fine_tune
 from hf_unlearn.errors import input_error
 from hf_unlearn.evaluation import Suite, evaluate
 from hf_unlearn.lab import load_lab
@@ -128,7 +128,9 @@ class Bench:
         figures["probability"] = probability(scorer, model, others)
         if isinstance(model, PeftModel):
             model = merge(model)
-        relearn(model, relearnt_on, DataCollatorForSeq2Seq(self.tokenizer), **self.relearning)
+        model.requires_grad_(True).eval()  # a merged base is still frozen; dropout stays off, as in unlearning
+        for _step in fine_tune(model, relearnt_on.to_list(), scorer.collator, **self.relearning):
+            pass
         figures["relearnt_probability"] = probability(scorer, model, others)
         return figures
 

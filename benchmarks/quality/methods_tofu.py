@@ -31,9 +31,10 @@ import transformers
 from scipy.stats import ks_2samp
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from benchmarks.quality.teacher_forcing import TokenizedRow, pad
+from benchmarks.quality.teacher_forcing import TokenizedRow
 from benchmarks.quality.tofu_bound import ANSWER, PROMPT, Tofu, load, read_json_lines, read_tofu, row_nll
-from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
+from hf_unlearn.attacks.fine_tuning import fine_tune
 from hf_unlearn.errors import input_error, require_choice
 
 # name -> what differs: losses, weights, learning rate
@@ -154,15 +155,10 @@ def relearnt_probability(model: PreTrainedModel, tofu: Tofu, arguments: argparse
     model = copy.deepcopy(model).requires_grad_(True)
     order = np.random.default_rng(0).permutation(len(tofu.forget))
     taught, others = order[:RELEARN_ROWS], order[RELEARN_ROWS:]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.relearn_learning_rate, weight_decay=0.0)
-    model.train()
-    for step in range(arguments.relearn_steps):
-        start = step * RELEARN_BATCH % RELEARN_ROWS
-        rows = [tofu.forget[i] for i in taught[start : start + RELEARN_BATCH]]
-        ids, labels, mask = pad(rows, model.device)
-        model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    budget = {"steps": arguments.relearn_steps, "batch": RELEARN_BATCH, "rate": arguments.relearn_learning_rate}
+    collator = DataCollatorForUnlearning(model.config.pad_token_id or 0)
+    for _step in fine_tune(model, [tofu.forget[i] for i in taught], collator, **budget):
+        pass
     nll = row_nll(model.eval(), [tofu.forget[i] for i in others], arguments.measure_batch_size)
     return float(np.exp(-nll).mean())
 

@@ -1,6 +1,7 @@
 """Attacks, one file each: what brings the forgotten back, how much more than from a model that never knew it."""
 
 from ..plugins import PluginTable, components
+from .answer_probe import AnswerProbe
 from .base import Attack, Leak, Setting, Threat
 from .contrast import Contrast
 from .leak_at_k import LeakAtK
@@ -23,6 +24,7 @@ from .suites import ATTACK_SUITES
 from .target import Target
 
 _PACKAGED: tuple[type[Attack], ...] = (
+    AnswerProbe,
     Contrast,
     LeakAtK,
     LinearProbe,
@@ -50,6 +52,7 @@ ATTACKS = PluginTable[type[Attack]](
 __all__ = [
     "ATTACKS",
     "ATTACK_SUITES",
+    "AnswerProbe",
     "Attack",
     "AttackedRows",
     "Contrast",

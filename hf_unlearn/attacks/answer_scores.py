@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.tokenized_row import TokenizedRow, answer_ids
+from ..data.tokenized_row import TokenizedRow, answer_ids, prompt_ids
 from ..errors import input_error
 from ..evaluation.answer_length import LONGEST_ANSWER
 from ..evaluation.stop_rule import StopRule
@@ -19,6 +19,12 @@ def expected_answers(target: Target, rows: Sequence[TokenizedRow]) -> list[list[
     """Token ids of each row's own answer, without what ends it."""
     stop = StopRule.of(target.model, target.tokenizer, target.ends)
     return [stop.strip(answer_ids(row)) for row in rows]
+
+
+def unasked(rows: Sequence[TokenizedRow]) -> str | None:
+    """Why rows cannot be asked for, as the end of a sentence: texts without a prompt; None where all have one."""
+    empty = sum(not prompt_ids(row) for row in rows)
+    return f"{empty} of the rows have no prompt to ask with" if empty else None
 
 
 def longest_answer(expected: Sequence[Sequence[int]]) -> int:

@@ -11,7 +11,7 @@ from ..data.tokenized_row import prompt_ids
 from ..evaluation.generation import answer_room, left_padded
 from ..evaluation.stop_rule import StopRule
 from ..model.score_rows import evaluation_mode
-from .answer_scores import ANSWER_SCORE, answer_scores, expected_answers, longest_answer
+from .answer_scores import ANSWER_SCORE, answer_scores, expected_answers, longest_answer, unasked
 from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .lockstep import Steps, Way, batches, common_way, grown
@@ -59,7 +59,9 @@ class Contrast(Attack):
         self.require_positive("margin")
 
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
-        return "there is no model before unlearning to contrast with" if target.before is None else None
+        return (
+            unasked(rows.rows) if target.before is not None else "there is no model before unlearning to contrast with"
+        )
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         expected = expected_answers(target, rows.rows)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.tokenized_row import prompt_ids
-from .answer_scores import ANSWER_SCORE, answer_scores, expected_answers, longest_answer
+from .answer_scores import ANSWER_SCORE, answer_scores, expected_answers, longest_answer, unasked
 from .arguments import as_tuple, is_count, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
@@ -48,6 +48,9 @@ class LeakAtK(Attack):
         as_tuple(self, "temperatures", lambda value: is_number(value) and 0 < value < math.inf, "above 0 and finite")
         as_tuple(self, "k", is_count, "a whole number from 1 on")
         self.require("k", min(self.k) <= self.samples, f"numbers of answers, some of them at most {self.samples}")
+
+    def unfit(self, target: Target, rows: AttackedRows) -> str | None:
+        return unasked(rows.rows)
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         expected = expected_answers(target, rows.rows)

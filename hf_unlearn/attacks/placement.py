@@ -37,12 +37,12 @@ def placed(scores: Floats, unseen: Floats, rows: AttackedRows) -> Floats:
     """
     own, others = (np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf) for values in (scores, unseen))
     if not rows.control:
-        return _shares(own, others)
+        return shares_below(own, others)
     shares = np.full(len(own), 0.5)
     for half in (rows.tuned, ~rows.tuned):
         count = int(half.sum())
         if count > 1:  # without itself, which is a tie
-            shares[half] = (_shares(own[half], own[half]) * count - 0.5) / (count - 1)
+            shares[half] = (shares_below(own[half], own[half]) * count - 0.5) / (count - 1)
     return shares
 
 
@@ -78,8 +78,8 @@ def placed_by_decision(decisions: Floats, member: Flags, folds: Folds, rows: Att
     for fold in np.unique(folds):
         ours, theirs = (folds == fold) & member, (folds == fold) & ~member
         if ours.any() and theirs.any():
-            shares[ours] = _shares(decisions[ours], decisions[theirs])
-            shares[theirs] = _shares(-decisions[theirs], -decisions[ours])
+            shares[ours] = shares_below(decisions[ours], decisions[theirs])
+            shares[theirs] = shares_below(-decisions[theirs], -decisions[ours])
     return shares if rows.control else shares[member]
 
 
@@ -92,7 +92,7 @@ def consecutive_folds(member: Flags, count: int = FOLDS) -> Folds:
     return folds
 
 
-def _shares(scores: Floats, others: Floats) -> Floats:
+def shares_below(scores: Floats, others: Floats) -> Floats:
     """For each score the share of others below it, ties counted half."""
     ordered = np.sort(others)
     below, up_to = np.searchsorted(ordered, scores, side="left"), np.searchsorted(ordered, scores, side="right")

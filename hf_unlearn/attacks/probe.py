@@ -59,23 +59,24 @@ class LinearProbe(Attack):
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         yield Leak({"by": "guess"}, np.full(len(rows.rows), 0.5))
         layers = from_the_top(decoder_blocks(target.model), self.every)
-        own = self._states(target, rows.rows, layers)
-        unseen = own if rows.control else self._states(target, rows.unseen, layers)
+        own = prompt_states(target, rows.rows, layers, self.at)
+        unseen = own if rows.control else prompt_states(target, rows.unseen, layers, self.at)
         for labels, tried in (("shuffled", layers[:1]), ("true", layers)):
             for layer in tried:
                 leak = _placed(own[layer], unseen[layer], rows, target.seed if labels == "shuffled" else None)
                 yield Leak({"by": "probe", "layer": layer, "labels": labels}, leak)
 
-    def _states(self, target: Target, rows: Sequence[TokenizedRow], layers: Sequence[int]) -> dict[int, Floats]:
-        """By layer what the probe reads of each row, [N, H]; what is no finite number is 0."""
-        states: dict[int, dict[int, Floats]] = {layer: {} for layer in layers}
-        for places, batch in batches(target, rows):
-            for layer, hidden in hidden_states(target.model, batch, layers).items():
-                for place, tokens in zip(places, hidden, strict=True):
-                    prompt = tokens[: max(1, answer_start(rows[place]))].double()
-                    read = prompt[-1] if self.at == "last" else prompt.mean(0)
-                    states[layer][place] = torch.nan_to_num(read, 0.0, 0.0, 0.0).cpu().numpy()
-        return {layer: np.stack([of_rows[place] for place in range(len(rows))]) for layer, of_rows in states.items()}
+
+def prompt_states(target: Target, rows: Sequence[TokenizedRow], layers: Sequence[int], at: str) -> dict[int, Floats]:
+    """By layer the "last" hidden state of each row's prompt or their "mean", [N, H]; what is no finite number is 0."""
+    states: dict[int, dict[int, Floats]] = {layer: {} for layer in layers}
+    for places, batch in batches(target, rows):
+        for layer, hidden in hidden_states(target.model, batch, layers).items():
+            for place, tokens in zip(places, hidden, strict=True):
+                prompt = tokens[: max(1, answer_start(rows[place]))].double()
+                read = prompt[-1] if at == "last" else prompt.mean(0)
+                states[layer][place] = torch.nan_to_num(read, 0.0, 0.0, 0.0).cpu().numpy()
+    return {layer: np.stack([of_rows[place] for place in range(len(rows))]) for layer, of_rows in states.items()}
 
 
 def _placed(own: Floats, unseen: Floats, rows: AttackedRows, shuffle: int | None) -> Floats:

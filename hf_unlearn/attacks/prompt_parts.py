@@ -85,7 +85,7 @@ class Scaffold:
         borders = [-1, *(place for place, token in enumerate(ids) if token in self.special), len(ids)]
         stretches = [(start + 1, end) for start, end in pairwise(borders)]
         inner = [pair for pair in stretches[:-1] if self._text(ids[slice(*pair)]).strip()]
-        return max(inner or stretches, key=lambda pair: pair[1] - pair[0])
+        return max(inner or stretches, key=lambda pair: (pair[1] - pair[0], pair))  # of equals the last: behind `<s>`
 
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids))

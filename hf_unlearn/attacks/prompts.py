@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .answer_scores import ANSWER_SCORE
+from .answer_scores import ANSWER_SCORE, unasked
 from .arguments import as_tuple, is_count, is_number
 from .base import Attack, Leak, Setting, Threat
 from .questions import Question, Questions
@@ -69,6 +69,9 @@ class Prompts(Attack):
         self.require("share", 0 < self.share < 1, "above 0 and below 1")
         as_tuple(self, "templates", lambda text: isinstance(text, str) and "{prompt}" in text, "a text with {prompt}")
         as_tuple(self, "noise", lambda value: is_number(value) and 0 < value < 1, "above 0 and below 1")
+
+    def unfit(self, target: Target, rows: AttackedRows) -> str | None:
+        return unasked(rows.rows)
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
         questions = Questions(target, rows)

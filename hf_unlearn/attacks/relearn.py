@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,13 +12,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ..data.batch import indexed
 from ..data.tokenized_row import TokenizedRow
-from ..model.output_head import output_head
 from ..model.score_rows import preserve_rng_state
-from ..model.scoring import score_answers
 from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
+from .fine_tuning import fine_tune
 from .rows import AttackedRows
 from .target import Target
 from .weights import leak, unchangeable
@@ -73,6 +71,7 @@ class Relearn(Attack):
     given = "a share of the rows, or rows of the same form about other things, or other texts"
     formula = "p(y) after AdamW steps on -log p of rows that the attacker has; the highest over rates and steps"
     paper = "Hu et al. 2024, arXiv:2406.13356"
+    teaches = True
     cost = "sets * rates * kinds of weights * steps training steps, and a forward of all rows every few"
 
     def __post_init__(self) -> None:
@@ -113,10 +112,8 @@ class Relearn(Attack):
 
     def _path(self, target: Target, model: nn.Module, rows: Sequence[TokenizedRow], rate: float) -> Iterator[int]:
         """Train a model in place, and stop for each measurement: the number of steps so far."""
-        optimizer = torch.optim.AdamW((w for w in model.parameters() if w.requires_grad), lr=rate, weight_decay=0.0)
-        for step, batch in enumerate(islice(_batches(rows, self.batch, target.seed), self.steps), 1):
-            if not _descend(target, model, optimizer, batch):
-                return
+        budget = {"steps": self.steps, "batch": self.batch, "seed": target.seed}
+        for step in fine_tune(model, rows, target.collator, rate=rate, **budget):
             if step % self.every == 0 or step == self.steps:
                 yield step
 
@@ -136,33 +133,6 @@ class Relearn(Attack):
         with preserve_rng_state():
             torch.manual_seed(target.seed)
             return get_peft_model(model, config).eval()
-
-
-def _descend(target: Target, model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[TokenizedRow]) -> bool:
-    """One step on the mean NLL of the rows' answer tokens; False, and no step, where it is not finite."""
-    batch = {key: value.to(target.device) for key, value in indexed(target.collator.collate_rows(list(rows))).items()}
-    with torch.enable_grad():
-        scores, _ = score_answers(model, output_head(model), batch)
-        loss = -scores.logps.mean()
-        if not bool(torch.isfinite(loss)):
-            return False
-        loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return True
-
-
-def _batches(rows: Sequence[TokenizedRow], size: int, seed: int) -> Iterator[list[TokenizedRow]]:
-    """Batches of equal size without an end; rows follow each other in a new order every time all have been used."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def places() -> Iterator[int]:
-        while True:
-            yield from torch.randperm(len(rows), generator=generator).tolist()
-
-    order = places()
-    while True:
-        yield [rows[place] for place in islice(order, min(size, len(rows)))]
 
 
 def _without(leaks: NDArray[np.float64], given: list[int]) -> NDArray[np.float64]:

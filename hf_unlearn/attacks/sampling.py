@@ -67,12 +67,13 @@ class Sampling(Attack):
         scorer = RowScorer(target.collator, target.process, target.batch_size)
         function = partial(decoding_logps, temperature=self.temperature, top_k=self.top_k)
         readout = TokenReadout("decoding", None, function)
-        sums = np.zeros(len(rows))
+        sums = np.full(len(rows), -np.inf)  # of an answer that is its end alone: there is nothing to get out
         for places, scores in scorer.batches(target.model, rows, range(len(rows)), "rows", [readout]):
             # In fp64: thousands of tokens are added up.
             parts = scores.readouts["decoding"].double().cpu().split(scores.lengths.tolist())
             for place, part in zip(places, parts, strict=True):
-                sums[place] = float(part[: counted[place]].sum())
+                if counted[place]:
+                    sums[place] = float(part[: counted[place]].sum())
         return sums
 
 

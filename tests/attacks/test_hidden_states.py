@@ -11,7 +11,8 @@ from torch import nn
 from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
 from fixtures.suppressed import outcome, suppressed_model
-from hf_unlearn.attacks import LinearProbe, LogitLens, Patching, TunedLens
+from hf_unlearn.attacks import AnswerProbe, LinearProbe, LogitLens, Patching, TunedLens
+from hf_unlearn.attacks.answer_probe import answer_placements, predict_tokens
 from hf_unlearn.attacks.lens import fit_translator
 from hf_unlearn.attacks.patching import patched_logps, patching_drops, unlearning_depth
 from hf_unlearn.data.tokenized_row import answer_start
@@ -165,22 +166,51 @@ def test_the_probe_finds_nothing_where_nothing_was_learnt():
     assert outcome(LinearProbe(), target, attacked_rows(control=True))[1] < 0.8
 
 
+def test_the_answer_probe_by_planted_states():
+    """States that hold an answer's tokens linearly place it above all others; random states give a half."""
+    generator = np.random.default_rng(0)
+    answers = (generator.random((80, 30)) < 0.3).astype(float)
+    states = answers @ generator.normal(size=(30, 40)) + 5
+    predicted, common = predict_tokens(states[:60], answers[:60], states[60:], 1e-6)
+    assert common.tolist() == list(range(30))
+    own, nothing = answers[60:], np.zeros((20, 30))
+    assert predicted == pytest.approx((own - answers[:60].mean(0)) / answers[:60].std(0), abs=0.01)
+    assert answer_placements(predicted, own, nothing) == pytest.approx(1, abs=0.06)
+    assert set(answer_placements(predicted, own, nothing + 1)) == {0.5}  # all of it stands in the prompt
+    guessed, _ = predict_tokens(generator.normal(size=(60, 40)), answers[:60], generator.normal(size=(20, 40)), 1.0)
+    assert answer_placements(guessed, own, nothing).mean() == pytest.approx(0.5, abs=0.2)
+    # A token of one answer, or of all, says nothing.
+    few = np.array([[1.0, 1, 0], [1, 1, 0], [1, 0, 1], [1, 1, 0]])
+    assert predict_tokens(states[:4], few, states[60:], 1.0)[1].tolist() == [1]
+
+
+def test_the_answer_probe_finds_nothing_where_nothing_was_learnt():
+    target = planted_target(planted_oracle())
+    for control in (False, True):
+        assert outcome(AnswerProbe(), target, attacked_rows(control=control))[1] < 0.75
+    leaks = list(AnswerProbe().run(target, attacked_rows()))
+    assert [leak.setting.get("labels") for leak in leaks] == [None, "shuffled", "true", "true"]
+    again = [leak.rows for leak in AnswerProbe().run(target, attacked_rows())]
+    assert all((first.rows == second).all() for first, second in zip(leaks, again, strict=True))
+
+
 def test_what_they_cannot_be_tried_on():
     rows, plain = attacked_rows(), planted_target(planted_model(), before=None)
     assert "before" in Patching().unfit(plain, rows)
     assert "other blocks" in Patching().unfit(planted_target(planted_model(), before=tiny_model()), rows)
     assert "retain" in TunedLens().unfit(plain, replace(rows, retain=()))
+    assert "16 retain rows" in AnswerProbe().unfit(plain, replace(rows, retain=rows.retain[:15]))
     assert "never seen" in LinearProbe().unfit(plain, replace(rows, unseen=()))
     one_list_too_many = planted_model()
     one_list_too_many.more = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
-    for attack in (LinearProbe(), LogitLens(), TunedLens(), Patching()):
+    for attack in (AnswerProbe(), LinearProbe(), LogitLens(), TunedLens(), Patching()):
         assert "decoder blocks" in attack.unfit(planted_target(one_list_too_many), rows)
 
 
 def test_arguments():
     with pytest.raises(ValueError, match="at of probe must be 'last' or 'mean'"):
         LinearProbe(at="first")
-    for attack in (LinearProbe, LogitLens, TunedLens, Patching):
+    for attack in (AnswerProbe, LinearProbe, LogitLens, TunedLens, Patching):
         with pytest.raises(ValueError, match=f"every of {attack.name} must be 1 or above"):
             attack(every=0)
     with pytest.raises(ValueError, match="ridge of tuned_lens must be above 0"):

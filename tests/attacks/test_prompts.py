@@ -8,8 +8,8 @@ import pytest
 
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
 from fixtures.suppressed import outcome, suppressed_model
-from fixtures.tokenizer import BOS, make_chat_tokenizer, make_tokenizer
-from hf_unlearn.attacks import AttackedRows
+from fixtures.tokenizer import BOS, ids_of, make_chat_tokenizer, make_tokenizer
+from hf_unlearn.attacks import AttackedRows, Contrast, LeakAtK
 from hf_unlearn.attacks.prompt_parts import Scaffold
 from hf_unlearn.attacks.prompts import Prompts
 from hf_unlearn.attacks.questions import Questions
@@ -75,6 +75,10 @@ def test_the_last_turn_of_a_conversation_is_what_is_said():
     ids = [prompt_ids(row) for row in options.tokenize(rows, "eval")]
     scaffold = Scaffold.of(tokenizer, ids)
     assert [scaffold.parts(each).said for each in ids] == ["Who?", "What?", "When?"]
+    assert Scaffold.of(tokenizer, [[BOS], [BOS]]).changed([BOS], lambda said: said + "Go") == [
+        BOS,
+        *ids_of("Go", tokenizer),
+    ]
     # One prompt alone has nothing to be told apart by but its special tokens.
     alone = Scaffold.of(tokenizer, ids[:1] * 3)
     assert "Who?" in alone.parts(ids[0]).said
@@ -181,6 +185,14 @@ def test_a_judge_sees_continuations_alone():
     leaks = list(Prompts(kinds=("prefill",), prefill=(2,)).run(target, rows))
     assert min(leak.rows.mean() for leak in leaks) > 0.9
     assert {len(answer.strip()) for answer in seen[len(rows.rows) :]} == {3}
+
+
+def test_rows_without_prompts_are_not_asked_for():
+    rows = attacked_rows()
+    texts = [*rows.rows[1:], {"input_ids": [70, 71, 72], "labels": [70, 71, 72], "answer_start": 0}]
+    for attack in (Prompts(), LeakAtK(), Contrast()):
+        assert attack.unfit(planted_target(planted_model()), rows) is None
+        assert "1 of the rows" in attack.unfit(planted_target(planted_model()), replace(rows, rows=texts))
 
 
 def test_first_tokens_bring_back_what_was_hidden_superficially():

@@ -42,6 +42,7 @@ def test_answers_are_as_probable_as_they_are_frequent_among_samples(temperature,
         frequency = np.mean([draw[: len(answer)] == answer for draw in sampled])
         assert abs(frequency - p) <= 4.5 * math.sqrt(p * (1 - p) / DRAWS), answer
         assert p > 0 or frequency == 0
+    assert np.isneginf(Sampling(temperature=temperature).answer_logps(planted_target(model), [row([EOS])])).all()
     # All that can be drawn: sequences that go on after one token, and those that end at once or after one token.
     whole = [math.exp(logps[i]) for i, each in enumerate(rows) if each["input_ids"][-1] != EOS]
     assert sum(p > 0 for p in whole) <= (top_k or VOCABULARY) ** 2
