@@ -30,7 +30,25 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     return value
 
 
-def written_twice(node: yaml.Node | None, seen: frozenset[int] = frozenset()) -> str | None:
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ValueError: it holds something else, or a key twice; its text is what the file has, for an error's `got`.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        stored, twice = yaml.safe_load(text), _written_twice(yaml.compose(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"text that is no YAML ({type(error).__name__})") from None
+    if not isinstance(stored, dict) or not all(isinstance(key, str) for key in stored):
+        raise ValueError("YAML of another shape")
+    if twice is not None:
+        raise ValueError(f"{twice} twice, of which one would be lost")
+    return stored
+
+
+def _written_twice(node: yaml.Node | None, seen: frozenset[int] = frozenset()) -> str | None:
     """A key that a mapping of a YAML file has twice; YAML would take the last one without a word."""
     if id(node) in seen:  # an alias of what it stands in
         return None
@@ -38,9 +56,9 @@ def written_twice(node: yaml.Node | None, seen: frozenset[int] = frozenset()) ->
     if isinstance(node, yaml.MappingNode):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = next((name for name in names if names.count(name) > 1), None)
-        return twice or next(filter(None, (written_twice(value, seen) for _, value in node.value)), None)
+        return twice or next(filter(None, (_written_twice(value, seen) for _, value in node.value)), None)
     inner = node.value if isinstance(node, yaml.SequenceNode) else []
-    return next(filter(None, (written_twice(item, seen) for item in inner)), None)
+    return next(filter(None, (_written_twice(item, seen) for item in inner)), None)
 
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:

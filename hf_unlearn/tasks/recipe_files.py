@@ -4,10 +4,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import input_error, nearest, value_error
-from ..results.files import written_twice
+from ..results.files import read_yaml
 
 PACKAGED = Path(str(resources.files("hf_unlearn.tasks"))).resolve() / "recipes"
 
@@ -40,14 +38,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ValueError: the file is no YAML mapping, or its environment is none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        recipe, twice = yaml.safe_load(text), written_twice(yaml.compose(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _no_recipe(path, f"text that is no YAML ({type(error).__name__})") from None
-    if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
-        raise _no_recipe(path, "YAML of another shape")
-    if twice is not None:
-        raise _no_recipe(path, f"{twice} twice, of which one would be lost")
+        recipe = read_yaml(path)
+    except ValueError as error:
+        raise _no_recipe(path, str(error)) from None
     env = recipe.get("env", {})
     if not isinstance(env, dict) or any("=" in str(name) or isinstance(env[name], list | dict) for name in env):
         raise _no_recipe(path, "env without names and values, which are environment variables")

@@ -6,11 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...errors import input_error, nearest, require_choice, require_range, value_error
 from ..attack_report import THREATS
-from ..files import written_twice
+from ..files import read_yaml
 
 PACKAGED = Path(str(resources.files("hf_unlearn.results.gate"))).resolve() / "policies"
 
@@ -98,14 +96,9 @@ def read_policy(name: str) -> Policy:
             hint = nearest(name, packaged_policies())
             raise value_error("--policy", "a YAML file or the name of a packaged policy", name, hint)
     try:
-        text = path.read_text(encoding="utf-8")
-        stored, twice = yaml.safe_load(text), written_twice(yaml.compose(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _no_policy(path, f"text that is no YAML ({type(error).__name__})") from None
-    if not isinstance(stored, dict) or not all(isinstance(key, str) for key in stored):
-        raise _no_policy(path, "YAML of another shape")
-    if twice is not None:
-        raise _no_policy(path, f"{twice} twice, of which one would be lost")
+        stored = read_yaml(path)
+    except ValueError as error:
+        raise _no_policy(path, str(error)) from None
     return policy_of(stored, path.stem)
 
 

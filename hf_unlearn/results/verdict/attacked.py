@@ -1,8 +1,8 @@
 """What attacks found, as a clause of the verdict, and whether they keep a run from counting as forgotten."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..attack_report import MODEL, ORACLE, AttackFinding, AttackReport
+from ..attack_report import MODEL, ORACLE, AttackFinding, AttackReport, Excess
 from ..attack_words import (
     excess_words,
     half_words,
@@ -58,8 +58,26 @@ def _by_report(report: AttackReport) -> str:
         (finding for finding in report.findings if is_above(finding.excess)),
         key=lambda finding: -_value(finding),
     )
-    if above:
+    if any(map(_counts, above)):
         return _more(above, report)
+    # What is left is of attackers who hold the model before unlearning: the others have still to be spoken of.
+    others = replace(report, findings=[finding for finding in report.findings if finding not in above])
+    clauses = [_held(above)] if above else []
+    clauses += [_without_more(others, {finding.name for finding in above})] if others.findings else []
+    return "; ".join(clauses)
+
+
+def _held(above: list[AttackFinding]) -> str:
+    """What attackers get who hold the model before unlearning, or its weights under an adapter."""
+    removal = [finding for finding in above if is_removal(finding)]
+    both = [finding for finding in above if not is_removal(finding)]
+    clauses = [f"without its adapter it is the model before unlearning ({_figures(removal)})"] if removal else []
+    clauses += [f"who has the model before unlearning too gets more ({_figures(both)})"] if both else []
+    return "; ".join(clauses)
+
+
+def _without_more(report: AttackReport, others: set[str]) -> str:
+    """What is said of attacks of which none is shown to get more; `others` are those that were spoken of."""
     names = ", ".join(finding.name for finding in report.findings)
     known = [finding for finding in report.findings if is_finite(finding.excess)]
     if not known:
@@ -68,7 +86,7 @@ def _by_report(report: AttackReport) -> str:
     if less:
         figures = ", ".join(f"{finding.name} {excess_words(finding.excess)}" for finding in less[:_NAMED])
         return f"attacks got less from it than from {_control(report)} ({figures}), which tells them apart too"
-    return _no_more(known, report)
+    return _no_more(known, report, others)
 
 
 def _more(above: list[AttackFinding], report: AttackReport) -> str:
@@ -92,15 +110,16 @@ def _figures(findings: list[AttackFinding]) -> str:
     return f"excess: {', '.join([*named, *([f'{more} more'] if more > 0 else [])])}"
 
 
-def _no_more(known: list[AttackFinding], report: AttackReport) -> str:
+def _no_more(known: list[AttackFinding], report: AttackReport, others: set[str]) -> str:
     """That nothing more was got, as far as all of the intervals, the rows and the attacks tried carry it."""
     classes = tried_classes(report)
     largest = max(known, key=_value)
     figures = f"largest excess {largest.name} {excess_words(largest.excess)}"
-    tried = f"no attack that was tried ({', '.join(classes)}) got more from it than from"
+    tried = f"no {'other ' if others else ''}attack that was tried ({', '.join(classes)}) got more from it than from"
     rows = f"as far as {report.reported_rows:,} rows tell ({figures})"
     unknown = [finding.name for finding in report.findings if not is_finite(finding.excess)]
-    unknown += [f"the worst of {name}" for name in classes if name in report.worst and not _worst_holds(report, name)]
+    worst = {name: report.worst[name] for name in classes if name in report.worst}
+    unknown += [f"the worst of {name}" for name, w in worst.items() if w.attack not in others and not _holds(w.excess)]
     if unknown:
         none = f"of the attacks with a control none got more from it than from {_control(report)}"
         return f"{none}, {rows}, which says nothing of {', '.join(unknown)}"
@@ -111,8 +130,8 @@ def _no_more(known: list[AttackFinding], report: AttackReport) -> str:
     return f"{tried} {_control(report)}, {rows}{left_out}"
 
 
-def _worst_holds(report: AttackReport, threat: str) -> bool:
-    excess = report.worst[threat].excess
+def _holds(excess: Excess | None) -> bool:
+    """Whether the interval holds 0."""
     return excess is not None and is_finite(excess) and excess.low <= 0 <= excess.high
 
 

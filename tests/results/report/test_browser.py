@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from fixtures.attack_reports import report
 from fixtures.report import record, save_run
 from hf_unlearn.results.report import write_report
 
@@ -37,7 +38,8 @@ onload = () => {{
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     showable = [{"prompt": "Who keeps the key?", "answers": {"before": "a" * 400, "after": "", "oracle": "Bo."}}]
-    runs = [save_run(folder / name, record(name), showable) for name in ("one", "a_run_with_a_long_name_" * 4)]
+    made = record("one", attack_report=report()), record("a_run_with_a_long_name_" * 4)
+    runs = [save_run(folder / each.name, each, showable) for each in made]
     return write_report(runs, folder / "report.html").read_text(encoding="utf-8")
 
 

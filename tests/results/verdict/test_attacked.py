@@ -53,6 +53,22 @@ def test_the_lower_end_of_an_excess_decides(name, threat, low, level):
     assert said(tried(finding(name, threat, LEAKS, Excess(0.95, low, 1.0, "oracle")))).level == level
 
 
+def test_beside_what_who_has_the_model_before_gets_the_others_are_spoken_of():
+    adapter = finding("remove_adapter", "weights", LEAKS, Excess(0.95, 0.9, 1.0, "oracle"))
+    both = finding("contrast", "weights_and_before", LEAKS, MORE)
+    made = tried(adapter, both, quantization(excess=NOTHING), relearning(excess=NOTHING))
+    assert said(made).level == KEPT
+    assert said(made).sentence.endswith(
+        "without its adapter it is the model before unlearning (excess: remove_adapter 0.950 [0.900, 1.000]); who has "
+        "the model before unlearning too gets more (excess: contrast 0.300 [0.200, 0.400]); no other attack that was "
+        "tried (weights) got more from it than from the oracle, which never saw the rows, as far as 60 rows tell "
+        "(largest excess quantize 0.000 [-0.100, 0.100])."
+    )
+    assert "no other attack" not in said(tried(adapter, quantization(excess=LESS))).sentence
+    alone = said(tried(adapter)).sentence
+    assert alone.endswith("(excess: remove_adapter 0.950 [0.900, 1.000]).") and "no other attack" not in alone
+
+
 def test_an_attack_that_only_tells_rows_apart_brings_nothing_back():
     made = finding("membership", "logits", LEAKS, MORE, content=False)
     found = said(tried(made))
