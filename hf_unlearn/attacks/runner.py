@@ -19,7 +19,7 @@ from ..model.fingerprints import hash_tokenizer, hash_weights
 from ..model.sharding import is_sharded
 from ..results.attack_report import BEFORE, MODEL, ORACLE, UNSEEN, AttackFinding, AttackReport, SubjectLeak
 from ..training.method_specs import components_of, parse_text
-from .base import Attack, Threat
+from .base import Attack
 from .findings import findings_and_worst
 from .jobs import Done, Job, run_jobs
 from .subjects import AttackSets, attack_sets, subjects
@@ -134,7 +134,7 @@ class _Attempt:
         jobs, skipped = [], {}
         for one in self.tried:
             for subject in subjects(self.target, self.oracles, self.sets):
-                why = _unfit(one, subject.target, self.sets.rows(control=subject.control_rows))
+                why = one.unfit(subject.target, self.sets.rows(control=subject.control_rows))
                 if why is None:
                     jobs.append(Job(one, subject))
                 elif subject.name == MODEL and self.suite is None:
@@ -177,12 +177,6 @@ def attacks_of(spec: Any) -> tuple[str | None, list[Attack]]:
     if isinstance(spec, str):
         require_choice("attacks", spec, [*ATTACKS, *ATTACK_SUITES])
     return None, components_of(spec, ATTACKS, Attack, "attacks")
-
-
-def _unfit(one: Attack, target: Target, rows: Any) -> str | None:
-    if one.threat in (Threat.WEIGHTS, Threat.WEIGHTS_AND_BEFORE) and getattr(target.model, "is_quantized", False):
-        return "the model is quantised, and its weights cannot be changed"
-    return one.unfit(target, rows)
 
 
 def _whole(
