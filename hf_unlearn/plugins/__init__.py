@@ -1,4 +1,4 @@
-"""What other packages add: losses, step wrappers, weightings, metrics, suites and tasks, each under its name."""
+"""What other packages add: losses, step wrappers, weightings, attacks, metrics, suites, tasks, each under its name."""
 
 from .declaration import Plugin, PluginSource, components
 from .load import load_plugins, plugin_source, suite_source

@@ -1,4 +1,4 @@
-"""A small package with a file each for a loss, wrapper, weighting, metric, suite and task, installed and used."""
+"""A small package with a file each for a loss, wrapper, attack, metric, suite, task, ..., installed and used."""
 
 import json
 import os
@@ -84,6 +84,7 @@ def test_methods_lists_what_is_installed_with_package_and_version(site):
         ("forget_loss", "saturating_ascent"),
         ("step_wrapper", "unit_forget"),
         ("weighting", "growing"),
+        ("attack", "first_token"),
         ("metric", "echo_rate"),
         ("suite", "verses"),
         ("task", "verses"),
@@ -136,6 +137,17 @@ def test_the_record_has_the_package_and_version_of_each_part(run):
     after = record.evaluations["after"]
     assert (after.suite, after.package) == ("verses", f"{PACKAGE} {VERSION}")
     assert after.pair == ("echo_rate", "retain_accuracy") and list(after.descriptions) == ["echo_rate"]
+
+
+def test_the_folder_of_a_run_is_attacked_with_the_plugins_task_and_attack(site, run, tmp_path):
+    shutil.copytree(run, tmp_path / "out")
+    for name in ("forget.jsonl", "retain.jsonl", "model"):
+        (tmp_path / name).symlink_to(run.parent / name)
+    words = ["attack", "out", "--attacks", '{"name": "first_token", "power": 0.9}', "--oracle", "model", "--json"]
+    done = unlearn(*words, path=site, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert [finding["arguments"] for finding in report["findings"]] == [{"power": 0.9}]
 
 
 def test_card_and_report_read_the_run_without_the_package(run, tmp_path):

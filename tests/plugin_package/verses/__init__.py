@@ -1,1 +1,1 @@
-"""A small package that adds a loss, a step wrapper, a weighting, a metric, a suite and a task to hf_unlearn."""
+"""A small package that adds a loss, a step wrapper, an attack, a metric, a suite, a task and more to hf_unlearn."""

@@ -3,6 +3,7 @@
 from hf_unlearn.plugins import Plugin
 
 from .echo import ECHO_RATE
+from .first_token import FirstToken
 from .growing import Growing
 from .saturating_ascent import SaturatingAscent
 from .suite import verses
@@ -12,6 +13,7 @@ HF_UNLEARN = Plugin(
     forget_losses=[SaturatingAscent],
     step_wrappers=[UnitForget],
     weightings=[Growing],
+    attacks=[FirstToken],
     metrics=[ECHO_RATE],
     suites={"verses": verses},
     tasks={"verses": "verses.task"},
