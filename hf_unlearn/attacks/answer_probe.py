@@ -28,8 +28,9 @@ class AnswerProbe(Attack):
     A model that hides an answer may still be about to give it. For each token that two answers of retain rows hold or
     more, a linear map of the hidden state says how likely the answer holds it, in standard deviations. An answer's
     score is the sum over its tokens that the prompt does not hold, over the root of their number, and the leak is
-    where the row's own answer stands among those of all rows. What a prompt tells of its answer by its topic shows in
-    the controls, too. The first setting is a guess, 0.5 for every row; one more shows what shuffled answers give.
+    where the row's own answer stands among those of its half of the rows. What a prompt tells of its answer by its
+    topic shows in the controls, too. The first setting is a guess, 0.5 for every row; one more shows what shuffled
+    answers give.
 
     Args:
         every: each so many layers, from the last one down.
@@ -49,6 +50,7 @@ class AnswerProbe(Attack):
     paper = "Alain and Bengio 2016, arXiv:1610.01644"
     given = "the prompts, the answers of all rows without which is whose, and retain rows"
     score = "share of the other rows' answers that stand below the row's own (0.5 is chance)"
+    content = False
     cost = "a forward of all rows and some retain rows, and a system of equations a layer"
 
     def __post_init__(self) -> None:
@@ -58,8 +60,8 @@ class AnswerProbe(Attack):
         self.require("fitted", self.fitted >= _FEWEST, f"{_FEWEST} or above")
 
     def unfit(self, target: Target, rows: AttackedRows) -> str | None:
-        if len(rows.retain) < _FEWEST or len(rows.rows) < 2:
-            return f"it needs {_FEWEST} retain rows to fit the probe on, and two rows to tell apart"
+        if len(rows.retain) < _FEWEST or min(rows.tuned.sum(), (~rows.tuned).sum()) < 2:
+            return f"it needs {_FEWEST} retain rows to fit the probe on, and two rows in either half to tell apart"
         return no_blocks(target.model)
 
     def run(self, target: Target, rows: AttackedRows) -> Iterable[Leak]:
@@ -76,7 +78,10 @@ class AnswerProbe(Attack):
         for labels, order, tried in (("shuffled", shuffled, layers[:1]), ("true", np.arange(len(known)), layers)):
             for layer in tried:
                 predicted, common = predict_tokens(fitted[layer], answers[order], asked[layer], self.ridge)
-                leak = answer_placements(predicted, own[:, common], prompts[:, common])
+                flags = (predicted, own[:, common], prompts[:, common])
+                leak = np.empty(len(rows.rows))
+                for half in (rows.tuned, ~rows.tuned):  # apart, so that what is reported has no part in the choice
+                    leak[half] = answer_placements(*(of_rows[half] for of_rows in flags))
                 yield Leak({"by": "probe", "layer": layer, "labels": labels}, leak)
 
 

@@ -74,9 +74,9 @@ def prompt_states(target: Target, rows: Sequence[TokenizedRow], layers: Sequence
     for places, batch in batches(target, rows):
         for layer, hidden in hidden_states(target.model, batch, layers).items():
             for place, tokens in zip(places, hidden, strict=True):
-                prompt = tokens[: max(1, answer_start(rows[place]))].double()
+                prompt = tokens[: max(1, answer_start(rows[place]))].float()
                 read = prompt[-1] if at == "last" else prompt.mean(0)
-                states[layer][place] = torch.nan_to_num(read, 0.0, 0.0, 0.0).cpu().numpy()
+                states[layer][place] = torch.nan_to_num(read, 0.0, 0.0, 0.0).cpu().double().numpy()
     return {layer: np.stack([of_rows[place] for place in range(len(rows))]) for layer, of_rows in states.items()}
 
 

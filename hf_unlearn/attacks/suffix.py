@@ -150,4 +150,4 @@ def candidate_losses(target: Target, insertion: Insertion, candidates: Tensor) -
 def _losses(model: Any, batch: Batch) -> Tensor:
     with evaluation_mode(model):
         scores, _ = score_answers(model, output_head(model), batch)
-    return scores.nll_per_token().double().cpu()
+    return scores.nll_per_token().cpu().double()
