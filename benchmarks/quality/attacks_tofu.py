@@ -33,13 +33,11 @@ ATTACKS: list[dict[str, Any]] = [
     {"name": "membership"},
     {"name": "sampling"},
     {"name": "quantize"},
-    {"name": "prune", "shares": (0.1, 0.3, 0.5)},
     {"name": "logit_lens"},
     {"name": "patching"},
-    {"name": "contrast"},
-    {"name": "prompts"},
-    {"name": "soft_prompt", "lengths": (4,), "steps": 50},
-    {"name": "relearn", "rates": (1e-4, 1e-3), "steps": 25, "every": 5, "sets": ("forget", "related")},
+    {"name": "prompts", "kinds": ("prefill",), "prefill": (1, 5)},
+    {"name": "contrast", "weights": (1.0,)},
+    {"name": "relearn", "rates": (1e-4, 1e-3), "steps": 25, "sets": ("forget",), "adapters": ("full",)},
 ]
 
 
@@ -51,7 +49,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of TOFU's files")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME=FOLDER", help="models after unlearning")
     parser.add_argument("--attacks", type=json.loads, default=ATTACKS, help="as hf_unlearn.attacks.attack takes them")
-    parser.add_argument("--rows", type=int, default=200, help="forget rows and controls that are attacked")
+    parser.add_argument("--rows", type=int, default=80, help="forget rows and controls that are attacked")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True, help="JSON file, written after every model, and resumed")
     options = parser.parse_args()
