@@ -34,6 +34,7 @@ ATTACK_SUITES: dict[str, list[dict[str, Any]]] = {
         {"name": "logit_lens"},
         {"name": "tuned_lens"},
         {"name": "probe"},
+        {"name": "answer_probe"},
         {"name": "patching"},
         {"name": "contrast"},
         {"name": "prompts"},
