@@ -37,7 +37,7 @@ class AnswerProbe(Attack):
         ridge: of the maps, in units of the states' variance; above 0.
         fitted: retain rows that the maps are fitted on, at most.
 
-    Paper: Alain and Bengio 2016, https://arxiv.org/abs/1610.01644.
+    Paper: Alain et al. 2016, https://arxiv.org/abs/1610.01644.
     """
 
     every: int = 1
@@ -47,7 +47,7 @@ class AnswerProbe(Attack):
     name = "answer_probe"
     threat = Threat.WEIGHTS
     formula = "P(s(other row's answer) < s(own answer)), s(y) = sum_t w_t h_l / sqrt(n), w_t fitted on retain rows"
-    paper = "Alain and Bengio 2016, arXiv:1610.01644"
+    paper = "Alain et al. 2016, arXiv:1610.01644"
     given = "the prompts, the answers of all rows without which is whose, and retain rows"
     score = "share of the other rows' answers that stand below the row's own (0.5 is chance)"
     content = False
