@@ -46,6 +46,7 @@ RECIPES = (
     "methods/satimp",
 )
 CLASSES = ("queries", "logits", "weights", "weights_and_before")
+_BOTH_MODELS = ("contrast", "patching")
 
 
 def attacked_recipe(recipe: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -117,20 +118,38 @@ def compact(report: AttackReport) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The worst case per attacker of every recipe, as Markdown."""
-    head = ["recipe", *(threat.replace("_", " ") for threat in CLASSES), "steps to half (retrained)", "recovered"]
+    """The worst case per attacker of every run, as Markdown; of the weights also without an adapter to take off."""
+    head = [
+        "run",
+        "queries",
+        "logits",
+        "weights, merged",
+        "weights",
+        "relearnt",
+        "retrained",
+        "rows back",
+        "steps to half",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for name, run in results["runs"].items():
-        cells = []
-        for threat in CLASSES:
-            case = run["worst"].get(threat)
-            cells.append("-" if case is None else f"{case['excess'][0]:.2f} [{case['excess'][1]:.2f}, "
-                         f"{case['excess'][2]:.2f}] {case['attack']}")  # fmt: skip
-        steps = run["attacks"].get("relearn", {}).get("steps_to_half", {})
-        half = {kind: "not" if steps.get(kind) is None else str(steps[kind]) for kind in ("model", "oracle")}
-        cells += [f"{half['model']} ({half['oracle']})", f"{run['worst']['weights']['recovered']:.0%}"]
-        lines.append("| " + " | ".join([f"`{name}`", *cells]) + " |")
+        worst, attacks = run["worst"], run["attacks"]
+        merged = {kind: found for kind, found in attacks.items() if kind not in ("remove_adapter", *_BOTH_MODELS)}
+        top = max(merged, key=lambda kind: merged[kind]["excess"][0])
+        cells = [
+            _excess(worst[kind]["excess"], worst[kind]["attack"]) if kind in worst else "-" for kind in CLASSES[:2]
+        ]
+        cells += [_excess(merged[top]["excess"], top), _excess(worst["weights"]["excess"], worst["weights"]["attack"])]
+        relearn = attacks["relearn"]
+        cells += [f"{relearn['leaks'][kind][0]:.3g}" for kind in ("model", "oracle")]
+        half = relearn["steps_to_half"]["model"]
+        cells += [f"{relearn['recovered']:.0%}", "never" if half is None else str(half)]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def _excess(excess: list[float], attack: str) -> str:
+    value, low, high = excess
+    return f"{value:.2f} [{low:.2f}, {high:.2f}] {attack}"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
