@@ -161,6 +161,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
     styles = {"model": "-", "oracle": "--", "unseen": ":", "before": "-."}
     for axes, (name, run) in zip(panels, runs.items(), strict=False):
         for kind, points in run["relearning"].items():
+            if len(points) == 1:  # measured as it is
+                axes.axhline(points[0][1], linestyle=styles[kind], label=kind, color="grey")
+                continue
             axes.plot(*zip(*points, strict=True), styles[kind], label=kind, color="black" if kind == "model" else None)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("steps of relearning")
