@@ -5,7 +5,14 @@ from typing import Any
 # Arguments where they differ from an attack's defaults.
 ATTACK_SUITES: dict[str, list[dict[str, Any]]] = {
     "quick": [
-        {"name": "relearn", "rates": (1e-4, 1e-3), "steps": 25, "sets": ("forget",), "adapters": ("full",)},
+        {
+            "name": "relearn",
+            "rates": (3e-4,),
+            "steps": 20,
+            "every": 10,
+            "sets": ("forget",),
+            "adapters": ("full",),
+        },
         {"name": "quantize", "kinds": ("int4",)},
         {"name": "sampling"},
         {"name": "membership"},
