@@ -33,9 +33,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int | None:
     launch = {name: value for name in _LAUNCH if (value := getattr(args, name)) is not None}
     if launch:
-        from ..training.launch.start import launch_processes
+        from ..training.launch.start import has_accelerator, launch_processes
 
-        return launch_processes(launch, ["attack", *_without_launch(args.given)])
+        # Without it accelerate would start processes that do not know of each other.
+        on_cpu = [] if args.use_cpu or has_accelerator() else ["--use_cpu"]
+        return launch_processes(launch, ["attack", *_without_launch(args.given), *on_cpu])
     from accelerate import PartialState
 
     from ..results.attack_table import attack_table
@@ -43,8 +45,7 @@ def _run(args: argparse.Namespace) -> int | None:
     from ..tasks.attack_saved import AttackOptions, attack_saved
     from ..tasks.command_file import read_command
 
-    name, parsed = read_command(args.run)
-    parsed.args.use_cpu = parsed.args.use_cpu or args.use_cpu
+    name, parsed = read_command(args.run, *(["--use_cpu"] if args.use_cpu else []))
     options = AttackOptions(
         attacks=_spec(args),
         budget=args.budget,

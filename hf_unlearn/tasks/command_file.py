@@ -27,8 +27,12 @@ def write_command(task: str, parsed: Parsed, folder: Path) -> None:
     atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
 
 
-def read_command(folder: str | Path) -> tuple[str, Parsed]:
+def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
     """The task of a run and its arguments, from the run's folder.
+
+    Args:
+        folder: of the run.
+        more: flags that come on top.
 
     Raises:
         ValueError: there is no such file, or it was edited into something else.
@@ -46,7 +50,7 @@ def read_command(folder: str | Path) -> tuple[str, Parsed]:
     with tempfile.TemporaryDirectory() as scratch:
         recipe = Path(scratch) / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(stored["recipe"]), encoding="utf-8")
-        words = ["--config", str(recipe), *stored["words"], "--output_dir", str(folder)]
+        words = ["--config", str(recipe), *stored["words"], "--output_dir", str(folder), *more]
         return stored["task"], parse_task(stored["task"], words)
 
 
