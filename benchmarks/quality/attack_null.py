@@ -20,8 +20,11 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.common.environment import machine, versions
-from hf_unlearn.attacks import attack
+from hf_unlearn.attacks import ATTACK_SUITES, attack
 from hf_unlearn.lab import load_lab
+
+# The quick suite, less the adapter that there is not, and membership.
+ATTACKS = [one for one in ATTACK_SUITES["quick"] if one["name"] != "remove_adapter"] + [{"name": "membership"}]
 
 
 def drawn(holdout: datasets.Dataset, retain: datasets.Dataset, draw: int, rows: int) -> tuple[dict[str, Any], Any]:
@@ -36,7 +39,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--rows", type=int, default=120, help="of either set")
-    parser.add_argument("--suite", default="quick", help="of attacks")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     options = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
@@ -47,7 +49,7 @@ def main() -> None:
     started, draws = time.process_time(), []
     for draw in range(options.draws):
         sets, controls = drawn(lab.datasets["holdout"], lab.datasets["retain"], draw, options.rows)
-        report = attack(model, tokenizer, sets, options.suite, controls=controls, batch_size=64, seed=draw)
+        report = attack(model, tokenizer, sets, ATTACKS, controls=controls, batch_size=64, seed=draw)
         worst = {}
         for threat, case in report.worst.items():
             assert case.excess is not None  # there are controls
@@ -57,7 +59,7 @@ def main() -> None:
         print(draw, {threat: f"{c['excess']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" for threat, c in worst.items()})
     held = {threat: sum(draw[threat]["low"] <= 0 <= draw[threat]["high"] for draw in draws) for threat in draws[0]}
     print(f"intervals that hold 0, of {options.draws}: {held}")
-    results = {"suite": options.suite, "rows": options.rows, "hold_zero": held, "draws": draws}
+    results = {"attacks": ATTACKS, "rows": options.rows, "hold_zero": held, "draws": draws}
     results |= {"cpu_seconds": time.process_time() - started}
     results |= {"machine": machine(cuda=torch.cuda.is_available()), "versions": versions()}
     options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

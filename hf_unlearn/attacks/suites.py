@@ -15,7 +15,6 @@ ATTACK_SUITES: dict[str, list[dict[str, Any]]] = {
         },
         {"name": "quantize", "kinds": ("int4",)},
         {"name": "sampling"},
-        {"name": "membership"},
         {"name": "remove_adapter"},
     ],
     "standard": [
