@@ -1,6 +1,7 @@
 """Attacks, one file each: what brings the forgotten back, how much more than from a model that never knew it."""
 
 from ..plugins import PluginTable, components
+from ..results.attack_report import AttackReport, load_attack_report
 from .answer_probe import AnswerProbe
 from .base import Attack, Leak, Setting, Threat
 from .contrast import Contrast
@@ -54,6 +55,7 @@ __all__ = [
     "ATTACK_SUITES",
     "AnswerProbe",
     "Attack",
+    "AttackReport",
     "AttackedRows",
     "Contrast",
     "Leak",
@@ -76,4 +78,5 @@ __all__ = [
     "Threat",
     "TunedLens",
     "attack",
+    "load_attack_report",
 ]
