@@ -102,17 +102,3 @@ def _resampled(attacks: Sequence[Compared], seed: int) -> NDArray[np.float64]:
     drawn = generator.integers(rows, size=(RESAMPLES, rows))
     others = generator.integers(max(1, unseen), size=(RESAMPLES, unseen))
     return np.column_stack([leaks.resampled(drawn, others) for leaks in attacks])
-
-
-def recovered(
-    model: NDArray[np.float64], before: NDArray[np.float64] | None, control: NDArray[np.float64] | None
-) -> NDArray[np.bool_]:
-    """Which rows an attack recovers: at least half of their old leak, and more than 95% of the control's rows give.
-
-    Args:
-        model: [R] leaks of the model.
-        before: [R] of the model before unlearning under the same attack; None takes 1 for each.
-        control: leaks of never-seen rows, or of the oracle; None where there are none.
-    """
-    enough = model >= (0.5 if before is None else before / 2)
-    return enough if control is None else enough & (model > np.quantile(control, _COVERED))

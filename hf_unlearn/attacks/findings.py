@@ -6,10 +6,19 @@ from dataclasses import asdict, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results.attack_report import BEFORE, MODEL, ORACLE, UNSEEN, AttackFinding, SubjectLeak, WorstCase
+from ..results.attack_report import (
+    BEFORE,
+    MODEL,
+    ORACLE,
+    UNSEEN,
+    AttackFinding,
+    SubjectLeak,
+    WorstCase,
+    recovered_rows,
+)
 from .base import Attack, Threat
 from .choice import steps_to_half
-from .excess import Compared, excesses, recovered
+from .excess import Compared, excesses
 
 Leaks = Mapping[str, SubjectLeak]
 
@@ -94,6 +103,4 @@ def _compared(leaks: Leaks, placed_among: int) -> Compared:
 
 
 def _recovered(leaks: Leaks) -> NDArray[np.bool_]:
-    rows = {name: np.array(leak.rows) for name, leak in leaks.items()}
-    control = rows.get(UNSEEN, rows.get(ORACLE))
-    return recovered(rows[MODEL], rows.get(BEFORE), control)
+    return recovered_rows({name: leak.rows for name, leak in leaks.items()})

@@ -2,10 +2,13 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import input_error
 from .files import atomic_write_text, read_json
@@ -192,6 +195,21 @@ class AttackReport:
         """Write attacks.json into a folder, so that a reader sees a whole file or none."""
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
         return atomic_write_text(Path(folder) / ATTACKS_FILE, text + "\n")
+
+
+def recovered_rows(subjects: Mapping[str, Sequence[float]]) -> NDArray[np.bool_]:
+    """[R] flags of the rows that an attack recovers: half of what they once gave away, and more than chance.
+
+    That is at least half of their leak in the model before unlearning (half of 1 without it), and above the leak of
+    95% of the control's rows: of never-seen rows, of the oracle where there are none.
+
+    Args:
+        subjects: leaks of the rows reported by what was attacked, "model" among them.
+    """
+    rows = {name: np.asarray(leaks, dtype=np.float64) for name, leaks in subjects.items() if len(leaks)}
+    flags = rows[MODEL] >= (rows[BEFORE] / 2 if BEFORE in rows else 0.5)
+    control = rows.get(UNSEEN, rows.get(ORACLE))
+    return flags if control is None else flags & (rows[MODEL] > np.quantile(control, 0.95))
 
 
 def load_attack_report(path: str | os.PathLike[str]) -> AttackReport:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hf_unlearn.attacks.excess import Compared, excesses, largest_excess, recovered
-from hf_unlearn.results.attack_report import Excess
+from hf_unlearn.attacks.excess import Compared, excesses, largest_excess
+from hf_unlearn.results.attack_report import Excess, recovered_rows
 
 
 def test_by_hand():
@@ -73,8 +73,8 @@ def test_a_true_excess_lies_above_nothing():
 
 
 def test_rows_recovered():
-    model = np.array([0.6, 0.4, 0.9, 0.55])
-    control = np.array([0.1, 0.58])
-    assert recovered(model, None, None).tolist() == [True, False, True, True]
-    assert recovered(model, np.array([1.0, 0.7, 1.0, 1.0]), None).tolist() == [True, True, True, True]
-    assert recovered(model, None, control).tolist() == [True, False, True, False]
+    model = [0.6, 0.4, 0.9, 0.55]
+    assert recovered_rows({"model": model}).tolist() == [True, False, True, True]
+    assert recovered_rows({"model": model, "before": [1.0, 0.7, 1.0, 1.0]}).tolist() == [True, True, True, True]
+    assert recovered_rows({"model": model, "unseen": [0.1, 0.58]}).tolist() == [True, False, True, False]
+    assert recovered_rows({"model": model, "unseen": [], "oracle": [0.7]}).tolist() == [False, False, True, False]

@@ -13,12 +13,11 @@ from ..attack_report import (
     ATTACKS_FILE,
     BEFORE,
     MODEL,
-    ORACLE,
     THREATS,
-    UNSEEN,
     AttackFinding,
     AttackReport,
     load_attack_report,
+    recovered_rows,
 )
 from ..attack_words import is_finite, is_removal
 from ..record import RECORD_FILE, RunRecord, load_record
@@ -232,13 +231,10 @@ def _recovered(counted: Sequence[AttackFinding], report: AttackReport) -> float:
 
 def _recovered_rows(finding: AttackFinding) -> NDArray[np.bool_] | None:
     """[R] flags of the rows that an attack recovers; None where they are not those that the report counted."""
-    rows = {name: np.array(leak.rows) for name, leak in finding.subjects.items() if leak.rows}
+    rows = {name: leak.rows for name, leak in finding.subjects.items() if leak.rows}
     if MODEL not in rows or (BEFORE in rows and len(rows[BEFORE]) != len(rows[MODEL])):
         return None
-    flags = rows[MODEL] >= (rows[BEFORE] / 2 if BEFORE in rows else 0.5)
-    control = rows.get(UNSEEN, rows.get(ORACLE))
-    if control is not None:
-        flags &= rows[MODEL] > np.quantile(control, 0.95)
+    flags = recovered_rows(rows)
     return flags if np.isclose(flags.mean(), finding.recovered, atol=1e-9) else None
 
 
