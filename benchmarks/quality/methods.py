@@ -36,10 +36,10 @@ from trl import get_peft_config
 
 from benchmarks.quality.methods_chart import draw
 from hf_unlearn import DataCollatorForUnlearning, UnlearningTrainer
-from hf_unlearn.attacks.fine_tuning import fine_tune
 from hf_unlearn.errors import input_error
 from hf_unlearn.evaluation import Suite, evaluate
 from hf_unlearn.lab import load_lab
+from hf_unlearn.model.fine_tuning import fine_tune
 from hf_unlearn.model.merging import merge
 from hf_unlearn.model.score_rows import RowScorer
 from hf_unlearn.tasks import make_task, parse_task

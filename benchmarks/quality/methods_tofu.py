@@ -34,8 +34,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.quality.teacher_forcing import TokenizedRow
 from benchmarks.quality.tofu_bound import ANSWER, PROMPT, Tofu, load, read_json_lines, read_tofu, row_nll
 from hf_unlearn import DataCollatorForUnlearning, UnlearningConfig, UnlearningTrainer
-from hf_unlearn.attacks.fine_tuning import fine_tune
 from hf_unlearn.errors import input_error, require_choice
+from hf_unlearn.model.fine_tuning import fine_tune
 
 # name -> what differs: losses, weights, learning rate
 RECIPES: dict[str, dict[str, Any]] = {

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..model.linear_layers import linear_layers
 from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import leak, linear_layers, magnitude_threshold, unchangeable
+from .weights import leak, magnitude_threshold, unchangeable
 
 SCOPES = ("global", "layer")
 

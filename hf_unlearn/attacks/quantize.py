@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..model.linear_layers import by_output, linear_layers
 from .arguments import as_tuple
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
 from .target import Target
-from .weights import by_output, leak, linear_layers, unchangeable
+from .weights import leak, unchangeable
 
 BITS = {"int8": 8, "int4": 4, "nf4": 4}
 GROUP = 64  # inputs that share a scale

@@ -13,10 +13,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ..data.tokenized_row import TokenizedRow
+from ..model.fine_tuning import fine_tune
 from ..model.score_rows import preserve_rng_state
 from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
-from .fine_tuning import fine_tune
 from .rows import AttackedRows
 from .target import Target
 from .weights import leak, unchangeable

@@ -1,9 +1,7 @@
 """The model that an attack tries, and what it is asked: likelihoods, answers, a copy of its weights."""
 
-import contextlib
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,30 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.collator import DataCollatorForUnlearning
 from ..data.tokenized_row import TokenizedRow
 from ..data.turns import AnswerEnds
-from ..evaluation.generation import Decoding, answer_batches
-from ..evaluation.stop_rule import StopRule
+from ..evaluation.questioner import OneProcess, Questioner
 from ..model.merging import merge
-from ..model.score_rows import RowScorer
 
 UTILITY_ROWS = 64
-
-
-@dataclass(frozen=True)
-class OneProcess:
-    """This process alone, as scoring and answering ask an accelerator: every rank has attacks of its own."""
-
-    device: torch.device
-    num_processes: int = 1
-    process_index: int = 0
-    is_local_main_process: bool = False  # no bars of single batches: the attacks themselves have one
-
-    def unwrap_model(self, model: Any) -> Any:
-        """The model, which nothing wraps."""
-        return model
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Attacks calculate in the type of the weights."""
-        return contextlib.nullcontext()
 
 
 @dataclass
@@ -76,6 +54,11 @@ class Target:
         return self.model.device
 
     @cached_property
+    def questioner(self) -> Questioner:
+        """How models are asked."""
+        return Questioner(self.tokenizer, self.ends, self.batch_size, self.seed)
+
+    @cached_property
     def process(self) -> Any:
         """In place of an accelerator."""
         return OneProcess(self.device)
@@ -83,7 +66,7 @@ class Target:
     @cached_property
     def collator(self) -> DataCollatorForUnlearning:
         """Of rows into batches."""
-        return DataCollatorForUnlearning(self.tokenizer.pad_token_id)
+        return self.questioner.collator
 
     def weights_copy(self) -> PreTrainedModel:
         """A copy of the model for an attack to change: adapter merged, fp32, all weights trainable, no dropout."""
@@ -93,9 +76,7 @@ class Target:
 
     def logps(self, rows: Sequence[TokenizedRow], model: Any = None) -> list[NDArray[np.float64]]:
         """Log-probabilities of the answer tokens of each row, nats; of another model where one is given."""
-        scorer = RowScorer(self.collator, self.process, self.batch_size)
-        scores = scorer(self.model if model is None else model, rows, "rows")
-        return [part.double().numpy() for part in scores.logps.split(scores.lengths.tolist())]
+        return self.questioner.logps(self.model if model is None else model, rows)
 
     def probabilities(self, rows: Sequence[TokenizedRow], model: Any = None) -> NDArray[np.float64]:
         """exp(-nll per token) of each row's answer, [N]."""
@@ -115,26 +96,15 @@ class Target:
         seed: int | None = None,
         model: Any = None,
     ) -> list[list[int]]:
-        """Token ids of an answer to each prompt, in order, without what ends it.
-
-        Args:
-            prompts: token ids. Equal prompts get equal draws: ask again with another seed.
-            max_new_tokens: longest answer.
-            temperature: 0 for the likeliest token each time.
-            seed: of the draws; the target's if None.
-            model: another than the target's.
-        """
-        model = self.model if model is None else model
-        decoding = Decoding(max_new_tokens, temperature, self.seed if seed is None else seed)
-        stop = StopRule.of(model, self.tokenizer, self.ends)
-        answers: list[list[int]] = [[] for _ in prompts]
-        for places, batch in answer_batches(
-            model, stop, prompts, range(len(prompts)), self.process, decoding, self.batch_size, "answers"
-        ):
-            for place, ids in zip(places, batch, strict=True):
-                answers[place] = stop.strip(ids)
-        return answers
+        """Token ids of an answer to each prompt, as `Questioner.answers`; of another model where one is given."""
+        return self.questioner.answers(
+            self.model if model is None else model,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
 
     def text(self, ids: Sequence[int]) -> str:
         """Token ids as text, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        return self.questioner.text(ids)

@@ -1,4 +1,4 @@
-"""What the attacks on weights share: which models can be changed, their linear layers, the leak of a changed copy."""
+"""What the attacks on weights share: which models can be changed, the leak of a changed copy, a threshold."""
 
 from collections.abc import Collection
 
@@ -6,8 +6,6 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from .base import Leak, Setting
 from .rows import AttackedRows
@@ -30,26 +28,6 @@ def leak(target: Target, rows: AttackedRows, setting: Setting, model: nn.Module 
         model: the copy; the target's own model, with which nothing was done, if None.
     """
     return Leak(setting, target.probabilities(rows.rows, model), target.utility(model))
-
-
-def linear_layers(model: PreTrainedModel) -> dict[str, nn.Linear | Conv1D]:
-    """The linear layers of a model by name, without its output head, and without weights that embeddings share.
-
-    Experts of a mixture that are kept in one tensor are no linear layers.
-    """
-    head = model.get_output_embeddings()
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and id(module.weight) not in embeddings
-    }
-
-
-def by_output(layer: nn.Linear | Conv1D) -> Tensor:
-    """A view of a linear layer's weights as [outputs, inputs], the other way round in GPT-2's layers."""
-    weight = layer.weight.detach()
-    return weight.T if isinstance(layer, Conv1D) else weight
 
 
 def magnitude_threshold(weights: Collection[Tensor], share: float) -> Tensor:

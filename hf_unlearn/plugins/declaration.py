@@ -36,6 +36,8 @@ class Plugin:
         step_wrappers: classes derived from `hf_unlearn.steps.StepWrapper`.
         weightings: classes derived from `hf_unlearn.steps.weighting.Weighting`.
         attacks: classes derived from `hf_unlearn.attacks.Attack`.
+        edits: classes derived from `hf_unlearn.edits.Edit`.
+        suppressions: classes derived from `hf_unlearn.suppression.Suppression`.
         metrics: `hf_unlearn.metrics.MetricDescription`s of what a suite measures, or `MetricFunction`s with one, which
             `evaluate_metric` takes too.
         suites: by name, what makes a `hf_unlearn.evaluation.Suite` of that name.
@@ -52,6 +54,8 @@ class Plugin:
     step_wrappers: Sequence[type[Component]] = ()
     weightings: Sequence[type[Component]] = ()
     attacks: Sequence[type[Component]] = ()
+    edits: Sequence[type[Component]] = ()
+    suppressions: Sequence[type[Component]] = ()
     metrics: Sequence[Any] = ()
     suites: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     tasks: Mapping[str, str] = field(default_factory=dict)

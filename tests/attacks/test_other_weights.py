@@ -11,7 +11,7 @@ from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_target
 from fixtures.suppressed import adapted_model
 from hf_unlearn.attacks import MergeSibling, Prune, RemoveAdapter
-from hf_unlearn.attacks.weights import linear_layers
+from hf_unlearn.model.linear_layers import linear_layers
 from hf_unlearn.model.merging import merge
 
 

@@ -10,7 +10,7 @@ from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_rows, planted_target
 from hf_unlearn.attacks import Quantize
 from hf_unlearn.attacks.quantize import GROUP, nf4_values, round_trip
-from hf_unlearn.attacks.weights import linear_layers
+from hf_unlearn.model.linear_layers import linear_layers
 
 # As bitsandbytes publishes them (Dettmers et al. 2023, appendix E).
 PUBLISHED = """

@@ -13,7 +13,8 @@ from fixtures.models import tiny_model
 from fixtures.planted import attacked_rows, planted_model, planted_oracle, planted_target
 from fixtures.suppressed import adapted_model
 from hf_unlearn.attacks import MergeSibling, Prune, Quantize, Relearn, RemoveAdapter
-from hf_unlearn.attacks.weights import by_output, linear_layers, magnitude_threshold
+from hf_unlearn.attacks.weights import magnitude_threshold
+from hf_unlearn.model.linear_layers import by_output, linear_layers
 
 RELEARN = Relearn(rates=(1e-3,), steps=4, every=2)
 

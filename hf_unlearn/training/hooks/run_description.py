@@ -19,7 +19,7 @@ from ...component import Component
 from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
-from ...losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
+from ...losses import Loss
 from ...plugins import plugin_source
 from ...results.hub.names import is_repository
 from ...results.record import (
@@ -32,8 +32,6 @@ from ...results.record import (
     TermRecord,
     load_record,
 )
-from ...steps import STEP_WRAPPERS
-from ...steps.weighting import WEIGHTINGS
 from ...version import __version__
 from ..baseline import Baseline
 from ..config import UnlearningConfig
@@ -57,11 +55,7 @@ _DERIVED = (
     "accelerator_config",
 )
 _OLD_NAMES = ("gradient_checkpointing", "gradient_checkpointing_kwargs")  # copied into activation_checkpointing
-_PACKAGED = frozenset(
-    part
-    for table in (FORGET_LOSSES, RETAIN_LOSSES, ANCHOR_LOSSES, STEP_WRAPPERS, WEIGHTINGS)
-    for part in table.packaged.values()
-)
+_PACKAGE = __name__.partition(".")[0]
 _ADAPTER_FACTS = ("r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "target_modules", "modules_to_save")
 
 
@@ -168,16 +162,17 @@ def describe_objective(
         forget_weight=objective.forget_weight,
         retain_weight=objective.retain_weight,
         anchor_weight=objective.anchor_weight,
-        weighting=_component_record(methods.weighting),
-        step_wrappers=[_component_record(wrapper) for wrapper in methods.wrappers],
+        weighting=describe_component(methods.weighting),
+        step_wrappers=[describe_component(wrapper) for wrapper in methods.wrappers],
         optimizer=str(getattr(args.optim, "value", args.optim)),
         bound=_bound(args, baseline),
     )
 
 
-def _component_record(component: Component) -> ComponentRecord:
+def describe_component(component: Component) -> ComponentRecord:
+    """Name, arguments, formula and paper of a component, and the package of a plugin's."""
     arguments = {name: value for name, value in dataclasses.asdict(component).items() if name != "weight"}
-    if type(component) in _PACKAGED:
+    if type(component).__module__.partition(".")[0] == _PACKAGE:
         return ComponentRecord(component.name, arguments, component.formula, component.paper)
     source = plugin_source(type(component))
     if source is not None:
@@ -189,7 +184,7 @@ def _component_record(component: Component) -> ComponentRecord:
 
 
 def _term(side: str, term: Loss) -> TermRecord:
-    return TermRecord(**dataclasses.asdict(_component_record(term)), side=side, weight=term.weight)
+    return TermRecord(**dataclasses.asdict(describe_component(term)), side=side, weight=term.weight)
 
 
 def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A plain fine-tuning on rows' answers, step by step: what relearning is made of."""
+"""A plain fine-tuning on rows' answers, step by step: what relearning and some edits are made of."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,8 +9,8 @@ import torch
 from ..data.batch import indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.tokenized_row import TokenizedRow
-from ..model.output_head import output_head
-from ..model.scoring import score_answers
+from .output_head import output_head
+from .scoring import score_answers
 
 
 def fine_tune(
