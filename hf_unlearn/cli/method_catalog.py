@@ -9,6 +9,7 @@ from typing import Any
 from ..attacks import ATTACKS, Attack
 from ..component import support
 from ..data.roles import Role
+from ..edits import EDITS, Edit
 from ..evaluation import SUITES
 from ..losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..losses.base import Needs
@@ -61,6 +62,7 @@ def render_methods() -> str:
         f"  arguments  optim_args: {_sophia_arguments()}\n"
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
+    blocks += ["EDITS (phases, hf-unlearn edit)", *(_edit(edit()) for edit in EDITS.values())]
     blocks += ["ATTACKS (attack, hf-unlearn attack)", *(_attack(one()) for one in ATTACKS.values())]
     blocks += [_render_listing(listing) for listing in _listings()]
     return "\n\n".join(blocks)
@@ -74,6 +76,7 @@ def list_methods() -> list[dict[str, Any]]:
         "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "edit": EDITS,
         "attack": ATTACKS,
     }
     methods = [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
@@ -92,8 +95,12 @@ def _as_data(kind: str, part: Any) -> dict[str, Any]:
         described |= {"mean_over": part.unit, "needs": _needs(part.needs)}
     if isinstance(part, Attack):
         described |= {"threat": str(part.threat), "given": part.given, "score": part.score, "cost": part.cost}
+    if isinstance(part, Edit):
+        described |= {"reads": _sets_read(part), "cost": part.cost}
     return (
-        described if kind in ("weighting", "attack") else described | {"works_with": support(part.incompatible_with)}
+        described
+        if kind in ("weighting", "attack", "edit")
+        else described | {"works_with": support(part.incompatible_with)}
     )
 
 
@@ -138,6 +145,15 @@ def _wrapper(wrapper: StepWrapper) -> str:
 
 def _attack(one: Attack) -> str:
     return _part(one, [("attacker", str(one.threat)), ("given", one.given), ("score", one.score), ("cost", one.cost)])
+
+
+def _edit(edit: Edit) -> str:
+    return _part(edit, [("reads", _sets_read(edit)), ("cost", edit.cost)])
+
+
+def _sets_read(edit: Edit) -> str:
+    sets = ", ".join(name for name in ("forget", "retain", "holdout") if name in edit.reads)
+    return f"{sets} rows" + ("; a checkpoint from before the forget rows were learnt" if edit.needs_checkpoint else "")
 
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:

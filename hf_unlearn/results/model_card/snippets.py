@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ..record import ComponentRecord, RunRecord, TermRecord
+from .phases import phases_yaml
 from .text import fenced, hub_id, one_line, specification
 
 _HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
@@ -53,7 +54,12 @@ def _world(record: RunRecord) -> str:
 
 
 def training_code(record: RunRecord) -> str:
-    """Python that makes the run again, but for the rows themselves; "" where there is no objective on record."""
+    """What makes the run again, but for the rows themselves; "" where there is no objective on record.
+
+    Python, or the recipe of the phases of a run that has some.
+    """
+    if record.phases:
+        return f"Its phases, as a recipe of `hf-unlearn train --config` has them:\n\n{phases_yaml(record.phases)}"
     if not record.objective.terms:
         return ""
     imports, loading, model, tokenizer = _start(record)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..phase_words import PhaseRow, phase_rows
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
 from ..record_parts import level_words, reference_words
 
@@ -41,6 +42,7 @@ class Facts:
 
     model: Pairs
     sets: list[SetFacts]
+    phases: list[PhaseRow]
     parts: list[PartFacts]
     objective: Pairs
     settings: Pairs
@@ -53,6 +55,7 @@ def facts_of(record: RunRecord) -> Facts:
     return Facts(
         model=_model(record.model),
         sets=[_set(name, rows) for name, rows in record.sets.items()],
+        phases=phase_rows(record.phases),
         parts=_parts(record),
         objective=_objective(record),
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
@@ -127,6 +130,8 @@ def _part(side: str, part: ComponentRecord, weight: str) -> PartFacts:
 
 def _objective(record: RunRecord) -> Pairs:
     objective, bound = record.objective, record.objective.bound
+    if record.phases and not objective.terms:  # nothing was minimised
+        return [("recipe", record.recipe)] if record.recipe else []
     pairs = [
         ("weight of the forget side", f"{objective.forget_weight:g}"),
         ("weight of the retain side", f"{objective.retain_weight:g}"),
@@ -168,7 +173,8 @@ def _cost(record: RunRecord) -> Pairs:
     if cost.get("peak_memory_mb") is not None:
         pairs.append(("peak memory of the process", f"{cost['peak_memory_mb']:,.0f} MB"))
     planned = f" of {record.planned_steps} planned" if record.planned_steps else ""
-    pairs.append(("optimizer steps", f"{record.steps}{planned}"))
+    if record.steps or planned or not record.phases:
+        pairs.append(("optimizer steps", f"{record.steps}{planned}"))
     if record.epochs:
         pairs.append(("epochs of the forget set", f"{record.epochs:g}"))
     if record.stop_reason:

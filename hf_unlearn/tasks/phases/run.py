@@ -1,0 +1,205 @@
+"""Carries out the phases of a run, one after another; each leaves its weights and record in a folder of its own."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers.utils import logging
+from trl import get_peft_config
+
+from ...data.digests import set_digest
+from ...edits import apply
+from ...errors import input_error
+from ...model.fingerprints import hash_parts, hash_weights
+from ...model.merging import merge
+from ...results.files import atomic_write_text, read_json
+from ...results.phase_record import EDIT, PhaseRecord
+from ...results.record import RECORD_FILE
+from ...results.schema import as_json, build
+from ...training.checkpoints.selection import whole_steps
+from ...training.hooks.run_description import changed_arguments
+from ...training.levels.setting import HOLDOUT, NGRAM
+from ...training.model_setup import load_model, move_unless_quantized
+from ...training.trainer import UnlearningTrainer
+from ..arguments import Parsed
+from ..task import Task
+from .plan import Phase
+
+logger = logging.get_logger(__name__)
+
+_RECORD, _WEIGHTS = "phase.json", "weights"  # in a phase's folder
+
+
+@dataclass
+class PhasedRun:
+    """The phases of a run.
+
+    Attributes:
+        task: model and rows.
+        phases: in order.
+        trainer: stands for the run; its model is the one before unlearning until the phases are done.
+        parsed: arguments of the run.
+    """
+
+    task: Task
+    phases: list[Phase]
+    trainer: UnlearningTrainer
+    parsed: Parsed
+
+    @property
+    def resuming(self) -> bool:
+        """Whether finished phases of an earlier start are taken over."""
+        asked = str(self.parsed.args.resume_from_checkpoint).lower()
+        if asked not in ("true", "false", "none"):
+            raise input_error(
+                expected="resume_from_checkpoint to be true or false, for a run of phases",
+                got="the name of a checkpoint",
+                why="it goes on from its last finished phase, and inside a training from its last checkpoint",
+                fix="--resume_from_checkpoint true",
+            )
+        return asked == "true"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a phase is done that the run goes on from."""
+        return self.resuming and self._finished(self.phases[0]) is not None
+
+    def __call__(self) -> None:
+        """Carry out what is not done yet; the trainer then has the model that came of it, and the record of each."""
+        model, previous = self.task.model, None
+        self.trainer.record.phases = []
+        for phase in self.phases:
+            record = self._finished(phase) if self.resuming else None
+            if record is None:
+                record = self._carry_out(phase, model, changed=previous is not None)
+                self._remove_weights(previous)
+            self.trainer.record.phases.append(record)
+            model, previous = str(self._weights(phase)), phase
+        final = move_unless_quantized(load_model(model, self.parsed.args), self.trainer.args.device)
+        self.trainer.model = self.trainer.model_wrapped = final
+
+    def remove_weights(self) -> None:
+        """Remove the last phase's copy of the weights, which lie in the run's folder by now."""
+        self._remove_weights(self.phases[-1])
+
+    def _carry_out(self, phase: Phase, model: str, *, changed: bool) -> PhaseRecord:
+        folder = self._folder(phase)
+        if self.trainer.is_world_process_zero() and not self.resuming:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.trainer.accelerator.wait_for_everyone()
+        work: Callable[..., tuple[PhaseRecord, Any]] = self._edit if phase.kind == EDIT else self._train
+        record, result = work(phase, model, changed=changed)
+        if self.trainer.is_world_process_zero():
+            unfinished = folder / f"{_WEIGHTS}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            result.save_pretrained(unfinished)
+            unfinished.rename(folder / _WEIGHTS)
+            stored = {"made_from": self._made_from(phase), "record": as_json(record)}
+            atomic_write_text(folder / _RECORD, json.dumps(stored, indent=2) + "\n")
+        self.trainer.accelerator.wait_for_everyone()
+        return record
+
+    def _edit(self, phase: Phase, model: str, *, changed: bool) -> tuple[PhaseRecord, Any]:
+        args = self.parsed.args
+        report = apply(
+            phase.component,
+            move_unless_quantized(load_model(model, args), self.trainer.args.device),
+            self.task.sets,
+            tokenizer=self.trainer.processing_class,
+            level=args.levels if args.levels in (NGRAM, HOLDOUT) else None,
+            checkpoint=self.parsed.script.checkpoint or self.task.checkpoint_of(phase.component),
+            before=self.trainer.model if changed else None,
+            judge=self.task.judge,
+            batch_size=args.per_device_eval_batch_size,
+            seed=args.seed,
+            template=args.template,
+            max_length=args.max_length,
+            chat_template_kwargs=args.template_variables,
+            accelerator=self.trainer.accelerator,
+        )
+        return PhaseRecord.of_report(EDIT, report), report.model
+
+    def _train(self, phase: Phase, model: str, *, changed: bool) -> tuple[PhaseRecord, Any]:
+        assert phase.parsed is not None
+        trainer = UnlearningTrainer(
+            model=model,
+            args=phase.parsed.args,
+            train_dataset=self.task.sets,
+            processing_class=self.trainer.processing_class,
+            peft_config=get_peft_config(phase.parsed.model),
+            ref_model=self.trainer.model if changed else None,
+        )
+        folder = self._folder(phase)
+        checkpoint = trainer.run_folder.open(self.resuming and bool(whole_steps(folder)))
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.write_record()
+        record = PhaseRecord.of_training(trainer.record)
+        result = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        trainer.close()
+        if self.trainer.is_world_process_zero():
+            (folder / RECORD_FILE).unlink(missing_ok=True)  # the run's own record holds it
+        return record, merge(result) if isinstance(result, PeftModel) else result
+
+    def _finished(self, phase: Phase) -> PhaseRecord | None:
+        """The record of a phase that is done; None of one that is not."""
+        folder = self._folder(phase)
+        if not (folder / _RECORD).is_file():
+            return None
+        stored = read_json(folder / _RECORD)
+        if stored["made_from"] != self._made_from(phase):
+            raise input_error(
+                expected=f"the run whose phase {phase.number} lies in {folder.parent.name}/{folder.name}",
+                got="other phases, rows, weights or arguments",
+                why="the run would be made of two that have nothing to do with each other",
+                fix="resume with what it was started with, or leave resume_from_checkpoint out to start anew",
+            )
+        record: PhaseRecord = build(stored["record"], PhaseRecord)
+        return record
+
+    def _made_from(self, phase: Phase) -> str:
+        """Hash of all that the weights after a phase depend on."""
+        until = self.phases[: phase.number]
+        trained = [None if one.parsed is None else as_json(changed_arguments(one.parsed.args)) for one in until]
+        return hash_parts(self._start | {"phases": [one.spec() for one in until], "arguments": trained})
+
+    @cached_property
+    def _start(self) -> dict[str, Any]:
+        sets = self.trainer.train_sets
+        assert sets is not None
+        rows = {"forget": sets.forget, "retain": sets.retain, "holdout": sets.holdout}
+        digests = {name: set_digest(listed) for name, listed in rows.items() if listed is not None}
+        return {"weights": hash_weights(self.trainer.model), "rows": digests, "seed": self.parsed.args.seed}
+
+    def _folder(self, phase: Phase) -> Path:
+        return Path(self.parsed.args.output_dir) / phase.folder
+
+    def _weights(self, phase: Phase) -> Path:
+        """Where the weights after a phase lie; those of the last one of a run that is done are the run's own."""
+        folder = self._folder(phase) / _WEIGHTS
+        return folder if folder.is_dir() else Path(self.parsed.args.output_dir)
+
+    def _remove_weights(self, phase: Phase | None) -> None:
+        if phase is not None and self.trainer.is_world_process_zero():
+            shutil.rmtree(self._folder(phase) / _WEIGHTS, ignore_errors=True)
+
+
+def tell_phases(records: list[PhaseRecord]) -> list[str]:
+    """Lines for people: what each phase did to the forget rows, and what it took."""
+    lines = []
+    for number, phase in enumerate(records, 1):
+        cost = f"{phase.cost.get('seconds', 0):.1f} s"
+        if phase.report is None:
+            reason = f"; stopped early: {phase.stop_reason}" if phase.stop_reason else ""
+            lines.append(f"Phase {number}, {phase.kind} {phase.name}: {phase.steps} steps, {cost}{reason}.")
+            continue
+        start, end = phase.report.before, phase.report.after
+        kept = "" if start.retain is None else f", retain {start.retain:.2f} -> {end.retain:.2f}"
+        nll = f"forget {start.forget:.2f} -> {end.forget:.2f}{kept} nats per token"
+        lines.append(f"Phase {number}, {phase.kind} {phase.name}: {nll}, {cost}.")
+        lines += [f"  Warning: {warning}" for warning in phase.report.warnings]
+    return lines
