@@ -4,8 +4,15 @@ from ..plugins import PluginTable, components
 from .apply import apply
 from .base import Edit, EditData
 from .carry_out import AppliedEdit
+from .influence import Influence
+from .null_space import NullSpace
+from .repselect import RepSelect
 
-_PACKAGED: tuple[type[Edit], ...] = ()
+_PACKAGED: tuple[type[Edit], ...] = (
+    Influence,
+    NullSpace,
+    RepSelect,
+)
 
 EDITS = PluginTable[type[Edit]](
     "edit",
@@ -13,4 +20,13 @@ EDITS = PluginTable[type[Edit]](
     lambda plugin: components(plugin.edits, Edit),
 )
 
-__all__ = ["EDITS", "AppliedEdit", "Edit", "EditData", "apply"]
+__all__ = [
+    "EDITS",
+    "AppliedEdit",
+    "Edit",
+    "EditData",
+    "Influence",
+    "NullSpace",
+    "RepSelect",
+    "apply",
+]
