@@ -4,8 +4,12 @@ from ..plugins import PluginTable, components
 from .apply import apply
 from .base import Edit, EditData
 from .carry_out import AppliedEdit
+from .msa import MSA
+from .rewind import Rewind
+from .shrink_and_regrow import ShrinkAndRegrow
+from .task_vector import TaskVector
 
-_PACKAGED: tuple[type[Edit], ...] = ()
+_PACKAGED: tuple[type[Edit], ...] = (MSA, Rewind, ShrinkAndRegrow, TaskVector)
 
 EDITS = PluginTable[type[Edit]](
     "edit",
@@ -13,4 +17,4 @@ EDITS = PluginTable[type[Edit]](
     lambda plugin: components(plugin.edits, Edit),
 )
 
-__all__ = ["EDITS", "AppliedEdit", "Edit", "EditData", "apply"]
+__all__ = ["EDITS", "MSA", "AppliedEdit", "Edit", "EditData", "Rewind", "ShrinkAndRegrow", "TaskVector", "apply"]
