@@ -5,13 +5,21 @@ from .apply import apply
 from .base import Edit, EditData
 from .carry_out import AppliedEdit
 from .influence import Influence
+from .msa import MSA
 from .null_space import NullSpace
 from .repselect import RepSelect
+from .rewind import Rewind
+from .shrink_and_regrow import ShrinkAndRegrow
+from .task_vector import TaskVector
 
 _PACKAGED: tuple[type[Edit], ...] = (
     Influence,
+    MSA,
     NullSpace,
     RepSelect,
+    Rewind,
+    ShrinkAndRegrow,
+    TaskVector,
 )
 
 EDITS = PluginTable[type[Edit]](
@@ -22,11 +30,15 @@ EDITS = PluginTable[type[Edit]](
 
 __all__ = [
     "EDITS",
+    "MSA",
     "AppliedEdit",
     "Edit",
     "EditData",
     "Influence",
     "NullSpace",
     "RepSelect",
+    "Rewind",
+    "ShrinkAndRegrow",
+    "TaskVector",
     "apply",
 ]
