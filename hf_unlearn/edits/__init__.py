@@ -4,8 +4,10 @@ from ..plugins import PluginTable, components
 from .apply import apply
 from .base import Edit, EditData
 from .carry_out import AppliedEdit
+from .grpo import GRPO
+from .quark import Quark
 
-_PACKAGED: tuple[type[Edit], ...] = ()
+_PACKAGED: tuple[type[Edit], ...] = (GRPO, Quark)
 
 EDITS = PluginTable[type[Edit]](
     "edit",
@@ -13,4 +15,4 @@ EDITS = PluginTable[type[Edit]](
     lambda plugin: components(plugin.edits, Edit),
 )
 
-__all__ = ["EDITS", "AppliedEdit", "Edit", "EditData", "apply"]
+__all__ = ["EDITS", "GRPO", "AppliedEdit", "Edit", "EditData", "Quark", "apply"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,6 +11,8 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.tokenized_row import TokenizedRow
 from .output_head import output_head
 from .scoring import score_answers
+
+Row = TypeVar("Row")
 
 
 def fine_tune(
@@ -41,7 +43,7 @@ def fine_tune(
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
     head = output_head(model)
-    for step, together in enumerate(islice(_batches(rows, batch, seed), steps), 1):
+    for step, together in enumerate(islice(row_batches(rows, batch, seed), steps), 1):
         inputs = {name: value.to(model.device) for name, value in indexed(collator.collate_rows(together)).items()}
         with torch.enable_grad():
             scores, _ = score_answers(model, head, inputs)
@@ -54,8 +56,14 @@ def fine_tune(
         yield step
 
 
-def _batches(rows: Sequence[TokenizedRow], size: int, seed: int) -> Iterator[list[TokenizedRow]]:
-    """Batches of equal size without an end; rows follow each other in a new order every time all have been used."""
+def row_batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
+    """Batches of equal size without an end; rows follow each other in a new order every time all have been used.
+
+    Args:
+        rows: or what stands for them.
+        size: of a batch; fewer where there are fewer rows.
+        seed: of the orders.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def places() -> Iterator[int]:
