@@ -63,7 +63,7 @@ def carry_out(edit: Edit, model: Any, data: EditData) -> AppliedEdit:
         weights_before=hashed,
         weights_after=hash_weights(model),
         seed=data.seed,
-        warnings=_warnings(data, start, end),
+        warnings=_warnings(data, start, end) + edit.warnings(data),
         model=model,
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..data.tokenized_row import TokenizedRow
 from .output_head import OutputHead, output_head
 from .scoring import score_answers
 
+Row = TypeVar("Row")
 # (model, its output head, batch) -> the loss of a step
 BatchLoss = Callable[[Any, OutputHead, Batch], Tensor]
 
@@ -61,7 +62,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
     scheduler = get_scheduler(schedule, optimizer, warmup, steps)
     head = output_head(model)
-    for step, together in enumerate(islice(_batches(rows, batch, seed if shuffle else None), steps), 1):
+    for step, together in enumerate(islice(row_batches(rows, batch, seed if shuffle else None), steps), 1):
         inputs = {name: value.to(model.device) for name, value in indexed(collator.collate_rows(together)).items()}
         with torch.enable_grad():
             value = loss(model, head, inputs)
@@ -79,12 +80,12 @@ def whole_text(rows: Sequence[TokenizedRow]) -> list[TokenizedRow]:
     return [{"input_ids": row["input_ids"], "labels": list(row["input_ids"])} for row in rows]
 
 
-def _batches(rows: Sequence[TokenizedRow], size: int, seed: int | None) -> Iterator[list[TokenizedRow]]:
+def row_batches(rows: Sequence[Row], size: int, seed: int | None) -> Iterator[list[Row]]:
     """Batches of equal size without an end; rows follow each other in a new order every time all have been used.
 
     Args:
-        rows: tokenised.
-        size: of a batch.
+        rows: or what stands for them.
+        size: of a batch; fewer where there are fewer rows.
         seed: of the orders; None for that in which the rows are given.
     """
     generator = torch.Generator().manual_seed(seed or 0)
