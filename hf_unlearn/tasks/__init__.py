@@ -9,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ..plugins import Plugin, PluginTable
 
 if TYPE_CHECKING:  # at run time these take seconds to import
@@ -89,6 +87,8 @@ def parse_values(name: str, values: Mapping[str, Any], words: Sequence[str]) -> 
     Raises:
         ValueError: unknown arguments, or values of another task.
     """
+    import yaml
+
     with tempfile.TemporaryDirectory() as scratch:
         recipe = Path(scratch) / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")

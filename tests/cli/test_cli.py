@@ -13,6 +13,7 @@ import pytest
 
 from hf_unlearn.attacks import ATTACKS
 from hf_unlearn.cli import VERBS, main
+from hf_unlearn.edits import EDITS
 from hf_unlearn.errors import full_disk_error, input_error
 from hf_unlearn.evaluation import SUITES
 from hf_unlearn.lab import load_lab, render_lab
@@ -54,9 +55,9 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     blocks = capsys.readouterr().out.rstrip().split("\n\n")
     losses = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *ANCHOR_LOSSES.values()]
     wrapped = [*losses, *STEP_WRAPPERS.values()]
-    parts = [*wrapped, *WEIGHTINGS.values(), *ATTACKS.values()]
+    parts = [*wrapped, *WEIGHTINGS.values(), *EDITS.values(), *ATTACKS.values()]
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
-    headings += ["ATTACKS", "SUITES", "METRICS", "TASKS"]
+    headings += ["EDITS", "ATTACKS", "SUITES", "METRICS", "TASKS"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1
@@ -242,6 +243,7 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "edit": EDITS,
         "attack": ATTACKS,
         "suite": SUITES,
         "metric": METRICS,
