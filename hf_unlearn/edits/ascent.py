@@ -110,6 +110,7 @@ def ascend(
         way = direction(slope)
         # To first order the NLL rises by rate * <gradient, way>.
         rise = float(inner_product(list(slope.values()), list(way.values())))
+        del slope  # as large as the layers, and not read again
         goal = start.forget_nll + (ascent.goal - start.forget_nll) * step / ascent.steps
 
         def nll_at(rate: float, way: Gradients = way) -> float:
