@@ -87,7 +87,7 @@ def ascend(
 ) -> list[Tried]:
     """W <- W + rate * direction(gradient), until the forget rows are at the goal; what was measured after each step.
 
-    Without a rate, step k of n is to bring them k / n of the way, by the rate that brackets and bisection find. With
+    Without a rate, step k of n is to bring them k / n of the way, by a rate that is searched for. With
     one, only a step that would carry them beyond the goal is shortened. Weights are kept in fp32 or wider and rounded
     once. A search ends at the rate that came nearest, which may be 0.
 
@@ -110,6 +110,7 @@ def ascend(
         way = direction(slope)
         # To first order the NLL rises by rate * <gradient, way>.
         rise = float(inner_product(list(slope.values()), list(way.values())))
+        del slope  # as large as the layers, and not read again
         goal = start.forget_nll + (ascent.goal - start.forget_nll) * step / ascent.steps
 
         def nll_at(rate: float, way: Gradients = way) -> float:
@@ -122,11 +123,11 @@ def ascend(
         if ascent.rate is None:
             # Where rows are known by heart the NLL is flat, and the first order much too far: no farther than |W|.
             rate = min((goal - now) / rise, float(norm(list(kept.values())) / norm(list(way.values()))))
-            rate, now = _search(nll_at, goal, rate, (0.0, now), near)
+            rate, now = _search(nll_at, goal, rate, now, near)
         else:
             rate, reached = ascent.rate, nll_at(ascent.rate)
             if not reached <= ascent.goal + near:
-                rate, reached = _search(nll_at, ascent.goal, ascent.rate / 2, (0.0, now), near)
+                rate, reached = _search(nll_at, ascent.goal, ascent.rate / 2, now, near)
             now = reached
         for name, matrix in matrices.items():
             kept[name] += rate * way[name]
@@ -140,24 +141,35 @@ def _retain_nll(model: Any, data: EditData) -> float | None:
 
 
 def _search(
-    nll_at: Callable[[float], float], goal: float, rate: float, start: tuple[float, float], near: float
+    nll_at: Callable[[float], float], goal: float, rate: float, start: float, near: float
 ) -> tuple[float, float]:
-    """The rate whose NLL is nearest to the goal, and that NLL: brackets by 4, then bisection of the rate's logarithm.
+    """The rate whose NLL is nearest to the goal, and that NLL: false position, kept off the ends of the bracket.
 
     Args:
         nll_at: the NLL at a rate.
-        goal: where it is to be.
+        goal: where it is to be, above the start.
         rate: tried first.
-        start: a rate and its NLL, below the goal, to come back to where every other is farther.
+        start: the NLL at rate 0, where it ends if every other rate is farther from the goal.
         near: how near is enough.
     """
-    best, low, high = start, 0.0, math.inf
+    best = low = (0.0, start)
+    high: tuple[float, float] | None = None
     for _ in range(_TRIALS):
         nll = nll_at(rate)
         if math.isfinite(nll) and abs(nll - goal) < abs(best[1] - goal):
             best = rate, nll
         if abs(nll - goal) <= near:
             break
-        low, high = (rate, high) if nll < goal else (low, rate)  # what is not finite went too far
-        rate = rate * 4 if high == math.inf else rate / 4 if low == 0 else math.sqrt(low * high)
+        if nll < goal:
+            low = rate, nll
+        else:  # what is not finite went too far
+            high = rate, nll
+        if high is None:
+            share = (goal - start) / (nll - start) if nll > start else math.inf
+            rate *= min(max(share, 1.2), 10.0)
+        else:
+            share = (goal - low[1]) / (high[1] - low[1])
+            # Along a direction the NLL is first flat and then steep, so that a bare false position creeps.
+            share = min(max(share, 0.1), 0.8) if math.isfinite(share) else 0.1
+            rate = low[0] + share * (high[0] - low[0])
     return best

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..model.fine_tuning import fine_tune
+from ..model.score_rows import preserve_rng_state
 from ..results.edit_report import Tried
 from .ascent import Ascent, Gradients, ascend, forget_gradient
 from .base import Edit, EditData
@@ -115,7 +116,9 @@ def elicited(model: Any, data: EditData, steps: int) -> Iterator[None]:
         yield
         return
     weights = list(model.parameters())
-    tuner = LoraModel(model, LoraConfig(r=_RANK, lora_alpha=2 * _RANK, target_modules="all-linear"), _ADAPTER)
+    with preserve_rng_state():
+        torch.manual_seed(data.seed)  # peft draws from the global generator
+        tuner = LoraModel(model, LoraConfig(r=_RANK, lora_alpha=2 * _RANK, target_modules="all-linear"), _ADAPTER)
     try:
         for _ in fine_tune(model, data.forget, data.questioner.collator, steps=steps, rate=_RATE, seed=data.seed):
             pass

@@ -10,6 +10,7 @@ from fixtures.models import VOCABULARY, tiny_model, tiny_tokenizer
 from fixtures.planted import planted_rows
 from hf_unlearn.edits.drawn_answers import drawn_batches, with_drawn_answers
 from hf_unlearn.edits.kronecker import DrawnBatch, curvatures
+from hf_unlearn.edits.layer_inputs import listening
 from hf_unlearn.edits.matrices import Matrix, chosen_matrices
 from hf_unlearn.evaluation.questioner import Questioner
 from oracles.naive import token_logps
@@ -152,3 +153,13 @@ def test_answers_are_drawn_from_the_models_own_distributions():
 def _padded(rows):
     batch = Questioner(tiny_tokenizer()).collator.collate_rows(rows)
     yield {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+def test_layers_that_do_not_read_one_vector_a_position_are_refused():
+    layer = nn.Linear(3, 2)
+    with (
+        pytest.raises(ValueError, match=r"Got: expert, which reads \(5, 3\) of a batch of \(2, 4\) tokens"),
+        listening({"expert": Matrix(layer)}, torch.ones(2, 4), lambda *heard: None),
+    ):
+        layer(torch.ones(5, 3))
+    assert not layer._forward_hooks

@@ -77,8 +77,7 @@ def test_elicits_the_rows_with_an_adapter_that_is_dropped():
     model = planted_model()
     before, names = hash_weights(model), [name for name, _ in model.named_modules()]
     start = data.tried(model, {}).forget_nll
-    torch.manual_seed(0)  # an adapter begins with drawn weights
-    with elicited(model, data, 8):
+    with elicited(model, data, 15):
         assert data.tried(model, {}).forget_nll < start - 0.5
         assert all(weight.requires_grad for name, weight in model.named_parameters() if "base_layer" in name)
     assert hash_weights(model) == before and [name for name, _ in model.named_modules()] == names
