@@ -23,6 +23,7 @@ FOLDERS = (
     "tasks",  # whole runs: rows, before, unlearn, after, record
     "planning",  # memory per GPU, before a run
     "attacks",  # what tries to bring the forgotten back, and its controls
+    "suppression",  # answers changed at inference, around weights that still know
     "edits",  # weights changed without the objective of the trainer
     "training",  # UnlearningTrainer and what it holds
     "losses",  # one file a method; never see a model

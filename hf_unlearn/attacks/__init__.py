@@ -16,6 +16,7 @@ from .prune import Prune
 from .quantize import Quantize
 from .relearn import Relearn
 from .remove_adapter import RemoveAdapter
+from .remove_suppression import RemoveSuppression
 from .rows import AttackedRows
 from .runner import attack
 from .sampling import Sampling
@@ -38,6 +39,7 @@ _PACKAGED: tuple[type[Attack], ...] = (
     Quantize,
     Relearn,
     RemoveAdapter,
+    RemoveSuppression,
     Sampling,
     SoftPrompt,
     Suffix,
@@ -70,6 +72,7 @@ __all__ = [
     "Quantize",
     "Relearn",
     "RemoveAdapter",
+    "RemoveSuppression",
     "Sampling",
     "Setting",
     "SoftPrompt",

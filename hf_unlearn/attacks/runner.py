@@ -15,7 +15,7 @@ from ..data.prepare import RowOptions
 from ..errors import input_error, require_choice, require_range
 from ..evaluation.checks import require_fit
 from ..evaluation.versions import library_versions
-from ..model.fingerprints import hash_tokenizer, hash_weights
+from ..model.fingerprints import hash_answers, hash_tokenizer, hash_weights
 from ..model.sharding import is_sharded
 from ..results.attack_report import BEFORE, MODEL, ORACLE, UNSEEN, AttackFinding, AttackReport, SubjectLeak
 from ..training.method_specs import components_of, parse_text
@@ -103,7 +103,7 @@ class _Attempt:
     def __call__(self, folder: Path | None, minutes: float | None) -> AttackReport:
         started, sets = time.perf_counter(), self.sets
         jobs, skipped = self._jobs()
-        done = Done(folder, self._depends_on(), functools.cache(hash_weights))
+        done = Done(folder, self._depends_on(), functools.cache(hash_answers))
         leaks = run_jobs(jobs, sets, done, self.accelerator, minutes=minutes) if jobs else {}
         whole, begun = _whole(jobs, leaks)
         skipped |= {name: f"the budget of {minutes:g} minutes was used up" for name in begun if name not in whole}

@@ -17,6 +17,7 @@ from ..data.tokenized_row import TokenizedRow
 from ..data.turns import AnswerEnds
 from ..evaluation.questioner import OneProcess, Questioner
 from ..model.merging import merge
+from ..model.suppressed_forward import suppressed_forward
 
 UTILITY_ROWS = 64
 
@@ -69,8 +70,14 @@ class Target:
         return self.questioner.collator
 
     def weights_copy(self) -> PreTrainedModel:
-        """A copy of the model for an attack to change: adapter merged, fp32, all weights trainable, no dropout."""
+        """A copy of the model for an attack to change: adapter merged, fp32, all weights trainable, no dropout.
+
+        What suppresses answers at inference is off: whoever can change weights calls them as they are.
+        """
         model = copy.deepcopy(self.model)
+        forward = suppressed_forward(model)
+        if forward is not None:
+            forward.leave()
         whole = merge(model) if isinstance(model, PeftModel) else model
         return whole.float().requires_grad_(True).eval()
 

@@ -12,6 +12,7 @@ from ..errors import input_error, require_range
 from ..evaluation.checks import require_fit
 from ..evaluation.questioner import Questioner
 from ..model.sharding import is_sharded
+from ..model.suppressed_forward import suppression_identity
 from ..training.method_specs import components_of
 from .base import Edit, EditData
 from .carry_out import AppliedEdit, carry_out
@@ -88,6 +89,8 @@ def require_editable(model: Any) -> None:
         got, fix = "parameters that are split over ranks (ZeRO-3 or FSDP)", "edit in one process, or under DDP"
     elif getattr(model, "is_quantized", False):
         got, fix = "quantised weights", "load it without quantization_config"
+    elif suppression_identity(model) is not None:
+        got, fix = "one whose answers are suppressed at inference", "hf_unlearn.suppression.remove_suppression(model)"
     else:
         return
     raise input_error(

@@ -13,15 +13,22 @@ from ..data.tokenized_row import TokenizedRow
 from ..errors import input_error, require_choice
 from ..evaluation.checks import require_room
 from ..model.loading import loading
-from .base import Edit
 
 SETS = ("forget", "retain", "holdout")
 
 
 def edit_sets(
-    edit: Edit, data: Any, options: RowOptions, model: Any
+    edit: Any, data: Any, options: RowOptions, model: Any, kind: str = "edit"
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[TokenizedRow]]]:
-    """The sets as they were given and as tokens, of the holdout rows the half that may be fitted to; checked."""
+    """The sets as they were given and as tokens, of the holdout rows the half that may be fitted to; checked.
+
+    Args:
+        edit: an edit, or another component with `reads`.
+        data: by role, as `apply` takes them.
+        options: how rows become tokens.
+        model: that is to read them.
+        kind: what the component is, in errors.
+    """
     if not isinstance(data, Mapping) or data.get("forget") is None:
         raise input_error(
             expected="data={'forget': ..., 'retain': ..., 'holdout': ...}",
@@ -35,10 +42,10 @@ def edit_sets(
     lacking = sorted(edit.reads - given.keys())
     if lacking:
         raise input_error(
-            expected=f"data[{lacking[0]!r}], for the edit {edit.name}",
+            expected=f"data[{lacking[0]!r}], for the {kind} {edit.name}",
             got=f"only {', '.join(given)}",
-            why="the edit is computed from these rows",
-            fix=f"pass them, or an edit that does without; {edit.name} reads {', '.join(sorted(edit.reads))}",
+            why=f"the {kind} is computed from these rows",
+            fix=f"pass them, or another {kind} that does without; {edit.name} reads {', '.join(sorted(edit.reads))}",
         )
     if "holdout" in given:
         given["holdout"] = calibration_rows(given["holdout"])
@@ -52,7 +59,7 @@ def edit_sets(
             raise input_error(
                 expected=f"no row both in the {one} and in the {other} set",
                 got=f"{len(shared)} {other} rows that are {one} rows, the first at index {shared[0]}",
-                why="the edit would forget and keep it, or take it for unseen",
+                why=f"the {kind} would forget and keep it, or take it for unseen",
                 fix=f"remove those rows from the {other} set",
             )
     return plain, tokens

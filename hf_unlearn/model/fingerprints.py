@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
 from .sharding import full_state_dict, is_partitioned
+from .suppressed_forward import suppression_identity
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -27,6 +28,12 @@ def hash_weights(model: nn.Module) -> str:
         flat = tensor.cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def hash_answers(model: nn.Module) -> str:
+    """SHA-256 of what a model's answers come from: `hash_weights`, and what suppresses them where something does."""
+    suppression, weights = suppression_identity(model), hash_weights(model)
+    return weights if suppression is None else hash_parts({"weights": weights, "suppression": suppression})
 
 
 def hash_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> str:
@@ -59,7 +66,8 @@ def model_identity(model: Any, accelerator: Accelerator) -> dict[str, Any]:
     model = accelerator.unwrap_model(model)
     # Equal weights under another configuration (rope scaling, attention) give other numbers.
     config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "use_cache")}
-    return {
+    suppression = suppression_identity(model)
+    return ({} if suppression is None else {"suppression": suppression}) | {
         "transformers": transformers.__version__,
         "weights": hash_weights(model),
         "config": config,

@@ -19,6 +19,7 @@ from .head_backward import LMHead, has_active_dropout, restore_precision, withou
 from .head_query import HeadQuery, HeadResult, LogitCache, ReferenceLogits
 from .logit_transform import LogitTransform, configured_transform, neutral_settings
 from .reference_logits import HeadLogits
+from .suppressed_forward import SuppressedForward, suppressed_forward
 
 logger = logging.get_logger(__name__)
 
@@ -100,12 +101,12 @@ class OutputHead:
             output = model(**inputs, use_cache=False)
             return self._read_dense(output.logits.flatten(0, 1)[query.positions], query), output
         reads_logits = query.compute_logps or query.keep is not LogitCache.NOTHING
-        if reads_logits:
+        changed = self._changed_logits()
+        if reads_logits and changed is None:
             self.examine(model, inputs)
         # Otherwise the values are computed in the head, and its logits never leave it.
-        dense = reads_logits and (
-            query.keep is LogitCache.LOGITS or not self._chunked or has_active_dropout(self.module)
-        )
+        held = changed is not None or query.keep is LogitCache.LOGITS
+        dense = reads_logits and (held or not self._chunked or has_active_dropout(self.module))
         shape = inputs["input_ids"].shape
         exact: Tensor | None = None
         cached: ReferenceLogits | None = None
@@ -129,7 +130,8 @@ class OutputHead:
 
         # Values are no logits: what the model would do to logits, `read_positions` does inside the head.
         untouched = contextlib.nullcontext() if dense else self._neutral()
-        with self._stand_in.computing(compute), untouched:
+        asked = contextlib.nullcontext() if changed is None else changed.asked(query.positions if dense else None)
+        with self._stand_in.computing(compute), untouched, asked:
             output = model(**inputs, use_cache=False)
         flat = output.logits
         output.logits = None  # they are no logits, and a caller of the trainer would take them for such
@@ -153,6 +155,12 @@ class OutputHead:
             flat = read_positions(logits, query, DenseLogits(), (), self.vocabulary)
         cached = None if query.keep is LogitCache.NOTHING else DenseLogits(logits.detach())
         return HeadResult(*query.split(flat), cached)
+
+    def _changed_logits(self) -> SuppressedForward | None:
+        """What changes the model's logits by the text that they follow, at inference; None where nothing does."""
+        forward = suppressed_forward(self.owner)
+        changes = forward is not None and forward.suppressor is not None and forward.suppressor.changes_logits
+        return forward if changes else None
 
     # What the model does to what the head puts out
 

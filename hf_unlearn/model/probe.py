@@ -22,6 +22,7 @@ from .router_loss import RouterLoss, matching_router_loss
 from .score_rows import evaluation_mode, preserve_rng_state
 from .scoring import model_inputs
 from .sharding import reshard
+from .suppressed_forward import suppression_identity
 
 # Tokens of the row that is tried, and those of its beginning that other rows share.
 _LENGTH, _SHARED = 10, 6
@@ -75,7 +76,8 @@ def probe_model(
 
     Raises: ValueError, where it makes no logits of token ids and a mask.
     """
-    identity = (id(output_head(unwrapped)), getattr(unwrapped.config.get_text_config(), "_attn_implementation", None))
+    attention = getattr(unwrapped.config.get_text_config(), "_attn_implementation", None)
+    identity = (id(output_head(unwrapped)), attention, suppression_identity(unwrapped))
     known_of, known = vars(unwrapped).get(_ATTRIBUTE, (None, None))
     probe: ModelProbe | None = known if known_of == identity else None
     if probe is not None and (probe.rows_apart is not None or not rows_apart):

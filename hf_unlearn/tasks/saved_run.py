@@ -13,11 +13,14 @@ from ..results.adapter_config import ADAPTER_CONFIG
 from ..results.card_file import has_own_card, write_own_card
 from ..results.record import RECORD_FILE, RunRecord, load_record
 from ..results.report import read_run, write_plots
+from ..suppression import FOLDER, has_suppressor, load_suppressor
 from .arguments import Parsed
 
 
 def load_saved(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
     """A model, or an adapter with its base, loaded as the run loads its own.
+
+    A folder with a saved suppressor (`suppression/`) gives a model whose answers it suppresses.
 
     Args:
         name: folder, or id on the Hub.
@@ -30,8 +33,12 @@ def load_saved(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
         options.pop("revision")  # PEFT would take the adapter's for the base's
     with loading(name):
         if (Path(name) / ADAPTER_CONFIG).is_file():
-            return load_adapter(name, **options)
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+            model = load_adapter(name, **options)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(name, **options)
+    if has_suppressor(Path(name) / FOLDER):
+        load_suppressor(Path(name) / FOLDER).install(model)
+    return model
 
 
 def update_record(folder: Path, change: Callable[[RunRecord], None]) -> None:

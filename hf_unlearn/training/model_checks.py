@@ -10,6 +10,7 @@ from transformers.utils import logging
 from ..errors import input_error, value_error
 from ..model.adapters import resized_vocabulary
 from ..model.probe_checks import PAST_ADAPTERS, prompt_adapters, require_causal_lm, require_one_sequence
+from ..model.suppressed_forward import suppression_identity
 from .config import UnlearningConfig
 
 logger = logging.get_logger(__name__)
@@ -18,6 +19,7 @@ logger = logging.get_logger(__name__)
 def require_models(model: Any, ref_model: Any, peft_config: PeftConfig | None, args: UnlearningConfig) -> None:
     """Raise for what can be told of models and adapter as they were given."""
     require_other_model(ref_model, model)
+    require_unsuppressed(model)
     if ref_model is not None:
         require_causal_lm(ref_model, "ref_model")
     require_plain_sequences(model, peft_config, args)
@@ -95,6 +97,17 @@ def _require_both_embeddings(model: PeftModel) -> None:
             got=f"{now} rows where {base.config._name_or_path} has {rows}, and an adapter on one of the two",
             why="PEFT saves the new rows of that one alone, and those of the other would be lost",
             fix="save the resized model (model.save_pretrained(folder)) and load the base from there",
+        )
+
+
+def require_unsuppressed(model: Any) -> None:
+    """Raise for a model whose answers are suppressed at inference: its losses would not be those of its weights."""
+    if isinstance(model, nn.Module) and suppression_identity(model) is not None:
+        raise input_error(
+            expected="a model that answers by its weights",
+            got="one whose answers are suppressed at inference",
+            why="its weights would be trained until they answer rightly through the suppression",
+            fix="hf_unlearn.suppression.remove_suppression(model); as ref_model a suppressed model is welcome",
         )
 
 

@@ -24,6 +24,13 @@ class _Grams:
     followed: np.ndarray
     kinds: np.ndarray
 
+    @classmethod
+    def of(cls, keys: np.ndarray, counts: np.ndarray, vocabulary: int, contexts: int) -> "_Grams":
+        """With what follows from n-grams and counts, for so many contexts."""
+        own = keys // vocabulary
+        followed = np.bincount(own, weights=counts, minlength=contexts)
+        return cls(keys, counts, followed, np.bincount(own, minlength=contexts))
+
 
 @dataclass(frozen=True)
 class NGram:
@@ -61,11 +68,23 @@ class NGram:
                 context[inside] * vocabulary + ids[inside], return_inverse=True, return_counts=True
             )
             contexts = 1 if not lengths else len(lengths[-1].keys)
-            followed = np.bincount(keys // vocabulary, weights=counts, minlength=contexts)
-            lengths.append(_Grams(keys, counts, followed, np.bincount(keys // vocabulary, minlength=contexts)))
+            lengths.append(_Grams.of(keys, counts, vocabulary, contexts))
             grams = np.full(len(ids), -1)
             grams[inside] = numbers
             context = _before(grams)
+        return cls(vocabulary, tuple(lengths))
+
+    def counted(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The n-grams of each length and how often each was seen: what `of_counted` makes the same one of."""
+        return [(grams.keys, grams.counts) for grams in self.lengths]
+
+    @classmethod
+    def of_counted(cls, counted: Sequence[tuple[np.ndarray, np.ndarray]], vocabulary: int) -> "NGram":
+        """The n-gram of what `counted` gave of another."""
+        sizes = [1, *(len(keys) for keys, _ in counted)]
+        lengths = [
+            _Grams.of(keys, counts, vocabulary, size) for (keys, counts), size in zip(counted, sizes, strict=False)
+        ]
         return cls(vocabulary, tuple(lengths))
 
     def logps(self, rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -87,6 +106,44 @@ class NGram:
             probabilities = np.where(known, mixed, probabilities)
             context = _before(np.where(seen, numbers, -1))
         return np.log(probabilities)
+
+    def next_logps(self, rows: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+        """log P of every token of the vocabulary after tokens of rows, [n, V], nats.
+
+        Args:
+            rows: token ids of each.
+            wanted: places of those tokens among the tokens of all rows, row after row, [n].
+        """
+        ids, places = _flat(rows)
+        probabilities = np.full((len(wanted), self.vocabulary), 1 / self.vocabulary)
+        context = np.zeros(len(ids), np.int64)  # of the token after each: the empty one
+        for length, grams in enumerate(self.lengths):
+            own = context[wanted]
+            known = own >= 0
+            known[known] = grams.followed[own[known]] > 0
+            number = own[known]
+            weight = grams.followed[number] + grams.kinds[number]
+            probabilities[known] *= (grams.kinds[number] / weight)[:, None]
+            # The n-grams of a context follow each other.
+            first, last = (np.searchsorted(grams.keys, (number + more) * self.vocabulary) for more in (0, 1))
+            lines = np.repeat(np.arange(len(number)), last - first)
+            seen = np.repeat(first - np.append(0, (last - first).cumsum())[:-1], last - first) + np.arange(len(lines))
+            tokens = grams.keys[seen] % self.vocabulary
+            probabilities[np.flatnonzero(known)[lines], tokens] += grams.counts[seen] / weight[lines]
+            if length + 1 < len(self.lengths):
+                context = self._ending(length, ids, places)
+        return np.log(probabilities)
+
+    def _ending(self, length: int, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Numbers of the n-grams of `length + 1` tokens that end at each token; -1 for one that was never seen."""
+        context = np.zeros(len(ids), np.int64)
+        for before, grams in enumerate(self.lengths[: length + 1]):
+            inside = (places >= before) & (context >= 0)
+            keys = np.where(inside, context * self.vocabulary + ids, -1)
+            numbers = np.searchsorted(grams.keys, keys).clip(max=len(grams.keys) - 1)
+            ending = np.where(inside & (grams.keys[numbers] == keys), numbers, -1)
+            context = _before(ending)
+        return ending
 
 
 def _flat(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
