@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .edit_report import EditReport
 from .record_parts import ComponentRecord, LevelQuality, ObjectiveRecord
+from .suppression_report import SuppressionReport
 
 if TYPE_CHECKING:
     from .record import RunRecord
 
+Report = TypeVar("Report", EditReport, SuppressionReport)
 EDIT, TRAIN, SUPPRESS = KINDS = ("edit", "train", "suppress")
 # Arguments of a run that say how its rows become tokens, whatever its phases are.
 _OF_ROWS = ("template", "max_length", "chat_template_kwargs")
@@ -22,7 +24,8 @@ class PhaseRecord:
     Attributes:
         kind: "edit", "train" or "suppress".
         name: of the edit or suppression; of a training those of its forget losses.
-        report: of an edit or a suppression.
+        report: of an edit.
+        suppression: of a suppression.
         objective: of a training, as the other keys below.
         reference: how the model before unlearning was known to the losses.
         arguments: of UnlearningConfig, those that are not the default's.
@@ -43,6 +46,7 @@ class PhaseRecord:
     kind: str
     name: str
     report: EditReport | None = None
+    suppression: SuppressionReport | None = None
     objective: ObjectiveRecord | None = None
     reference: str = "none"
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -60,11 +64,15 @@ class PhaseRecord:
     signs: list[str] = field(default_factory=list)
 
     @classmethod
-    def of_report(cls, kind: str, report: EditReport) -> "PhaseRecord":
-        """Of an edit or a suppression; of a report that holds a model, all else."""
-        report = EditReport(**{part.name: getattr(report, part.name) for part in fields(EditReport)})
-        cost = {"seconds": report.seconds, "cpu_seconds": report.cpu_seconds, "tokens": float(report.tokens)}
-        return cls(kind, report.edit.own or report.edit.name, report=report, cost=cost)
+    def of_edit(cls, report: EditReport) -> "PhaseRecord":
+        """Of an edit; of a report that holds a model, all else."""
+        return cls(EDIT, _name(report.edit), report=_bare(report, EditReport), cost=_cost(report))
+
+    @classmethod
+    def of_suppression(cls, report: SuppressionReport) -> "PhaseRecord":
+        """Of a suppression; of a report that holds a suppressor, all else."""
+        bare = _bare(report, SuppressionReport)
+        return cls(SUPPRESS, _name(report.suppression), suppression=bare, cost=_cost(report))
 
     @classmethod
     def of_training(cls, record: "RunRecord") -> "PhaseRecord":
@@ -84,16 +92,36 @@ class PhaseRecord:
         """Everything in it that has a paper."""
         if self.report is not None:
             yield self.report.edit
+        if self.suppression is not None:
+            yield self.suppression.suppression
         if self.objective is not None:
             yield from (*self.objective.terms, *self.objective.step_wrappers, self.objective.weighting)
 
     @property
     def reads_holdout(self) -> bool:
         """Whether it was fitted to one half of the holdout rows."""
-        if self.report is not None and self.report.rows.get("holdout"):
+        if any(one is not None and one.rows.get("holdout") for one in (self.report, self.suppression)):
             return True
         anchored = self.objective is not None and any(term.side == "anchor" for term in self.objective.terms)
         return anchored or (self.levels is not None and self.levels.calibration_rows > 0)
+
+
+def suppression_of(record: "RunRecord") -> SuppressionReport | None:
+    """The suppression that a run ends with; None where its weights answer by themselves."""
+    return record.phases[-1].suppression if record.phases else None
+
+
+def _name(component: ComponentRecord) -> str:
+    return component.own or component.name
+
+
+def _bare(report: Report, kind: type[Report]) -> Report:
+    """A report without what a subclass of its kind holds in memory."""
+    return kind(**{part.name: getattr(report, part.name) for part in fields(kind)})
+
+
+def _cost(report: EditReport | SuppressionReport) -> dict[str, float]:
+    return {"seconds": report.seconds, "cpu_seconds": report.cpu_seconds, "tokens": float(report.tokens)}
 
 
 def sum_phases(record: "RunRecord") -> None:

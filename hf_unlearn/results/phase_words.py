@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .phase_record import EDIT, SUPPRESS, PhaseRecord
+from .edit_report import MeanNll, Tried
+from .phase_record import PhaseRecord
+from .record_parts import ComponentRecord
 
 _FARTHEST = 3  # kinds of layers that are named
-
-SUPPRESSED = "suppression, the weights still know"
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,44 @@ def phase_rows(phases: list[PhaseRecord]) -> list[PhaseRow]:
     return [_row(number, phase) for number, phase in enumerate(phases, 1)]
 
 
-def suppression_of(phases: list[PhaseRecord]) -> PhaseRecord | None:
-    """The suppression that the run ends with; None where its weights answer by themselves."""
-    return phases[-1] if phases and phases[-1].kind == SUPPRESS else None
-
-
 def _row(number: int, phase: PhaseRecord) -> PhaseRow:
-    took, report = _took(phase.cost), phase.report
-    if report is None:
-        steps = f"{phase.steps:,} of {phase.planned_steps:,} steps"
-        stopped = f"; stopped early: {phase.stop_reason}" if phase.stop_reason else ""
-        adapter = "; an adapter, merged" if phase.adapter else ""
-        return PhaseRow(number, f"training {phase.name}", "", f"{steps}{adapter}{stopped}", "", "", took, "", "")
-    component, word = report.edit, "edit" if phase.kind == EDIT else "suppression"
-    origin = f" ({component.origin})" if component.origin else ""
-    start, end = report.before, report.after
+    took = _took(phase.cost)
+    if phase.report is not None:
+        report = phase.report
+        moved = [f"{kind.layers} {kind.distance:.3g}" for kind in report.moved[:_FARTHEST] if kind.distance]
+        arguments = [*_named(report.edit.arguments), *_chosen(report.tried)]
+        levels = report.before, report.after
+        return _of_component(number, f"edit {phase.name}", report.edit, arguments, levels, took, ", ".join(moved))
+    if phase.suppression is not None:
+        held = phase.suppression
+        arguments = [*_named(held.suppression.arguments), f"answers take {held.slower:.2g} times as long"]
+        levels = held.without, held.suppressed
+        return _of_component(number, f"suppression {phase.name}", held.suppression, arguments, levels, took, "")
+    steps = f"{phase.steps:,} of {phase.planned_steps:,} steps"
+    stopped = f"; stopped early: {phase.stop_reason}" if phase.stop_reason else ""
+    adapter = "; an adapter, merged" if phase.adapter else ""
+    return PhaseRow(number, f"training {phase.name}", "", f"{steps}{adapter}{stopped}", "", "", took, "", "")
+
+
+def _of_component(
+    number: int,
+    what: str,
+    component: ComponentRecord,
+    arguments: list[str],
+    levels: tuple[MeanNll, MeanNll],
+    took: str,
+    moved: str,
+) -> PhaseRow:
+    start, end = levels
     return PhaseRow(
         number,
-        f"{word} {phase.name}{origin}",
+        f"{what} ({component.origin})" if component.origin else what,
         component.formula,
-        ", ".join([*_named(component.arguments), *_chosen(report.tried)]),
+        ", ".join(arguments),
         _change(start.forget, end.forget),
         _change(start.retain, end.retain),
         took,
-        ", ".join(f"{kind.layers} {kind.distance:.3g}" for kind in report.moved[:_FARTHEST] if kind.distance),
+        moved,
         component.paper,
     )
 
@@ -75,7 +89,7 @@ def _named(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def _chosen(tried: list[Any]) -> list[str]:
+def _chosen(tried: list[Tried]) -> list[str]:
     """The setting that was chosen, where there was a choice."""
     return next(([f"chosen: {', '.join(_numbers(one.setting))}"] for one in tried if one.chosen), [])
 

@@ -135,8 +135,8 @@ class RunRecord:
         """What a reader must know of the run itself: an overruled preflight, poor levels, signs in training."""
         overruled = [f"The run went on although its preflight found: {noticed}." for noticed in self.forced]
         poor = [] if self.levels is None else [f"Levels: {warning}" for warning in self.levels.warnings]
-        reports = [(phase.name, phase.report) for phase in self.phases if phase.report is not None]
-        edits = [f"{name}: {warning}" for name, report in reports for warning in report.warnings]
+        reports = [(phase.name, phase.report or phase.suppression) for phase in self.phases]
+        edits = [f"{name}: {warning}" for name, report in reports if report for warning in report.warnings]
         return [*overruled, *poor, *edits, *self.signs]
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .edit_report import Levels
+from .edit_report import MeanNll
 from .record_parts import ComponentRecord
 from .schema import as_json
 
@@ -34,8 +34,8 @@ class SuppressionReport:
     """
 
     suppression: ComponentRecord
-    without: Levels
-    suppressed: Levels
+    without: MeanNll
+    suppressed: MeanNll
     label: str = SUPPRESSION_LABEL
     restores: str = ""
     holds: str = ""

@@ -21,7 +21,7 @@ from ..model.fingerprints import hash_weights
 from ..model.score_rows import preserve_rng_state
 from ..model.sharding import is_sharded
 from ..model.suppressed_forward import suppression_identity
-from ..results.edit_report import Levels
+from ..results.edit_report import MeanNll
 from ..results.suppression_report import SuppressionReport
 from ..training.hooks.run_description import describe_component
 from ..training.method_specs import components_of
@@ -162,18 +162,18 @@ def _require_fit_suppression(suppression: Suppression, model: Any, data: EditDat
         )
 
 
-def _levels(model: Any, data: EditData) -> tuple[Levels, float]:
-    """Levels of the sets, and the seconds that the forget rows took."""
+def _levels(model: Any, data: EditData) -> tuple[MeanNll, float]:
+    """MeanNll of the sets, and the seconds that the forget rows took."""
     data.questioner.nll(model, data.forget[:1])  # a model is probed when it is first called
     started = time.perf_counter()
     forget = float(data.questioner.nll(model, data.forget).mean())
     seconds = time.perf_counter() - started
     others = (data.retain, data.unseen)
     retain, unseen = (float(data.questioner.nll(model, rows).mean()) if len(rows) else None for rows in others)
-    return Levels(forget, retain, unseen), seconds
+    return MeanNll(forget, retain, unseen), seconds
 
 
-def _warnings(suppressor: Suppressor, without: Levels, suppressed: Levels) -> list[str]:
+def _warnings(suppressor: Suppressor, without: MeanNll, suppressed: MeanNll) -> list[str]:
     warnings = [suppressor.holds] if suppressor.holds else []
     if not suppressed.forget > without.forget + _SPILL:
         warnings.append("The forget rows are about as likely as without it.")

@@ -9,6 +9,7 @@ from ..evaluation import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge, harmf
 from ..lab import load_lab, shows_behaviour
 from ..training.config import row_cache_of
 from .arguments import Parsed
+from .phases.checkpoint import starts_from_checkpoint
 from .row_sets import RowSetArguments, load_sets
 from .task import RETRAINED, Task, first, require_unused
 
@@ -50,13 +51,15 @@ def _lab_task(parsed: Parsed) -> Task:
         oracle=script.oracle,
         template=parsed.args.template,
     )
-    lab = load_lab()
+    checkpoint = starts_from_checkpoint(script.phases)
+    lab = load_lab(checkpoint=checkpoint)
     sets = {name: lab.datasets[name] for name in ("forget", "retain", "holdout")}
     judge = _judge(script, RuleJudge("the lab's rules", shows_behaviour))
     in_scope = first(lab.datasets["paraphrase"], script.limit)
     limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
     task = _task(parsed, str(lab.model_path), limited, in_scope, judge, str(lab.oracle_path))
     task.from_lab, task.oracle_is = True, RETRAINED
+    task.checkpoint = str(lab.checkpoint_path) if checkpoint else None
     return task
 
 

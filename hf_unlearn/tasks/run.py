@@ -112,6 +112,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     # No push yet, and no card: both come when the results are there that the card is to have.
     trainer.save_model(_internal_call=True, card=False)
     trainer.save_state()
+    if phased is not None:
+        phased.saved()
     if script.measure:
         fluent = move_unless_quantized(load_model(task.model, own.args), own.args.device)
         after = measure("after", trainer.model, fluent, before=results["before"], oracle=results.get("oracle"))
@@ -121,8 +123,6 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         _attack(trainer, task, parsed)
     if own.args.push_to_hub:
         trainer.push_to_hub()
-    if phased is not None:
-        phased.remove_weights()
     trainer.end()
     _unwrap(trainer)
     return trainer
@@ -232,7 +232,9 @@ def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationR
         for line in (*task.notes, *oracle, *(f"Warning, after: {warning}" for warning in results["after"].warnings)):
             print(line)
     if trainer.record.phases:
-        print("\n".join(tell_phases(trainer.record.phases)))
+        print(
+            "\n".join([*tell_phases(trainer.record.phases), *(f"Warning: {one}" for one in trainer.record.warnings)])
+        )
     else:
         print(f"Stopped early: {trainer.stop_reason}." if trainer.stop_reason else "All steps were taken.")
     print(f"{'Adapter' if adapter else 'Model'}: {folder}\nResults: {folder / RECORD_FILE}")

@@ -47,8 +47,8 @@ class Task:
         notes: lines for people below the table.
         judge: of generated answers, where a judge says what has leaked; None where overlap with the row does.
         cache: the folder of rows that came from files; None where none did.
-        checkpoint: makes, where an edit asks for it, a model from before the forget rows were learnt, and names its
-            folder; None where nobody has one.
+        checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
+            there is none.
     """
 
     model: str
@@ -62,11 +62,7 @@ class Task:
     notes: list[str] = field(default_factory=list)
     judge: Judge | None = None
     cache: RowCache | None = None
-    checkpoint: Callable[[], str] | None = None
-
-    def checkpoint_of(self, edit: Any) -> str | None:
-        """The checkpoint for an edit that starts from one; None where it does not, or where there is none."""
-        return self.checkpoint() if self.checkpoint is not None and edit.needs_checkpoint else None
+    checkpoint: str | None = None
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:

@@ -145,7 +145,7 @@ def test_refuses_what_is_no_list_of_phases(rows, tmp_path, phases, said):
 def test_a_single_edit_from_the_command_line(rows, tmp_path, capsys):
     words = [*rows, *METHOD, "--output_dir", str(tmp_path / "out")]
     assert main(["edit", "--task", "custom", *words, "--edit", '{"name": "shrink", "factor": 0.9}']) == 0
-    assert "Phase 1, edit shrink: forget" in capsys.readouterr().out
+    assert "Phase 1, edit shrink (fixtures.shrinking): forget" in capsys.readouterr().out
     record = load_record(tmp_path / "out")
     assert record.objective.terms == [] and record.steps == 0 and record.model.trained == 0
     assert "## Objective" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

@@ -12,14 +12,14 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
-from ..phase_record import EDIT, TRAIN
+from ..phase_record import EDIT, SUPPRESS, TRAIN
 from ..record import ATTACK_PLOTS, RECORD_FILE, RunRecord
 from ..record_parts import ComponentRecord, level_words, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import verdict
 from .attacks import attack_sections
 from .metadata import card_data
-from .phases import phase_blocks
+from .phases import phase_blocks, suppression_words
 from .results import claim, headline, result_tables, warnings
 from .snippets import citations, loading_code, training_code
 from .text import (
@@ -128,6 +128,7 @@ def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
         "sets": sets_table(record.sets),
         "hashes": hash_words(record.sets),
         "holdout": "holdout" in record.sets,
+        "suppression": suppression_words(record),
         "phases": phase_blocks(record.phases),
         "phases_count": "one phase" if len(record.phases) == 1 else f"{len(record.phases)} phases",
         "objective": objective_table(objective) if objective.terms else "",
@@ -149,8 +150,8 @@ def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
 def _made_by(record: RunRecord) -> str:
     """What was done to the weights, as a noun."""
     kinds = {phase.kind for phase in record.phases} or {TRAIN}
-    words = [word for kind, word in ((EDIT, "editing its weights"), (TRAIN, "fine-tuning")) if kind in kinds]
-    return " and ".join(words) or "no change of its weights"
+    words = {EDIT: "editing its weights", TRAIN: "fine-tuning", SUPPRESS: "suppressing its answers"}
+    return " and ".join(word for kind, word in words.items() if kind in kinds)
 
 
 def _levels(record: RunRecord) -> str:

@@ -4,8 +4,9 @@ from typing import Any
 
 from huggingface_hub.utils import yaml_dump
 
-from ..phase_record import TRAIN, PhaseRecord
+from ..phase_record import TRAIN, PhaseRecord, suppression_of
 from ..phase_words import phase_rows
+from ..record import RunRecord
 from ..record_parts import ObjectiveRecord
 from .text import NO_FIGURE, code, fenced, formula, objective_table, plain, specification, table
 
@@ -31,6 +32,19 @@ def phase_blocks(phases: list[PhaseRecord]) -> list[str]:
     return blocks
 
 
+def suppression_words(record: RunRecord) -> str:
+    """What a reader must know of a run that ends with a suppression; "" where its weights answer by themselves."""
+    report = suppression_of(record)
+    if report is None:
+        return ""
+    held = f" {plain(report.holds)}" if report.holds else ""
+    return (
+        f"**{report.label[0].upper()}{report.label[1:]}.** {code(report.suppression.name)} changes the answers at "
+        f"inference; every figure of the model after unlearning is with it. Removing it restores "
+        f"{plain(report.restores).rstrip('.')}.{held}"
+    )
+
+
 def phases_yaml(phases: list[PhaseRecord]) -> str:
     """The phases as a recipe has them; arguments of a training that name a path are left out."""
     entries = [{phase.kind: _spec(phase)} for phase in phases]
@@ -40,6 +54,8 @@ def phases_yaml(phases: list[PhaseRecord]) -> str:
 def _spec(phase: PhaseRecord) -> Any:
     if phase.report is not None:
         return specification(phase.report.edit)
+    if phase.suppression is not None:
+        return specification(phase.suppression.suppression)
     objective = phase.objective or ObjectiveRecord()
     sides: dict[str, list[Any]] = {}
     for term in objective.terms:

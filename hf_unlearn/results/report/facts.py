@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..phase_record import suppression_of
 from ..phase_words import PhaseRow, phase_rows
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
 from ..record_parts import level_words, reference_words
@@ -43,6 +44,7 @@ class Facts:
     model: Pairs
     sets: list[SetFacts]
     phases: list[PhaseRow]
+    suppression: str
     parts: list[PartFacts]
     objective: Pairs
     settings: Pairs
@@ -56,12 +58,21 @@ def facts_of(record: RunRecord) -> Facts:
         model=_model(record.model),
         sets=[_set(name, rows) for name, rows in record.sets.items()],
         phases=phase_rows(record.phases),
+        suppression=_suppression(record),
         parts=_parts(record),
         objective=_objective(record),
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
         cost=_cost(record),
         footer=[("seed", str(record.seed)), *sorted(record.versions.items())],
     )
+
+
+def _suppression(record: RunRecord) -> str:
+    """What a run that ends with a suppression is, in a line; "" where its weights answer by themselves."""
+    report = suppression_of(record)
+    if report is None:
+        return ""
+    return f"{report.label[0].upper()}{report.label[1:]}: removing it restores {report.restores}."
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedType
 from ...edits import EDITS, Edit
 from ...errors import input_error, require_choice
 from ...results.phase_record import EDIT, KINDS, SUPPRESS, TRAIN
+from ...suppression import SUPPRESSIONS, Suppression
 from ...training.method_specs import components_of, method_to_dict, parse_text
 from ..arguments import Parsed
 from ..command_words import kept_words
@@ -79,6 +80,13 @@ def plan_phases(name: str, parsed: Parsed) -> list[Phase]:
         raise _no_phases(entries)
     _require_whole_models()
     phases = [_phase(number, entry, name, parsed) for number, entry in enumerate(entries, 1)]
+    if phases[-1].kind == SUPPRESS and parsed.args.push_to_hub:
+        raise input_error(
+            expected="push_to_hub for weights that have forgotten",
+            got="a run that ends with a suppression at inference",
+            why="a push would bring the weights alone, which still know",
+            fix="leave push_to_hub out, or add a training that distils it: docs/edits.md",
+        )
     for phase, following in itertools.pairwise(phases):
         if phase.kind == SUPPRESS and following.kind != TRAIN:
             raise input_error(
@@ -105,7 +113,7 @@ def _phase(number: int, entry: Any, name: str, parsed: Parsed) -> Phase:
 
 
 def _tables() -> dict[str, tuple[Any, Any]]:
-    return {EDIT: (EDITS, Edit)}
+    return {EDIT: (EDITS, Edit), SUPPRESS: (SUPPRESSIONS, Suppression)}
 
 
 def _parsed(number: int, given: Mapping[str, Any], name: str, run: Parsed) -> Parsed:

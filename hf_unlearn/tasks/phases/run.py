@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,12 @@ from ...errors import input_error
 from ...model.fingerprints import hash_parts, hash_weights
 from ...model.merging import merge
 from ...results.files import atomic_write_text, read_json
-from ...results.phase_record import EDIT, PhaseRecord
+from ...results.phase_record import EDIT, SUPPRESS, TRAIN, PhaseRecord
+from ...results.phase_words import phase_rows
 from ...results.record import RECORD_FILE
 from ...results.schema import as_json, build
+from ...suppression import FOLDER as SUPPRESSION
+from ...suppression import load_suppressor, suppress
 from ...training.checkpoints.selection import whole_steps
 from ...training.hooks.run_description import changed_arguments
 from ...training.levels.setting import HOLDOUT, NGRAM
@@ -71,68 +73,110 @@ class PhasedRun:
 
     def __call__(self) -> None:
         """Carry out what is not done yet; the trainer then has the model that came of it, and the record of each."""
-        model, previous = self.task.model, None
         self.trainer.record.phases = []
+        model, suppressor, weights_of = self.task.model, None, None  # and the phase whose folder holds the weights
         for phase in self.phases:
             record = self._finished(phase) if self.resuming else None
             if record is None:
-                record = self._carry_out(phase, model, changed=previous is not None)
-                self._remove_weights(previous)
+                record = self._carry_out(phase, model, suppressor)
             self.trainer.record.phases.append(record)
-            model, previous = str(self._weights(phase)), phase
-        final = move_unless_quantized(load_model(model, self.parsed.args), self.trainer.args.device)
+            if phase.kind == SUPPRESS:
+                suppressor = self._kept_suppressor(phase)
+                continue
+            self._remove_copy(weights_of)
+            model, suppressor, weights_of = str(self._kept_weights(phase)), None, phase
+        final = self._loaded(model)
+        if suppressor is not None:
+            load_suppressor(suppressor).install(final)
         self.trainer.model = self.trainer.model_wrapped = final
 
-    def remove_weights(self) -> None:
-        """Remove the last phase's copy of the weights, which lie in the run's folder by now."""
-        self._remove_weights(self.phases[-1])
+    def saved(self) -> None:
+        """The model lies in the run's folder: put its suppressor beside it, and remove the phases' copies."""
+        if not self.trainer.is_world_process_zero():
+            return
+        place = self._run_folder / SUPPRESSION
+        shutil.rmtree(place, ignore_errors=True)  # of an earlier run
+        if self.phases[-1].kind == SUPPRESS:
+            shutil.copytree(self._folder(self.phases[-1]) / SUPPRESSION, place)
+        for phase in self.phases:
+            self._remove_copy(phase)
 
-    def _carry_out(self, phase: Phase, model: str, *, changed: bool) -> PhaseRecord:
+    def _carry_out(self, phase: Phase, model: str, suppressor: Path | None) -> PhaseRecord:
+        """Do a phase and keep its result and its record, the record last.
+
+        Args:
+            phase: to be done.
+            model: folder or name of the model that it starts from.
+            suppressor: folder of the suppressor that a training distils; None where no phase has fitted one.
+        """
         folder = self._folder(phase)
         if self.trainer.is_world_process_zero() and not self.resuming:
             shutil.rmtree(folder, ignore_errors=True)
         self.trainer.accelerator.wait_for_everyone()
-        work: Callable[..., tuple[PhaseRecord, Any]] = self._edit if phase.kind == EDIT else self._train
-        record, result = work(phase, model, changed=changed)
+        if phase.kind == TRAIN:
+            record, result = self._train(phase, model, suppressor)
+        else:
+            record, result = (self._edit if phase.kind == EDIT else self._suppress)(phase, model)
         if self.trainer.is_world_process_zero():
-            unfinished = folder / f"{_WEIGHTS}.unfinished"
+            name, save = (SUPPRESSION, result.save) if phase.kind == SUPPRESS else (_WEIGHTS, result.save_pretrained)
+            unfinished = folder / f"{name}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
-            result.save_pretrained(unfinished)
-            unfinished.rename(folder / _WEIGHTS)
+            save(unfinished)
+            unfinished.rename(folder / name)
             stored = {"made_from": self._made_from(phase), "record": as_json(record)}
             atomic_write_text(folder / _RECORD, json.dumps(stored, indent=2) + "\n")
         self.trainer.accelerator.wait_for_everyone()
         return record
 
-    def _edit(self, phase: Phase, model: str, *, changed: bool) -> tuple[PhaseRecord, Any]:
+    def _edit(self, phase: Phase, model: str) -> tuple[PhaseRecord, Any]:
         args = self.parsed.args
         report = apply(
             phase.component,
-            move_unless_quantized(load_model(model, args), self.trainer.args.device),
+            self._loaded(model),
             self.task.sets,
-            tokenizer=self.trainer.processing_class,
             level=args.levels if args.levels in (NGRAM, HOLDOUT) else None,
-            checkpoint=self.parsed.script.checkpoint or self.task.checkpoint_of(phase.component),
-            before=self.trainer.model if changed else None,
+            checkpoint=self.parsed.script.checkpoint or self.task.checkpoint,
+            before=None if model == self.task.model else self.trainer.model,
             judge=self.task.judge,
-            batch_size=args.per_device_eval_batch_size,
-            seed=args.seed,
-            template=args.template,
-            max_length=args.max_length,
-            chat_template_kwargs=args.template_variables,
-            accelerator=self.trainer.accelerator,
+            **self._shared,
         )
-        return PhaseRecord.of_report(EDIT, report), report.model
+        return PhaseRecord.of_edit(report), report.model
 
-    def _train(self, phase: Phase, model: str, *, changed: bool) -> tuple[PhaseRecord, Any]:
+    def _suppress(self, phase: Phase, model: str) -> tuple[PhaseRecord, Any]:
+        report = suppress(phase.component, self._loaded(model), self.task.sets, **self._shared)
+        return PhaseRecord.of_suppression(report), report.suppressor
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        """Arguments of edits and suppressions: how rows are read and scored."""
+        args = self.parsed.args
+        return {
+            "tokenizer": self.trainer.processing_class,
+            "batch_size": args.per_device_eval_batch_size,
+            "seed": args.seed,
+            "template": args.template,
+            "max_length": args.max_length,
+            "chat_template_kwargs": args.template_variables,
+            "accelerator": self.trainer.accelerator,
+        }
+
+    def _loaded(self, model: str) -> Any:
+        return move_unless_quantized(load_model(model, self.parsed.args), self.trainer.args.device)
+
+    def _train(self, phase: Phase, model: str, suppressor: Path | None) -> tuple[PhaseRecord, Any]:
+        """Train a model; the reference is the suppressed one where there is one, else the model before unlearning."""
         assert phase.parsed is not None
+        reference = None if model == self.task.model else self.trainer.model
+        if suppressor is not None:
+            reference = self._loaded(model)
+            load_suppressor(suppressor).install(reference)
         trainer = UnlearningTrainer(
             model=model,
             args=phase.parsed.args,
             train_dataset=self.task.sets,
             processing_class=self.trainer.processing_class,
             peft_config=get_peft_config(phase.parsed.model),
-            ref_model=self.trainer.model if changed else None,
+            ref_model=reference,
         )
         folder = self._folder(phase)
         checkpoint = trainer.run_folder.open(self.resuming and bool(whole_steps(folder)))
@@ -175,31 +219,36 @@ class PhasedRun:
         digests = {name: set_digest(listed) for name, listed in rows.items() if listed is not None}
         return {"weights": hash_weights(self.trainer.model), "rows": digests, "seed": self.parsed.args.seed}
 
+    @property
+    def _run_folder(self) -> Path:
+        return Path(self.parsed.args.output_dir)
+
     def _folder(self, phase: Phase) -> Path:
-        return Path(self.parsed.args.output_dir) / phase.folder
+        return self._run_folder / phase.folder
 
-    def _weights(self, phase: Phase) -> Path:
+    def _kept_weights(self, phase: Phase) -> Path:
         """Where the weights after a phase lie; those of the last one of a run that is done are the run's own."""
-        folder = self._folder(phase) / _WEIGHTS
-        return folder if folder.is_dir() else Path(self.parsed.args.output_dir)
+        kept = self._folder(phase) / _WEIGHTS
+        return kept if kept.is_dir() else self._run_folder
 
-    def _remove_weights(self, phase: Phase | None) -> None:
+    def _kept_suppressor(self, phase: Phase) -> Path:
+        """Where the suppressor of a phase lies: likewise."""
+        kept = self._folder(phase) / SUPPRESSION
+        return kept if kept.is_dir() else self._run_folder / SUPPRESSION
+
+    def _remove_copy(self, phase: Phase | None) -> None:
+        """Remove what a phase has left for the next one."""
         if phase is not None and self.trainer.is_world_process_zero():
-            shutil.rmtree(self._folder(phase) / _WEIGHTS, ignore_errors=True)
+            for name in (_WEIGHTS, SUPPRESSION):
+                shutil.rmtree(self._folder(phase) / name, ignore_errors=True)
 
 
 def tell_phases(records: list[PhaseRecord]) -> list[str]:
     """Lines for people: what each phase did to the forget rows, and what it took."""
     lines = []
-    for number, phase in enumerate(records, 1):
-        cost = f"{phase.cost.get('seconds', 0):.1f} s"
-        if phase.report is None:
-            reason = f"; stopped early: {phase.stop_reason}" if phase.stop_reason else ""
-            lines.append(f"Phase {number}, {phase.kind} {phase.name}: {phase.steps} steps, {cost}{reason}.")
-            continue
-        start, end = phase.report.before, phase.report.after
-        kept = "" if start.retain is None else f", retain {start.retain:.2f} -> {end.retain:.2f}"
-        nll = f"forget {start.forget:.2f} -> {end.forget:.2f}{kept} nats per token"
-        lines.append(f"Phase {number}, {phase.kind} {phase.name}: {nll}, {cost}.")
-        lines += [f"  Warning: {warning}" for warning in phase.report.warnings]
+    for row in phase_rows(records):
+        change = f"forget {row.forget}" if row.forget else row.arguments
+        change += f", retain {row.retain}" if row.retain else ""
+        unit = " nats per token" if row.forget else ""
+        lines.append(f"Phase {row.number}, {row.what}: {change}{unit}, {row.took}.")
     return lines
