@@ -35,7 +35,7 @@ class Influence(Edit):
         retain_rows: that the curvature is of, and whose NLL is watched, drawn from all.
         layers: regular expression that is searched for in layers' names; None for all linear layers.
 
-    Paper: McKinney et al. 2026, https://arxiv.org/abs/2602.10568; Koh and Liang 2017, https://arxiv.org/abs/1703.04730.
+    Paper: McKinney et al. 2026, https://arxiv.org/abs/2602.10568; Koh et al. 2017, https://arxiv.org/abs/1703.04730.
     """
 
     factors: str = "ekfac"

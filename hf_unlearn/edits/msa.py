@@ -34,7 +34,7 @@ class MSA(Edit):
         whole_text: train every token of a row, its prompt too.
         rank: of LoRA adapters that are trained in place of all weights; None for all weights.
 
-    Paper: Model state arithmetic for machine unlearning 2025, https://arxiv.org/abs/2506.20941.
+    Paper: Rezaei et al. 2025, https://arxiv.org/abs/2506.20941.
     """
 
     alpha: float | None = None
@@ -49,7 +49,7 @@ class MSA(Edit):
 
     name = "msa"
     formula = "theta - alpha (theta_f - theta_0) + beta (theta_r - theta_0), from a checkpoint theta_0"
-    paper = "Model state arithmetic 2025, arXiv:2506.20941"
+    paper = "Rezaei et al. 2025, arXiv:2506.20941"
     needs_checkpoint = True
     cost = "epochs of fine-tuning on forget and on retain rows, and about ten forwards of the forget rows"
 

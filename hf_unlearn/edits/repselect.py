@@ -42,7 +42,7 @@ class RepSelect(Edit):
             the gradient is then taken with it, and it is dropped. For rows that a model hides more than it lacks them.
         layers: regular expression that is searched for in layers' names; None for all linear layers.
 
-    Paper: Sondej and Yang 2026, https://arxiv.org/abs/2606.17168. There gradients are summed over the set, so that a
+    Paper: Sondej et al. 2026, https://arxiv.org/abs/2606.17168. There gradients are summed over the set, so that a
     rate fits one size of set; here they are means over rows.
     """
 
@@ -57,7 +57,7 @@ class RepSelect(Edit):
 
     name = "repselect"
     formula = "W + rate (G - U_q (S - S_q^2/S) V_q^T), G = grad NLL_forget = U S V^T; NLL to share_of_level * level"
-    paper = "Sondej and Yang 2026, arXiv:2606.17168"
+    paper = "Sondej et al. 2026, arXiv:2606.17168"
     cost = (
         "a pass: a gradient and some eight forwards of the forget rows, and a full SVD of each layer's gradient, in "
         "time that grows as width^3 and is seconds a layer from 4096 on; in memory a copy, a gradient and a step of "
