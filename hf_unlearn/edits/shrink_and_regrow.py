@@ -17,8 +17,8 @@ from ..model.output_head import OutputHead, output_head
 from ..model.scoring import model_inputs, score_answers
 from ..results.edit_report import Tried
 from .base import Edit, EditData
+from .checkpoint import require_same_weights
 from .fine_tuned import SCHEDULES, full_precision, train
-from .vectors import require_same_weights
 
 
 @dataclass(frozen=True)

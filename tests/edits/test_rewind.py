@@ -16,7 +16,7 @@ STEPS = {"steps": 6, "rate": 1e-3, "batch": 8}  # two passes over the 24 rows
 
 
 def distance(one, other):
-    return max(float((a - b).abs().max()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    return max(float((a - b).detach().abs().max()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -41,6 +41,13 @@ def test_without_an_epoch_it_is_the_checkpoint():
     assert weights_equal(report.model, planted_oracle())
     assert report.before.forget < 0.1 < 3 < report.after.forget and report.after.retain < 0.1
     assert [one.chosen for one in report.tried] == [False, True]
+
+
+def test_a_checkpoint_that_knows_the_rows_is_told(caplog):
+    for checkpoint, told in ((planted_model(), True), (planted_oracle(), False)):
+        caplog.clear()
+        edited(Rewind(epochs=0.0), checkpoint=checkpoint)
+        assert ("from after they were learnt" in caplog.text) is told
 
 
 def test_arguments_and_what_it_needs():
