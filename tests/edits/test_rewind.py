@@ -7,7 +7,7 @@ import torch
 
 from fixtures.edited import edited, planted_data, tuned, weights_equal
 from fixtures.models import tiny_model
-from fixtures.planted import planted_model, planted_oracle, planted_rows
+from fixtures.planted import planted_rows
 from hf_unlearn.edits import EDITS, Rewind
 from oracles.fine_tuning import naive_fine_tune
 
@@ -37,16 +37,15 @@ def test_is_the_model_that_retain_rows_alone_make_of_the_checkpoint(dtype, shuff
 
 
 def test_without_an_epoch_it_is_the_checkpoint():
-    report = edited(Rewind(epochs=0.0), planted_model(), checkpoint=planted_oracle())
-    assert weights_equal(report.model, planted_oracle())
-    assert report.before.forget < 0.1 < 3 < report.after.forget and report.after.retain < 0.1
+    report = edited(Rewind(epochs=0.0), tiny_model(seed=1), checkpoint=tiny_model())
+    assert weights_equal(report.model, tiny_model())
     assert [one.chosen for one in report.tried] == [False, True]
 
 
 def test_a_checkpoint_that_knows_the_rows_is_told(caplog):
-    for checkpoint, told in ((planted_model(), True), (planted_oracle(), False)):
+    for level, told in ((20.0, True), (6.0, False)):  # it gives them about 5.6 nats per token
         caplog.clear()
-        edited(Rewind(epochs=0.0), checkpoint=checkpoint)
+        edited(Rewind(epochs=0.0), tiny_model(), checkpoint=tiny_model(), level=level)
         assert ("from after they were learnt" in caplog.text) is told
 
 
