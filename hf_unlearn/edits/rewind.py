@@ -64,4 +64,4 @@ class Rewind(Edit):
                 schedule=self.schedule,
                 shuffle=self.shuffle,
             )
-        return [known, replace(data.tried(model, {"epochs": self.epochs}), chosen=True)]
+        return [known, replace(data.tried(model, {"epochs": self.epochs}, retain=False), chosen=True)]
