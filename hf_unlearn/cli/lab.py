@@ -23,7 +23,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from ..lab import load_lab, render_lab
 
-    lab = load_lab(args.cache_dir, args.seed, args.force, world=args.world, checkpoint=args.checkpoint)
+    lab = load_lab(
+        cache_dir=args.cache_dir, seed=args.seed, force=args.force, world=args.world, checkpoint=args.checkpoint
+    )
     data = {
         "world": lab.world,
         "seed": lab.seed,

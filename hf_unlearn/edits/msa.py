@@ -7,9 +7,10 @@ from transformers import PreTrainedModel
 from ..model.fine_tuning import whole_text
 from ..results.edit_report import Tried
 from .base import Edit, EditData
+from .checkpoint import load_checkpoint
 from .moved import copied_weights
 from .scale_search import scale_to_level
-from .vectors import Vector, add_vectors, fine_tuned_vector, require_same_weights
+from .vectors import Vector, add_vectors, fine_tuned_vector
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,9 @@ class MSA(Edit):
         return "there are no retain rows, and beta is not 0" if self.beta and not len(data.retain) else None
 
     def run(self, model: PreTrainedModel, data: EditData) -> list[Tried]:
-        assert data.checkpoint is not None
         level = data.require_level(self) if self.alpha is None else None
-        start = data.checkpoint()
-        require_same_weights(model, start, "a checkpoint")
-        tried, vectors = [data.tried(start, {"model": "checkpoint"}, retain=False)], {}
+        start, known = load_checkpoint(model, data)
+        tried, vectors = [known], {}
         sets = {"forget": (data.forget, self.epochs), "retain": (data.retain, self.retain_epochs)}
         for name, (rows, epochs) in sets.items():
             if name == "retain" and self.beta == 0:

@@ -7,9 +7,9 @@ from transformers import PreTrainedModel
 from ..model.fine_tuning import whole_text
 from ..results.edit_report import Tried
 from .base import Edit, EditData
+from .checkpoint import load_checkpoint
 from .fine_tuned import SCHEDULES, full_precision, train
 from .moved import copied_weights, restore_weights
-from .vectors import require_same_weights
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,9 @@ class Rewind(Edit):
         self.require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
 
     def run(self, model: PreTrainedModel, data: EditData) -> list[Tried]:
-        assert data.checkpoint is not None
-        start = data.checkpoint()
-        require_same_weights(model, start, "a checkpoint")
+        start, known = load_checkpoint(model, data)
         restore_weights(model, copied_weights(start))
         del start
-        tried = [data.tried(model, {"epochs": 0.0}, retain=False)]
         rows = whole_text(data.retain) if self.whole_text else data.retain
         with full_precision(model) as wide:
             train(
@@ -67,4 +64,4 @@ class Rewind(Edit):
                 schedule=self.schedule,
                 shuffle=self.shuffle,
             )
-        return [*tried, replace(data.tried(model, {"epochs": self.epochs}), chosen=True)]
+        return [known, replace(data.tried(model, {"epochs": self.epochs}, retain=False), chosen=True)]

@@ -17,8 +17,8 @@ from ..model.output_head import OutputHead, output_head
 from ..model.scoring import model_inputs, score_answers
 from ..results.edit_report import Tried
 from .base import Edit, EditData
+from .checkpoint import require_same_weights
 from .fine_tuned import SCHEDULES, full_precision, train
-from .vectors import require_same_weights
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ShrinkAndRegrow(Edit):
         rows = whole_text(data.retain) if self.whole_text else data.retain
         with full_precision(model) as wide:
             shrink(wide, self.share, self.noise, data.seed)
-            tried = [data.tried(wide, {"share": self.share, "epochs": 0.0})]
+            shrunk = data.tried(wide, {"share": self.share, "epochs": 0.0}, retain=False)
             loss = partial(regrow_loss, reference, 0.0 if self.distil else self.nll_weight, self.kl_weight)
             train(
                 wide,
@@ -92,7 +92,8 @@ class ShrinkAndRegrow(Edit):
                 schedule=self.schedule,
                 loss=loss,
             )
-        return [*tried, replace(data.tried(model, {"share": self.share, "epochs": self.epochs}), chosen=True)]
+        regrown = data.tried(model, {"share": self.share, "epochs": self.epochs}, retain=False)
+        return [shrunk, replace(regrown, chosen=True)]
 
 
 def shrink(model: PreTrainedModel, share: float, noise: float, seed: int) -> None:

@@ -8,9 +8,10 @@ from transformers.utils import logging
 from ..model.fine_tuning import whole_text
 from ..results.edit_report import Tried
 from .base import Edit, EditData
+from .checkpoint import load_checkpoint
 from .moved import copied_weights
 from .scale_search import scale_to_level
-from .vectors import add_vectors, fine_tuned_vector, require_same_weights
+from .vectors import add_vectors, fine_tuned_vector
 
 logger = logging.get_logger(__name__)
 
@@ -25,7 +26,7 @@ class TaskVector(Edit):
 
     A model that knows the rows by heart has little to learn from them, and its vector is small and says little of
     them: more epochs and a higher rate help, prompts that are trained too (`whole_text`), and most a checkpoint. How
-    large the vector is (||theta_f - theta_0|| / ||theta_0||) stands first among what was tried.
+    large the vector is (||theta_f - theta_0|| / ||theta_0||) stands among what was tried.
 
     Args:
         alpha: scale; None for that at which the mean NLL of the forget rows is the level, by bisection.
@@ -60,10 +61,10 @@ class TaskVector(Edit):
 
     def run(self, model: PreTrainedModel, data: EditData) -> list[Tried]:
         level = data.require_level(self) if self.alpha is None else None
-        start = model
+        start, tried = model, []
         if data.checkpoint is not None:
-            start = data.checkpoint()
-            require_same_weights(model, start, "a checkpoint")
+            start, known = load_checkpoint(model, data)
+            tried = [known]
         rows = whole_text(data.forget) if self.whole_text else data.forget
         training = {"epochs": self.epochs, "rate": self.rate, "batch": self.batch}
         vector, tuned = fine_tuned_vector(start, rows, data, rank=self.rank, **training)
@@ -78,10 +79,10 @@ class TaskVector(Edit):
             add_vectors(model, origin, [(-alpha, vector)])
 
         if level is not None:
-            return [fitted, *scale_to_level(model, data, level, put, most=self.max_alpha)]
+            return [*tried, fitted, *scale_to_level(model, data, level, put, most=self.max_alpha)]
         assert self.alpha is not None
         put(self.alpha)
-        return [fitted, replace(data.tried(model, {"alpha": self.alpha}, retain=False), chosen=True)]
+        return [*tried, fitted, replace(data.tried(model, {"alpha": self.alpha}, retain=False), chosen=True)]
 
 
 def _warn_of_known_rows(data: EditData, model: PreTrainedModel, fitted: Tried) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..data.tokenized_row import TokenizedRow
-from ..errors import input_error
 from ..model.new_adapter import with_new_adapter
 from .base import EditData
 from .fine_tuned import float_copy, train
@@ -89,25 +88,3 @@ def add_vectors(model: nn.Module, origin: Mapping[str, Tensor], terms: Sequence[
                 part = vector.of(name) if scale else None
                 total = total if part is None else total.double() + scale * part
             weight.copy_(total)
-
-
-def require_same_weights(model: PreTrainedModel, other: PreTrainedModel, what: str) -> None:
-    """Raise unless two models have the same weights by name and shape.
-
-    Args:
-        model: that is edited.
-        other: that its weights are compared with.
-        what: the other model is, in words.
-    """
-    own, others = ({name: weight.shape for name, weight in one.named_parameters()} for one in (model, other))
-    differing = [name for name in {**own, **others} if own.get(name) != others.get(name)]
-    if differing:
-        name = differing[0]
-        shapes = [f"{tuple(known[name])}" if name in known else "none" for known in (own, others)]
-        raise input_error(
-            expected=f"{what} with the weights of the model, name by name",
-            got=f"{len(differing)} that differ, the first {name}: {shapes[1]}, and {shapes[0]} in the model",
-            why="weights are added to weights",
-            fix="take one of the same architecture; where the vocabulary was resized, pass it as a model with "
-            "resize_token_embeddings done",
-        )

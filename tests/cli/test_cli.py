@@ -100,7 +100,10 @@ def test_lab_hands_its_arguments_on(monkeypatch, capsys):
     lab, given = load_lab(), {}
     monkeypatch.setattr("hf_unlearn.lab.load_lab", lambda **arguments: given.update(arguments) or lab)
     assert main(["lab", "--world", "people", "--seed", "3", "--cache_dir", "here", "--force"]) == 0
-    assert given == {"world": "people", "seed": 3, "cache_dir": "here", "force": True}
+    assert given == {"world": "people", "seed": 3, "cache_dir": "here", "force": True, "checkpoint": False}
+    # This lab was made without one.
+    assert main(["lab", "--checkpoint"]) == 2 and given["checkpoint"]
+    assert "load_lab(world=" in capsys.readouterr().err
 
 
 def test_a_users_error_is_its_text_and_status_2(capsys):

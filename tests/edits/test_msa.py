@@ -106,7 +106,7 @@ def test_arguments_and_what_it_needs():
     assert EDITS["msa"] is MSA
     data = planted_data()
     with pytest.raises(ValueError, match="Expected checkpoint, for the edit msa"):
-        edited(MSA(alpha=1.0))
+        edited(MSA(alpha=1.0), tiny_model())
     with pytest.raises(ValueError, match="there are no retain rows, and beta is not 0"):
         edited(MSA(alpha=1.0), tiny_model(), {"forget": data["forget"]}, checkpoint=tiny_model())
     with pytest.raises(ValueError, match=r"a checkpoint with the weights of the model.*\n.*embed_tokens"):

@@ -7,7 +7,7 @@ import torch
 
 from fixtures.edited import edited, planted_data, tuned, weights_equal
 from fixtures.models import tiny_model
-from fixtures.planted import planted_model, planted_oracle, planted_rows
+from fixtures.planted import planted_rows
 from hf_unlearn.edits import EDITS, Rewind
 from oracles.fine_tuning import naive_fine_tune
 
@@ -16,7 +16,7 @@ STEPS = {"steps": 6, "rate": 1e-3, "batch": 8}  # two passes over the 24 rows
 
 
 def distance(one, other):
-    return max(float((a - b).abs().max()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    return max(float((a - b).detach().abs().max()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -37,10 +37,16 @@ def test_is_the_model_that_retain_rows_alone_make_of_the_checkpoint(dtype, shuff
 
 
 def test_without_an_epoch_it_is_the_checkpoint():
-    report = edited(Rewind(epochs=0.0), planted_model(), checkpoint=planted_oracle())
-    assert weights_equal(report.model, planted_oracle())
-    assert report.before.forget < 0.1 < 3 < report.after.forget and report.after.retain < 0.1
+    report = edited(Rewind(epochs=0.0), tiny_model(seed=1), checkpoint=tiny_model())
+    assert weights_equal(report.model, tiny_model())
     assert [one.chosen for one in report.tried] == [False, True]
+
+
+def test_a_checkpoint_that_knows_the_rows_is_told(caplog):
+    for level, told in ((20.0, True), (6.0, False)):  # it gives them about 5.6 nats per token
+        caplog.clear()
+        edited(Rewind(epochs=0.0), tiny_model(), checkpoint=tiny_model(), level=level)
+        assert ("from after they were learnt" in caplog.text) is told
 
 
 def test_arguments_and_what_it_needs():

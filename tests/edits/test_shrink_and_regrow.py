@@ -78,11 +78,11 @@ def test_a_step_is_that_of_a_naive_loop(distil):
 
 
 def test_what_is_not_trained_back_in_is_gone():
-    regrown = edited(ShrinkAndRegrow(share=0.6, rate=3e-3, epochs=40.0), planted_model())
+    regrown = edited(ShrinkAndRegrow(share=0.6, rate=3e-3, epochs=24.0), planted_model())
     assert regrown.before.forget < 0.1 and regrown.after.retain < 0.3
     assert regrown.after.forget > 1 > 4 * regrown.after.retain
     # With as many passes and nothing shrunk the forget rows stay.
-    kept = edited(ShrinkAndRegrow(share=0.0, rate=3e-4, epochs=4.0), planted_model())
+    kept = edited(ShrinkAndRegrow(share=0.0, rate=3e-4, epochs=2.0), planted_model())
     assert kept.after.forget < 0.5
 
 

@@ -193,7 +193,8 @@ def test_training_depends_on_its_seed_and_on_nothing_around_it(corpus):
 
 def test_with_a_checkpoint_both_models_go_on_from_one_that_never_saw_the_forget_rows(tmp_path, monkeypatch, corpus):
     recipe = replace(SMALL, epochs=2)  # one epoch before the checkpoint, one after it
-    world = replace(games(0), recipe=recipe, required=(), checkpoint=True)
+    texts = {name: rows[:40] for name, rows in corpus.items()}
+    world = replace(games(0), texts=texts, recipe=recipe, required=(), checkpoint=True)
     monkeypatch.setattr(build, "measure", lambda *of: {})
     build._build(tmp_path, world, 0)
     models = {
@@ -206,7 +207,6 @@ def test_with_a_checkpoint_both_models_go_on_from_one_that_never_saw_the_forget_
             trained = train_model(rows, tokenizer, SMALL, name, start).state_dict()
         return all(torch.equal(weight, trained[key]) for key, weight in models[name].state_dict().items())
 
-    texts = world.texts
     assert equal("checkpoint", texts["retain"], None)
     assert equal("oracle", texts["retain"], models["checkpoint"])
     assert equal("model", texts["forget"] + texts["retain"], models["checkpoint"])
