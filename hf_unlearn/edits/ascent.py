@@ -22,6 +22,7 @@ from .matrices import Matrix
 Matrices = Mapping[str, Matrix]
 Gradients = dict[str, Tensor]
 
+_WATCHED = 1000  # retain rows that are scored after a step, at most
 _TRIALS = 14  # forwards over the forget rows in the search for a step's length, at most
 _NEAR = 0.02  # of the way from where the rows were to the goal: near enough
 
@@ -93,12 +94,13 @@ def ascend(
 
     Args:
         model: changed in place.
-        data: forget rows, and retain rows to be watched.
+        data: forget rows, and retain rows to be watched, of which at most 1,000 are.
         matrices: that are moved.
         ascent: goal, steps, rate.
         direction: of the gradient of the forget rows' NLL, by matrix.
         gradient: computes it; None for `forget_gradient`.
     """
+    data = replace(data, retain=drawn_rows(data.retain, _WATCHED, data.seed))
     start = data.tried(model, {ascent.word: 0})
     tried, now = [start], start.forget_nll
     kept = {name: matrix.read() for name, matrix in matrices.items()}

@@ -34,8 +34,10 @@ class NullSpace(Edit):
     done, and the search ends where it came nearest. Biases, norms, embeddings and the output head stay.
 
     Args:
-        threshold: of an eigenvalue.
-        relative_to: "mean", the mean eigenvalue of the layer; or "absolute" for eigenvalues as they are, as published.
+        threshold: of an eigenvalue. The lower, the fewer directions are free and the longer steps along them become.
+            Where keys leave directions empty, a low one protects; where they fill all, in small models, it does harm.
+        relative_to: "mean", the mean eigenvalue of the layer; or "absolute" for eigenvalues as they are (published
+            with 2e-2, for large models).
         steps: at most.
         share_of_level: the goal is this share of the level of unseen rows.
         retain_rows: that keys are of, and whose NLL is watched, drawn from all.
@@ -45,7 +47,7 @@ class NullSpace(Edit):
     values.
     """
 
-    threshold: float = 1e-2
+    threshold: float = 0.5
     relative_to: str = MEAN
     steps: int = 5
     share_of_level: float = 1.0
