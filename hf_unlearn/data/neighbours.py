@@ -109,6 +109,14 @@ def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[st
     return [" ".join(row_text.split()) for row_text in texts]
 
 
+def prompt_texts(rows: Rows, set_name: str) -> list[str]:
+    """The prompt of each row, its whitespace squeezed; "" for a text that has none."""
+    texts = rows.with_format(None) if isinstance(rows, datasets.Dataset) else rows
+    row_format = detect_format(list(texts[0]), set_name)
+    parts = (to_row(row, row_format, set_name, index=index) for index, row in enumerate(texts))
+    return [" ".join(_contents(row.prompt).split()) for row in parts]
+
+
 def _contents(part: Text) -> str:
     if isinstance(part, str):
         return part
