@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import bm25s
 import datasets
 import numpy as np
 import torch
@@ -138,6 +137,8 @@ def _check_method(method: str, model: Encoder | None) -> None:
 
 def _bm25_scores(forget_texts: list[str], pool_texts: list[str]) -> Iterator[np.ndarray]:
     """s(i, .) [N] for each forget row i in turn."""
+    import bm25s  # here, as evaluation imports this module and most runs rank nothing
+
     pool_words, forget_words = ([words(text) for text in texts] for texts in (pool_texts, forget_texts))
     if not any(pool_words):
         raise input_error(
