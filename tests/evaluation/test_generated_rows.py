@@ -36,6 +36,9 @@ def test_rows_are_the_models_own_answers_and_say_so():
         ([f"  {TEXTS['forget'][3]['prompt'].upper()} !"], {}, "1 prompts of forget rows"),
         (PROMPTS, {"scope": Dataset.from_list(KEPT[2:4])}, "2 prompts of in-scope rows, the first of them at index 2"),
         ([], {}, "none"),
+        (PROMPTS, {"forget": []}, "at least one forget row"),
+        (PROMPTS, {"forget": {"prompt": "a", "completion": "b"}}, "a datasets.Dataset or a list of dicts"),
+        (PROMPTS, {"forget": [{"input_ids": [1, 2], "labels": [1, 2]}]}, "already tokenised"),
     ],
 )
 def test_prompts_in_scope_are_refused(prompts, given, said):
