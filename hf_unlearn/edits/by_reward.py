@@ -27,7 +27,7 @@ class ByReward(Edit):
 
     Args:
         rollouts: answers that are drawn to a prompt.
-        temperature: of the draws. A model that knows its answers by heart varies them only above 1.
+        temperature: of the draws.
         behaviour, fluency, overlap, boundary: weights of the parts of the reward (`RewardParts.rewards`).
         judge: who flags the behaviour for the reward: a text classifier (folder, or id on the Hub), "overlap" for
             overlap with the row's own answer, or None for the judge of the run, and overlap where it has none.

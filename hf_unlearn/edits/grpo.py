@@ -15,8 +15,8 @@ class GRPO(ByReward):
 
     Each step draws `rollouts` answers to each of `prompts` forget and `neighbours` retain prompts. An answer pushes by
     its advantage A = (r - mean r of its prompt's answers) / (their standard deviation + 1e-4): where all answers to a
-    prompt are worth the same, nothing is learnt from it but the KL. An answer that the model never draws cannot be
-    rewarded: behaviour that it knows by heart takes a temperature above 1.
+    prompt are worth the same nothing is learnt from it but the KL, and what is never drawn is never rewarded. Above a
+    temperature of 1 more is drawn, but it is the flattened policy that learns, and greedy answers follow late.
 
     Args:
         steps: optimizer steps.

@@ -29,7 +29,7 @@ class RetainingGRPOTrainer(GRPOTrainer):
     """GRPO whose steps also keep retain rows: loss + w (-mean lp_t of a batch of retain answers).
 
     Args:
-        retain: batches of retain rows, one for each part of a step.
+        retain: batches of retain rows, one for each step.
         retain_weight: w.
         collator: of rows into batches.
         arguments: of GRPOTrainer.
@@ -39,6 +39,7 @@ class RetainingGRPOTrainer(GRPOTrainer):
         super().__init__(**arguments)
         self._retain, self._retain_weight, self._collator = retain, retain_weight, collator
         self._head: OutputHead = output_head(self.model)
+        self._parts = 0  # of steps so far: a step is taken in as many as `gradient_accumulation_steps`
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -47,12 +48,13 @@ class RetainingGRPOTrainer(GRPOTrainer):
         model.eval()
         model.training = True
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self._retain_weight == 0:
-            return loss
+        self._parts += 1
+        if self._retain_weight == 0 or (self._parts - 1) % self.args.gradient_accumulation_steps:
+            return loss  # the first part of a step has the retain rows of all of it, however many parts there are
         batch = indexed(self._collator.collate_rows(next(self._retain)))
         batch = {name: value.to(loss.device) for name, value in batch.items()}
         scores, _ = score_answers(model, self._head, batch)
-        return loss - self._retain_weight * scores.logps.mean() / self.current_gradient_accumulation_steps
+        return loss - self._retain_weight * scores.logps.mean()
 
 
 class _Rollouts:

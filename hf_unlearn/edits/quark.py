@@ -43,9 +43,10 @@ class Quark(ByReward):
     Paper: Lu et al. 2022, https://arxiv.org/abs/2205.13636.
     """
 
-    rounds: int = 6
-    steps: int = 20
-    rate: float = 3e-4
+    retain_weight: float = 2.0
+    rounds: int = 8
+    steps: int = 40
+    rate: float = 1e-3
     batch: int = 16
     prompts: int = 32
     quantiles: int = 5

@@ -218,8 +218,9 @@ def _check_record(stored: Mapping[str, Any]) -> None:
     for index, phase in enumerate(plain.get("phases", [])):
         _check_choice(f"phases[{index}].kind", phase["kind"], KINDS)
     origins = {f"sets.{name}.origin": rows.get("origin") for name, rows in plain["sets"].items()}
-    for where, origin in {"model.origin": plain["model"].get("origin"), **origins}.items():
-        _check_choice(where, origin, ("hub", "lab", "local"))
+    _check_choice("model.origin", plain["model"].get("origin"), ("hub", "lab", "local"))
+    for where, origin in origins.items():
+        _check_choice(where, origin, ("hub", "lab", "generated", "local"))
 
 
 def _check_choice(where: str, value: str | None, options: tuple[str, ...]) -> None:

@@ -69,6 +69,12 @@ def test_equal_rewards_change_nothing_and_the_seed_decides(monkeypatch):
     assert first == again != other
 
 
+def test_a_step_is_the_same_in_parts_of_any_size():
+    whole, parts = (edited(GRPO(steps=2, rate=1e-3, **SHORT), batch_size=size).after for size in (16, 4))
+    assert parts.forget == pytest.approx(whole.forget, rel=1e-3) and whole.forget > 0.03
+    assert parts.retain == pytest.approx(whole.retain, rel=1e-3)
+
+
 def test_sixteen_bits_are_rounded_once():
     model = planted_model().to(torch.bfloat16)
     report = edited(GRPO(steps=1, rate=1e-2, **SHORT), model)

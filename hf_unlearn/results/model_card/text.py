@@ -129,7 +129,7 @@ def rows_words(rows: SetRecord) -> str:
         return f"{count} of {link(name, rows.revision, 'datasets/')}"
     if rows.origin == "lab":
         return f"{count} of the lab's made-up world{f' {plain(rows.id)}' if rows.id else ''}"
-    return f"{count} of the user's own"
+    return f"{count} {rows.origin_words}"
 
 
 def sets_table(sets: Mapping[str, SetRecord]) -> str:
@@ -139,7 +139,7 @@ def sets_table(sets: Mapping[str, SetRecord]) -> str:
     for role in sorted(sets, key=lambda name: (*ROLES, name).index(name)):
         set_record = sets[role]
         name = hub_id(set_record)
-        source = link(name, set_record.revision, "datasets/") if name else "rows of the user's own"
+        source = link(name, set_record.revision, "datasets/") if name else f"rows {set_record.origin_words}"
         if set_record.origin == "lab":
             source = f"the lab's world{f' {plain(set_record.id)}' if set_record.id else ''}, made up"
         count = "a stream" if set_record.rows is None else f"{set_record.rows:,}"
