@@ -86,7 +86,7 @@ class DivergenceDecoding(Suppression):
         without: folder or id of a small causal language model that never saw the forget rows; with `knowing`.
         knowing: folder or id of one that did.
 
-    Paper: 2026, https://arxiv.org/abs/2605.31293.
+    Paper: Merchant et al. 2026, https://arxiv.org/abs/2605.31293.
     """
 
     alpha: float = 1.5
@@ -103,7 +103,7 @@ class DivergenceDecoding(Suppression):
 
     name = "divergence_decoding"
     formula = "z + a (z_without - z_with)"
-    paper = "2026, arXiv:2605.31293"
+    paper = "Merchant et al. 2026, arXiv:2605.31293"
     fitted = DivergenceSuppressor
     cost = "counting, or two small models to train; at every token both read the whole text"
 

@@ -53,7 +53,7 @@ class HarryPotter(Suppression):
         batch: rows of a step.
         rate: learning rate.
 
-    Paper: Eldan and Russinovich 2023, https://arxiv.org/abs/2310.02238, equation 1.
+    Paper: Eldan et al. 2023, https://arxiv.org/abs/2310.02238, equation 1.
     """
 
     alpha: float = 5.0
@@ -63,7 +63,7 @@ class HarryPotter(Suppression):
 
     name = "harry_potter"
     formula = "z - a relu(z_reinforced - z)"
-    paper = "Eldan and Russinovich 2023, arXiv:2310.02238"
+    paper = "Eldan et al. 2023, arXiv:2310.02238"
     reads = frozenset({"forget"})
     fitted = ReinforcedSuppressor
     cost = "a fine-tuning of the whole model; at every token a second model of its size reads the whole text"
