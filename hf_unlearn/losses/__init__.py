@@ -7,6 +7,7 @@ from .anchor_kl import AnchorKL
 from .answer_preservation import AnswerPreservation
 from .base import DistributionLoss, Loss, Needs
 from .ceu import CEU
+from .distil import Distil
 from .dpo import DPO
 from .flat import FLAT
 from .grad_ascent import GradientAscent
@@ -49,6 +50,7 @@ FORGET_LOSSES = PluginTable[type[Loss]](
             FLAT,
             LogitMargin,
             UnseenLevel,
+            Distil,
         )
     },
     lambda plugin: components(plugin.forget_losses, Loss),
@@ -80,6 +82,7 @@ __all__ = [
     "WGA",
     "AnchorKL",
     "AnswerPreservation",
+    "Distil",
     "DistributionLoss",
     "GradientAscent",
     "LogitMargin",

@@ -80,7 +80,9 @@ class Loss(Component, abc.ABC):
         weight: of the term inside its side of the objective (`forget_weight` and `retain_weight` weigh the sides).
 
     Class attributes, beside those of every component: `unit` (what the mean is taken over), `on` (whose items),
-    `needs`, and `two_sided` (it pulls rows back as well as pushing them, so the row bound does not hold it).
+    `needs`, `two_sided` (it pulls rows back as well as pushing them, so the row bound does not hold it), and
+    `of_given_reference` (its reference is another model than the one before unlearning: without a `ref_model` there is
+    nothing to do).
     """
 
     weight: float = field(default=1.0, kw_only=True)
@@ -89,6 +91,7 @@ class Loss(Component, abc.ABC):
     on: ClassVar[Role]
     needs: ClassVar[Needs] = Needs()
     two_sided: ClassVar[bool] = False
+    of_given_reference: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

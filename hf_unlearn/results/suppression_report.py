@@ -9,6 +9,8 @@ from .schema import as_json
 
 # Beside every figure of a model whose answers are suppressed at inference.
 SUPPRESSION_LABEL = "suppression, the weights still know"
+# Where a run's suppressor lies in its folder.
+SUPPRESSION_FOLDER, SUPPRESSOR_FILE = "suppression", "suppressor.json"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 from ..errors import require_choice
 from ..model.suppressed_forward import suppressed_forward, suppression_identity, unsuppressed
 from ..plugins import PluginTable, components
-from ..results.suppression_report import SUPPRESSION_LABEL, SuppressionReport
+from ..results.suppression_report import SUPPRESSION_FOLDER, SUPPRESSION_LABEL, SUPPRESSOR_FILE, SuppressionReport
 from .base import Installed, Suppression, Suppressor
 from .divergence_decoding import DivergenceDecoding, DivergenceSuppressor
 from .harry_potter import HarryPotter, ReinforcedSuppressor
 from .in_context import ContextSuppressor, InContext
-from .parts import SETTINGS, load_parts
+from .parts import load_parts
 from .prompt_guard import GuardSuppressor, PromptGuard
 from .steering import Steering, SteeringSuppressor
 from .suppress import Suppressed, suppress
@@ -24,8 +24,6 @@ SUPPRESSIONS = PluginTable[type[Suppression]](
     {suppression.name: suppression for suppression in _PACKAGED},
     lambda plugin: components(plugin.suppressions, Suppression),
 )
-
-FOLDER = "suppression"  # of a run, in which its suppressor lies
 
 
 def load_suppressor(folder: str | Path) -> Suppressor:
@@ -41,7 +39,7 @@ def load_suppressor(folder: str | Path) -> Suppressor:
 
 def has_suppressor(folder: str | Path) -> bool:
     """Whether a suppressor was saved in a folder."""
-    return (Path(folder) / SETTINGS).is_file()
+    return (Path(folder) / SUPPRESSOR_FILE).is_file()
 
 
 def remove_suppression(model: Any) -> None:
@@ -52,8 +50,8 @@ def remove_suppression(model: Any) -> None:
 
 
 __all__ = [
-    "FOLDER",
     "SUPPRESSIONS",
+    "SUPPRESSION_FOLDER",
     "SUPPRESSION_LABEL",
     "ULD",
     "AssistantSuppressor",

@@ -17,15 +17,16 @@ from ..errors import input_error
 from ..model.fingerprints import hash_weights
 from ..model.loading import loading
 from ..results.files import atomic_write, atomic_write_text, read_json
+from ..results.suppression_report import SUPPRESSOR_FILE
 from ..training.levels.ngram import NGram
 
-SETTINGS, TENSORS = "suppressor.json", "suppressor.safetensors"
+TENSORS = "suppressor.safetensors"
 _FORMAT = 1
 
 
 def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> Path:
     """Write the parts of a suppressor; the settings last, so that a folder with them is whole."""
-    (folder / SETTINGS).unlink(missing_ok=True)
+    (folder / SUPPRESSOR_FILE).unlink(missing_ok=True)
     kinds, settings, tensors = {}, {}, {}
     for key, part in parts.items():
         kinds[key] = _kind(part)
@@ -41,7 +42,7 @@ def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> Path:
             settings[key] = part
     atomic_write(folder / TENSORS, lambda unfinished: save_file(tensors, str(unfinished)))
     stored = {"format": _FORMAT, "name": name, "kinds": kinds, "settings": settings}
-    return atomic_write_text(folder / SETTINGS, json.dumps(stored, indent=2))
+    return atomic_write_text(folder / SUPPRESSOR_FILE, json.dumps(stored, indent=2))
 
 
 def load_parts(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -51,7 +52,7 @@ def load_parts(folder: Path) -> tuple[str, dict[str, Any]]:
         ValueError: files that are missing, broken, or of another format.
     """
     try:
-        stored = read_json(folder / SETTINGS)
+        stored = read_json(folder / SUPPRESSOR_FILE)
         if stored["format"] != _FORMAT:
             raise ValueError(f"format {stored['format']}, not {_FORMAT}")
         tensors = load_file(folder / TENSORS)

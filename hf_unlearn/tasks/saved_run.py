@@ -13,7 +13,7 @@ from ..results.adapter_config import ADAPTER_CONFIG
 from ..results.card_file import has_own_card, write_own_card
 from ..results.record import RECORD_FILE, RunRecord, load_record
 from ..results.report import read_run, write_plots
-from ..suppression import FOLDER, has_suppressor, load_suppressor
+from ..suppression import SUPPRESSION_FOLDER, has_suppressor, load_suppressor
 from .arguments import Parsed
 
 
@@ -36,8 +36,8 @@ def load_saved(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
             model = load_adapter(name, **options)
         else:
             model = AutoModelForCausalLM.from_pretrained(name, **options)
-    if has_suppressor(Path(name) / FOLDER):
-        load_suppressor(Path(name) / FOLDER).install(model)
+    if has_suppressor(Path(name) / SUPPRESSION_FOLDER):
+        load_suppressor(Path(name) / SUPPRESSION_FOLDER).install(model)
     return model
 
 

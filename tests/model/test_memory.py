@@ -39,7 +39,15 @@ class Largest(TorchDispatchMode):
 def test_no_operation_of_a_step_makes_the_logits_of_a_whole_batch(tmp_path, monkeypatch, forget, retain, peft_config):
     monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", CHUNK)
     policy = tiny_model(vocabulary=VOCABULARY).to(torch.bfloat16)
-    trainer = make_trainer(tmp_path, policy, forget_loss=forget, retain_loss=retain, peft_config=peft_config)
+    given = FORGET_LOSSES[forget].of_given_reference
+    trainer = make_trainer(
+        tmp_path,
+        policy,
+        forget_loss=forget,
+        retain_loss=retain,
+        peft_config=peft_config,
+        ref_model=tiny_model(vocabulary=VOCABULARY, seed=1).to(torch.bfloat16) if given else None,
+    )
     (batch,) = [trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))]
     trainer.train()  # what is made once: the reference, the bound
     with Largest() as largest:

@@ -11,8 +11,9 @@ from fixtures.inference import OF_LOGITS, SPECS, fitted, logits_of, model_with, 
 from fixtures.planted import planted_model, planted_rows
 from hf_unlearn.edits import Edit
 from hf_unlearn.model.fingerprints import hash_weights
+from hf_unlearn.results.hub.push import pushable_files
 from hf_unlearn.suppression import (
-    FOLDER,
+    SUPPRESSION_FOLDER,
     SUPPRESSION_LABEL,
     SUPPRESSIONS,
     DivergenceDecoding,
@@ -132,9 +133,11 @@ def test_a_run_with_a_suppressor_in_its_folder_is_loaded_with_it(tmp_path):
     model.save_pretrained(tmp_path)
     parsed = SimpleNamespace(args=SimpleNamespace(init_kwargs={}), model=SimpleNamespace(model_name_or_path="other"))
     assert torch.equal(logits_of(load_saved(str(tmp_path), parsed), ids), logits_of(model, ids))
-    fitted("ngram").suppressor.save(tmp_path / FOLDER)
+    fitted("ngram").suppressor.save(tmp_path / SUPPRESSION_FOLDER)
     assert torch.equal(logits_of(load_saved(str(tmp_path), parsed), ids), logits_of(model_with("ngram"), ids))
-    (tmp_path / FOLDER / "suppressor.json").write_text("{}")
+    with pytest.raises(ValueError, match="the weights still know the rows, and would be pushed"):
+        pushable_files(tmp_path)
+    (tmp_path / SUPPRESSION_FOLDER / "suppressor.json").write_text("{}")
     with pytest.raises(ValueError, match="the model would answer by its weights"):
         load_saved(str(tmp_path), parsed)
 

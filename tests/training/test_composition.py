@@ -76,7 +76,8 @@ def check_run(folder: Path, kind: str, adapter: LoraConfig | None, forget: str, 
     levels = "holdout" if loss.needs.levels else None
     terms = losses_of({forget: PULL.get(forget, 1.0)}, {} if retain == "none" else {retain: 1.0})
     options = dict(**terms, peft_config=adapter, forget_nll_bound=bound, levels=levels)
-    trainer = small_trainer(folder, kind, **options)
+    other = {"ref_model": tiny_model(kind, seed=1)} if loss.of_given_reference else {}
+    trainer = small_trainer(folder, kind, **options, **other)
     before, trainable = weights(trainer.model), {n for n, p in trainer.model.named_parameters() if p.requires_grad}
     assert (len(trainable) < len(before)) == (adapter is not None)
     trainer.train()
@@ -240,6 +241,7 @@ OUT_OF_RANGE: dict[type[Loss], dict[str, list[Any]]] = {
     losses.WGA: {"beta": NEGATIVE},
     losses.SatImp: {"beta1": NEGATIVE, "beta2": NEGATIVE},
     losses.UNDIAL: {"beta": NOT_POSITIVE},
+    losses.Distil: {"temperature": NOT_POSITIVE},
     losses.RMU: {"c": NOT_POSITIVE, "layer": NOT_LAYERS, "seed": [-1, 1.5, 1 << 64]},
     losses.UnseenLevel: {"ramp": [-0.1, 1.5, math.inf], "delta": NOT_POSITIVE, "token_weight": NEGATIVE},
     losses.RetainHidden: {"layer": NOT_LAYERS},

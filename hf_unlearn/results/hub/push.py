@@ -17,6 +17,7 @@ from ..card_file import CARD_FILE, has_own_card, saved_plots
 from ..model_card import render_card
 from ..phase_record import suppression_of
 from ..record import RECORD_FILE, ModelRecord, RunRecord, load_record
+from ..suppression_report import SUPPRESSION_FOLDER, SUPPRESSOR_FILE
 from .errors import hub_errors
 
 # What a model, its tokenizer and its record are made of; all else stays where it is.
@@ -165,9 +166,16 @@ def pushable_files(folder: str | Path) -> list[str]:
     """Paths in a run's folder of all that a push may bring to the Hub, as they lie there.
 
     Raises:
-        ValueError: no weights, those of two runs, or pickled ones.
+        ValueError: no weights, those of two runs, pickled ones, or such as are suppressed at inference alone.
     """
     names = _files_in(Path(folder))
+    if f"{SUPPRESSION_FOLDER}/{SUPPRESSOR_FILE}" in names:
+        raise input_error(
+            expected="a run that was unlearnt in its weights",
+            got=f"one whose answers are suppressed at inference ({SUPPRESSION_FOLDER}/)",
+            why="the weights still know the rows, and would be pushed without what suppresses them",
+            fix="distil it into the weights (forget_loss distil), and push that run",
+        )
     pushed = [name for name in names if _matches(name, PUSHED)]
     _require_weights(Path(folder), pushed, names)
     return pushed

@@ -1,7 +1,7 @@
 """Models that cannot be the reference of a run: of another kind or size, or a checkpoint of the run itself."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import input_error
-from ...losses.base import Needs
+from ...losses.base import Loss, Needs
 from ...model.fingerprints import hash_samples
 from ...model.output_head import output_head
+from ...model.suppressed_forward import suppression_identity
 from ...results.record import RECORD_FILE, load_record
 
 _AGAIN = "pass the model that the run began with, and resume_from_checkpoint"
@@ -44,6 +45,32 @@ def require_alike(model: Any, ref_model: Any, needs: Needs) -> None:
             )
 
 
+def require_given(terms: Sequence[Loss], reference: Any, *, given: bool, sharded: bool) -> None:
+    """Raise for a loss that would compare the model with itself, and for a suppressed reference that would be split.
+
+    Args:
+        terms: of the objective.
+        reference: the model that is the reference, unwrapped.
+        given: the user passed it as ref_model.
+        sharded: parameters are split over ranks.
+    """
+    alone = [term.name for term in terms if term.of_given_reference and not given]
+    if alone:
+        raise input_error(
+            expected=f"ref_model, for {alone[0]}",
+            got="no ref_model",
+            why="the model would be taught to answer as it does already",
+            fix="pass a model that answers as this one is to: hf_unlearn.suppression.suppress(..., a copy, ...)",
+        )
+    if sharded and suppression_identity(reference) is not None:
+        raise input_error(
+            expected="a ref_model that every rank holds whole, as one whose answers are suppressed has to be",
+            got="ZeRO-3 or FSDP, which split it",
+            why="ranks would have to ask the suppressor in step with the gathering of weights",
+            fix="train under DDP or ZeRO-1/2, or with an adapter",
+        )
+
+
 def describe_start(model: nn.Module, ref_model: nn.Module | None) -> dict[str, str]:
     """Hashes of the weights before the first step: "model", and "reference" where it was given.
 
@@ -52,7 +79,9 @@ def describe_start(model: nn.Module, ref_model: nn.Module | None) -> dict[str, s
     """
     models = {"model": model} | ({} if ref_model is None else {"reference": ref_model})
     hashes = {name: hash_samples(_deciding(one)) for name, one in models.items()}
-    return {name: digest for name, digest in hashes.items() if digest is not None}
+    # What suppresses a reference's answers decides them as its weights do.
+    around = {name: suppression_identity(one) or "" for name, one in models.items()}
+    return {name: digest + around[name] for name, digest in hashes.items() if digest is not None}
 
 
 def _deciding(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

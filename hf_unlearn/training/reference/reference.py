@@ -28,7 +28,7 @@ from ...model.scoring import Likelihoods, RowScores, score
 from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from ..objective import Objective
-from .checks import require_alike
+from .checks import require_alike, require_given
 from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, require_8bit, unavailable
 
 
@@ -276,6 +276,7 @@ def build_reference(
         sharded=sharded,
     )
     plan = plan_reference(needs, args.reference, context)
+    require_given(objective.terms, model if ref_model is None else ref_model, given=context.given, sharded=sharded)
     if ref_model is not None:
         require_alike(model, ref_model, needs)
     if args.reference_load_in_8bit:
