@@ -111,6 +111,13 @@ worth its cost, with figures; `hf-unlearn methods` prints the same facts in the 
 
 """
 
+SUPPRESSIONS_TEXT = """\
+## Suppressions
+
+What `hf_unlearn.suppression` does to answers at inference. The weights still know: whoever has them takes it off.
+
+"""
+
 WORKS_TEXT = """\
 All of them work in one process with full parameters. What else they work with stands here; the rest is refused, with
 the reason, when the trainer is built.
@@ -214,7 +221,11 @@ def edits_page() -> str:
     """docs/reference/edits.md."""
     methods = [method for method in list_methods() if method["kind"] == "edit"]
     rows = [[f"`{m['name']}`", _class(m), m["formula"], m["reads"], m["cost"], papers(m["paper"])] for m in methods]
-    return EDITS_PAGE + table(["edit", "class", "what it does", "reads", "cost", "paper"], rows) + "\n"
+    page = EDITS_PAGE + table(["edit", "class", "what it does", "reads", "cost", "paper"], rows)
+    held = [method for method in list_methods() if method["kind"] == "suppression"]
+    rows = [[f"`{m['name']}`", _class(m), m["formula"], m["reads"], m["cost"], papers(m["paper"])] for m in held]
+    head = ["suppression", "class", "what it does", "reads", "cost", "paper"]
+    return f"{page}\n\n{SUPPRESSIONS_TEXT}{table(head, rows)}\n"
 
 
 def folders(package: Path) -> list[Path]:

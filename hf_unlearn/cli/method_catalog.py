@@ -18,6 +18,7 @@ from ..optimizers import Sophia
 from ..plugins import PluginSource, PluginTable, plugin_source
 from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS
+from ..suppression import SUPPRESSIONS, Suppression
 from ..tasks import TASKS
 
 _WIDTH = 119
@@ -63,6 +64,7 @@ def render_methods() -> str:
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
     blocks += ["EDITS (phases, hf-unlearn edit)", *(_edit(edit()) for edit in EDITS.values())]
+    blocks += ["SUPPRESSIONS (phases)", *(_suppression(one()) for one in SUPPRESSIONS.values())]
     blocks += ["ATTACKS (attack, hf-unlearn attack)", *(_attack(one()) for one in ATTACKS.values())]
     blocks += [_render_listing(listing) for listing in _listings()]
     return "\n\n".join(blocks)
@@ -77,6 +79,7 @@ def list_methods() -> list[dict[str, Any]]:
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
         "edit": EDITS,
+        "suppression": SUPPRESSIONS,
         "attack": ATTACKS,
     }
     methods = [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
@@ -97,11 +100,11 @@ def _as_data(kind: str, part: Any) -> dict[str, Any]:
         described |= {"threat": str(part.threat), "given": part.given, "score": part.score, "cost": part.cost}
     if isinstance(part, Edit):
         described |= {"reads": _sets_read(part), "cost": part.cost}
-    return (
-        described
-        if kind in ("weighting", "attack", "edit")
-        else described | {"works_with": support(part.incompatible_with)}
-    )
+    if isinstance(part, Suppression):
+        described |= {"reads": ", ".join(_named_sets(part)), "cost": part.cost, "restores": part.restores}
+    if kind in ("weighting", "attack", "edit", "suppression"):
+        return described
+    return described | {"works_with": support(part.incompatible_with)}
 
 
 def _package(source: PluginSource | None) -> dict[str, str]:
@@ -152,8 +155,18 @@ def _edit(edit: Edit) -> str:
 
 
 def _sets_read(edit: Edit) -> str:
-    sets = ", ".join(name for name in ("forget", "retain", "holdout") if name in edit.reads)
-    return f"{sets} rows" + ("; a checkpoint from before the forget rows were learnt" if edit.needs_checkpoint else "")
+    return f"{', '.join(_named_sets(edit))} rows" + (
+        "; a checkpoint from before the forget rows were learnt" if edit.needs_checkpoint else ""
+    )
+
+
+def _suppression(one: Suppression) -> str:
+    reads = f"{', '.join(_named_sets(one))} rows"
+    return _part(one, [("reads", reads), ("cost", one.cost), ("restores", one.restores)])
+
+
+def _named_sets(part: Edit | Suppression) -> list[str]:
+    return [name for name in ("forget", "retain", "holdout") if name in part.reads]
 
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:

@@ -23,6 +23,7 @@ from hf_unlearn.optimizers.named import OPTIMIZERS
 from hf_unlearn.results.hub.errors import PushError
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
+from hf_unlearn.suppression import SUPPRESSIONS
 from hf_unlearn.tasks import TASKS
 from hf_unlearn.version import __version__
 
@@ -55,9 +56,10 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     blocks = capsys.readouterr().out.rstrip().split("\n\n")
     losses = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *ANCHOR_LOSSES.values()]
     wrapped = [*losses, *STEP_WRAPPERS.values()]
-    parts = [*wrapped, *WEIGHTINGS.values(), *EDITS.values(), *ATTACKS.values()]
+    parts = [*wrapped, *WEIGHTINGS.values(), *EDITS.values(), *SUPPRESSIONS.values()]
+    parts += ATTACKS.values()
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
-    headings += ["EDITS", "ATTACKS", "SUITES", "METRICS", "TASKS"]
+    headings += ["EDITS", "SUPPRESSIONS", "ATTACKS", "SUITES", "METRICS", "TASKS"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1
@@ -247,6 +249,7 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
         "edit": EDITS,
+        "suppression": SUPPRESSIONS,
         "attack": ATTACKS,
         "suite": SUITES,
         "metric": METRICS,

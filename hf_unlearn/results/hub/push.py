@@ -15,7 +15,6 @@ from ...errors import input_error
 from ..adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..card_file import CARD_FILE, has_own_card, saved_plots
 from ..model_card import render_card
-from ..phase_record import suppression_of
 from ..record import RECORD_FILE, ModelRecord, RunRecord, load_record
 from ..suppression_report import SUPPRESSION_FOLDER, SUPPRESSOR_FILE
 from .errors import hub_errors
@@ -143,7 +142,6 @@ def plan_push(folder: str | Path, repo_id: str, *, base_model: str | None = None
     folder = Path(folder)
     require_repo_id(repo_id)
     record = load_record(folder)
-    _require_forgotten(record)
     files: dict[str, Path | bytes] = {name: folder / name for name in pushable_files(folder)}
     if base_model is not None:
         require_repo_id(base_model, "base_model")
@@ -179,18 +177,6 @@ def pushable_files(folder: str | Path) -> list[str]:
     pushed = [name for name in names if _matches(name, PUSHED)]
     _require_weights(Path(folder), pushed, names)
     return pushed
-
-
-def _require_forgotten(record: RunRecord) -> None:
-    """Raise for a run that suppresses answers at inference: a push would bring the weights alone."""
-    report = suppression_of(record)
-    if report is not None:
-        raise input_error(
-            expected="a run whose weights have forgotten",
-            got=f"one whose answers are suppressed at inference ({report.suppression.name})",
-            why="the weights still know, the card would claim what they do not do, and the suppressor may hold rows",
-            fix="serve it from the run's folder, or distil it into the weights and push those (docs/edits.md)",
-        )
 
 
 def _files_in(folder: Path) -> list[str]:

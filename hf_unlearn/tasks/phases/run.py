@@ -21,7 +21,7 @@ from ...results.phase_record import EDIT, SUPPRESS, TRAIN, PhaseRecord
 from ...results.phase_words import phase_rows
 from ...results.record import RECORD_FILE
 from ...results.schema import as_json, build
-from ...suppression import FOLDER as SUPPRESSION
+from ...results.suppression_report import SUPPRESSION_FOLDER as SUPPRESSION
 from ...suppression import load_suppressor, suppress
 from ...training.checkpoints.selection import whole_steps
 from ...training.hooks.run_description import changed_arguments
