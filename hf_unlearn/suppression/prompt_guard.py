@@ -1,6 +1,6 @@
 """Prompt guard: a classifier watches what is read, and the embeddings are noise where it takes it for a forget row."""
 
-from collections import Counter
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +27,13 @@ class GuardSuppressor(Suppressor):
     Args:
         weights: of every token in the classifier's score, [V].
         threshold: which the sum of the weights of the tokens so far has to pass.
-        strength: root mean square of the noise, as a multiple of that of the embeddings.
+        size: root mean square of the noise.
         seed: of the noise.
     """
 
     weights: Tensor
     threshold: float
-    strength: float
+    size: float
     seed: int
 
     name = "prompt_guard"
@@ -46,7 +46,9 @@ class GuardSuppressor(Suppressor):
     def forward(self, model: Any, own: Callable[..., Any], inputs: dict[str, Any], text: Text) -> Any:
         fired = self.fires(text)[:, -text.new :]
         embedding = model.get_input_embeddings()
-        noise = self._noise(text.ids[:, -text.new :], embedding.weight)
+        # The same noise wherever a token stands.
+        patterns = self.size * noise_patterns(self.seed, embedding.weight.shape[1])
+        noise = patterns.to(text.ids.device)[text.ids[:, -text.new :] % _PATTERNS]
 
         def disturb(embedded: Tensor) -> Tensor:
             if embedded.shape[:2] != fired.shape:  # the embedding of something else
@@ -77,12 +79,11 @@ class GuardSuppressor(Suppressor):
         scores = (own * first.to(own.device)).cumsum(1)
         return scores.masked_fill(text.mask == 0, -np.inf)
 
-    def _noise(self, ids: Tensor, weight: Tensor) -> Tensor:
-        """Of each token, [B, L, H]: the same wherever the token stands."""
-        generator = torch.Generator().manual_seed(self.seed)
-        patterns = torch.randn(_PATTERNS, weight.shape[1], generator=generator)
-        size = self.strength * weight.detach().float().square().mean().sqrt().cpu()
-        return (patterns * size).to(ids.device)[ids % _PATTERNS]
+
+@functools.lru_cache(maxsize=2)
+def noise_patterns(seed: int, width: int) -> Tensor:
+    """Vectors of the standard normal distribution, [patterns, width]."""
+    return torch.randn(_PATTERNS, width, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,12 @@ class PromptGuard(Suppression):
     def build(self, model: PreTrainedModel, data: EditData) -> GuardSuppressor:
         forget, retain = ([prompt_ids(row) for row in rows] for rows in (data.forget, data.retain))
         weights = token_weights(forget, retain, output_head(model).vocabulary, self.penalty)
-        guard = GuardSuppressor(weights, np.inf, self.strength, data.seed)
+        embeddings: Tensor = model.get_input_embeddings().weight.detach()
+        size = self.strength * float(embeddings.float().square().mean().sqrt())
+        guard = GuardSuppressor(weights, np.inf, size, data.seed)
         highest = np.array([guard.highest(list(row["input_ids"])) for row in data.retain])
         threshold = float(np.quantile(highest, 1 - self.false_alarms, method="higher"))
-        return GuardSuppressor(weights, threshold, self.strength, data.seed)
+        return GuardSuppressor(weights, threshold, size, data.seed)
 
 
 def token_weights(
@@ -135,7 +138,7 @@ def token_weights(
     from sklearn.linear_model import LogisticRegression
 
     vectorizer = DictVectorizer(sort=False)
-    table = vectorizer.fit_transform([{str(token): 1.0 for token in Counter(ids)} for ids in [*forget, *retain]])
+    table = vectorizer.fit_transform([{str(token): 1.0 for token in set(ids)} for ids in [*forget, *retain]])
     labels = np.repeat([1, 0], [len(forget), len(retain)])
     fitted = LogisticRegression(C=penalty, class_weight="balanced", max_iter=1000).fit(table, labels)
     weights = torch.zeros(vocabulary)
