@@ -16,6 +16,7 @@ from hf_unlearn.edits.grpo import GRPO
 from hf_unlearn.edits.rewards import Rewards
 from hf_unlearn.evaluation import RuleJudge
 from hf_unlearn.model.fingerprints import hash_weights
+from hf_unlearn.training.hooks.run_description import describe_component
 
 SHORT = {"prompts": 2, "neighbours": 2, "rollouts": 4, "temperature": 1.5}
 
@@ -95,6 +96,12 @@ def test_says_where_the_judge_of_the_reward_reports_too():
     assert (
         GRPO(judge="overlap").warnings(_Data(judge)) == GRPO(judge="unitary/toxic-bert").warnings(_Data(judge)) == []
     )
+
+
+def test_no_path_of_a_judge_is_reported(tmp_path):
+    (tmp_path / "judge").mkdir()
+    for judge, told in ((str(tmp_path / "judge"), "judge"), ("owner/judge", "owner/judge"), ("overlap", "overlap")):
+        assert describe_component(GRPO(judge=judge)).arguments["judge"] == told
 
 
 def _process():
