@@ -30,6 +30,7 @@ from benchmarks.quality.teacher_forcing import scored
 from benchmarks.quality.tofu_bound import load
 from hf_unlearn.edits import apply
 from hf_unlearn.errors import require_choice
+from hf_unlearn.suppression import Suppressed, suppress
 
 
 class EditBench:
@@ -44,34 +45,42 @@ class EditBench:
     def run(self, phases: list[dict[str, Any]], seed: int) -> dict[str, Any]:
         """The figures after all phases, and what they took."""
         model, spent = load(self.options.model).eval(), {"tokens": 0.0, "train_cpu_seconds": 0.0}
-        original, notes = load(self.options.model).eval(), []
+        original, notes, figures = load(self.options.model).eval(), [], {}
         for place, phase in enumerate(phases):
             ((kind, spec),) = phase.items()
             if kind == "train":
                 model, took = self.bench.trained(spec, seed, None if place == 0 else model)
                 cost = took["tokens"], took["train_cpu_seconds"]
+            elif kind == "suppress":
+                report = suppress(spec, model, self.data, **self._shared(seed))
+                figures = self._suppressed(model, report)
+                cost = report.tokens, report.cpu_seconds
             else:
                 report = apply(
                     spec,
                     model,
                     self.data,
-                    tokenizer=self.bench.tokenizer,
                     before=None if place == 0 else original,
                     checkpoint=self.options.checkpoint and str(self.options.checkpoint),
-                    seed=seed,
-                    accelerator=Accelerator(cpu=True),
+                    **self._shared(seed),
                 )
                 model, cost = report.model, (report.tokens, report.cpu_seconds)
                 notes += [{"setting": one.setting, "forget_nll": one.forget_nll} for one in report.tried if one.chosen]
             spent = {"tokens": spent["tokens"] + cost[0], "train_cpu_seconds": spent["train_cpu_seconds"] + cost[1]}
-        figures: dict[str, Any] = self.bench.figures(model)
+        figures = figures or self.bench.figures(model)
         figures |= spent | {"token_share": spent["tokens"] / self.bench.retraining_tokens}
         return figures | {"chosen": notes}
 
-    def restored(self, model: PreTrainedModel) -> float:
-        """Mean answer probability of the forget rows under a model's weights."""
+    def _suppressed(self, model: PreTrainedModel, report: Suppressed) -> dict[str, Any]:
+        """The figures of a suppressed model; what a training brings back is that of its weights."""
+        figures: dict[str, Any] = self.bench.figures(model, relearn=False)
+        report.handle.remove()
         rows = scored(model, self.bench.tofu.forget, self.options.measure_batch_size)
-        return float(np.exp(-rows.nll).mean())
+        figures["relearnt_probability"] = self.bench.relearnt_probability(model)
+        return figures | {"restored_probability": float(np.exp(-rows.nll).mean()), "slower": report.slower}
+
+    def _shared(self, seed: int) -> dict[str, Any]:
+        return {"tokenizer": self.bench.tokenizer, "seed": seed, "accelerator": Accelerator(cpu=True)}
 
 
 def parse_arguments() -> argparse.Namespace:

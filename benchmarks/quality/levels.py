@@ -155,8 +155,8 @@ class Bench:
         perturbed = scored(model, tofu.perturbed, size).nll.reshape(len(tofu.forget), -1)
         return np.exp(scored(model, tofu.paraphrased, size).nll - perturbed.mean(1))
 
-    def figures(self, model: PreTrainedModel) -> dict[str, float]:
-        """Of one model, without what its training took."""
+    def figures(self, model: PreTrainedModel, *, relearn: bool = True) -> dict[str, float]:
+        """Of one model, without what its training took; with `relearn` the relearnt probability among them."""
         model.eval()
         size = self.options.measure_batch_size
         forget, unseen = scored(model, self.tofu.forget, size), scored(model, self.unseen, size)
@@ -173,8 +173,9 @@ class Bench:
             "level_error": np.median(np.abs(forget.nll - self.oracle_nll)),
             "unseen_nll": unseen.nll.mean(),
             "retain_probability": np.exp(-scored(model, self.tofu.retain_measured, size).nll).mean(),
-            "relearnt_probability": self.relearnt_probability(model),
         }
+        if relearn:
+            figures["relearnt_probability"] = self.relearnt_probability(model)
         return {name: float(value) for name, value in figures.items()}
 
     def relearnt_probability(self, model: PreTrainedModel) -> float:
