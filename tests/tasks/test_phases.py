@@ -83,6 +83,26 @@ def test_phases_are_the_parts_by_hand(rows, whole, tmp_path):
     assert edited.after.unseen != pytest.approx(edited.before.unseen, abs=1e-3)
 
 
+def test_a_training_that_reads_no_reference_has_none(rows, tmp_path):
+    phases = [
+        SHRINK,
+        {"train": {"max_steps": 1, "forget_loss": "grad_ascent", "levels": "none", "retain_loss": "nll"}},
+    ]
+    assert run(rows, tmp_path / "out", phases) == 0
+    assert load_record(tmp_path / "out").phases[1].reference == "none"
+
+
+def test_a_suppression_is_distilled_into_the_weights(rows, tmp_path):
+    distil = {"forget_loss": "distil", "levels": "none", "max_steps": 2}
+    phases = [{"suppress": {"name": "divergence_decoding", "alpha": 8.0}}, {"train": distil}]
+    assert run(rows, tmp_path / "out", phases) == 0
+    record = load_record(tmp_path / "out")
+    assert [phase.kind for phase in record.phases] == ["suppress", "train"] and record.reference == "copy"
+    assert not (tmp_path / "out" / "suppression").exists()  # the weights answer by themselves
+    first, last = record.log[0], record.log[-2]
+    assert first["forget/distil"] > 0 and last["forget/distil"] < first["forget/distil"]
+
+
 def test_one_record_and_one_card(whole):
     record = load_record(whole)
     edit, training = record.phases

@@ -23,10 +23,13 @@ from ...results.record import RECORD_FILE
 from ...results.schema import as_json, build
 from ...results.suppression_report import SUPPRESSION_FOLDER as SUPPRESSION
 from ...suppression import load_suppressor, suppress
+from ...training.baseline import measures_before
 from ...training.checkpoints.selection import whole_steps
 from ...training.hooks.run_description import changed_arguments
 from ...training.levels.setting import HOLDOUT, NGRAM
+from ...training.methods import Methods
 from ...training.model_setup import load_model, move_unless_quantized
+from ...training.objective import build_objective
 from ...training.trainer import UnlearningTrainer
 from ..arguments import Parsed
 from ..task import Task
@@ -166,13 +169,15 @@ class PhasedRun:
     def _train(self, phase: Phase, model: str, suppressor: Path | None) -> tuple[PhaseRecord, Any]:
         """Train a model; the reference is the suppressed one where there is one, else the model before unlearning."""
         assert phase.parsed is not None
-        reference = None if model == self.task.model else self.trainer.model
+        args = phase.parsed.args
+        read = build_objective(Methods.resolve(args), args).needs.reference or measures_before(args)
+        reference = self.trainer.model if read and model != self.task.model else None
         if suppressor is not None:
             reference = self._loaded(model)
             load_suppressor(suppressor).install(reference)
         trainer = UnlearningTrainer(
             model=model,
-            args=phase.parsed.args,
+            args=args,
             train_dataset=self.task.sets,
             processing_class=self.trainer.processing_class,
             peft_config=get_peft_config(phase.parsed.model),
