@@ -285,7 +285,7 @@ def test_reference_models(tmp_path):
         "leave ref_model",
     )
     refused(lambda: build(tmp_path, ref_model="org/name", forget_loss="npo"), "a loaded model", "str")
-    refused(lambda: build(tmp_path, ref_model=tiny_model()), "no loss reads it", "drop ref_model")
+    refused(lambda: build(tmp_path, ref_model=tiny_model()), "nothing reads it", "drop ref_model")
 
 
 def test_references_that_are_not_to_be_had(tmp_path):
@@ -311,7 +311,7 @@ def setting(**facts: bool) -> ReferenceContext:
 
 PLANS = [
     # needs, requested, setting -> words of the error
-    (Needs(), "auto", setting(given=True), ["no loss reads it"]),
+    (Needs(), "auto", setting(given=True), ["nothing reads it"]),
     (LOGPS, "adapter", FULL, ["a PEFT model"]),
     (LOGPS, "adapter", setting(peft=True, given=True), ["one reference", "both"]),
     (LOGITS, "precomputed", FULL, ["log-probs only"]),

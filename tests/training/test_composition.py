@@ -167,7 +167,7 @@ REFUSED_PAIRS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a reference that nothing reads": (
         {"forget_loss": "ceu", "retain_loss": "answer_preservation", "ref_model": "another"},
-        ["no loss reads it"],
+        ["nothing reads it"],
     ),
     "one term twice": (
         {"forget_loss": [{"name": "rmu", "layer": 1}, {"name": "rmu", "layer": 2}], "retain_loss": "none"},

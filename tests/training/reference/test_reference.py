@@ -303,7 +303,7 @@ def test_the_reference_follows_a_model_that_is_made_otherwise(tmp_path):
     ("message", "options"),
     [
         ("PEFT model", {"reference": "adapter"}),
-        ("no loss reads it", {"forget_loss": "grad_ascent", "ref_model": "another"}),
+        ("nothing reads it", {"forget_loss": "grad_ascent", "ref_model": "another"}),
         (
             "both reference='adapter' and ref_model",
             {"reference": "adapter", "peft_config": LORA, "ref_model": "another"},
