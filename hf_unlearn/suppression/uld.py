@@ -13,7 +13,7 @@ from ..model.output_head import output_head
 from ..model.scoring import score_answers
 from ..model.suppressed_forward import Text
 from .base import Suppression, Suppressor
-from .small_models import balanced, collated, frozen, next_logits, small_model
+from .small_models import adapter_inside, balanced, collated, frozen, next_logits, small_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,9 @@ class ULD(Suppression):
         self.require_not_negative("retain_weight")
         for argument in ("layers", "steps", "batch"):
             self.require(argument, getattr(self, argument) >= 1, "1 or above")
+
+    def unfit(self, model: PreTrainedModel, data: EditData) -> str | None:
+        return adapter_inside(model)
 
     def build(self, model: PreTrainedModel, data: EditData) -> AssistantSuppressor:
         small = small_model(model, self.layers, seed=data.seed, of_its_weights=True)
