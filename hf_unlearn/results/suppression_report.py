@@ -21,6 +21,8 @@ class SuppressionReport:
         suppression: name, arguments, formula, paper.
         without: levels of the model's weights alone.
         suppressed: levels of the suppressed model.
+        fitted: numbers and words of the suppressor, by name: {"alpha": 1.72}.
+        level: mean NLL per token that a model without the forget rows would give them; None where unknown.
         label: what it is, in words; beside every figure.
         restores: what removing it restores, in words.
         holds: what of the forget rows can be read in the saved suppressor, in words.
@@ -38,6 +40,8 @@ class SuppressionReport:
     suppression: ComponentRecord
     without: MeanNll
     suppressed: MeanNll
+    fitted: dict[str, Any] = field(default_factory=dict)
+    level: float | None = None
     label: str = SUPPRESSION_LABEL
     restores: str = ""
     holds: str = ""

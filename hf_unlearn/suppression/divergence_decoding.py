@@ -15,6 +15,7 @@ from ..model.output_head import output_head
 from ..model.suppressed_forward import Text
 from ..training.levels.ngram import NGram
 from .base import Suppression, Suppressor
+from .calibration import at_level
 from .small_models import named_model, next_logits, small_model, trained
 
 LINEAR, RANK = "linear", "rank"
@@ -83,6 +84,8 @@ class DivergenceDecoding(Suppression):
         steps: of each fit.
         batch: rows of a step.
         rate: learning rate.
+        to_level: of the linear form: choose a so that the mean NLL of the forget rows is the level of unseen rows (the
+            holdout rows, or `level` of `suppress`); the search begins with `alpha`.
         without: folder or id of a small causal language model that never saw the forget rows; with `knowing`.
         knowing: folder or id of one that did.
 
@@ -98,6 +101,7 @@ class DivergenceDecoding(Suppression):
     steps: int = 300
     batch: int = 16
     rate: float = 1e-3
+    to_level: bool = False
     without: str | None = None
     knowing: str | None = None
 
@@ -115,11 +119,13 @@ class DivergenceDecoding(Suppression):
         self.require("small", self.small in (NGRAM, LAYERS), f"{NGRAM!r} or {LAYERS!r}")
         for argument in ("top", "layers", "steps", "batch"):
             self.require(argument, getattr(self, argument) >= 1, "1 or above")
+        self.require("to_level", not self.to_level or self.form == LINEAR, f"False with form={RANK!r}")
         self.require("knowing", (self.knowing is None) == (self.without is None), "given together with without")
 
     def build(self, model: PreTrainedModel, data: EditData) -> DivergenceSuppressor:
         without, knowing = self._pair(model, data)
-        return DivergenceSuppressor(without, knowing, self.alpha, self.form, self.top, self.margin)
+        suppressor = DivergenceSuppressor(without, knowing, self.alpha, self.form, self.top, self.margin)
+        return at_level(suppressor, model, data) if self.to_level else suppressor
 
     def _pair(self, model: PreTrainedModel, data: EditData) -> tuple[Any, Any]:
         if self.without is not None and self.knowing is not None:

@@ -10,7 +10,7 @@ from ..edits import EditData
 from ..model.output_head import output_head
 from ..model.suppressed_forward import Text
 from .base import Suppression, Suppressor
-from .small_models import next_logits, small_model, trained
+from .small_models import adapter_inside, next_logits, small_model, trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,9 @@ class HarryPotter(Suppression):
         self.require_positive("alpha", "rate")
         for argument in ("steps", "batch"):
             self.require(argument, getattr(self, argument) >= 1, "1 or above")
+
+    def unfit(self, model: PreTrainedModel, data: EditData) -> str | None:
+        return adapter_inside(model)
 
     def build(self, model: PreTrainedModel, data: EditData) -> ReinforcedSuppressor:
         layers = model.config.get_text_config().num_hidden_layers

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -47,6 +49,12 @@ def small_model(model: PreTrainedModel, layers: int, *, seed: int, of_its_weight
         own = small.state_dict()
         small.load_state_dict({name: weight for name, weight in model.state_dict().items() if name in own})
     return small.float().to(model.device)
+
+
+def adapter_inside(model: PreTrainedModel) -> str | None:
+    """Why a model's weights are not all that it answers with, as the end of a sentence; None where they are."""
+    inside = any(isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) for module in model.modules())
+    return "an adapter is part of the model, whose weights are copied; merge it first" if inside else None
 
 
 def trained(small: PreTrainedModel, rows: Sequence[TokenizedRow], data: EditData, **budget: Any) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -19,6 +20,9 @@ from .base import Suppression, Suppressor
 from .small_models import collated
 
 PROJECT, ADD = "project", "add"
+
+_RIDGE = 0.01  # of the mean variance
+_TOKENS = 1 << 15  # answer tokens of each set that are read
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +115,7 @@ class Steering(Suppression):
         other = answer_states(model, data.unseen, block, data) if self.mode == ADD and len(data.unseen) else retain
         towards = other.mean(0) - forget.mean(0)
         probe = discriminant(forget, other)
-        limit = float(torch.quantile((retain @ probe)[:_MOST], self.quantile)) if self.mode == PROJECT else 0.0
+        limit = float(torch.quantile(retain @ probe, self.quantile)) if self.mode == PROJECT else 0.0
         return SteeringSuppressor(towards.float(), probe.float(), block, self.coefficient, self.mode, limit)
 
 
@@ -124,19 +128,18 @@ def discriminant(one: Tensor, other: Tensor) -> Tensor:
     return towards / (towards @ difference)
 
 
-_RIDGE = 0.01  # of the mean variance
-_MOST = 1 << 24  # values that torch takes a quantile of
-
-
 def answer_states(model: PreTrainedModel, rows: Sequence[TokenizedRow], block: int, data: EditData) -> Tensor:
-    """Hidden states that the answer tokens of rows are predicted from, at the output of a block: [T, H], fp64."""
+    """Hidden states that answer tokens are predicted from, at the output of a block: [T, H], fp64; of drawn rows."""
+    order = np.random.default_rng(data.seed).permutation(len(rows)).tolist()
     capture = HiddenStateCapture(decoder_blocks(model), frozenset([float(block)]))
     size, states = data.questioner.batch_size, []
     for start in range(0, len(rows), size):
-        batch = collated(data.questioner.collator, rows[start : start + size], model.device)
+        batch = collated(data.questioner.collator, [rows[i] for i in order[start : start + size]], model.device)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         with evaluation_mode(model), capture.early_exit(), capture.capture() as captured:
             model(**inputs, use_cache=False)
         (hidden,) = captured.values()
         states.append(hidden.flatten(0, 1)[answer_index(batch).positions].double().cpu())
+        if sum(map(len, states)) >= _TOKENS:
+            break
     return torch.cat(states)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.prepare import RowOptions
 from ..edits import EditData
 from ..edits.inputs import SETS, edit_sets
+from ..edits.level import known_level
 from ..edits.tokens_read import TokensRead
 from ..errors import input_error, require_range
 from ..evaluation.checks import require_fit
@@ -49,6 +50,7 @@ def suppress(
     data: Mapping[str, Any],
     *,
     tokenizer: PreTrainedTokenizerBase,
+    level: float | str | None = None,
     batch_size: int = 32,
     seed: int = 0,
     template: str | None = None,
@@ -67,6 +69,8 @@ def suppress(
         model: whole, on the accelerator's device; with an adapter or without.
         data: rows in any accepted format by role: `forget`, and `retain` and `holdout` where they are read.
         tokenizer: of the model, with a padding and an end-of-text token.
+        level: mean NLL per token that a suppression with `to_level` is to bring the forget rows to; as in
+            `hf_unlearn.edits.apply`.
         batch_size: rows of a forward.
         seed: of everything that is drawn.
         template, max_length, chat_template_kwargs: how rows become tokens, as in UnlearningConfig.
@@ -87,7 +91,8 @@ def suppress(
     given, rows = edit_sets(suppression, data, options, model, "suppression")
     questioner = Questioner(tokenizer, options.answer_ends(given["forget"], rows["forget"]), batch_size, seed)
     forget, retain, unseen = (rows.get(name, []) for name in SETS)
-    return _fitted(suppression, model, EditData(questioner, forget, retain, unseen, given))
+    aim = known_level(level, model, questioner, forget, retain, unseen)
+    return _fitted(suppression, model, EditData(questioner, forget, retain, unseen, given, aim))
 
 
 def require_suppressible(model: Any) -> None:
@@ -135,6 +140,8 @@ def _fitted(suppression: Suppression, model: Any, data: EditData) -> Suppressed:
         suppression=describe_component(suppression),
         without=without,
         suppressed=suppressed,
+        fitted={name: part for name, part in suppressor.parts.items() if isinstance(part, int | float | str)},
+        level=data.level,
         restores=suppression.restores,
         holds=suppressor.holds,
         rows={name: len(rows) for name, rows in data.given.items()},

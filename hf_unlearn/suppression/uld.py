@@ -13,7 +13,8 @@ from ..model.output_head import output_head
 from ..model.scoring import score_answers
 from ..model.suppressed_forward import Text
 from .base import Suppression, Suppressor
-from .small_models import balanced, collated, frozen, next_logits, small_model
+from .calibration import at_level
+from .small_models import adapter_inside, balanced, collated, frozen, next_logits, small_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class ULD(Suppression):
 
     Args:
         alpha: a, above 0.
+        to_level: choose a so that the mean NLL of the forget rows is the level of unseen rows, beginning with `alpha`.
         layers: blocks of the assistant, 1 or above.
         retain_weight: w, 0 or above.
         steps: of the fit.
@@ -61,6 +63,7 @@ class ULD(Suppression):
     """
 
     alpha: float = 1.0
+    to_level: bool = False
     layers: int = 1
     retain_weight: float = 1.0
     steps: int = 300
@@ -80,6 +83,9 @@ class ULD(Suppression):
         for argument in ("layers", "steps", "batch"):
             self.require(argument, getattr(self, argument) >= 1, "1 or above")
 
+    def unfit(self, model: PreTrainedModel, data: EditData) -> str | None:
+        return adapter_inside(model)
+
     def build(self, model: PreTrainedModel, data: EditData) -> AssistantSuppressor:
         small = small_model(model, self.layers, seed=data.seed, of_its_weights=True)
         optimizer = torch.optim.AdamW(small.parameters(), lr=self.rate, weight_decay=0.0)
@@ -94,7 +100,8 @@ class ULD(Suppression):
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        return AssistantSuppressor(frozen(small), self.alpha)
+        suppressor = AssistantSuppressor(frozen(small), self.alpha)
+        return at_level(suppressor, model, data) if self.to_level else suppressor
 
 
 def kl_from_uniform(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:

@@ -64,6 +64,21 @@ def test_reports_levels_label_and_what_it_took():
     assert tuple(name for name in SPECS if fitted(name).suppressor.changes_logits) == OF_LOGITS
 
 
+@pytest.mark.parametrize(
+    "spec", [{"name": "divergence_decoding"}, SPECS["uld"] | {"alpha": 0.2}], ids=["ngram", "uld"]
+)
+def test_strength_at_the_level_of_unseen_rows(spec):
+    report = suppressed(spec | {"to_level": True})
+    assert report.suppressed.forget == pytest.approx(report.level, abs=0.1) and 3 < report.level < 8
+    assert report.suppressed.retain < 0.5 and report.fitted["alpha"] != spec.get("alpha", 1.5)
+    higher = suppressed(spec | {"to_level": True}, level=report.level + 1)
+    assert higher.suppressed.forget == pytest.approx(report.level + 1, abs=0.1)
+    assert higher.fitted["alpha"] > report.fitted["alpha"]
+    data = {name: rows for name, rows in planted_data().items() if name != "holdout"}
+    with pytest.raises(ValueError, match="holdout rows, or level=NATS"):
+        suppressed(spec | {"to_level": True}, data=data)
+
+
 def test_small_models_by_name(tmp_path):
     pair = fitted("layers").suppressor
     pair.without.save_pretrained(tmp_path / "without")
@@ -83,6 +98,7 @@ def test_small_models_by_name(tmp_path):
         ("divergence", "divergence_decoding"),
         ({"name": "divergence_decoding", "alpha": 0}, "alpha of divergence_decoding"),
         ({"name": "divergence_decoding", "form": "cubic"}, "'linear' or 'rank'"),
+        ({"name": "divergence_decoding", "form": "rank", "to_level": True}, "to_level of divergence_decoding"),
         ({"name": "divergence_decoding", "top": 0}, "top of divergence_decoding"),
         ({"name": "divergence_decoding", "without": "folder"}, "given together with without"),
         ({"name": "uld", "retain_weight": -1}, "retain_weight of uld"),

@@ -137,7 +137,6 @@ class PhasedRun:
             phase.component,
             self._loaded(model),
             self.task.sets,
-            level=args.levels if args.levels in (NGRAM, HOLDOUT) else None,
             checkpoint=self.parsed.script.checkpoint or self.task.checkpoint,
             before=None if model == self.task.model else self.trainer.model,
             judge=self.task.judge,
@@ -155,6 +154,7 @@ class PhasedRun:
         args = self.parsed.args
         return {
             "tokenizer": self.trainer.processing_class,
+            "level": args.levels if args.levels in (NGRAM, HOLDOUT) else None,
             "batch_size": args.per_device_eval_batch_size,
             "seed": args.seed,
             "template": args.template,
