@@ -132,7 +132,6 @@ class PhasedRun:
         return record
 
     def _edit(self, phase: Phase, model: str) -> tuple[PhaseRecord, Any]:
-        args = self.parsed.args
         report = apply(
             phase.component,
             self._loaded(model),
