@@ -64,6 +64,8 @@ class NGram:
         context = np.zeros(len(ids), np.int64)  # the empty one, of which there is one
         for length in range(order):
             inside = places >= length
+            if not inside.any():  # no row has so many tokens
+                break
             keys, numbers, counts = np.unique(
                 context[inside] * vocabulary + ids[inside], return_inverse=True, return_counts=True
             )

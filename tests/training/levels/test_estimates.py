@@ -188,3 +188,10 @@ def test_rows_without_text_have_no_half():
         calibration_rows([{"title": "a", "body": "b"}])
     assert_four_parts(str(caught.value))
     assert len(calibration_rows(datasets.Dataset.from_list([]))) == 0  # refused where rows are paired
+
+
+def test_an_ngram_of_rows_that_are_shorter_than_its_order():
+    short = NGram.count([np.array([0, 1]), np.array([1, 2])], 3, order=4)
+    alike = NGram.count([np.array([0, 1]), np.array([1, 2])], 3, order=2)
+    rows = [np.array([0, 1, 2, 0]), np.array([2])]
+    assert len(short.lengths) == 2 and np.array_equal(short.logps(rows), alike.logps(rows))
