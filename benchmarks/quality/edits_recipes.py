@@ -4,7 +4,34 @@ from typing import Any
 
 from benchmarks.quality.levels import RECIPES as LOSSES
 
-LEVELS = LOSSES["unseen_level"]
+
+def _levels(steps: int) -> dict[str, Any]:
+    """The training of `unseen_level` with all weights, of another length."""
+    decay = {"num_decay_steps": round(steps * 0.1), "min_lr_ratio": 0.1}
+    return LOSSES["unseen_level"] | {"max_steps": steps, "lr_scheduler_kwargs": decay}
+
+
+INFLUENCE = {"name": "influence", "factors": "kfac", "damping": 0.03, "retain_rows": 300, "share_of_level": 1.0}
+REPSELECT = {"name": "repselect", "passes": 5}
 
 # name -> phases
-RECIPES: dict[str, list[dict[str, Any]]] = {}
+RECIPES: dict[str, list[dict[str, Any]]] = {
+    "task_vector": [{"edit": {"name": "task_vector", "epochs": 2.0, "rate": 1e-3}}],
+    "influence": [{"edit": INFLUENCE}],
+    "influence, diagonal": [{"edit": INFLUENCE | {"factors": "diagonal", "damping": 0.1}}],
+    "repselect": [{"edit": REPSELECT}],
+    "null_space": [{"edit": {"name": "null_space"}}],
+    "shrink_and_regrow": [{"edit": {"name": "shrink_and_regrow", "share": 0.4}}],
+    "grpo": [{"edit": {"name": "grpo", "steps": 40}}],
+    "quark": [{"edit": {"name": "quark", "rounds": 3}}],
+    "divergence_decoding": [{"suppress": {"name": "divergence_decoding", "alpha": 2.0}}],
+    "uld": [{"suppress": {"name": "uld", "steps": 120}}],
+    "harry_potter": [{"suppress": {"name": "harry_potter"}}],
+    "in_context": [{"suppress": {"name": "in_context"}}],
+    "prompt_guard": [{"suppress": {"name": "prompt_guard"}}],
+    "steering": [{"suppress": {"name": "steering", "layer": 2, "coefficient": 80.0}}],
+    "repselect, then levels": [{"edit": REPSELECT}, {"train": _levels(385)}],
+    "repselect, then levels, 200 steps": [{"edit": REPSELECT}, {"train": _levels(200)}],
+    "influence, then levels, 200 steps": [{"edit": INFLUENCE}, {"train": _levels(200)}],
+    "levels, 200 steps": [{"train": _levels(200)}],
+}

@@ -45,15 +45,20 @@ class EditBench:
     def run(self, phases: list[dict[str, Any]], seed: int) -> dict[str, Any]:
         """The figures after all phases, and what they took."""
         model, spent = load(self.options.model).eval(), {"tokens": 0.0, "train_cpu_seconds": 0.0}
-        original, notes, figures = load(self.options.model).eval(), [], {}
+        original, notes, figures, held = load(self.options.model).eval(), [], {}, None
         for place, phase in enumerate(phases):
             ((kind, spec),) = phase.items()
             if kind == "train":
-                model, took = self.bench.trained(spec, seed, None if place == 0 else model)
+                reference = None if place == 0 else held or original
+                model, took = self.bench.trained(spec, seed, model, reference)
+                figures = {}
                 cost = took["tokens"], took["train_cpu_seconds"]
             elif kind == "suppress":
                 report = suppress(spec, model, self.data, **self._shared(seed))
-                figures = self._suppressed(model, report)
+                if place == len(phases) - 1:
+                    figures = self._suppressed(model, report)
+                else:  # a training distils it
+                    model, held = load(self.options.model), model
                 cost = report.tokens, report.cpu_seconds
             else:
                 report = apply(

@@ -201,14 +201,19 @@ class Bench:
         return self.figures(model) | spent
 
     def trained(
-        self, recipe: dict[str, Any], seed: int, model: PreTrainedModel | None = None
+        self,
+        recipe: dict[str, Any],
+        seed: int,
+        model: PreTrainedModel | None = None,
+        reference: PreTrainedModel | None = None,
     ) -> tuple[PreTrainedModel, dict[str, float]]:
         """A model after training, its adapter merged, and what that took.
 
         Args:
             recipe: arguments of UnlearningConfig, and the rank of an adapter.
             seed: of the run.
-            model: to start from, where it is not the model before unlearning, which then is the reference.
+            model: to start from, where it is not the model before unlearning.
+            reference: what the losses compare with, where it is not the model that the training starts from.
         """
         own = {argument: value for argument, value in recipe.items() if argument != "rank"}
         sets = {"forget": self.tofu.forget, "retain": self.tofu.retain, "holdout": self.holdout}
@@ -231,7 +236,7 @@ class Bench:
                 train_dataset={name: datasets.Dataset.from_list(rows) for name, rows in sets.items()},
                 processing_class=self.tokenizer,
                 peft_config=adapter_of_rank(recipe["rank"]) if "rank" in recipe else None,
-                ref_model=None if model is None else load(self.options.model),
+                ref_model=reference,
             )
             trainer.remove_callback(PrinterCallback)  # its lines would cut through the table
             begun = time.process_time()
