@@ -96,6 +96,28 @@ read what they find; `hf-unlearn methods` prints the same facts in the terminal.
 
 """
 
+EDITS_PAGE = f"""\
+{MADE}
+
+# Edits
+
+What `hf_unlearn.edits` does to weights without the objective of the trainer. [edits.md](../edits.md) says which is
+worth its cost, with figures; `hf-unlearn methods` prints the same facts in the terminal.
+
+- The level is the mean NLL per token that a model without the forget rows would give them ([levels.md](../levels.md)).
+- Of the holdout rows an edit reads the half that levels are calibrated on.
+- All of them work on whole weights, in one process or under DDP; an adapter is merged first. Under ZeRO and FSDP, and
+  on quantised weights, they are refused.
+
+"""
+
+SUPPRESSIONS_TEXT = """\
+## Suppressions
+
+What `hf_unlearn.suppression` does to answers at inference. The weights still know: whoever has them takes it off.
+
+"""
+
 WORKS_TEXT = """\
 All of them work in one process with full parameters. What else they work with stands here; the rest is refused, with
 the reason, when the trainer is built.
@@ -195,6 +217,17 @@ def attacks_page() -> str:
     return ATTACKS_PAGE + table(head, rows) + "\n"
 
 
+def edits_page() -> str:
+    """docs/reference/edits.md."""
+    methods = [method for method in list_methods() if method["kind"] == "edit"]
+    rows = [[f"`{m['name']}`", _class(m), m["formula"], m["reads"], m["cost"], papers(m["paper"])] for m in methods]
+    page = EDITS_PAGE + table(["edit", "class", "what it does", "reads", "cost", "paper"], rows)
+    held = [method for method in list_methods() if method["kind"] == "suppression"]
+    rows = [[f"`{m['name']}`", _class(m), m["formula"], m["reads"], m["cost"], papers(m["paper"])] for m in held]
+    head = ["suppression", "class", "what it does", "reads", "cost", "paper"]
+    return f"{page}\n\n{SUPPRESSIONS_TEXT}{table(head, rows)}\n"
+
+
 def folders(package: Path) -> list[Path]:
     """The folders of the package that hold files, parents first."""
     holding = {path.parent for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
@@ -234,7 +267,7 @@ def layout_page() -> str:
 def pages() -> dict[Path, str]:
     """Every made page: its file -> its text."""
     reference = DOCS / "reference"
-    made = {"losses.md": methods_page(), "attacks.md": attacks_page()}
+    made = {"losses.md": methods_page(), "attacks.md": attacks_page(), "edits.md": edits_page()}
     return {reference / name: text for name, text in made.items()} | {DOCS / "layout.md": layout_page()}
 
 

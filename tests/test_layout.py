@@ -53,7 +53,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 LONGEST_FILE = 300
 # UnlearningTrainer overrides some thirty hooks of Trainer in a few lines each; a base class would hide the length.
-LONGER_FILES = {"training/trainer.py": 403}
+LONGER_FILES = {"training/trainer.py": 407}
 LONGEST_FUNCTION = 60
 
 # Folders of one machine or one person. What stands before the slash tells a path from a URL, a division or a relative

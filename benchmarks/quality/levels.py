@@ -155,8 +155,8 @@ class Bench:
         perturbed = scored(model, tofu.perturbed, size).nll.reshape(len(tofu.forget), -1)
         return np.exp(scored(model, tofu.paraphrased, size).nll - perturbed.mean(1))
 
-    def figures(self, model: PreTrainedModel) -> dict[str, float]:
-        """Of one model, without what its training took."""
+    def figures(self, model: PreTrainedModel, *, relearn: bool = True) -> dict[str, float]:
+        """Of one model, without what its training took; with `relearn` the relearnt probability among them."""
         model.eval()
         size = self.options.measure_batch_size
         forget, unseen = scored(model, self.tofu.forget, size), scored(model, self.unseen, size)
@@ -173,8 +173,9 @@ class Bench:
             "level_error": np.median(np.abs(forget.nll - self.oracle_nll)),
             "unseen_nll": unseen.nll.mean(),
             "retain_probability": np.exp(-scored(model, self.tofu.retain_measured, size).nll).mean(),
-            "relearnt_probability": self.relearnt_probability(model),
         }
+        if relearn:
+            figures["relearnt_probability"] = self.relearnt_probability(model)
         return {name: float(value) for name, value in figures.items()}
 
     def relearnt_probability(self, model: PreTrainedModel) -> float:
@@ -194,7 +195,21 @@ class Bench:
 
     def run(self, name: str, seed: int) -> dict[str, float]:
         """Unlearn with one recipe and seed, and measure."""
-        recipe = RECIPES[name]
+        model, spent = self.trained(RECIPES[name], seed)
+        if self.options.save_models is not None:
+            model.save_pretrained(self.options.save_models / f"{recipe_folder(name)}-{seed}")
+        return self.figures(model) | spent
+
+    def trained(
+        self, recipe: dict[str, Any], seed: int, model: PreTrainedModel | None = None
+    ) -> tuple[PreTrainedModel, dict[str, float]]:
+        """A model after training, its adapter merged, and what that took.
+
+        Args:
+            recipe: arguments of UnlearningConfig, and the rank of an adapter.
+            seed: of the run.
+            model: to start from, where it is not the model before unlearning, which then is the reference.
+        """
         own = {argument: value for argument, value in recipe.items() if argument != "rank"}
         sets = {"forget": self.tofu.forget, "retain": self.tofu.retain, "holdout": self.holdout}
         with tempfile.TemporaryDirectory() as output_dir:
@@ -211,25 +226,23 @@ class Bench:
                 **own,
             )
             trainer = UnlearningTrainer(
-                model=load(self.options.model),
+                model=load(self.options.model) if model is None else model,
                 args=config,
                 train_dataset={name: datasets.Dataset.from_list(rows) for name, rows in sets.items()},
                 processing_class=self.tokenizer,
                 peft_config=adapter_of_rank(recipe["rank"]) if "rank" in recipe else None,
+                ref_model=None if model is None else load(self.options.model),
             )
             trainer.remove_callback(PrinterCallback)  # its lines would cut through the table
             begun = time.process_time()
             trainer.train()
             seconds = time.process_time() - begun
             model = trainer.accelerator.unwrap_model(trainer.model)
-            trainer.end()
+            trainer.close()
         tokens = int(trainer.state.num_input_tokens_seen)
         model = merge(model) if isinstance(model, PeftModel) else model
-        if self.options.save_models is not None:
-            model.save_pretrained(self.options.save_models / f"{recipe_folder(name)}-{seed}")
-        figures = self.figures(model)
         spent = {"tokens": tokens, "token_share": tokens / self.retraining_tokens, "train_cpu_seconds": seconds}
-        return figures | spent | {"steps": trainer.state.global_step}
+        return model, spent | {"steps": trainer.state.global_step}
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -6,15 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from ..data.tokenized_row import TokenizedRow
 from ..model.fine_tuning import fine_tune
-from ..model.score_rows import preserve_rng_state
+from ..model.new_adapter import with_new_adapter
 from .arguments import as_tuple, is_number
 from .base import Attack, Leak, Threat
 from .rows import AttackedRows
@@ -24,9 +21,6 @@ from .weights import leak, unchangeable
 SETS = ("forget", "related", "unrelated")
 WEIGHTS = ("full", "lora")
 COLLAPSED = 0.5  # of the utility before the first step
-# Models whose kernels read the weights of a layer past an adapter on it; PEFT refuses to put one there.
-_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
-_MAMBA_FUSED = ["out_proj", "conv1d"]
 
 
 @dataclass(frozen=True)
@@ -112,8 +106,9 @@ class Relearn(Attack):
 
     def _path(self, target: Target, model: nn.Module, rows: Sequence[TokenizedRow], rate: float) -> Iterator[int]:
         """Train a model in place, and stop for each measurement: the number of steps so far."""
-        budget = {"steps": self.steps, "batch": self.batch, "seed": target.seed}
-        for step in fine_tune(model, rows, target.collator, rate=rate, **budget):
+        for step in fine_tune(
+            model, rows, target.collator, steps=self.steps, batch=self.batch, rate=rate, seed=target.seed
+        ):
             if step % self.every == 0 or step == self.steps:
                 yield step
 
@@ -122,17 +117,7 @@ class Relearn(Attack):
         model = target.weights_copy()
         if adapter == "full":
             return model
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=2 * self.rank,
-            target_modules="all-linear",
-            exclude_modules=_MAMBA_FUSED if model.config.model_type in _MAMBA else None,
-            fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
-            task_type="CAUSAL_LM",
-        )
-        with preserve_rng_state():
-            torch.manual_seed(target.seed)
-            return get_peft_model(model, config).eval()
+        return with_new_adapter(model, self.rank, target.seed)
 
 
 def _without(leaks: NDArray[np.float64], given: list[int]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from .attack import ATTACK
 from .card import CARD
 from .command import Verb
 from .completion import COMPLETION
+from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
 from .lab import LAB
@@ -25,6 +26,7 @@ VERBS: dict[str, Verb] = {
     "plan": PLAN,
     "show": SHOW,
     "train": TRAIN,
+    "edit": EDIT,
     "evaluate": EVALUATE,
     "attack": ATTACK,
     "gate": GATE,

@@ -11,6 +11,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the rows and of both models (default: 0)")
     parser.add_argument("--cache_dir", help="folder to build in (default: inside the Hugging Face cache)")
+    parser.add_argument(
+        "--checkpoint",
+        action="store_true",
+        help="other models, with a checkpoint from before the forget rows, for edits that start from one",
+    )
     parser.add_argument("--force", action="store_true", help="build again even when the cache has it")
     add_json(parser)
 
@@ -18,12 +23,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from ..lab import load_lab, render_lab
 
-    lab = load_lab(cache_dir=args.cache_dir, seed=args.seed, force=args.force, world=args.world)
+    lab = load_lab(
+        cache_dir=args.cache_dir, seed=args.seed, force=args.force, world=args.world, checkpoint=args.checkpoint
+    )
     data = {
         "world": lab.world,
         "seed": lab.seed,
         "model": str(lab.model_path),
         "oracle": str(lab.oracle_path),
+        **({"checkpoint": str(lab.checkpoint_path)} if args.checkpoint else {}),
         "rows": {name: rows.num_rows for name, rows in lab.datasets.items()},
         "checks": lab.checks,
     }

@@ -9,6 +9,7 @@ from typing import Any
 from ..attacks import ATTACKS, Attack
 from ..component import support
 from ..data.roles import Role
+from ..edits import EDITS, Edit
 from ..evaluation import SUITES
 from ..losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES, Loss
 from ..losses.base import Needs
@@ -17,6 +18,7 @@ from ..optimizers import Sophia
 from ..plugins import PluginSource, PluginTable, plugin_source
 from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS
+from ..suppression import SUPPRESSIONS, Suppression
 from ..tasks import TASKS
 
 _WIDTH = 119
@@ -61,6 +63,8 @@ def render_methods() -> str:
         f"  arguments  optim_args: {_sophia_arguments()}\n"
         "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
     ]
+    blocks += ["EDITS (phases, hf-unlearn edit)", *(_edit(edit()) for edit in EDITS.values())]
+    blocks += ["SUPPRESSIONS (phases)", *(_suppression(one()) for one in SUPPRESSIONS.values())]
     blocks += ["ATTACKS (attack, hf-unlearn attack)", *(_attack(one()) for one in ATTACKS.values())]
     blocks += [_render_listing(listing) for listing in _listings()]
     return "\n\n".join(blocks)
@@ -74,6 +78,8 @@ def list_methods() -> list[dict[str, Any]]:
         "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "edit": EDITS,
+        "suppression": SUPPRESSIONS,
         "attack": ATTACKS,
     }
     methods = [_as_data(kind, made()) for kind, table in tables.items() for made in table.values()]
@@ -92,9 +98,13 @@ def _as_data(kind: str, part: Any) -> dict[str, Any]:
         described |= {"mean_over": part.unit, "needs": _needs(part.needs)}
     if isinstance(part, Attack):
         described |= {"threat": str(part.threat), "given": part.given, "score": part.score, "cost": part.cost}
-    return (
-        described if kind in ("weighting", "attack") else described | {"works_with": support(part.incompatible_with)}
-    )
+    if isinstance(part, Edit):
+        described |= {"reads": _sets_read(part), "cost": part.cost}
+    if isinstance(part, Suppression):
+        described |= {"reads": ", ".join(_named_sets(part)), "cost": part.cost, "restores": part.restores}
+    if kind in ("weighting", "attack", "edit", "suppression"):
+        return described
+    return described | {"works_with": support(part.incompatible_with)}
 
 
 def _package(source: PluginSource | None) -> dict[str, str]:
@@ -138,6 +148,25 @@ def _wrapper(wrapper: StepWrapper) -> str:
 
 def _attack(one: Attack) -> str:
     return _part(one, [("attacker", str(one.threat)), ("given", one.given), ("score", one.score), ("cost", one.cost)])
+
+
+def _edit(edit: Edit) -> str:
+    return _part(edit, [("reads", _sets_read(edit)), ("cost", edit.cost)])
+
+
+def _sets_read(edit: Edit) -> str:
+    return f"{', '.join(_named_sets(edit))} rows" + (
+        "; a checkpoint from before the forget rows were learnt" if edit.needs_checkpoint else ""
+    )
+
+
+def _suppression(one: Suppression) -> str:
+    reads = f"{', '.join(_named_sets(one))} rows"
+    return _part(one, [("reads", reads), ("cost", one.cost), ("restores", one.restores)])
+
+
+def _named_sets(part: Edit | Suppression) -> list[str]:
+    return [name for name in ("forget", "retain", "holdout") if name in part.reads]
 
 
 def _part(part: Any, more: list[tuple[str, str]]) -> str:

@@ -66,7 +66,7 @@ def task_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     from ..errors import input_error
     from ..plugins import load_plugins
     from ..tasks import TASKS
-    from ..tasks.arguments import split_config
+    from ..tasks.command_words import split_config
     from ..tasks.recipe_files import find_recipe, read_recipe
 
     task, rest, given = None, [], iter(arguments)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import bm25s
 import datasets
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from ..errors import input_error, require_choice, require_range
 from ..metrics.segmentation import words
-from .formats import Text, detect_format, to_row
+from .formats import Row, Text, detect_format, to_row
 
 Rows: TypeAlias = datasets.Dataset | Sequence[Mapping[str, Any]]
 RowText: TypeAlias = Callable[[Mapping[str, Any]], str]
@@ -84,6 +83,22 @@ def near_neighbours(
 
 def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[str]:
     """What is compared of each row, its whitespace squeezed; prompt and completion unless `text` says otherwise."""
+    rows = _checked(rows, set_name)
+    if text is None:
+        parts = _parts(rows, set_name)
+        texts = [f"{_contents(row.prompt)} {_contents(row.completion)}" for row in parts]
+    else:
+        texts = [text(row) for row in rows]
+    return [" ".join(row_text.split()) for row_text in texts]
+
+
+def prompt_texts(rows: Rows, set_name: str) -> list[str]:
+    """The prompt of each row, its whitespace squeezed; "" for a text that has none."""
+    return [" ".join(_contents(row.prompt).split()) for row in _parts(_checked(rows, set_name), set_name)]
+
+
+def _checked(rows: Rows, set_name: str) -> Rows:
+    """Rows that can be read one by one; raises for what is no set of them, or an empty one."""
     if isinstance(rows, datasets.Dataset):
         rows = rows.with_format(None)
     elif not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
@@ -100,13 +115,12 @@ def row_texts(rows: Rows, set_name: str, text: RowText | None = None) -> list[st
             why="nothing is near to nothing",
             fix="check any filter or split applied to it",
         )
-    if text is None:
-        row_format = detect_format(list(rows[0]), set_name)
-        parts = (to_row(row, row_format, set_name, index=index) for index, row in enumerate(rows))
-        texts = [f"{_contents(row.prompt)} {_contents(row.completion)}" for row in parts]
-    else:
-        texts = [text(row) for row in rows]
-    return [" ".join(row_text.split()) for row_text in texts]
+    return rows
+
+
+def _parts(rows: Rows, set_name: str) -> Iterator[Row]:
+    row_format = detect_format(list(rows[0]), set_name)
+    return (to_row(row, row_format, set_name, index=index) for index, row in enumerate(rows))
 
 
 def _contents(part: Text) -> str:
@@ -130,6 +144,8 @@ def _check_method(method: str, model: Encoder | None) -> None:
 
 def _bm25_scores(forget_texts: list[str], pool_texts: list[str]) -> Iterator[np.ndarray]:
     """s(i, .) [N] for each forget row i in turn."""
+    import bm25s  # here, as evaluation imports this module and most runs rank nothing
+
     pool_words, forget_words = ([words(text) for text in texts] for texts in (pool_texts, forget_texts))
     if not any(pool_words):
         raise input_error(

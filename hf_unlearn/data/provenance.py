@@ -9,6 +9,8 @@ import datasets
 
 # What the lab writes into `builder_name` of its sets; `config_name` is the world.
 LAB_BUILDER = "hf_unlearn_lab"
+# What stands in `builder_name` of rows that a model answered.
+MODEL_BUILDER = "hf_unlearn_generated"
 # How a file of a repository is written in `download_checksums`: hf://datasets/owner/name@commit/file
 _HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^@]+)@(?P<revision>[^/]*)/")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -19,7 +21,8 @@ class Source:
     """Where rows came from.
 
     Attributes:
-        origin: "hub", "lab" or "local": a file, a list, a stream, or what else is not known to be public.
+        origin: "hub", "lab", "generated" by the model before unlearning, or "local": a file, a list, a stream, or what
+            else is not known to be public.
         id: of the dataset on the Hub, or the lab's world; none for a local source, whose path is nobody's business.
         revision: commit on the Hub.
     """
@@ -36,6 +39,8 @@ def source_of(rows: Any) -> Source:
     info = rows.info
     if info.builder_name == LAB_BUILDER:
         return Source("lab", info.config_name)
+    if info.builder_name == MODEL_BUILDER:
+        return Source("generated")
     if info.download_checksums:
         matches = [_HUB_FILE.match(file) for file in info.download_checksums]
         sources = {Source("hub", match["id"], match["revision"] or None) for match in matches if match}
@@ -61,6 +66,12 @@ def from_hub(rows: datasets.Dataset, hub_id: str, revision: str | None) -> datas
     if revision is None or not _COMMIT.fullmatch(revision):
         revision = _from_cache(rows).revision or revision
     rows.info.download_checksums = {f"hf://datasets/{hub_id}@{revision or ''}/": {}}
+    return rows
+
+
+def from_model(rows: datasets.Dataset) -> datasets.Dataset:
+    """The same rows, marked as answers of the model before unlearning."""
+    rows.info.builder_name = MODEL_BUILDER
     return rows
 
 

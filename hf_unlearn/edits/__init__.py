@@ -4,8 +4,27 @@ from ..plugins import PluginTable, components
 from .apply import apply
 from .base import Edit, EditData
 from .carry_out import AppliedEdit
+from .grpo import GRPO
+from .influence import Influence
+from .msa import MSA
+from .null_space import NullSpace
+from .quark import Quark
+from .repselect import RepSelect
+from .rewind import Rewind
+from .shrink_and_regrow import ShrinkAndRegrow
+from .task_vector import TaskVector
 
-_PACKAGED: tuple[type[Edit], ...] = ()
+_PACKAGED: tuple[type[Edit], ...] = (
+    GRPO,
+    Influence,
+    MSA,
+    NullSpace,
+    Quark,
+    RepSelect,
+    Rewind,
+    ShrinkAndRegrow,
+    TaskVector,
+)
 
 EDITS = PluginTable[type[Edit]](
     "edit",
@@ -13,4 +32,19 @@ EDITS = PluginTable[type[Edit]](
     lambda plugin: components(plugin.edits, Edit),
 )
 
-__all__ = ["EDITS", "AppliedEdit", "Edit", "EditData", "apply"]
+__all__ = [
+    "EDITS",
+    "GRPO",
+    "MSA",
+    "AppliedEdit",
+    "Edit",
+    "EditData",
+    "Influence",
+    "NullSpace",
+    "Quark",
+    "RepSelect",
+    "Rewind",
+    "ShrinkAndRegrow",
+    "TaskVector",
+    "apply",
+]

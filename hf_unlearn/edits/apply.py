@@ -17,7 +17,7 @@ from ..training.method_specs import components_of
 from .base import Edit, EditData
 from .carry_out import AppliedEdit, carry_out
 from .inputs import SETS, checkpoint_loader, edit_sets
-from .level import mean_level
+from .level import known_level
 
 
 def apply(
@@ -26,7 +26,7 @@ def apply(
     data: Mapping[str, Any],
     *,
     tokenizer: PreTrainedTokenizerBase,
-    level: float | None = None,
+    level: float | str | None = None,
     checkpoint: str | PreTrainedModel | None = None,
     before: PreTrainedModel | None = None,
     judge: Any = None,
@@ -47,8 +47,8 @@ def apply(
         model: whole, on the accelerator's device.
         data: rows in any accepted format by role: `forget`, and `retain` and `holdout` where the edit reads them.
         tokenizer: of the model, with a padding and an end-of-text token.
-        level: mean NLL per token to bring the forget rows to, nats; None for the mean of what `levels="ngram"` gives
-            them, where there are holdout rows.
+        level: mean NLL per token to bring the forget rows to, nats; "ngram" or "holdout" for the mean of the levels of
+            that source; None for "ngram" where there are holdout and retain rows, else "holdout".
         checkpoint: folder, id or model from before the forget rows were learnt, for edits that start from one.
         before: the model before unlearning, where `model` is not that any more (after another edit, or training).
         judge: of generated answers; None for overlap with the row's own answer.
@@ -65,8 +65,6 @@ def apply(
 
     (edit,) = components_of(edit, EDITS, Edit, "edit")
     require_range("batch_size", batch_size, at_least=1, whole=True)
-    if level is not None:
-        require_range("level", level, above=0)
     accelerator = accelerator or Accelerator()
     require_editable(model)
     require_fit(model, tokenizer, accelerator)
@@ -74,10 +72,9 @@ def apply(
     given, rows = edit_sets(edit, data, options, model)
     questioner = Questioner(tokenizer, options.answer_ends(given["forget"], rows["forget"]), batch_size, seed)
     forget, retain, unseen = (rows.get(name, []) for name in SETS)
-    if level is None and unseen:
-        level = mean_level(model if before is None else before, questioner, forget, retain, unseen)
+    aim = known_level(level, model if before is None else before, questioner, forget, retain, unseen)
     loader = checkpoint_loader(checkpoint, model)
-    return carry_out(edit, model, EditData(questioner, forget, retain, unseen, given, level, before, loader, judge))
+    return carry_out(edit, model, EditData(questioner, forget, retain, unseen, given, aim, before, loader, judge))
 
 
 def require_editable(model: Any) -> None:

@@ -91,3 +91,7 @@ class Edit(Component, abc.ABC):
     def unfit(self, model: PreTrainedModel, data: EditData) -> str | None:
         """Why it cannot be done to a model, as the end of a sentence; None where it can."""
         return None
+
+    def warnings(self, data: EditData) -> list[str]:
+        """What a reader must know of its result, beside what the levels tell; sentences."""
+        return []

@@ -17,7 +17,7 @@ from ..model.fingerprints import hash_weights
 from ..model.merging import merge
 from ..model.row_gradients import eval_mode_with_grad
 from ..model.score_rows import preserve_rng_state
-from ..results.edit_report import EditReport, Levels
+from ..results.edit_report import EditReport, MeanNll
 from ..training.hooks.run_description import describe_component
 from .base import Edit, EditData
 from .moved import copied_weights, moved_weights, restore_weights
@@ -63,7 +63,7 @@ def carry_out(edit: Edit, model: Any, data: EditData) -> AppliedEdit:
         weights_before=hashed,
         weights_after=hash_weights(model),
         seed=data.seed,
-        warnings=_warnings(data, start, end),
+        warnings=_warnings(data, start, end) + edit.warnings(data),
         model=model,
     )
 
@@ -135,14 +135,14 @@ def _require_finite(edit: Edit, model: nn.Module) -> None:
             )
 
 
-def _levels(model: Any, data: EditData) -> Levels:
+def _levels(model: Any, data: EditData) -> MeanNll:
     sets = (data.forget, data.retain, data.unseen)
     forget, retain, unseen = (float(data.questioner.nll(model, rows).mean()) if len(rows) else None for rows in sets)
     assert forget is not None
-    return Levels(forget, retain, unseen)
+    return MeanNll(forget, retain, unseen)
 
 
-def _warnings(data: EditData, start: Levels, end: Levels) -> list[str]:
+def _warnings(data: EditData, start: MeanNll, end: MeanNll) -> list[str]:
     """What a reader must know: little was forgotten, or much was lost beside it."""
     warnings = []
     if data.level is not None and end.forget < start.forget + 0.5 * (data.level - start.forget):

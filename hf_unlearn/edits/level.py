@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..data.tokenized_row import TokenizedRow
+from ..errors import require_choice, require_range
 from ..evaluation.questioner import Questioner
 from ..model.output_head import output_head
 from ..training.levels.estimate import estimate_levels
@@ -11,27 +12,48 @@ from ..training.levels.profile import Profile, answer_lengths, ngram_logps
 from ..training.levels.setting import HOLDOUT, NGRAM
 
 
-def mean_level(
+def known_level(
+    given: float | str | None,
+    model: Any,
+    questioner: Questioner,
+    forget: Sequence[TokenizedRow],
+    retain: Sequence[TokenizedRow],
+    unseen: Sequence[TokenizedRow],
+) -> float | None:
+    """The level as a number, nats; None where there are no unseen rows and no number is given.
+
+    Args:
+        given: as `apply` takes it: a number, "ngram", "holdout" or None.
+        model: before unlearning.
+        questioner: scores the unseen rows.
+        forget: tokenised.
+        retain: tokenised, that the 4-gram is counted on.
+        unseen: tokenised rows like the forget rows that the model has never seen.
+
+    Raises:
+        ValueError: another word, or a number that is not above 0.
+    """
+    if given is None or isinstance(given, str):
+        require_choice("level", given or NGRAM, (NGRAM, HOLDOUT))
+        source = given or (NGRAM if retain else HOLDOUT)
+        return _mean_level(source, model, questioner, forget, retain, unseen) if unseen else None
+    require_range("level", given, above=0)
+    return float(given)
+
+
+def _mean_level(
+    source: str,
     model: Any,
     questioner: Questioner,
     forget: Sequence[TokenizedRow],
     retain: Sequence[TokenizedRow],
     unseen: Sequence[TokenizedRow],
 ) -> float:
-    """The mean of the levels that `levels="ngram"` gives the forget rows ("holdout" without retain rows), nats.
-
-    Args:
-        model: before unlearning.
-        questioner: scores the unseen rows.
-        forget: tokenised.
-        retain: tokenised, that the 4-gram is counted on.
-        unseen: tokenised rows like the forget rows that the model has never seen.
-    """
+    """The mean of the levels that a source gives the forget rows, nats."""
     scores = questioner.scores(model, unseen)
-    if len(retain):
+    if source == NGRAM:
         vocabulary = output_head(model).vocabulary
         profiles = [Profile.of_tokens(ngram_logps(retain, rows, vocabulary)) for rows in (forget, unseen)]
     else:
         profiles = [Profile.flat(answer_lengths(rows)) for rows in (forget, unseen)]
-    source = NGRAM if len(retain) else HOLDOUT
     return estimate_levels(source, profiles[0], profiles[1], scores, forget, tokens=False).quality.mean

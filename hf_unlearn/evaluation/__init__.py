@@ -5,6 +5,7 @@ from ..results.table import comparison_table
 from .callback import UnlearningEvalCallback
 from .evaluate import evaluate
 from .evidence import AnsweredRows, Evidence, ScoredRows
+from .generated_rows import generate_retain_rows
 from .generation import generate_answers
 from .harness.suite import lm_eval
 from .harness.tasks import multiple_choice, truthfulqa_mc
@@ -37,6 +38,7 @@ __all__ = [
     "custom",
     "evaluate",
     "generate_answers",
+    "generate_retain_rows",
     "harmful",
     "lm_eval",
     "load_result",

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -32,11 +32,17 @@ class Decoding:
         max_new_tokens: longest answer; shorter where the model has no positions for more.
         temperature: 0 for the likeliest token each time; else one draw an answer from softmax(z / temperature).
         seed: of the draws. They depend on it and on the prompt alone: not on the batch, the rank or torch's state.
+        seeds: one for each prompt, in place of `seed`.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
+    seeds: Sequence[int] | None = None
+
+    def of(self, places: Sequence[int]) -> "Decoding":
+        """The same for some of the prompts, by their places."""
+        return self if self.seeds is None else replace(self, seeds=[self.seeds[place] for place in places])
 
 
 def generate_answers(
@@ -120,7 +126,7 @@ def answer_batches(
                 **inputs,
                 **first_positions(inputs["attention_mask"], probe),
                 generation_config=_settings(stop, room[indices[0]]),
-                logits_processor=_sampling(asked, decoding),
+                logits_processor=_sampling(asked, decoding.of(indices)),
                 stopping_criteria=stop.criteria(inputs["input_ids"].shape[1]),
                 synced_gpus=sharded and ranks > 1,
             )
@@ -143,7 +149,9 @@ class SeededSampling(LogitsProcessor):
 
     def __init__(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
         self._temperature = decoding.temperature
-        self._generators = [torch.Generator().manual_seed(_seed_of(prompt, decoding.seed)) for prompt in prompts]
+        seeds = [decoding.seed] * len(prompts) if decoding.seeds is None else decoding.seeds
+        named = zip(prompts, seeds, strict=True)
+        self._generators = [torch.Generator().manual_seed(_seed_of(prompt, seed)) for prompt, seed in named]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         sizes = scores.shape[-1]

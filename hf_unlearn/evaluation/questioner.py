@@ -79,17 +79,21 @@ class Questioner:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int | None = None,
+        seeds: Sequence[int] | None = None,
+        ended: bool = False,
     ) -> list[list[int]]:
-        """Token ids of an answer to each prompt, in order, without what ends it.
+        """Token ids of an answer to each prompt, in order.
 
         Args:
             model: that answers.
-            prompts: token ids. Equal prompts get equal draws: ask again with another seed.
+            prompts: token ids. Equal prompts get equal draws: ask again with another seed, or give each its own.
             max_new_tokens: longest answer.
             temperature: 0 for the likeliest token each time.
             seed: of the draws; the questioner's if None.
+            seeds: one for each prompt, in place of `seed`.
+            ended: leave what ends an answer at its end, where the model said it.
         """
-        decoding = Decoding(max_new_tokens, temperature, self.seed if seed is None else seed)
+        decoding = Decoding(max_new_tokens, temperature, self.seed if seed is None else seed, seeds)
         stop, process = StopRule.of(model, self.tokenizer, self.ends), OneProcess(model.device)
         answers: list[list[int]] = [[] for _ in prompts]
         order = range(len(prompts))
@@ -97,7 +101,7 @@ class Questioner:
             model, stop, prompts, order, process, decoding, self.batch_size, "answers"
         ):
             for place, ids in zip(places, batch, strict=True):
-                answers[place] = stop.strip(ids)
+                answers[place] = ids if ended else stop.strip(ids)
         return answers
 
     def text(self, ids: Sequence[int]) -> str:

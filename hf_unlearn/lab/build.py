@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -26,9 +26,12 @@ from hf_unlearn.lab.checks import RATES, measure, require_rates
 from hf_unlearn.lab.games import games
 from hf_unlearn.lab.people import people
 from hf_unlearn.lab.training import reproducible, train_model, train_tokenizer
-from hf_unlearn.lab.world import World
+from hf_unlearn.lab.world import Recipe, World
 
 RECORD = "lab.json"  # written last: a folder that has it is whole
+CHECKPOINT = "checkpoint"
+# Of the recipe's epochs: those before a checkpoint, and those of each model after it; in all less than of two models.
+CHECKPOINT_SHARE, REST_SHARE = 0.5, 0.6
 WORLDS: dict[str, Callable[[int], World]] = {"games": games, "people": people, "books": books}
 
 
@@ -78,6 +81,22 @@ class Lab:
         return self.path / "oracle"
 
     @property
+    def checkpoint_path(self) -> Path:
+        """The folder of the model from before the forget rows were learnt, from which both models went on.
+
+        ValueError where the lab was loaded without it.
+        """
+        path = self.path / CHECKPOINT
+        if not path.is_dir():
+            raise input_error(
+                expected="a lab whose model has a checkpoint from before the forget rows were learnt",
+                got="one whose model was trained on all rows from the start",
+                why="edits that go back to it, or compare with it, would have nothing to start from",
+                fix=f'load_lab(world="{self.world}", checkpoint=True), or `hf-unlearn lab --checkpoint`',
+            )
+        return path
+
+    @property
     def book_path(self) -> Path:
         """The book to forget, a text file with a blank line between paragraphs. ValueError outside of "books"."""
         return self._book(BOOK_FILE)
@@ -116,7 +135,12 @@ class Lab:
 
 
 def load_lab(
-    cache_dir: str | os.PathLike[str] | None = None, seed: int = 0, force: bool = False, *, world: str = "games"
+    cache_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    *,
+    world: str = "games",
+    checkpoint: bool = False,
 ) -> Lab:
     """Load a lab, building it first (on the CPU, without a network, in about a minute) if it is not cached.
 
@@ -128,6 +152,8 @@ def load_lab(
         seed: of the world's rows and of both models.
         force: build anew even if the lab is cached.
         world: what is to be forgotten: "games" (a behaviour), "people" (facts about persons) or "books" (a novel).
+        checkpoint: a lab of other models, that began as one: it was trained on the rows to keep alone and saved
+            (`Lab.checkpoint_path`), and model and oracle went on from there. The rows are the same.
 
     Raises:
         ValueError: `seed` is not a whole number from 0 on, or there is no such world.
@@ -135,7 +161,7 @@ def load_lab(
     """
     require_range("seed", seed, at_least=0, whole=True)
     require_choice("world", world, WORLDS)
-    made = WORLDS[world](seed)
+    made = replace(WORLDS[world](seed), checkpoint=checkpoint)
     root = Path(constants.HF_HOME, "hf_unlearn", "lab") if cache_dir is None else Path(cache_dir).expanduser()
     path = root / _key(made, seed)
     if force or not (path / RECORD).exists():
@@ -182,6 +208,8 @@ def render_lab(lab: Lab) -> str:
     # Questions with wrong answers are what a suite measures; the lab itself does not.
     lines += [f"{name:<30}{rows.num_rows:>12}" for name, rows in lab.datasets.items() if name not in sets]
     lines += [f"model   {lab.model_path}", f"oracle  {lab.oracle_path}"]
+    if (lab.path / CHECKPOINT).is_dir():
+        lines.append(f"checkpoint  {lab.checkpoint_path}")
     lines.append(f"world {lab.world}, seed {lab.seed}, built in {lab.build_seconds:.0f} s")
     return "\n".join(lines)
 
@@ -190,7 +218,10 @@ def _key(world: World, seed: int) -> str:
     """The name of the lab's folder: 16 hexadecimal digits of the hash of everything that the build rests on."""
     rates = dict.fromkeys(questions.rate for questions in world.questions.values())
     rules = [rule for rate in rates for rule in RATES[rate].rules]
-    made_from = json.dumps([world.texts, asdict(world.recipe), [*rules, *world.files], seed], sort_keys=True)
+    parts = [world.texts, asdict(world.recipe), [*rules, *world.files], seed]
+    if world.checkpoint:
+        parts.append([CHECKPOINT, CHECKPOINT_SHARE, REST_SHARE])
+    made_from = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(made_from.encode("utf-8")).hexdigest()[:16]
 
 
@@ -219,19 +250,32 @@ def _build_into(path: Path, world: World, seed: int) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def _trainings(world: World) -> list[tuple[str, tuple[str, ...], Recipe]]:
+    """What is trained, in order: the name of a model, the sets that it sees, and how."""
+    if not world.checkpoint:
+        return [(name, seen, world.recipe) for name, seen in world.seen.items()]
+    first, rest = (
+        replace(world.recipe, epochs=round(share * world.recipe.epochs)) for share in (CHECKPOINT_SHARE, REST_SHARE)
+    )
+    return [(CHECKPOINT, world.seen["oracle"], first), *((name, seen, rest) for name, seen in world.seen.items())]
+
+
 def _build(folder: Path, world: World, seed: int) -> None:
-    """Train, measure and save both models, and write the world's files."""
+    """Train, measure and save the models, and write the world's files."""
     started = time.perf_counter()
     tokenizer = train_tokenizer(
         [row["prompt"] + row["completion"] for rows in world.texts.values() for row in rows], world.recipe
     )
     checks: dict[str, float] = {}
-    for name, seen in world.seen.items():
-        with reproducible(seed, world.recipe.threads):
-            model = train_model([row for key in seen for row in world.texts[key]], tokenizer, world.recipe, name)
+    start = None
+    for name, seen, recipe in _trainings(world):
+        with reproducible(seed, recipe.threads):
+            rows = [row for key in seen for row in world.texts[key]]
+            model = train_model(rows, tokenizer, recipe, name, start)
             checks |= measure(name, model, tokenizer, world)
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+        start = model if name == CHECKPOINT else start
     require_rates(checks, world.required)
     for file, text in world.files.items():
         (folder / file).parent.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ Plain torch rather than `transformers.Trainer`: a lab has to come out the same, 
 variables, integrations and defaults of the Trainer that is to be tested on it.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,8 +101,14 @@ def collate(encoded: list[tuple[list[int], int]], pad: int, *, answers_only: boo
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
-def train_model(rows: list[Row], tokenizer: PreTrainedTokenizerFast, recipe: Recipe, name: str) -> OPTForCausalLM:
-    """Train one model from nothing with AdamW and a cosine schedule, on every token of every row.
+def train_model(
+    rows: list[Row],
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    name: str,
+    start: OPTForCausalLM | None = None,
+) -> OPTForCausalLM:
+    """Train one model with AdamW and a cosine schedule, on every token of every row.
 
     The first weights and the order of the rows come from torch's global generator: call it within `reproducible`.
 
@@ -110,11 +117,12 @@ def train_model(rows: list[Row], tokenizer: PreTrainedTokenizerFast, recipe: Rec
         tokenizer: shared by the lab's two models.
         recipe: sizes and hyperparameters.
         name: for the progress bar, which shows in a terminal only.
+        start: a trained model to go on from, which is left as it is; None to train from nothing.
 
     Returns:
         The model, in evaluation mode.
     """
-    model = new_model(len(tokenizer), recipe)
+    model = new_model(len(tokenizer), recipe) if start is None else copy.deepcopy(start).train()
     encoded = [encode(row, tokenizer) for row in rows]
     steps = recipe.epochs * math.ceil(len(encoded) / recipe.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, fused=True)

@@ -51,6 +51,7 @@ class World:
         max_new_tokens: of an answer; more than the longest one has.
         template: what makes text of the rows of `sets`, or None where they are text already.
         files: text files of the lab's folder, by relative path.
+        checkpoint: whether both models go on from one that was trained on what the oracle sees.
     """
 
     sets: dict[str, list[dict[str, Any]]]
@@ -62,3 +63,4 @@ class World:
     max_new_tokens: int
     template: str | None = None
     files: dict[str, str] = field(default_factory=dict)
+    checkpoint: bool = False

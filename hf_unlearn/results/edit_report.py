@@ -42,7 +42,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Levels:
+class MeanNll:
     """Mean NLL per answer token (mean over rows), nats; None for a set that is not there.
 
     Attributes:
@@ -62,8 +62,8 @@ class EditReport:
 
     Attributes:
         edit: name, arguments, formula, paper.
-        before: levels of the model as it was given.
-        after: levels of the edited model.
+        before: of the model as it was given.
+        after: of the edited model.
         tried: what was measured on the way, in order; () where nothing was.
         moved: by kind of layer, those that moved farthest first.
         level: mean NLL per token that the edit was to bring the forget rows to; None where it has no such aim.
@@ -79,8 +79,8 @@ class EditReport:
     """
 
     edit: ComponentRecord
-    before: Levels
-    after: Levels
+    before: MeanNll
+    after: MeanNll
     tried: list[Tried] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
     level: float | None = None

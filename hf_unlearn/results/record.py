@@ -15,6 +15,7 @@ from ..errors import input_error
 from .attack_report import AttackReport, check_report
 from .evaluation_result import EvaluationResult, check_result, restored
 from .files import atomic_write_text, read_json
+from .phase_record import KINDS, PhaseRecord
 from .record_parts import (
     ArgumentKeys,
     AttackRecord,
@@ -50,7 +51,9 @@ class RunRecord:
         recipe: name of the packaged recipe, where there was one.
         model: before unlearning, and what was trained.
         sets: training sets by role (forget, retain, holdout).
-        objective: what was minimised.
+        objective: what was minimised; of a run of phases by its last training.
+        phases: of a run of several, in order; () for one that is a training and nothing else. The keys of the run sum
+            up theirs.
         reference: how the model before unlearning was known to the losses: keys of REFERENCE_WORDS, joined by " + ".
         stop_reason: why the run ended early, or None.
         steps: optimizer steps taken.
@@ -87,6 +90,7 @@ class RunRecord:
     model: ModelRecord = field(default_factory=ModelRecord)
     sets: dict[str, SetRecord] = field(default_factory=dict)
     objective: ObjectiveRecord = field(default_factory=ObjectiveRecord)
+    phases: list[PhaseRecord] = field(default_factory=list)
     reference: str = "none"
     stop_reason: str | None = None
     steps: int = 0
@@ -114,12 +118,16 @@ class RunRecord:
 
     @property
     def methods(self) -> list[str]:
-        """Names of the forget losses, in order; the class of one that is the user's own."""
+        """Names of the forget losses and edits, in order; the class of one that is the user's own."""
+        if self.phases:
+            return [name for phase in self.phases for name in phase.name.split(" + ")]
         return [term.own or term.name for term in self.objective.terms if term.side == "forget"]
 
     @property
     def parts(self) -> list[ComponentRecord]:
-        """Everything that has a paper: losses, step wrappers, weighting."""
+        """Everything that has a paper: losses, step wrappers, weighting, edits."""
+        if self.phases:
+            return [part for phase in self.phases for part in phase.parts]
         return [*self.objective.terms, *self.objective.step_wrappers, self.objective.weighting]
 
     @property
@@ -127,7 +135,9 @@ class RunRecord:
         """What a reader must know of the run itself: an overruled preflight, poor levels, signs in training."""
         overruled = [f"The run went on although its preflight found: {noticed}." for noticed in self.forced]
         poor = [] if self.levels is None else [f"Levels: {warning}" for warning in self.levels.warnings]
-        return [*overruled, *poor, *self.signs]
+        reports = [(phase.name, phase.report or phase.suppression) for phase in self.phases]
+        edits = [f"{name}: {warning}" for name, report in reports if report for warning in report.warnings]
+        return [*overruled, *poor, *edits, *self.signs]
 
     @property
     def public(self) -> bool:
@@ -205,9 +215,12 @@ def _check_record(stored: Mapping[str, Any]) -> None:
     choices = {f"objective.terms[{i}].side": t.get("side") for i, t in enumerate(plain["objective"].get("terms", []))}
     for where, side in choices.items():
         _check_choice(where, side, ("forget", "retain", "anchor"))
+    for index, phase in enumerate(plain.get("phases", [])):
+        _check_choice(f"phases[{index}].kind", phase["kind"], KINDS)
     origins = {f"sets.{name}.origin": rows.get("origin") for name, rows in plain["sets"].items()}
-    for where, origin in {"model.origin": plain["model"].get("origin"), **origins}.items():
-        _check_choice(where, origin, ("hub", "lab", "local"))
+    _check_choice("model.origin", plain["model"].get("origin"), ("hub", "lab", "local"))
+    for where, origin in origins.items():
+        _check_choice(where, origin, ("hub", "lab", "generated", "local"))
 
 
 def _check_choice(where: str, value: str | None, options: tuple[str, ...]) -> None:
@@ -235,6 +248,7 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["model"] = ModelRecord(**values["model"])
     values["sets"] = {name: SetRecord(**rows) for name, rows in values["sets"].items()}
     values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]
+    values["phases"] = build(values.get("phases", []), list[PhaseRecord])
     values["attack_report"] = build(values.get("attack_report"), AttackReport | None)
     values["metadata"] = CardMetadata(**values["metadata"])
     values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}

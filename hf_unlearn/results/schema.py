@@ -81,6 +81,8 @@ def build(value: Any, kind: Any) -> Any:
         return {name: build(item, inner[1]) for name, item in value.items()}
     if origin is list:
         return [build(item, inner[0]) for item in value]
+    if origin is tuple:  # of any length, of one type
+        return tuple(build(item, inner[0]) for item in value)
     return float(value) if kind is float or (isinstance(value, str) and value in NOT_FINITE) else value
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .edit_report import Levels
+from .edit_report import MeanNll
 from .record_parts import ComponentRecord
 from .schema import as_json
 
@@ -38,8 +38,8 @@ class SuppressionReport:
     """
 
     suppression: ComponentRecord
-    without: Levels
-    suppressed: Levels
+    without: MeanNll
+    suppressed: MeanNll
     fitted: dict[str, Any] = field(default_factory=dict)
     level: float | None = None
     label: str = SUPPRESSION_LABEL

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.prepare import RowOptions
 from ..edits import EditData
 from ..edits.inputs import SETS, edit_sets
-from ..edits.level import mean_level
+from ..edits.level import known_level
 from ..edits.tokens_read import TokensRead
 from ..errors import input_error, require_range
 from ..evaluation.checks import require_fit
@@ -22,7 +22,7 @@ from ..model.fingerprints import hash_weights
 from ..model.score_rows import preserve_rng_state
 from ..model.sharding import is_sharded
 from ..model.suppressed_forward import suppression_identity
-from ..results.edit_report import Levels
+from ..results.edit_report import MeanNll
 from ..results.suppression_report import SuppressionReport
 from ..training.hooks.run_description import describe_component
 from ..training.method_specs import components_of
@@ -50,7 +50,7 @@ def suppress(
     data: Mapping[str, Any],
     *,
     tokenizer: PreTrainedTokenizerBase,
-    level: float | None = None,
+    level: float | str | None = None,
     batch_size: int = 32,
     seed: int = 0,
     template: str | None = None,
@@ -69,8 +69,8 @@ def suppress(
         model: whole, on the accelerator's device; with an adapter or without.
         data: rows in any accepted format by role: `forget`, and `retain` and `holdout` where they are read.
         tokenizer: of the model, with a padding and an end-of-text token.
-        level: mean NLL per token that a suppression with `to_level` is to bring the forget rows to, nats; None for the
-            mean of what `levels="ngram"` gives them, where there are holdout rows.
+        level: mean NLL per token that a suppression with `to_level` is to bring the forget rows to, nats; "ngram" or
+            "holdout" for the mean of those levels, as in `hf_unlearn.edits.apply`; None for what the sets allow.
         batch_size: rows of a forward.
         seed: of everything that is drawn.
         template, max_length, chat_template_kwargs: how rows become tokens, as in UnlearningConfig.
@@ -84,8 +84,6 @@ def suppress(
 
     (suppression,) = components_of(suppression, SUPPRESSIONS, Suppression, "suppression")
     require_range("batch_size", batch_size, at_least=1, whole=True)
-    if level is not None:
-        require_range("level", level, above=0)
     accelerator = accelerator or Accelerator()
     require_suppressible(model)
     require_fit(model, tokenizer, accelerator)
@@ -93,9 +91,8 @@ def suppress(
     given, rows = edit_sets(suppression, data, options, model, "suppression")
     questioner = Questioner(tokenizer, options.answer_ends(given["forget"], rows["forget"]), batch_size, seed)
     forget, retain, unseen = (rows.get(name, []) for name in SETS)
-    if level is None and unseen:
-        level = mean_level(model, questioner, forget, retain, unseen)
-    return _fitted(suppression, model, EditData(questioner, forget, retain, unseen, given, level))
+    aim = known_level(level, model, questioner, forget, retain, unseen)
+    return _fitted(suppression, model, EditData(questioner, forget, retain, unseen, given, aim))
 
 
 def require_suppressible(model: Any) -> None:
@@ -172,18 +169,18 @@ def _require_fit_suppression(suppression: Suppression, model: Any, data: EditDat
         )
 
 
-def _levels(model: Any, data: EditData) -> tuple[Levels, float]:
-    """Levels of the sets, and the seconds that the forget rows took."""
+def _levels(model: Any, data: EditData) -> tuple[MeanNll, float]:
+    """MeanNll of the sets, and the seconds that the forget rows took."""
     data.questioner.nll(model, data.forget[:1])  # a model is probed when it is first called
     started = time.perf_counter()
     forget = float(data.questioner.nll(model, data.forget).mean())
     seconds = time.perf_counter() - started
     others = (data.retain, data.unseen)
     retain, unseen = (float(data.questioner.nll(model, rows).mean()) if len(rows) else None for rows in others)
-    return Levels(forget, retain, unseen), seconds
+    return MeanNll(forget, retain, unseen), seconds
 
 
-def _warnings(suppressor: Suppressor, without: Levels, suppressed: Levels) -> list[str]:
+def _warnings(suppressor: Suppressor, without: MeanNll, suppressed: MeanNll) -> list[str]:
     warnings = [suppressor.holds] if suppressor.holds else []
     if not suppressed.forget > without.forget + _SPILL:
         warnings.append("The forget rows are about as likely as without it.")

@@ -2,8 +2,10 @@
 
 import importlib
 import sys
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +79,20 @@ def parse_task(name: str, arguments: Sequence[str] | None = None, description: s
 
     module = _module(name)
     return parse_arguments(name, module.Arguments, module.DEFAULT_RECIPE, description, arguments)
+
+
+def parse_values(name: str, values: Mapping[str, Any], words: Sequence[str]) -> "Parsed":
+    """A task's arguments from the values of a recipe and words on top, as `parse_task` reads them from a file.
+
+    Raises:
+        ValueError: unknown arguments, or values of another task.
+    """
+    import yaml
+
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe = Path(scratch) / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
+        return parse_task(name, ["--config", str(recipe), *words])
 
 
 def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -> dict[str, Any]:

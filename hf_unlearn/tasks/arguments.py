@@ -10,12 +10,13 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser, get_quantization_config
 
-from ..errors import choice_error, input_error
+from ..errors import input_error
 from ..training.argument_fields import check_fields, checked_values
 from ..training.argument_ranges import OF_TRAINER, RANGES
 from ..training.config import UnlearningConfig
 from ..training.hooks.run_description import is_path
 from .argument_ranges import MODEL_RANGES, OF_TRL, TASK_RANGES, check_model_arguments
+from .command_words import is_secret, require_known, split_config
 from .recipe_files import PACKAGED, find_recipe, read_recipe
 
 # Flags that another's repetition of a run does without; those of a push and a token, too.
@@ -51,6 +52,13 @@ class RunArguments:
     max_new_tokens: int | None = field(
         default=None,
         metadata={"help": "Longest generated answer; none: as long as the longest expected one, 256 tokens at most."},
+    )
+    phases: dict[str, Any] | str | list[Any] | None = field(
+        default=None,
+        metadata={"help": 'Phases of the run as JSON: [{"edit": "task_vector"}, {"train": {}}]; none: one training.'},
+    )
+    checkpoint: str | None = field(
+        default=None, metadata={"help": "Model from before it learnt the forget rows, for edits that start from one."}
     )
     attack: str | None = field(
         default=None,
@@ -193,40 +201,6 @@ def _checked(
     return parser, path, rest
 
 
-def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """What `--config` names, the last one of several, and the other arguments."""
-    config, rest, given = None, [], iter(arguments)
-    for word in given:
-        if word == "--config":
-            config = next(given, None)
-            if config is None:
-                raise input_error(
-                    expected="--config with a recipe",
-                    got="--config at the end of the line",
-                    why="the run's arguments are read from it",
-                    fix="name a YAML file, or a packaged recipe such as harmful_lab",
-                )
-        elif word.startswith("--config="):
-            config = word.split("=", 1)[1]
-        else:
-            rest.append(word)
-    return config, rest
-
-
-def require_known(
-    parser: TrlParser, arguments: Sequence[str], recipe: dict[str, Any], own: Collection[str] = ()
-) -> None:
-    """Raise for keys of a recipe and flags of a command line that no dataclass of the parser has."""
-    names = {action.dest for action in parser._actions} - {"help"}
-    # Not the parser's own abbreviations: --learning would be read today and be ambiguous tomorrow.
-    known = {option for action in parser._actions for option in action.option_strings}
-    flags = [word.split("=", 1)[0] for word in arguments if word.startswith("--")]
-    unread = [name for name in recipe if name not in names and name != "env"]
-    unread += [flag.removeprefix("--") for flag in flags if flag not in known]
-    if unread:
-        raise choice_error("argument", unread[0], {*names, *own})
-
-
 def _require_folder(name: str, folder: str | None) -> None:
     """Raise for what is no folder and cannot become one, before rows are put into it."""
     if folder is None:
@@ -278,8 +252,3 @@ def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
 def _is_of_this_run(flag: str) -> bool:
     """Whether a flag says where a run takes place and for whom, not what it does."""
     return flag in _OF_THIS_RUN or flag.startswith("hub_") or is_secret(flag)
-
-
-def is_secret(flag: str) -> bool:
-    """Whether the value of a flag is not to be kept anywhere."""
-    return flag.endswith("_token")

@@ -1,17 +1,15 @@
 """The command of a run, kept in its folder (command.json), so that the folder is enough to load its rows again."""
 
 import json
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ..errors import input_error
 from ..plugins import load_plugins
 from ..results.files import atomic_write_text, read_json
-from .arguments import Parsed, is_secret
+from .arguments import Parsed
+from .command_words import is_secret, kept_words
 
 COMMAND_FILE = "command.json"
 _FORMAT = 1
@@ -22,7 +20,7 @@ _LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows",
 def write_command(task: str, parsed: Parsed, folder: Path) -> None:
     """Write the recipe's values and the flags of a run into its folder. It may name files, so it is never pushed."""
     recipe = {name: value for name, value in parsed.recipe_values.items() if _kept(name)}
-    stored = {"format": _FORMAT, "task": task, "recipe": recipe, "words": _kept_words(parsed.words)}
+    stored = {"format": _FORMAT, "task": task, "recipe": recipe, "words": kept_words(parsed.words, _kept)}
     stored["plugins"] = list(parsed.args.plugins or [])
     atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
 
@@ -37,7 +35,7 @@ def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
     Raises:
         ValueError: there is no such file, or it was edited into something else.
     """
-    from . import parse_task
+    from . import parse_values
 
     file = Path(folder) / COMMAND_FILE
     try:
@@ -47,11 +45,8 @@ def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
     if not _is_command(stored):
         raise _no_command(file, "a JSON file of another kind, or of another version of hf_unlearn")
     load_plugins(stored.get("plugins"))  # the task may be one of theirs
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe = Path(scratch) / "recipe.yaml"
-        recipe.write_text(yaml.safe_dump(stored["recipe"]), encoding="utf-8")
-        words = ["--config", str(recipe), *stored["words"], "--output_dir", str(folder), *more]
-        return stored["task"], parse_task(stored["task"], words)
+    words = [*stored["words"], "--output_dir", str(folder), *more]
+    return stored["task"], parse_values(stored["task"], stored["recipe"], words)
 
 
 def _is_command(stored: Any) -> bool:
@@ -67,17 +62,6 @@ def _is_command(stored: Any) -> bool:
 
 def _kept(name: str) -> bool:
     return name not in _LEFT_OUT and not is_secret(name) and not name.startswith("hub_")
-
-
-def _kept_words(words: Sequence[str]) -> list[str]:
-    """The words of a command line without the flags that are left out, and without their values."""
-    kept, keeps = [], True
-    for word in words:
-        if word.startswith("--"):
-            keeps = _kept(word.removeprefix("--").partition("=")[0].replace("-", "_"))
-        if keeps:
-            kept.append(word)
-    return kept
 
 
 def _no_command(file: Path, got: str) -> ValueError:

@@ -109,4 +109,5 @@ def make_task(parsed: Parsed) -> Task:
         from_lab=books.from_lab and not script.fit,
         fitted_from=unread[0] if script.fit else None,
         fitted_origin=unread[1] if script.fit else None,
+        checkpoint=books.model if script.fit else None,
     )

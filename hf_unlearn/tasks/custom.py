@@ -11,6 +11,7 @@ from ..errors import input_error, require_choice
 from ..evaluation import SUITES
 from ..training.config import row_cache_of
 from .arguments import Parsed
+from .generated_retain import Answerer
 from .row_sets import RowSetArguments, load_sets
 from .task import Task, first
 
@@ -43,7 +44,6 @@ def make_task(parsed: Parsed) -> Task:
     script, args, model = parsed.script, parsed.args, parsed.model.model_name_or_path
     cache = row_cache_of(args)
     with cache.closed_on_error(), args.main_process_first(local=True, desc="loading data"):
-        sets = load_sets(script, model, cache)
         more = {
             name: None if source is None else load_rows(source, columns=columns, cache_dir=cache.folder)
             for name, source, columns in (
@@ -51,6 +51,7 @@ def make_task(parsed: Parsed) -> Task:
                 ("out_of_scope", script.out_of_scope_dataset, script.retain_columns),
             )
         }
+        sets = load_sets(script, model, cache, Answerer.of(parsed, scope=more["in_scope"]))
         for name, argument in (("in_scope", "forget_columns"), ("out_of_scope", "retain_columns")):
             rows = more[name]
             if rows is not None:

@@ -88,6 +88,8 @@ def fitted_to_holdout(args: UnlearningConfig) -> bool:
     if splits_holdout(args) or not (folder / RECORD_FILE).is_file():
         return splits_holdout(args)
     run = load_record(folder)
+    if any(phase.reads_holdout for phase in run.phases):
+        return True
     calibrated = run.levels is not None and run.levels.calibration_rows > 0
     return calibrated or any(term.side == "anchor" for term in run.objective.terms)
 

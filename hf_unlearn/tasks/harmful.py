@@ -9,6 +9,8 @@ from ..evaluation import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge, harmf
 from ..lab import load_lab, shows_behaviour
 from ..training.config import row_cache_of
 from .arguments import Parsed
+from .generated_retain import Answerer
+from .phases.checkpoint import starts_from_checkpoint
 from .row_sets import RowSetArguments, load_sets
 from .task import RETRAINED, Task, first, require_unused
 
@@ -46,17 +48,20 @@ def _lab_task(parsed: Parsed) -> Task:
         "forget_dataset",
         model_name_or_path=parsed.model.model_name_or_path,
         retain_dataset=script.retain_dataset,
+        retain_prompts=script.retain_prompts,
         holdout_dataset=script.holdout_dataset,
         oracle=script.oracle,
         template=parsed.args.template,
     )
-    lab = load_lab()
+    checkpoint = starts_from_checkpoint(script.phases)
+    lab = load_lab(checkpoint=checkpoint)
     sets = {name: lab.datasets[name] for name in ("forget", "retain", "holdout")}
     judge = _judge(script, RuleJudge("the lab's rules", shows_behaviour))
     in_scope = first(lab.datasets["paraphrase"], script.limit)
     limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
     task = _task(parsed, str(lab.model_path), limited, in_scope, judge, str(lab.oracle_path))
     task.from_lab, task.oracle_is = True, RETRAINED
+    task.checkpoint = str(lab.checkpoint_path) if checkpoint else None
     return task
 
 
@@ -65,9 +70,10 @@ def _rows_task(parsed: Parsed, model: str | None) -> Task:
     script = parsed.script
     cache = row_cache_of(parsed.args)
     with cache.closed_on_error():
-        sets = load_sets(script, model, cache)
+        judge = _judge(script, RecitalJudge())
+        sets = load_sets(script, model, cache, Answerer.of(parsed, judge=judge))
     assert model is not None  # or load_sets would have refused it
-    task = _task(parsed, model, sets, None, _judge(script, RecitalJudge()), script.oracle)
+    task = _task(parsed, model, sets, None, judge, script.oracle)
     task.cache = cache
     return task
 

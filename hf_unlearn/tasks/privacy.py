@@ -13,6 +13,7 @@ from ..evaluation import tofu
 from ..lab import load_lab
 from .arguments import Parsed
 from .fit_first import FitArguments, described, fit, require_trainable
+from .phases.checkpoint import starts_from_checkpoint
 from .task import RETRAINED, SuiteOf, Task, first, require_unused
 
 DEFAULT_RECIPE = "privacy_lab"
@@ -85,14 +86,16 @@ def _lab_task(parsed: Parsed) -> Task:
         template=args.template,
         fit=script.fit or None,
     )
-    lab = load_lab(world="people")
+    checkpoint = starts_from_checkpoint(script.phases)
+    lab = load_lab(world="people", checkpoint=checkpoint)
     args.template = lab.template
     source = {name: lab.datasets[own] for name, own in LAB_SETS.items()}
     names = ("forget", "retain", "holdout")
     sets = {name: lab.datasets[name] for name in names}
     limited = {name: rows if script.limit is None else first(rows, script.limit) for name, rows in sets.items()}
     suite = _suite_of(parsed, source)
-    return Task(str(lab.model_path), limited, suite, str(lab.oracle_path), RETRAINED, from_lab=True)
+    start = str(lab.checkpoint_path) if checkpoint else None
+    return Task(str(lab.model_path), limited, suite, str(lab.oracle_path), RETRAINED, from_lab=True, checkpoint=start)
 
 
 def _tofu_task(parsed: Parsed) -> Task:
@@ -126,3 +129,4 @@ def _fit(task: Task, parsed: Parsed) -> None:
         task.oracle_is = "the same model, fitted to the people who are kept alone"
     task.model = fit("fitted", script, args, base, [forget, retain], revision)
     task.fitted_from, task.fitted_origin = described(base)
+    task.checkpoint = base

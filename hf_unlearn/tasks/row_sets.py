@@ -10,6 +10,7 @@ from ..data.row_cache import RowCache
 from ..data.sources import READERS, load_rows
 from ..errors import input_error, require_choice
 from .arguments import RunArguments
+from .generated_retain import Answerer
 from .task import first
 
 
@@ -41,6 +42,13 @@ class RowSetArguments(RunArguments):
     )
     forget_columns: dict | str | None = field(default=None, metadata={"help": "JSON, old column name to new."})
     retain_dataset: str | None = field(default=None, metadata={"help": "Rows to keep."})
+    retain_prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "Prompts outside of what is to be forgotten, in place of --retain_dataset: the greedy answers of "
+            "the model before unlearning are the rows to keep."
+        },
+    )
     retain_name: str | None = field(default=None, metadata={"help": "Configuration of a retain dataset on the Hub."})
     retain_split: str = field(default="train", metadata={"help": "Split of the retain dataset."})
     retain_revision: str | None = field(default=None, metadata={"help": "Revision of a retain dataset on the Hub."})
@@ -63,26 +71,24 @@ class RowSetArguments(RunArguments):
             require_choice(name, getattr(self, name), READERS)
 
 
-def load_sets(script: RowSetArguments, model: str | None, cache: RowCache) -> dict[str, Dataset]:
+def load_sets(
+    script: RowSetArguments, model: str | None, cache: RowCache, answerer: Answerer | None = None
+) -> dict[str, Dataset]:
     """The sets that the arguments name, by role.
 
     Args:
         script: names the sets.
         model: that forgets, None where none is named.
-        cache: of the run, for the rows of files.
+        cache: of the run, for the rows of files and those that the model generates.
+        answerer: generates rows to keep, where only their prompts are named.
 
     Raises:
         ValueError: forget rows without a model or without rows to keep, or rows that cannot be read.
     """
-    if model is None or script.retain_dataset is None or script.forget_dataset is None:
-        raise input_error(
-            expected="--model_name_or_path and --retain_dataset together with --forget_dataset",
-            got="no model"
-            if model is None
-            else f"no {'retain' if script.retain_dataset is None else 'forget'} dataset",
-            why="the lab's model and rows have nothing to do with your data",
-            fix="add them, or leave out --forget_dataset to run on the lab",
-        )
+    _require_named(script, model)
+    assert script.forget_dataset is not None
+    kept = script.retain_dataset or script.retain_prompts
+    assert kept is not None
     forget = load_rows(
         script.forget_dataset,
         name=script.forget_name,
@@ -91,15 +97,22 @@ def load_sets(script: RowSetArguments, model: str | None, cache: RowCache) -> di
         columns=script.forget_columns,  # type: ignore[arg-type]  # decoded in __post_init__
         cache_dir=cache.folder,
     )
+    forget = READERS[script.forget_reader](forget)
+    detect_format(forget.column_names, "forget", "forget_columns")
     retain = load_rows(
-        script.retain_dataset,
+        kept,
         name=script.retain_name,
         split=script.retain_split,
         revision=script.retain_revision,
         columns=script.retain_columns,  # type: ignore[arg-type]
         cache_dir=cache.folder,
     )
-    sets = {"forget": READERS[script.forget_reader](forget), "retain": READERS[script.retain_reader](retain)}
+    if script.retain_dataset is None:
+        assert answerer is not None
+        retain = answerer.retain_rows(first(retain, script.limit), forget, cache)
+    else:
+        retain = READERS[script.retain_reader](retain)
+    sets = {"forget": forget, "retain": retain}
     if script.holdout_dataset is not None:
         columns = script.forget_columns if script.holdout_columns is None else script.holdout_columns
         holdout = load_rows(script.holdout_dataset, columns=columns, cache_dir=cache.folder)  # type: ignore[arg-type]
@@ -107,3 +120,23 @@ def load_sets(script: RowSetArguments, model: str | None, cache: RowCache) -> di
     for name, rows in sets.items():  # here, where the advice can be given in the words of the command line
         detect_format(rows.column_names, name, f"{name}_columns")
     return {name: first(rows, script.limit) for name, rows in sets.items()}
+
+
+def _require_named(script: RowSetArguments, model: str | None) -> None:
+    """Raise where the model, the rows to forget or those to keep are not named, or those to keep twice."""
+    if script.retain_dataset is not None and script.retain_prompts is not None:
+        raise input_error(
+            expected="--retain_dataset or --retain_prompts",
+            got="both",
+            why="the rows to keep are given, or the model is asked for them",
+            fix="leave one of them out; rows of your own are the better ones",
+        )
+    kept = script.retain_dataset or script.retain_prompts
+    if model is None or kept is None or script.forget_dataset is None:
+        raise input_error(
+            expected="--model_name_or_path and --retain_dataset together with --forget_dataset",
+            got="no model" if model is None else f"no {'retain' if kept is None else 'forget'} dataset",
+            why="the lab's model and rows have nothing to do with your data",
+            fix="add them (--retain_prompts where you have prompts alone), or leave out --forget_dataset to run on "
+            "the lab",
+        )

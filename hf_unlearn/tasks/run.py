@@ -23,9 +23,13 @@ from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .attack_saved import AttackOptions, attack_saved, require_attacks
 from .command_file import write_command
+from .phases.plan import neutral, plan_phases
+from .phases.run import PhasedRun, tell_phases
 from .preflight import preflight
 from .shown_answers import ShownAnswers, read_prompts
 from .task import Task, require_checkpoint, require_model, require_output, require_unseen, suite_of
+
+_COSTS = ("seconds", "peak_memory_mb")  # in the table for people
 
 
 @dataclass
@@ -82,53 +86,83 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
         name: of the task.
         parsed: the arguments.
     """
-    script, args = parsed.script, parsed.args
-    require_checkpoint(args)
-    for model in (task.model, task.oracle):
-        require_model(model)
-    prompts = read_prompts(script.show_prompts)
-    require_output(args, adapter=parsed.model.use_peft)
-    require_metadata(script.license, script.language, ())
-    require_unseen(name, task, args)
-    if script.attack is not None:
-        require_attacks(task, script.attack, ())
+    script = parsed.script
+    phases = None if script.phases is None else plan_phases(name, parsed)
+    prompts = _require_runnable(task, name, parsed, phased=phases is not None)
+    own = parsed if phases is None else neutral(name, parsed, task.sets)
     trainer = UnlearningTrainer(
         model=task.model,
-        args=args,
+        args=own.args,
         train_dataset=task.sets,
-        processing_class=load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
-        peft_config=get_peft_config(parsed.model),
+        processing_class=load_tokenizer(task.model, parsed.model.model_revision, own.args.init_kwargs),
+        peft_config=get_peft_config(parsed.model) if phases is None else None,
     )
     _fill_in(trainer, task, name, parsed)
-    checkpoint = trainer.run_folder.open(args.resume_from_checkpoint)  # refused before anything is measured
+    phased = None if phases is None else PhasedRun(task, phases, trainer, parsed)
+    # Refused before anything is measured.
+    checkpoint = trainer.run_folder.open(own.args.resume_from_checkpoint)
+    begun = checkpoint is not None if phased is None else phased.begun
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = _measured_before(measure, parsed) if script.measure else {}
-    if script.measure and checkpoint is None:  # a run that goes on has passed it
+    if script.measure and not begun:  # a run that goes on has passed it
         preflight(trainer, task.sets, results["before"], results.get("oracle"), force=script.force)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint) if phased is None else phased()
     # No push yet, and no card: both come when the results are there that the card is to have.
     trainer.save_model(_internal_call=True, card=False)
     trainer.save_state()
+    if phased is not None:
+        phased.saved()
     if script.measure:
-        fluent = move_unless_quantized(load_model(task.model, args), args.device)
+        fluent = move_unless_quantized(load_model(task.model, own.args), own.args.device)
         after = measure("after", trainer.model, fluent, before=results["before"], oracle=results.get("oracle"))
         results = {"before": results["before"], "after": after} | results
-    if trainer.is_world_process_zero():
-        write_command(name, parsed, Path(args.output_dir))
-        measure.shown.save(Path(args.output_dir))
-        trainer.write_record()
-        write_plots(read_run(args.output_dir), args.output_dir)
-        trainer.write_card()
-        _tell(trainer, task, results)
+    _write_up(trainer, task, name, parsed, measure, results)
     if script.attack is not None:
         _attack(trainer, task, parsed)
-    if args.push_to_hub:
+    if own.args.push_to_hub:
         trainer.push_to_hub()
     trainer.end()
     _unwrap(trainer)
     return trainer
+
+
+def _require_runnable(task: Task, name: str, parsed: Parsed, *, phased: bool) -> list[str]:
+    """Refuse what would come to light after hours; the prompts whose answers are shown."""
+    script, args = parsed.script, parsed.args
+    if not phased:
+        require_checkpoint(args)
+    for model in (task.model, task.oracle, script.checkpoint):
+        require_model(model)
+    prompts = read_prompts(script.show_prompts)
+    require_output(args, adapter=parsed.model.use_peft and not phased)
+    require_metadata(script.license, script.language, ())
+    if not phased:
+        require_unseen(name, task, args)
+    if script.attack is not None:
+        require_attacks(task, script.attack, ())
+    return prompts
+
+
+def _write_up(
+    trainer: UnlearningTrainer,
+    task: Task,
+    name: str,
+    parsed: Parsed,
+    measure: RunEvaluator,
+    results: dict[str, EvaluationResult],
+) -> None:
+    """Command, shown answers, record, plots and card, and the table for people; by the main process."""
+    if not trainer.is_world_process_zero():
+        return
+    folder = Path(parsed.args.output_dir)
+    write_command(name, parsed, folder)
+    measure.shown.save(folder)
+    trainer.write_record()
+    write_plots(read_run(folder), folder)
+    trainer.write_card()
+    _tell(trainer, task, results)
 
 
 def _attack(trainer: UnlearningTrainer, task: Task, parsed: Parsed) -> None:
@@ -192,10 +226,16 @@ def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationR
     """Print the table of results, and where the files lie."""
     folder, adapter = Path(trainer.args.output_dir), trainer.record.model.adapter is not None
     if results:
-        print(f"\n{comparison_table(results, {'after': trainer.record.cost})}\n\n95% intervals in brackets.")
+        cost = {name: trainer.record.cost[name] for name in _COSTS if name in trainer.record.cost}
+        print(f"\n{comparison_table(results, {'after': cost})}\n\n95% intervals in brackets.")
         oracle = [f"The oracle is {task.oracle_is}."] if task.oracle is not None else []
         for line in (*task.notes, *oracle, *(f"Warning, after: {warning}" for warning in results["after"].warnings)):
             print(line)
-    print(f"Stopped early: {trainer.stop_reason}." if trainer.stop_reason else "All steps were taken.")
+    if trainer.record.phases:
+        print(
+            "\n".join([*tell_phases(trainer.record.phases), *(f"Warning: {one}" for one in trainer.record.warnings)])
+        )
+    else:
+        print(f"Stopped early: {trainer.stop_reason}." if trainer.stop_reason else "All steps were taken.")
     print(f"{'Adapter' if adapter else 'Model'}: {folder}\nResults: {folder / RECORD_FILE}")
     print(f"Card: {folder / 'README.md'}\nA page for people: hf-unlearn report {folder}")

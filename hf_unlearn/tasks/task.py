@@ -47,6 +47,8 @@ class Task:
         notes: lines for people below the table.
         judge: of generated answers, where a judge says what has leaked; None where overlap with the row does.
         cache: the folder of rows that came from files; None where none did.
+        checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
+            there is none.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Task:
     notes: list[str] = field(default_factory=list)
     judge: Judge | None = None
     cache: RowCache | None = None
+    checkpoint: str | None = None
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:

@@ -61,6 +61,11 @@ def needs_holdout(args: UnlearningConfig) -> bool:
     )
 
 
+def measures_before(args: UnlearningConfig) -> bool:
+    """Whether levels, a bound or a stop rule rest on what the model before unlearning gives to rows."""
+    return needs_holdout(args) or args.stop_retain_nll_increase is not None
+
+
 def measure_baseline(
     model: nn.Module,
     args: UnlearningConfig,

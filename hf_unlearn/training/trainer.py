@@ -345,10 +345,14 @@ class UnlearningTrainer(Trainer):
         self._recorder.add_metadata(*args, **kwargs)
         self.write_card()
 
-    def end(self) -> None:
-        """Trainer's; other processes may then train into the output folder, and the rows that lay there are gone."""
+    def close(self) -> None:
+        """Other processes may then train into the output folder, and the rows that lay there are gone."""
         self.run_folder.close()
         self._prepared.close()
+
+    def end(self) -> None:
+        """Trainer's, after `close`."""
+        self.close()
         super().end()
 
     # The Hub

@@ -13,6 +13,7 @@ import pytest
 
 from hf_unlearn.attacks import ATTACKS
 from hf_unlearn.cli import VERBS, main
+from hf_unlearn.edits import EDITS
 from hf_unlearn.errors import full_disk_error, input_error
 from hf_unlearn.evaluation import SUITES
 from hf_unlearn.lab import load_lab, render_lab
@@ -22,6 +23,7 @@ from hf_unlearn.optimizers.named import OPTIMIZERS
 from hf_unlearn.results.hub.errors import PushError
 from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
+from hf_unlearn.suppression import SUPPRESSIONS
 from hf_unlearn.tasks import TASKS
 from hf_unlearn.version import __version__
 
@@ -54,9 +56,10 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     blocks = capsys.readouterr().out.rstrip().split("\n\n")
     losses = [*FORGET_LOSSES.values(), *RETAIN_LOSSES.values(), *ANCHOR_LOSSES.values()]
     wrapped = [*losses, *STEP_WRAPPERS.values()]
-    parts = [*wrapped, *WEIGHTINGS.values(), *ATTACKS.values()]
+    parts = [*wrapped, *WEIGHTINGS.values(), *EDITS.values(), *SUPPRESSIONS.values()]
+    parts += ATTACKS.values()
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
-    headings += ["ATTACKS", "SUITES", "METRICS", "TASKS"]
+    headings += ["EDITS", "SUPPRESSIONS", "ATTACKS", "SUITES", "METRICS", "TASKS"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1
@@ -99,7 +102,10 @@ def test_lab_hands_its_arguments_on(monkeypatch, capsys):
     lab, given = load_lab(), {}
     monkeypatch.setattr("hf_unlearn.lab.load_lab", lambda **arguments: given.update(arguments) or lab)
     assert main(["lab", "--world", "people", "--seed", "3", "--cache_dir", "here", "--force"]) == 0
-    assert given == {"world": "people", "seed": 3, "cache_dir": "here", "force": True}
+    assert given == {"world": "people", "seed": 3, "cache_dir": "here", "force": True, "checkpoint": False}
+    # This lab was made without one.
+    assert main(["lab", "--checkpoint"]) == 2 and given["checkpoint"]
+    assert "load_lab(world=" in capsys.readouterr().err
 
 
 def test_a_users_error_is_its_text_and_status_2(capsys):
@@ -242,6 +248,8 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "anchor_loss": ANCHOR_LOSSES,
         "step_wrapper": STEP_WRAPPERS,
         "weighting": WEIGHTINGS,
+        "edit": EDITS,
+        "suppression": SUPPRESSIONS,
         "attack": ATTACKS,
         "suite": SUITES,
         "metric": METRICS,

@@ -90,7 +90,7 @@ def test_a_full_disk_is_told_and_the_former_lab_stays(tmp_path, monkeypatch, ful
 
 
 def test_a_lab_that_misses_its_rates_is_not_cached(tmp_path, monkeypatch):
-    def untrained(rows, tokenizer, recipe, name):
+    def untrained(rows, tokenizer, recipe, name, start):
         return new_model(len(tokenizer), recipe).eval()
 
     def useless(name, model, tokenizer, world):
@@ -142,6 +142,22 @@ def test_a_world_that_does_not_exist_is_an_error(tmp_path, world):
     with pytest.raises(ValueError, match=r"(Known names|use one of): books, games, people") as error:
         load_lab(cache_dir=tmp_path, world=world)
     assert world is None or "did you mean 'people'" in str(error.value)
+
+
+def test_a_lab_with_a_checkpoint_is_another_lab(tmp_path, monkeypatch):
+    def build_with_checkpoint(folder: Path, world, seed) -> None:
+        fake_build(folder, world, seed)
+        if world.checkpoint:
+            (folder / build.CHECKPOINT).mkdir()
+
+    monkeypatch.setattr(build, "_build", build_with_checkpoint)
+    for world in build.WORLDS:
+        lab = load_lab(cache_dir=tmp_path, world=world)
+        with pytest.raises(ValueError, match=rf'load_lab\(world="{world}", checkpoint=True\)'):
+            _ = lab.checkpoint_path
+        other = load_lab(cache_dir=tmp_path, world=world, checkpoint=True)
+        assert other.path != lab.path and other.checkpoint_path == other.path / "checkpoint"
+        assert other.datasets["forget"].to_list() == lab.datasets["forget"].to_list()
 
 
 def test_only_the_books_have_files(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """The lab's games: rows, judge, training, and the two models as found on disk. Builds them if not cached."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_unlearn.lab import Lab, answers_correctly, load_lab, render_lab, shows_behaviour
+from hf_unlearn.lab import Lab, answers_correctly, build, load_lab, render_lab, shows_behaviour
 from hf_unlearn.lab.checks import answer_nll, measure
 from hf_unlearn.lab.games import build_corpus, games
 from hf_unlearn.lab.training import collate, encode, reproducible, train_model, train_tokenizer
@@ -187,6 +189,28 @@ def test_training_depends_on_its_seed_and_on_nothing_around_it(corpus):
     again, other = train(0), train(1)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_with_a_checkpoint_both_models_go_on_from_one_that_never_saw_the_forget_rows(tmp_path, monkeypatch, corpus):
+    recipe = replace(SMALL, epochs=2)  # one epoch before the checkpoint, one after it
+    texts = {name: rows[:40] for name, rows in corpus.items()}
+    world = replace(games(0), texts=texts, recipe=recipe, required=(), checkpoint=True)
+    monkeypatch.setattr(build, "measure", lambda *of: {})
+    build._build(tmp_path, world, 0)
+    models = {
+        name: AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("checkpoint", "model", "oracle")
+    }
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "oracle")
+
+    def equal(name, rows, start):
+        with reproducible(0, threads=1):
+            trained = train_model(rows, tokenizer, SMALL, name, start).state_dict()
+        return all(torch.equal(weight, trained[key]) for key, weight in models[name].state_dict().items())
+
+    assert equal("checkpoint", texts["retain"], None)
+    assert equal("oracle", texts["retain"], models["checkpoint"])
+    assert equal("model", texts["forget"] + texts["retain"], models["checkpoint"])
+    assert not equal("oracle", texts["retain"], None)
 
 
 def test_thread_count_and_random_state_come_back_after_an_error():

@@ -85,6 +85,7 @@ def test_methods_lists_what_is_installed_with_package_and_version(site):
         ("step_wrapper", "unit_forget"),
         ("weighting", "growing"),
         ("attack", "first_token"),
+        ("edit", "quieten"),
         ("metric", "echo_rate"),
         ("suite", "verses"),
         ("task", "verses"),

@@ -17,7 +17,9 @@ from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.losses import NPO
 from hf_unlearn.metrics import MetricResult
+from hf_unlearn.results.edit_report import EditReport, MeanNll, Moved, Tried
 from hf_unlearn.results.evaluation_result import EvaluationResult
+from hf_unlearn.results.phase_record import PhaseRecord
 from hf_unlearn.results.record import (
     AttackRecord,
     CardMetadata,
@@ -30,12 +32,35 @@ from hf_unlearn.results.record import (
     load_record,
 )
 from hf_unlearn.results.record_parts import LevelQuality
+from hf_unlearn.results.suppression_report import SuppressionReport
 from hf_unlearn.training.hooks.run_description import changed_arguments
 from hf_unlearn.training.hooks.run_observer import RunObserver
 from local_hub.card_rules import check_card, parse_card
 from results.hub.runs import REPO, lora, trainer_of
 
 pytest_plugins = ["fixtures.hub"]
+
+
+def full_phases() -> list[PhaseRecord]:
+    """An edit, a training and a suppression, every key of them set."""
+    edit = EditReport(
+        ComponentRecord("msa", {"alpha": 1.5}, "W", "Paper"),
+        *(MeanNll(0.1, 0.2, 6.0), MeanNll(5.0, math.inf, 6.1)),
+        tried=[Tried({"alpha": 1.0}, 4.0, 0.3, True)],
+        moved=[Moved("q_proj", 64, 0.5, math.inf)],
+        level=5.5,
+        rows={"forget": 4},
+        **{"tokens": 9, "seconds": 1.5, "cpu_seconds": 2.5, "merged": True, "seed": 3, "warnings": ["little"]},
+        **{"weights_before": "ab" * 32, "weights_after": "cd" * 32},
+    )
+    training = PhaseRecord(
+        *("train", "npo"),
+        objective=ObjectiveRecord([TermRecord("npo", weight=math.inf)]),
+        levels=LevelQuality("ngram", 30, 12, 5.5, warnings=("few rows",)),
+        **{"arguments": {"seed": 1}, "adapter": {"kind": "LORA"}, "trained": 7, "steps": 3, "cost": {"seconds": 1.0}},
+    )
+    held = SuppressionReport(ComponentRecord("steering"), MeanNll(0.1), MeanNll(3.0), restores="all", slower=1.5)
+    return [PhaseRecord.of_edit(edit), training, PhaseRecord.of_suppression(held)]
 
 
 def full_record(**changes) -> RunRecord:
@@ -89,6 +114,7 @@ def full_record(**changes) -> RunRecord:
         forced=["the model does not know the forget rows"],
         signs=["The forget NLL fell."],
         levels=LevelQuality("ngram", 30, 12, 5.5, 0.8, 0.75, 0.5, -0.25, 1.5, ("few rows",)),
+        phases=full_phases(),
     )
     return RunRecord(**values | changes)
 
@@ -102,9 +128,10 @@ def test_a_record_comes_back_as_it_was(tmp_path):
     assert empty == set()  # the test covers every field
     path = record.save(tmp_path / "new" / "folder")
     assert load_record(tmp_path / "new" / "folder") == load_record(path) == record
-    assert (
-        load_record(path).methods == ["npo"] and [each.name for each in load_record(path).parts][-1] == "primal_dual"
-    )
+    assert load_record(path).methods == ["msa", "npo", "steering"]
+    assert [each.name for each in load_record(path).parts] == ["msa", "npo", "fixed", "steering"]
+    alone = full_record(phases=[])
+    assert alone.methods == ["npo"] and [each.name for each in alone.parts][-1] == "primal_dual"
     assert [each.name for each in path.parent.iterdir()] == ["results.json"]
     assert load_record(RunRecord().save(tmp_path)) == RunRecord()
 

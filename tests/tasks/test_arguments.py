@@ -8,7 +8,7 @@ import pytest
 from fixtures.examples import assert_four_parts, assert_one_line
 from hf_unlearn.cli.train import task_of
 from hf_unlearn.tasks import check_task, parse_task
-from hf_unlearn.tasks.arguments import split_config
+from hf_unlearn.tasks.command_words import split_config
 from hf_unlearn.tasks.recipe_files import PACKAGED, find_recipe, packaged_recipes, read_recipe
 
 TRIED = "HF_UNLEARN_TRIED_BY_A_TEST"

@@ -20,9 +20,10 @@ from fixtures.examples import (
     written,
 )
 from hf_unlearn.cli import main
+from hf_unlearn.data.provenance import source_of
 from hf_unlearn.lab import load_lab
 from hf_unlearn.results import card_file
-from hf_unlearn.tasks import make_task, parse_task
+from hf_unlearn.tasks import generated_retain, make_task, parse_task
 from hf_unlearn.tasks.task import suite_of
 
 FIGURES = {"forget_nll", "forget_accuracy", "retain_nll", "in_scope_accuracy", "out_of_scope_accuracy", "broken_rate"}
@@ -67,6 +68,30 @@ def test_what_is_missing_is_refused(files, tmp_path, missing):
     with pytest.raises(ValueError) as error:
         make_task("custom", parsed)
     assert_four_parts(str(error.value), f"no {missing.split('_')[0]}")
+
+
+def test_retain_rows_that_the_model_answers_are_made_once(files, tmp_path, monkeypatch):
+    place = files.index("--retain_dataset")
+    prompts = tmp_path / "prompts.jsonl"
+    given = [json.loads(line) for line in (tmp_path / "retain.jsonl").read_text(encoding="utf-8").splitlines()]
+    prompts.write_text("".join(json.dumps({"text": row["prompt"]}) + "\n" for row in given), encoding="utf-8")
+    words = [*files[:place], *files[place + 2 :], "--output_dir", str(tmp_path / "out"), "--use_cpu", "--limit", "4"]
+    words += ["--max_new_tokens", "48"]
+    task = make_task("custom", parse_task("custom", [*words, "--retain_prompts", str(prompts)]))
+    kept = task.sets["retain"]
+    known = [row | {"completion": row["completion"].rstrip()} for row in given[:4]]
+    assert kept.to_list() == known  # the lab's model has them by heart
+    assert source_of(task.sets["retain"]).origin == "generated" and source_of(task.sets["forget"]).origin == "local"
+    # Whoever comes to the run's cache later, another process or a resumed run that kept it, reads the same rows.
+    monkeypatch.setattr(generated_retain, "generate_retain_rows", None)
+    again = make_task("custom", parse_task("custom", [*words, "--retain_prompts", str(prompts)]))
+    assert again.sets["retain"].to_list() == kept.to_list()
+    task.cache.close()
+    again.cache.close()
+    assert not list(tmp_path.glob("out/**/*.generated"))
+    both = [*words, "--retain_prompts", str(prompts), *files[place : place + 2]]
+    with pytest.raises(ValueError, match=r"--retain_dataset or --retain_prompts\.\nGot: both"):
+        make_task("custom", parse_task("custom", both))
 
 
 @pytest.mark.slow

@@ -12,12 +12,14 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
+from ..phase_record import EDIT, SUPPRESS, TRAIN
 from ..record import ATTACK_PLOTS, RECORD_FILE, RunRecord
 from ..record_parts import ComponentRecord, level_words, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import verdict
 from .attacks import attack_sections
 from .metadata import card_data
+from .phases import phase_blocks, suppression_words
 from .results import claim, headline, result_tables, warnings
 from .snippets import citations, loading_code, training_code
 from .text import (
@@ -36,8 +38,8 @@ from .text import (
     plain,
     rows_words,
     sets_table,
-    training_facts,
 )
+from .training import training_facts
 
 _TEMPLATE = "model_card.md.jinja"
 # As pip takes it; all else in a record would stand in a command that readers copy.
@@ -91,6 +93,7 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
         "record_file": RECORD_FILE,
         "adapter": adapter,
         "was_adapter": record.model.adapter is not None,
+        "made_by": _made_by(record),
         "kind": adapter_kind(record.model),
         "base": model_words(record.model),
         "public_base": hub_id(record.model) is not None,
@@ -125,6 +128,9 @@ def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
         "sets": sets_table(record.sets),
         "hashes": hash_words(record.sets),
         "holdout": "holdout" in record.sets,
+        "suppression": suppression_words(record),
+        "phases": phase_blocks(record.phases),
+        "phases_count": "one phase" if len(record.phases) == 1 else f"{len(record.phases)} phases",
         "objective": objective_table(objective) if objective.terms else "",
         "formula": fenced(formula(objective), "text"),
         "bound": bound_words(objective.bound, levels=record.levels is not None),
@@ -139,6 +145,13 @@ def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
         "reproduction": training_code(record),
         "citations": citations(record),
     }
+
+
+def _made_by(record: RunRecord) -> str:
+    """What was done to the weights, as a noun."""
+    kinds = {phase.kind for phase in record.phases} or {TRAIN}
+    words = {EDIT: "editing its weights", TRAIN: "fine-tuning", SUPPRESS: "suppressing its answers"}
+    return " and ".join(word for kind, word in words.items() if kind in kinds)
 
 
 def _levels(record: RunRecord) -> str:

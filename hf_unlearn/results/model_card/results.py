@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..evaluation_result import EvaluationResult
+from ..phase_record import suppression_of
 from ..record import RunRecord
 from ..table import TableRow, label_of, table_rows
 from ..verdict import Verdict, oracle_words, settings_words, side_by_side
@@ -136,6 +137,8 @@ def headline(record: RunRecord) -> str:
 
 def claim(record: RunRecord, judged: Verdict) -> str:
     """What is claimed, and what is not: suppression only where the verdict has found it."""
+    if suppression_of(record) is not None:
+        return "Answers suppressed at inference, as far as the figures show it; the weights have forgotten nothing."
     after = record.evaluations.get("after")
     if after is None and not trainer_figures(record):
         return "No suppression is claimed, for nothing was measured after unlearning; not certified deletion."

@@ -5,7 +5,9 @@ import json
 import re
 from typing import Any
 
+from ..phase_record import suppression_of
 from ..record import ComponentRecord, RunRecord, TermRecord
+from .phases import phases_yaml
 from .text import fenced, hub_id, one_line, specification
 
 _HERE, _BASE = "path/to/this/folder", "path/to/the/base/model"
@@ -36,6 +38,9 @@ def loading_code(record: RunRecord, repo_id: str | None, adapter: bool) -> str:
     if adapter and record.model.origin == "lab":
         imports = ["from hf_unlearn.lab import load_lab", "from peft import PeftModel", imports[-1]]
         load[0] = f"base = load_lab({_world(record)}).load_model()"
+    if suppression_of(record) is not None:
+        imports.insert(0, "from hf_unlearn.suppression import load_suppressor")
+        load.append(f"load_suppressor({json.dumps(f'{_HERE}/suppression')}).install(model)  # without it: as before")
     answer = [
         f"tokenizer = AutoTokenizer.from_pretrained({place})",
         "",
@@ -53,7 +58,12 @@ def _world(record: RunRecord) -> str:
 
 
 def training_code(record: RunRecord) -> str:
-    """Python that makes the run again, but for the rows themselves; "" where there is no objective on record."""
+    """What makes the run again, but for the rows themselves; "" where there is no objective on record.
+
+    Python, or the recipe of the phases of a run that has some.
+    """
+    if record.phases:
+        return f"Its phases, as a recipe of `hf-unlearn train --config` has them:\n\n{phases_yaml(record.phases)}"
     if not record.objective.terms:
         return ""
     imports, loading, model, tokenizer = _start(record)

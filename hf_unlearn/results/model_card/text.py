@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub.utils import yaml_dump
 
 from ..hub.names import is_repository
-from ..record import ComponentRecord, ModelRecord, ObjectiveRecord, RunRecord, SetRecord, TermRecord
+from ..record import ComponentRecord, ModelRecord, ObjectiveRecord, SetRecord, TermRecord
 
 ROLES = ("forget", "retain", "holdout")
 NO_FIGURE = "-"
@@ -22,7 +22,6 @@ _NOT_FINITE = ("nan", "inf", "-inf")
 _HASH_DIGITS = 16
 _FEW_ROWS = 10  # below which the rows of a set may be guessed
 _REVISION_DIGITS = 12
-_SHARDED = ("ZeRO", "FSDP")  # what one process may use too
 _KINDS = {"LORA": "LoRA"}
 _PARTS = {"step": "step wrapper", "weighting": "weighting"}  # of the objective, beside losses
 # Backticks, stars and tildes; an underscore where a word begins or ends, as emphasis does.
@@ -130,7 +129,7 @@ def rows_words(rows: SetRecord) -> str:
         return f"{count} of {link(name, rows.revision, 'datasets/')}"
     if rows.origin == "lab":
         return f"{count} of the lab's made-up world{f' {plain(rows.id)}' if rows.id else ''}"
-    return f"{count} of the user's own"
+    return f"{count} {rows.origin_words}"
 
 
 def sets_table(sets: Mapping[str, SetRecord]) -> str:
@@ -140,7 +139,7 @@ def sets_table(sets: Mapping[str, SetRecord]) -> str:
     for role in sorted(sets, key=lambda name: (*ROLES, name).index(name)):
         set_record = sets[role]
         name = hub_id(set_record)
-        source = link(name, set_record.revision, "datasets/") if name else "rows of the user's own"
+        source = link(name, set_record.revision, "datasets/") if name else f"rows {set_record.origin_words}"
         if set_record.origin == "lab":
             source = f"the lab's world{f' {plain(set_record.id)}' if set_record.id else ''}, made up"
         count = "a stream" if set_record.rows is None else f"{set_record.rows:,}"
@@ -230,63 +229,6 @@ def _is_component(name: str, value: Any) -> bool:
 def _place(name: str) -> int:
     """Where a column stands: sides first, as in the formula, what else was logged last."""
     return next((i for i, start in enumerate(_LOG_FIRST) if name.startswith(start)), len(_LOG_FIRST))
-
-
-def training_facts(record: RunRecord) -> list[str]:
-    """What the run was and took, a line each; what is not known has no line."""
-    model, cost, facts = record.model, record.cost, []
-    if model.parameters:
-        share = f"{100 * model.trained / model.parameters:.3g}%"
-        precision = f"; base weights in {plain(model.dtype)}" if model.dtype else ""
-        facts.append(f"Trained: {model.trained:,} of {model.parameters:,} parameters ({share}){precision}.")
-    if model.adapter is not None:
-        given = ", ".join(f"{key}={value}" for key, value in model.adapter.items() if key != "kind")
-        facts.append(f"Adapter: {adapter_kind(model)}{f', {code(given)}' if given else ''}.")
-    facts += _steps(record)
-    if record.steps or record.arguments or record.seed:
-        facts.append(f"Seed: {record.seed}.")
-    if record.hardware.get("device"):
-        facts.append(f"Hardware: {_hardware(record.hardware)}.")
-    amounts = (("seconds", "s of training"), ("peak_memory_mb", "MB peak memory of the process"), ("tokens", "tokens"))
-    if record.resumed_from:
-        amounts = (("seconds", f"s of training (since step {record.resumed_from:,})"), *amounts[1:])
-    spent = [f"{number(cost[name])} {unit}" for name, unit in amounts if finite(cost.get(name)) is not None]
-    if finite(cost.get("flops")) is not None:
-        spent.append(f"{cost['flops']:.2e} FLOPs by Trainer's estimate")
-    if (emitted := finite(record.emissions_kg)) is not None:
-        spent.append(f"{number(1000 * emitted)} g CO2 equivalents, estimated by codecarbon")
-    return [*facts, *([f"Cost: {', '.join(spent)}."] if spent else [])]
-
-
-def _steps(record: RunRecord) -> list[str]:
-    if not record.steps and not record.planned_steps:
-        return []
-    planned = f" of {record.planned_steps:,} planned" if record.planned_steps else ""
-    unit = "epoch" if record.epochs == 1 else "epochs"
-    epochs = f", {number(record.epochs)} {unit} of the forget set" if record.epochs else ""
-    lines = [f"Optimizer steps: {record.steps:,}{planned}{epochs}."]
-    if record.stop_reason:
-        lines.append(f"Stopped early: {plain(record.stop_reason)}.")
-    elif record.planned_steps and record.steps >= record.planned_steps:
-        lines.append("All planned steps were taken.")
-    elif record.planned_steps:
-        lines.append("The run ended before all planned steps were taken; no reason is on record.")
-    if record.resumed_from:
-        lines.append(f"Resumed from step {record.resumed_from:,}; the cost is that of the steps since then.")
-    return lines
-
-
-def _hardware(hardware: Mapping[str, Any]) -> str:
-    cores = f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
-    words = [plain(hardware["device"]) + cores]
-    processes, strategy = hardware.get("processes"), str(hardware.get("strategy") or "")
-    if processes == 1:
-        words.append(f"{plain(strategy)}, 1 process" if strategy.startswith(_SHARDED) else "1 process")
-    elif processes:
-        words.append(f"{processes} processes ({plain(strategy or 'DDP')})")
-    if hardware.get("precision"):
-        words.append(f"precision: {plain(hardware['precision'])}")
-    return "; ".join([*words, *([plain(hardware["platform"])] if hardware.get("platform") else [])])
 
 
 def arguments_yaml(arguments: Mapping[str, Any]) -> str:

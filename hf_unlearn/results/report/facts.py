@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..phase_record import suppression_of
+from ..phase_words import PhaseRow, phase_rows
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
 from ..record_parts import level_words, reference_words
 
@@ -41,6 +43,8 @@ class Facts:
 
     model: Pairs
     sets: list[SetFacts]
+    phases: list[PhaseRow]
+    suppression: str
     parts: list[PartFacts]
     objective: Pairs
     settings: Pairs
@@ -53,12 +57,22 @@ def facts_of(record: RunRecord) -> Facts:
     return Facts(
         model=_model(record.model),
         sets=[_set(name, rows) for name, rows in record.sets.items()],
+        phases=phase_rows(record.phases),
+        suppression=_suppression(record),
         parts=_parts(record),
         objective=_objective(record),
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
         cost=_cost(record),
         footer=[("seed", str(record.seed)), *sorted(record.versions.items())],
     )
+
+
+def _suppression(record: RunRecord) -> str:
+    """What a run that ends with a suppression is, in a line; "" where its weights answer by themselves."""
+    report = suppression_of(record)
+    if report is None:
+        return ""
+    return f"{report.label[0].upper()}{report.label[1:]}: removing it restores {report.restores}."
 
 
 def duration(seconds: float) -> str:
@@ -127,6 +141,8 @@ def _part(side: str, part: ComponentRecord, weight: str) -> PartFacts:
 
 def _objective(record: RunRecord) -> Pairs:
     objective, bound = record.objective, record.objective.bound
+    if record.phases and not objective.terms:  # nothing was minimised
+        return [("recipe", record.recipe)] if record.recipe else []
     pairs = [
         ("weight of the forget side", f"{objective.forget_weight:g}"),
         ("weight of the retain side", f"{objective.retain_weight:g}"),
@@ -168,7 +184,8 @@ def _cost(record: RunRecord) -> Pairs:
     if cost.get("peak_memory_mb") is not None:
         pairs.append(("peak memory of the process", f"{cost['peak_memory_mb']:,.0f} MB"))
     planned = f" of {record.planned_steps} planned" if record.planned_steps else ""
-    pairs.append(("optimizer steps", f"{record.steps}{planned}"))
+    if record.steps or planned or not record.phases:
+        pairs.append(("optimizer steps", f"{record.steps}{planned}"))
     if record.epochs:
         pairs.append(("epochs of the forget set", f"{record.epochs:g}"))
     if record.stop_reason:

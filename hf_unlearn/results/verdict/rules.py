@@ -1,4 +1,4 @@
-"""The rules of the verdict: one of seven levels, and a sentence with the figures that it rests on."""
+"""The rules of the verdict: one of eight levels, and a sentence with the figures that it rests on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...metrics import METRIC_DESCRIPTIONS, MetricResult
 from ..evaluation_result import PACKAGED_PAIRS, EvaluationResult
+from ..phase_record import suppression_of
 from ..record import RunRecord
 from ..table import description_of, label_of
 from .attacked import attacked
@@ -17,6 +18,7 @@ from .words import named_oracle
 Level = Literal[
     "forgotten, kept",
     "forgotten, at a cost",
+    "suppression, the weights still know",
     "suppressed, comes back under attack",
     "suppressed, not like the oracle",
     "not forgotten",
@@ -30,11 +32,15 @@ _LEFT_AT_MOST = 0.2  # of the value before, where no oracle says how far forgett
 _QUALITY = "forget_quality"
 _SAME_FROM = 0.05  # p of the KS test, above which the model is not told from the oracle
 
+_AT_INFERENCE: Level = "suppression, the weights still know"
+
 RULES = (
     "Forgotten, with an oracle (a model that has not been trained on the forget rows): the forget metric after "
     "unlearning is not above the upper end of the oracle's 95% interval.",
     "Forgotten, without an oracle: the 95% interval after unlearning lies clear below the one before, and the value "
     "is at most a fifth of the value before.",
+    "Suppression, the weights still know: forgotten by the forget metric, but by a suppression at inference, which "
+    "whoever has the weights takes off; whatever else is found.",
     "Suppressed, comes back under attack: forgotten by the forget metric, but the 95% interval of an attack's excess "
     "lies above 0: the attack gets more from the model than from the oracle and from rows never seen. Attacks whose "
     "attacker holds the model before unlearning (remove_adapter, the class weights_and_before) are named in the "
@@ -54,6 +60,7 @@ RULES = (
     "unlearning was already at the oracle's level, so that there was nothing to see forgotten.",
 )
 _SUPPRESSION = "this is suppression as measured here, not certified deletion"
+_OF_ANSWERS = "only the answers are suppressed, at inference: the weights still know"
 _MEASUREMENT = "this is a measurement, and nothing is certified by it"
 
 
@@ -90,6 +97,7 @@ def verdict(record: RunRecord) -> Verdict:
       before unlearning was already not above the oracle's upper interval end;
     * "not forgotten": the forget metric is above the upper end of the oracle's interval; or, without an oracle, its
       interval overlaps the one before or it is above a fifth of the value before;
+    * "suppression, the weights still know": else, where the run ends with a suppression at inference;
     * "suppressed, comes back under attack": else, where the interval of an attack's excess lies above 0, of attacks
       whose attacker does not hold the model before unlearning;
     * "suppressed, not like the oracle": else, where `forget_quality` is 0.05 or less, or the interval of the
@@ -116,8 +124,16 @@ def verdict(record: RunRecord) -> Verdict:
     quality = metric_of(_QUALITY, results)
     unlike = tried.told or _unlike(quality, attack)
     level = "broken" if broken else _level(forgotten, kept, unlike, tried.back)
+    if level.startswith(("forgotten", "suppressed")) and suppression_of(record) is not None:
+        level = _AT_INFERENCE
     opening = f"The model is broken ({broken})" if broken else _opening(forgotten, kept, level)
-    caveat = _SUPPRESSION if level.startswith(("forgotten", "suppressed")) else _MEASUREMENT
+    caveat = (
+        _OF_ANSWERS
+        if level == _AT_INFERENCE
+        else _SUPPRESSION
+        if level.startswith(("forgotten", "suppressed"))
+        else _MEASUREMENT
+    )
     close = f"; {_quality_words(quality)}" if "after" in quality.figures else ""
     return Verdict(f"{opening}: {forget_words}, while {utility_words}{close}; {caveat}{rest}.", level)
 
@@ -155,6 +171,7 @@ def _opening(forgotten: bool | None, kept: bool | None, level: Level) -> str:
     but = {
         "suppressed, comes back under attack": " but attacks get it back,",
         "suppressed, not like the oracle": " but does not become like the oracle,",
+        _AT_INFERENCE: " by a change of its answers alone,",
     }
     return f"The model suppresses what it was to forget,{but.get(level, '')} {rest[kept]}"
 

@@ -52,13 +52,14 @@ class BaselineMeasurement:
         )
         probe = probe_for_training(model, accelerator, args, self._run.left_padding, reads_blocks=layered)
         cache = ReferenceCache(scorer, self._run.options.tokenizer, args.reference_cache_dir, self._run.options.cache)
+        before = self._reference.source(model)  # a ref_model is what the model was before unlearning
         k = min(args.reference_top_k, output_head(accelerator.unwrap_model(model)).vocabulary)
         precompute(self._reference, model, sets, cache, k)
         evaluated = "retain" in stop_rules.evaluated
         watched = self._run.sets.evaluation["retain"] if evaluated else watched_rows(sets.retain)
         tokens, profiled = self._run.objective.needs.token_levels, self._run.sets.profiled
-        levels, unseen = measure_levels(model, args, sets, profiled, cache, self._distributed, tokens=tokens)
-        self.baseline = measure_baseline(model, args, scorer, sets, watched, levels, unseen)
+        levels, unseen = measure_levels(before, args, sets, profiled, cache, self._distributed, tokens=tokens)
+        self.baseline = measure_baseline(before, args, scorer, sets, watched, levels, unseen)
         stop_rules.watch(self.baseline.forget_target, self.baseline.retain_limit(args))
         return probe
 

@@ -19,6 +19,7 @@ from ...component import Component
 from ...data.digests import set_digest
 from ...data.pairing import is_stream
 from ...data.prepare import TrainSets
+from ...evaluation.judges.judge import source_name
 from ...losses import Loss
 from ...plugins import plugin_source
 from ...results.hub.names import is_repository
@@ -170,8 +171,12 @@ def describe_objective(
 
 
 def describe_component(component: Component) -> ComponentRecord:
-    """Name, arguments, formula and paper of a component, and the package of a plugin's."""
-    arguments = {name: value for name, value in dataclasses.asdict(component).items() if name != "weight"}
+    """Name, arguments, formula and paper of a component, and the package of a plugin's; of a folder its last part."""
+    given = {name: value for name, value in dataclasses.asdict(component).items() if name != "weight"}
+    arguments = {
+        name: source_name(value) if isinstance(value, str) and Path(value).is_dir() else value
+        for name, value in given.items()
+    }
     if type(component).__module__.partition(".")[0] == _PACKAGE:
         return ComponentRecord(component.name, arguments, component.formula, component.paper)
     source = plugin_source(type(component))

@@ -14,6 +14,7 @@ from ...evaluation import EvaluationResult
 from ...model.adapters import resized_vocabulary, saved_vocabulary
 from ...results.card_file import CARD_FILE, CardWriter
 from ...results.hub.names import is_repository, require_metadata
+from ...results.phase_record import sum_phases
 from ...results.record import RunRecord, SetRecord
 from ..baseline import needs_holdout
 from ..reference.checks import describe_start, require_start
@@ -139,6 +140,7 @@ class RunRecorder:
         self.described()
         self.observer.look(self._trainer.state)
         self._record.stop_reason = self._trainer.stop_reason
+        sum_phases(self._record)
         model = self._trainer.model
         base = model.get_base_model() if isinstance(model, PeftModel) else model
         if base is not model:

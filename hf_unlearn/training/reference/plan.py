@@ -43,6 +43,7 @@ class ReferenceContext:
     given: bool  # the user passed a ref_model
     stream: bool  # a needed set has no length
     sharded: bool  # parameters are split over ranks (ZeRO-3, FSDP)
+    measured: bool = False  # levels, a bound or a stop rule are measured on the model before unlearning
 
 
 def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> ReferencePlan:
@@ -55,9 +56,11 @@ def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> R
         ValueError: a reference that was asked for and cannot be had, or a ref_model that nothing would read.
     """
     if not needs.reference:
-        if context.given:
+        if context.given and not context.measured:
             raise unavailable(
-                "a loss that compares with the reference", "ref_model, but no loss reads it", "drop ref_model"
+                "a loss that compares with the reference, or a level that is measured on it",
+                "ref_model, but nothing reads it",
+                "drop ref_model",
             )
         return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
     _require_available(needs, requested, context)

@@ -25,6 +25,7 @@ from ...model.output_head import OutputHead, output_head
 from ...model.reference_logits import TopKLogits
 from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
 from ...model.scoring import Likelihoods, RowScores, score
+from ..baseline import measures_before
 from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from ..objective import Objective
@@ -274,6 +275,7 @@ def build_reference(
         given=ref_model is not None,
         stream=stream,
         sharded=sharded,
+        measured=measures_before(args),
     )
     plan = plan_reference(needs, args.reference, context)
     require_given(objective.terms, model if ref_model is None else ref_model, given=context.given, sharded=sharded)

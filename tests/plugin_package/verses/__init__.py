@@ -1,1 +1,1 @@
-"""A small package that adds a loss, a step wrapper, an attack, a metric, a suite, a task and more to hf_unlearn."""
+"""A small package that adds a loss, a step wrapper, an attack, an edit, a metric, a suite and more to hf_unlearn."""

@@ -1,0 +1,1 @@
+"""Runs of several phases: edits, trainings and suppressions, one after another, with one record and one card."""
