@@ -69,8 +69,8 @@ def suppress(
         model: whole, on the accelerator's device; with an adapter or without.
         data: rows in any accepted format by role: `forget`, and `retain` and `holdout` where they are read.
         tokenizer: of the model, with a padding and an end-of-text token.
-        level: mean NLL per token that a suppression with `to_level` is to bring the forget rows to; as in
-            `hf_unlearn.edits.apply`.
+        level: mean NLL per token that a suppression with `to_level` is to bring the forget rows to, nats; "ngram" or
+            "holdout" for the mean of those levels, as in `hf_unlearn.edits.apply`; None for what the sets allow.
         batch_size: rows of a forward.
         seed: of everything that is drawn.
         template, max_length, chat_template_kwargs: how rows become tokens, as in UnlearningConfig.
