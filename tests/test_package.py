@@ -13,6 +13,7 @@ PACKAGED = (
     "py.typed",
     "results/templates/*",
     "tasks/recipes/*.yaml",
+    "tasks/recipes/edits/*.yaml",
     "tasks/recipes/methods/*.yaml",
     "training/launch/configs/*.yaml",
 )

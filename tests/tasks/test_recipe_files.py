@@ -14,6 +14,7 @@ from trl import get_peft_config
 from hf_unlearn.optimizers.named import named_optimizer
 from hf_unlearn.tasks import TASKS, check_task, parse_task
 from hf_unlearn.tasks.arguments import Parsed
+from hf_unlearn.tasks.phases.plan import plan_phases
 from hf_unlearn.tasks.recipe_files import PACKAGED, find_recipe, packaged_recipes, read_recipe
 from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import build_objective
@@ -40,8 +41,8 @@ def as_read(key: str, value: Any, found: Any) -> Any:
     return value
 
 
-def test_they_are_found_in_both_folders():
-    assert {"harmful_lab", "copyright_lab", "privacy_lab", "methods/npo"} <= set(RECIPES)
+def test_they_are_found_in_all_folders():
+    assert {"harmful_lab", "copyright_lab", "privacy_lab", "methods/npo", "edits/msa"} <= set(RECIPES)
     assert len(RECIPES) > 30 and [find_recipe(name) for name in RECIPES] == [PACKAGED / f"{n}.yaml" for n in RECIPES]
 
 
@@ -99,7 +100,7 @@ def test_a_recipe_says_how_its_model_is_loaded(name):
 def test_a_recipe_opens_with_what_it_is_and_is_named_after_its_task(name):
     opening = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
     assert opening.startswith("# ") and len(opening) > 20
-    task = "harmful" if name.startswith("methods/") else name.split("_")[0]
+    task = "harmful" if "/" in name else name.split("_")[0]
     assert given(name)["task"] == task in TASKS
 
 
@@ -109,6 +110,14 @@ def test_no_key_stands_twice_in_a_recipe(name):
     root = yaml.compose(find_recipe(name).read_text(encoding="utf-8"))
     keys = [key.value for key, _ in root.value]
     assert sorted(keys) == sorted(set(keys))
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "phases" in given(name)])
+def test_a_recipe_of_phases_has_phases_that_are_known(name):
+    phases = plan_phases("harmful", parsed(name))
+    assert [phase.spec()[phase.kind]["name"] for phase in phases][:1] == [
+        name.removeprefix("edits/").split("_then_")[0]
+    ]
 
 
 def test_no_two_recipes_write_into_one_folder():
