@@ -162,6 +162,14 @@ def test_refuses_what_is_no_list_of_phases(rows, tmp_path, phases, said):
     assert said in str(error.value)
 
 
+def test_refuses_models_that_are_split_over_ranks(rows, tmp_path, monkeypatch):
+    parsed = parse_task("custom", [*rows, *METHOD, "--phases", '[{"edit": "shrink"}]', "--output_dir", str(tmp_path)])
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError) as error:
+        plan_phases("custom", parsed)
+    assert_four_parts(str(error.value), "a launch with FSDP")
+
+
 def test_a_single_edit_from_the_command_line(rows, tmp_path, capsys):
     words = [*rows, *METHOD, "--output_dir", str(tmp_path / "out")]
     assert main(["edit", "--task", "custom", *words, "--edit", '{"name": "shrink", "factor": 0.9}']) == 0

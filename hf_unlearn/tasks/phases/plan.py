@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import DistributedType
+from accelerate.utils import parse_flag_from_env
 
 from ...edits import EDITS, Edit
 from ...errors import input_error, require_choice
 from ...results.phase_record import EDIT, KINDS, SUPPRESS, TRAIN
 from ...suppression import SUPPRESSIONS, Suppression
+from ...training.config import UnlearningConfig
 from ...training.method_specs import components_of, method_to_dict, parse_text
 from ..arguments import Parsed
 from ..command_words import kept_words
@@ -78,7 +78,7 @@ def plan_phases(name: str, parsed: Parsed) -> list[Phase]:
     entries = parse_text(parsed.script.phases)
     if not isinstance(entries, list) or not entries:
         raise _no_phases(entries)
-    _require_whole_models()
+    _require_whole_models(parsed.args)
     phases = [_phase(number, entry, name, parsed) for number, entry in enumerate(entries, 1)]
     if phases[-1].kind == SUPPRESS and parsed.args.push_to_hub:
         raise input_error(
@@ -155,15 +155,16 @@ def neutral(name: str, parsed: Parsed, sets: Mapping[str, Any]) -> Parsed:
     return parse_values(name, values | method, kept_words(parsed.words, lambda flag: flag not in _OF_LOSSES))
 
 
-def _require_whole_models() -> None:
-    """Raise under ZeRO and FSDP, where no rank holds the weights that a phase hands to the next."""
-    state: Any = PartialState()
-    if state.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP):
+def _require_whole_models(args: UnlearningConfig) -> None:
+    """Raise under DeepSpeed and FSDP, where no rank holds the weights that a phase hands to the next."""
+    launch = "DeepSpeed" if args.deepspeed_plugin is not None else ""
+    launch = "FSDP" if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP") else launch
+    if launch:
         raise input_error(
             expected="phases in one process, or on several with --accelerate_config ddp",
-            got=f"a launch with {state.distributed_type.value}",
+            got=f"a launch with {launch}",
             why="a phase reads and writes whole weights, and hands them to the next",
-            fix="launch with ddp, or run the phases one by one: hf-unlearn edit, then hf-unlearn train on its result",
+            fix="launch with ddp, or do the phases one by one: hf-unlearn edit, then hf-unlearn train on its result",
         )
 
 
