@@ -18,18 +18,15 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from benchmarks.common.environment import machine, versions
 from benchmarks.quality.edits_chart import draw
 from benchmarks.quality.edits_recipes import RECIPES
-from benchmarks.quality.levels import Bench, print_row
+from benchmarks.quality.levels import Bench, bench_parser, opened, parsed, run_all
 from benchmarks.quality.teacher_forcing import scored
 from benchmarks.quality.tofu_bound import load
 from hf_unlearn.edits import apply
-from hf_unlearn.errors import require_choice
 from hf_unlearn.suppression import Suppressed, suppress
 
 
@@ -88,62 +85,24 @@ class EditBench:
         return {"tokenizer": self.bench.tokenizer, "seed": seed, "accelerator": Accelerator(cpu=True)}
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="folder of the model that has learnt all of TOFU")
-    parser.add_argument("--oracle", type=Path, required=True, help="folder of the model retrained without forget10")
-    parser.add_argument("--data", type=Path, required=True, help="folder of TOFU's files")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file; runs that it holds are not repeated")
+def main() -> None:
+    """Measure what is not measured yet, or draw what was measured."""
+    parser = bench_parser(__doc__, RECIPES, "0")
     parser.add_argument("--checkpoint", type=Path, help="folder of a model from before it learnt the forget rows")
-    parser.add_argument("--split", default="forget10", choices=("forget01", "forget05", "forget10"))
-    parser.add_argument("--recipes", default=";".join(RECIPES), help="names, separated by semicolons")
-    parser.add_argument("--seeds", default="0", help="separated by commas")
     parser.add_argument("--losses", type=Path, help="JSON file of benchmarks.quality.levels, for the chart")
     parser.add_argument("--chart", type=Path, help="PNG file; nothing is run then")
-    parser.add_argument("--relearn_steps", type=int, default=25)
-    parser.add_argument("--relearn_learning_rate", type=float, default=1e-4)
-    parser.add_argument("--measure_batch_size", type=int, default=32, help="rows a forward of the measurement")
-    options = parser.parse_args()
-    options.recipes, options.save_models = options.recipes.split(";"), None
-    for name in options.recipes:
-        require_choice("--recipes", name, RECIPES)
-    return options
-
-
-def main() -> None:
-    """Measure every recipe with every seed, or draw what was measured."""
-    options = parse_arguments()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    named = ("split", "relearn_steps", "relearn_learning_rate", "measure_batch_size")
-    settings = {name: getattr(options, name) for name in named} | {
-        name: getattr(options, name).name for name in ("model", "oracle", "data")
-    }
-    results: dict[str, Any] = {"settings": settings, "runs": []}
-    if options.output.is_file():
-        earlier = json.loads(options.output.read_text(encoding="utf-8"))
-        results = earlier if earlier["settings"] == settings else results
+    options = parsed(parser, RECIPES)
+    results = opened(options)
     if options.chart is not None:
         losses = json.loads(options.losses.read_text(encoding="utf-8"))["runs"] if options.losses else []
         draw(results, losses, options.chart)
         return
-    results |= {"machine": machine(cuda=torch.cuda.is_available()), "versions": versions()}
     bench = EditBench(options)
-    for name, place in (("before", options.model), ("oracle", options.oracle)):
-        if name not in results:
-            results[name] = bench.bench.figures(load(place))
-        print_row(name, results[name])
-    for name in options.recipes:
-        for seed in map(int, options.seeds.split(",")):
-            run = {"recipe": name, "seed": seed, "phases": RECIPES[name]}
-            done = next((made for made in results["runs"] if run.items() <= made.items()), None)
-            if done is None:
-                done = run | bench.run(RECIPES[name], seed)
-                results["runs"] = [made for made in results["runs"] if (made["recipe"], made["seed"]) != (name, seed)]
-                results["runs"].append(done)
-                # Written after every run, so that an interrupted measurement keeps what it has.
-                options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            print_row(f"{name}, seed {seed}", done)
+
+    def run(name: str, seed: int) -> dict[str, Any]:
+        return bench.run(RECIPES[name], seed)
+
+    run_all(options, results, bench.bench, lambda name: {"phases": RECIPES[name]}, run)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.prepare import RowOptions
-from ..errors import input_error, require_range
+from ..errors import input_error
 from ..evaluation.checks import require_fit
-from ..evaluation.questioner import Questioner
 from ..model.sharding import is_sharded
 from ..model.suppressed_forward import suppression_identity
 from ..training.method_specs import components_of
-from .base import Edit, EditData
+from .base import Edit
 from .carry_out import AppliedEdit, carry_out
-from .inputs import SETS, checkpoint_loader, edit_sets
-from .level import known_level
+from .inputs import edit_data
 
 
 def apply(
@@ -64,17 +61,25 @@ def apply(
     from . import EDITS
 
     (edit,) = components_of(edit, EDITS, Edit, "edit")
-    require_range("batch_size", batch_size, at_least=1, whole=True)
     accelerator = accelerator or Accelerator()
     require_editable(model)
     require_fit(model, tokenizer, accelerator)
-    options = RowOptions(tokenizer, max_length, template, None, chat_template_kwargs=chat_template_kwargs)
-    given, rows = edit_sets(edit, data, options, model)
-    questioner = Questioner(tokenizer, options.answer_ends(given["forget"], rows["forget"]), batch_size, seed)
-    forget, retain, unseen = (rows.get(name, []) for name in SETS)
-    aim = known_level(level, model if before is None else before, questioner, forget, retain, unseen)
-    loader = checkpoint_loader(checkpoint, model)
-    return carry_out(edit, model, EditData(questioner, forget, retain, unseen, given, aim, before, loader, judge))
+    work = edit_data(
+        edit,
+        model,
+        data,
+        tokenizer,
+        level=level,
+        before=before,
+        checkpoint=checkpoint,
+        judge=judge,
+        batch_size=batch_size,
+        seed=seed,
+        template=template,
+        max_length=max_length,
+        chat_template_kwargs=chat_template_kwargs,
+    )
+    return carry_out(edit, model, work)
 
 
 def require_editable(model: Any) -> None:

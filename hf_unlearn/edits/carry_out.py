@@ -20,6 +20,7 @@ from ..model.score_rows import preserve_rng_state
 from ..results.edit_report import EditReport, MeanNll
 from ..training.hooks.run_description import describe_component
 from .base import Edit, EditData
+from .inputs import require_doable
 from .moved import copied_weights, moved_weights, restore_weights
 from .tokens_read import TokensRead
 
@@ -114,14 +115,7 @@ def _require_fit_edit(edit: Edit, model: Any, data: EditData) -> None:
             why="it starts from a model that had not learnt the forget rows yet",
             fix="name a checkpoint from before they were learnt, or the public model that was fine-tuned",
         )
-    why = edit.unfit(model, data)
-    if why is not None:
-        raise input_error(
-            expected=f"a model and rows that the edit {edit.name} can be done with",
-            got=f"that {why}",
-            why="the weights would not become what the edit is to make of them",
-            fix="change what is named, or take another edit; `hf-unlearn methods` lists them",
-        )
+    require_doable(edit, "edit", model, data)
 
 
 def _require_finite(edit: Edit, model: nn.Module) -> None:

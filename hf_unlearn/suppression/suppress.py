@@ -10,14 +10,11 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..data.prepare import RowOptions
 from ..edits import EditData
-from ..edits.inputs import SETS, edit_sets
-from ..edits.level import known_level
+from ..edits.inputs import edit_data, require_doable
 from ..edits.tokens_read import TokensRead
-from ..errors import input_error, require_range
+from ..errors import input_error
 from ..evaluation.checks import require_fit
-from ..evaluation.questioner import Questioner
 from ..model.fingerprints import hash_weights
 from ..model.score_rows import preserve_rng_state
 from ..model.sharding import is_sharded
@@ -83,16 +80,23 @@ def suppress(
     from . import SUPPRESSIONS
 
     (suppression,) = components_of(suppression, SUPPRESSIONS, Suppression, "suppression")
-    require_range("batch_size", batch_size, at_least=1, whole=True)
     accelerator = accelerator or Accelerator()
     require_suppressible(model)
     require_fit(model, tokenizer, accelerator)
-    options = RowOptions(tokenizer, max_length, template, None, chat_template_kwargs=chat_template_kwargs)
-    given, rows = edit_sets(suppression, data, options, model, "suppression")
-    questioner = Questioner(tokenizer, options.answer_ends(given["forget"], rows["forget"]), batch_size, seed)
-    forget, retain, unseen = (rows.get(name, []) for name in SETS)
-    aim = known_level(level, model, questioner, forget, retain, unseen)
-    return _fitted(suppression, model, EditData(questioner, forget, retain, unseen, given, aim))
+    work = edit_data(
+        suppression,
+        model,
+        data,
+        tokenizer,
+        kind="suppression",
+        level=level,
+        batch_size=batch_size,
+        seed=seed,
+        template=template,
+        max_length=max_length,
+        chat_template_kwargs=chat_template_kwargs,
+    )
+    return _fitted(suppression, model, work)
 
 
 def require_suppressible(model: Any) -> None:
@@ -124,7 +128,7 @@ def _fitted(suppression: Suppression, model: Any, data: EditData) -> Suppressed:
     read, inner = TokensRead(), getattr(model, "get_base_model", lambda: model)()
     with preserve_rng_state(), read.counted(model):
         torch.manual_seed(data.seed)
-        _require_fit_suppression(suppression, inner, data)
+        require_doable(suppression, "suppression", inner, data)
         without, alone = _levels(model, data)
         clock, cpu = time.perf_counter(), time.process_time()
         suppressor = suppression.build(inner, data)
@@ -156,17 +160,6 @@ def _fitted(suppression: Suppression, model: Any, data: EditData) -> Suppressed:
         suppressor=suppressor,
         handle=handle,
     )
-
-
-def _require_fit_suppression(suppression: Suppression, model: Any, data: EditData) -> None:
-    why = suppression.unfit(model, data)
-    if why is not None:
-        raise input_error(
-            expected=f"a model and rows that the suppression {suppression.name} can be done with",
-            got=f"that {why}",
-            why="it would not change the answers that it is to change",
-            fix="change what is named, or take another suppression; `hf-unlearn methods` lists them",
-        )
 
 
 def _levels(model: Any, data: EditData) -> tuple[MeanNll, float]:
