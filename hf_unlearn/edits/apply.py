@@ -49,8 +49,7 @@ def apply(
         checkpoint: folder, id or model from before the forget rows were learnt, for edits that start from one.
         before: the model before unlearning, where `model` is not that any more (after another edit, or training).
         judge: of generated answers; None for overlap with the row's own answer.
-        batch_size: rows of a forward.
-        seed: of everything that is drawn.
+        batch_size, seed: rows of a forward; seed of everything that is drawn.
         template, max_length, chat_template_kwargs: how rows become tokens, as in UnlearningConfig.
         accelerator: of the run; a new one if None.
 
@@ -65,10 +64,7 @@ def apply(
     require_editable(model)
     require_fit(model, tokenizer, accelerator)
     work = edit_data(
-        edit,
-        model,
-        data,
-        tokenizer,
+        *(edit, model, data, tokenizer),
         level=level,
         before=before,
         checkpoint=checkpoint,
