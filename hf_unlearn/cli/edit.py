@@ -8,16 +8,20 @@ from .command import Verb, words_of_task
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn edit --config RECIPE --edit NAME [--checkpoint MODEL] [--ARGUMENT VALUE ...]"
+    parser.usage = "hf-unlearn edit --config RECIPE [--edit NAME] [--checkpoint MODEL] [--ARGUMENT VALUE ...]"
     parser.epilog = (
         "The recipe names model, rows and suite, and takes the arguments of hf-unlearn train (--model_name_or_path, "
         "--forget_dataset, ...); what it says of a training is not used. "
         "hf-unlearn methods lists the edits with their arguments. Several edits, or an edit and a training: "
         "hf-unlearn train --phases."
     )
-    parser.add_argument("--config", metavar="RECIPE", help="YAML file, or a packaged recipe: harmful_lab, ...")
     parser.add_argument(
-        "--edit", metavar="NAME", required=True, help="""name, or JSON: '{"name": "task_vector", "alpha": 1.5}'"""
+        "--config", metavar="RECIPE", help="YAML file, or a packaged recipe: edits/influence, harmful_lab, ..."
+    )
+    parser.add_argument(
+        "--edit",
+        metavar="NAME",
+        help="""name, or JSON: '{"name": "task_vector", "alpha": 1.5}' (default: the phases of the recipe)""",
     )
     for name, what in (
         ("checkpoint", "model from before it learnt the forget rows, for edits that start from one"),
@@ -33,7 +37,12 @@ def _run(args: argparse.Namespace) -> None:
     from .train import task_of
 
     task, rest = task_of(words_of_task(args.given, ("edit",)))
-    trainer = run_task(task, [*_without_phases(rest), "--phases", json.dumps([{"edit": _spec(args.edit)}])])
+    _require_no_phases(rest)
+    if args.edit is None:
+        _require_phases(rest)
+    else:
+        rest = [*rest, "--phases", json.dumps([{"edit": _spec(args.edit)}])]
+    trainer = run_task(task, rest)
     trainer.accelerator.end_training()
 
 
@@ -43,8 +52,8 @@ def _spec(text: str) -> object:
     return parse_text(text)
 
 
-def _without_phases(words: Sequence[str]) -> list[str]:
-    """The command line; raises where it has phases of its own."""
+def _require_no_phases(words: Sequence[str]) -> None:
+    """Raise for a command line with phases of its own."""
     from ..errors import input_error
 
     if any(word.partition("=")[0] == "--phases" for word in words):
@@ -54,7 +63,22 @@ def _without_phases(words: Sequence[str]) -> list[str]:
             why="a run of one edit has one phase",
             fix="hf-unlearn train --phases",
         )
-    return list(words)
+
+
+def _require_phases(words: Sequence[str]) -> None:
+    """Raise where neither the command line nor its recipe names an edit."""
+    from ..errors import input_error
+    from ..tasks.command_words import split_config
+    from ..tasks.recipe_files import find_recipe, read_recipe
+
+    recipe, _ = split_config(words)
+    if recipe is None or "phases" not in read_recipe(find_recipe(recipe)):
+        raise input_error(
+            expected="--edit, or --config with a recipe that has phases",
+            got="neither",
+            why="nothing would be edited",
+            fix="add --edit with one of hf-unlearn methods, or take --config edits/influence",
+        )
 
 
 EDIT = Verb("edit the weights without a training, measured before and after, with a card", _arguments, _run, open=True)

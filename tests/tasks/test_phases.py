@@ -179,3 +179,5 @@ def test_a_single_edit_from_the_command_line(rows, tmp_path, capsys):
     assert "## Objective" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert main(["edit", "--task", "custom", *words, "--edit", "shrink", "--phases", "[]"]) == 2
     assert_four_parts(capsys.readouterr().err.partition("edit: ")[2], "--phases beside it")
+    assert main(["edit", "--task", "custom", *words]) == 2
+    assert_four_parts(capsys.readouterr().err.partition("edit: ")[2], "--edit, or --config with a recipe")
