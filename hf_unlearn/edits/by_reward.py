@@ -13,6 +13,7 @@ from torch import nn
 from ..data.tokenized_row import prompt_ids
 from ..evaluation import HarmfulnessJudge
 from ..evaluation.judges.judge import source_name
+from ..model.forward_patching import restored_forward
 from .base import Edit, EditData
 from .rewards import Rewards, RewardWeights
 
@@ -126,14 +127,12 @@ def settings_restored(model: Any) -> Iterator[None]:
     holders = (model.config, model.config.get_text_config(), model.generation_config)
     names = ("pad_token_id", "bos_token_id", "eos_token_id", "use_cache")
     kept = [(holder, {name: getattr(holder, name) for name in names if hasattr(holder, name)}) for holder in holders]
-    tags, own_forward = copy.copy(getattr(model, "model_tags", None)), model.__dict__.get("forward")
+    tags = copy.copy(getattr(model, "model_tags", None))
     try:
-        yield
+        with restored_forward(model):
+            yield
     finally:
         for holder, values in kept:
             for name, value in values.items():
                 setattr(holder, name, value)
         model.model_tags = tags
-        model.__dict__.pop("forward", None)
-        if own_forward is not None:
-            model.forward = own_forward

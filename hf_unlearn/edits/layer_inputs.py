@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from ..errors import input_error
+from ..model.forward_patching import output_hooks
 from .matrices import Matrix
 
 # (name, inputs [B, L, inputs] with 0 at padding, gradient by the outputs [B, L, outputs] or None without a graph)
@@ -21,7 +22,7 @@ def listening(matrices: Mapping[str, Matrix], mask: Tensor, listener: Listener) 
         mask: 1 at tokens and 0 at padding, [B, L].
         listener: is given a layer's name, its inputs, and the gradient by its outputs.
     """
-    handles = []
+    hooks = []
     for name, matrix in matrices.items():
 
         def hear(module: object, given: tuple[Tensor, ...], output: Tensor, name=name, matrix=matrix) -> None:  # type: ignore[no-untyped-def]
@@ -31,12 +32,9 @@ def listening(matrices: Mapping[str, Matrix], mask: Tensor, listener: Listener) 
             else:
                 listener(name, inputs, None)
 
-        handles.append(matrix.layer.register_forward_hook(hear))
-    try:
+        hooks.append((matrix.layer, hear))
+    with output_hooks(hooks):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _by_row(values: Tensor, mask: Tensor, name: str) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..model.forward_patching import call_hook
+
 
 class TokensRead:
     """Counts the tokens that models read, without padding.
@@ -29,7 +31,7 @@ class TokensRead:
                 else:
                     self.tokens += ids.numel()
 
-        return model.register_forward_pre_hook(add, with_kwargs=True)
+        return call_hook(model, add)
 
     @contextmanager
     def counted(self, model: nn.Module) -> Iterator[None]:

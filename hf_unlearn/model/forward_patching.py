@@ -7,8 +7,11 @@ Who changes what:
                     where no loss reads more; or the blocks above hand on their input (`skipped_blocks`)
     scoring         gradients are on again at the end of that forward (`grad_mode_after`)
     attacks         outputs of decoder blocks and of the embedding are replaced (`replaced_output`)
+    edits           what linear layers read is heard (`output_hooks`), tokens are counted (`call_hook`), and a forward
+                    that another trainer has set is taken back (`restored_forward`)
     step/forward    hidden states of forget rows are perturbed (`shifted_output`); under DDP hidden states are part of
                     the model's output (`hidden_states_in_output`)
+The one change that stays between calls, until its handle takes it off, is a suppression's: `suppressed_forward`.
 
 Invariants:
 1. A change lasts for the `with` block around one call of the model. On the way out, also after an error or an
@@ -38,6 +41,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedConfig
 
 Forward = Callable[[Tensor], Tensor]
@@ -65,6 +69,23 @@ def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             del module.forward  # the class's own is seen again
         else:
             module.forward = own
+
+
+@contextlib.contextmanager
+def restored_forward(module: nn.Module) -> Iterator[None]:
+    """Afterwards a module has the forward that it had, whatever others have set on it inside."""
+    own = vars(module).get("forward")
+    try:
+        yield
+    finally:
+        vars(module).pop("forward", None)
+        if own is not None:
+            module.forward = own
+
+
+def call_hook(model: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> RemovableHandle:
+    """Let a hook see what a model is called with (positional and named arguments), its copies too, until removed."""
+    return model.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 class ForwardStandIn:
