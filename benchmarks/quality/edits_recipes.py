@@ -5,10 +5,14 @@ from typing import Any
 from benchmarks.quality.levels import RECIPES as LOSSES
 
 
-def _levels(steps: int) -> dict[str, Any]:
-    """The training of `unseen_level` with all weights, of another length."""
+def _levels(steps: int, ramp: float = 0.5) -> dict[str, Any]:
+    """The training of `unseen_level` with all weights, of another length.
+
+    After an edit there is no ramp: a level that rises from 0 would lead the rows back to where they were.
+    """
     decay = {"num_decay_steps": round(steps * 0.1), "min_lr_ratio": 0.1}
-    return LOSSES["unseen_level"] | {"max_steps": steps, "lr_scheduler_kwargs": decay}
+    loss = {"name": "unseen_level", "token_weight": 1.0} | ({"ramp": ramp} if ramp != 0.5 else {})
+    return LOSSES["unseen_level"] | {"forget_loss": loss, "max_steps": steps, "lr_scheduler_kwargs": decay}
 
 
 INFLUENCE = {"name": "influence", "factors": "kfac", "damping": 0.03, "retain_rows": 300, "share_of_level": 1.0}
@@ -30,8 +34,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "in_context": [{"suppress": {"name": "in_context"}}],
     "prompt_guard": [{"suppress": {"name": "prompt_guard"}}],
     "steering": [{"suppress": {"name": "steering", "layer": 2, "coefficient": 80.0}}],
-    "repselect, then levels": [{"edit": REPSELECT}, {"train": _levels(385)}],
-    "repselect, then levels, 200 steps": [{"edit": REPSELECT}, {"train": _levels(200)}],
-    "influence, then levels, 200 steps": [{"edit": INFLUENCE}, {"train": _levels(200)}],
+    "repselect, then levels, 200 steps": [{"edit": REPSELECT}, {"train": _levels(200, ramp=0.0)}],
+    "influence, then levels, 200 steps": [{"edit": INFLUENCE}, {"train": _levels(200, ramp=0.0)}],
     "levels, 200 steps": [{"train": _levels(200)}],
 }
