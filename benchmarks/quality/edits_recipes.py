@@ -34,6 +34,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "in_context": [{"suppress": {"name": "in_context"}}],
     "prompt_guard": [{"suppress": {"name": "prompt_guard"}}],
     "steering": [{"suppress": {"name": "steering", "layer": 2, "coefficient": 80.0}}],
+    "repselect, then levels": [{"edit": REPSELECT}, {"train": _levels(300, ramp=0.0)}],
     "repselect, then levels, 200 steps": [{"edit": REPSELECT}, {"train": _levels(200, ramp=0.0)}],
     "influence, then levels, 200 steps": [{"edit": INFLUENCE}, {"train": _levels(200, ramp=0.0)}],
     "levels, 200 steps": [{"train": _levels(200)}],
