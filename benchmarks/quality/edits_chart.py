@@ -42,6 +42,7 @@ def draw(results: dict[str, Any], losses: list[dict[str, Any]], path: Path) -> N
         _front(axes, list(points.values()))
         if upward in results["oracle"]:
             axes.axhline(results["oracle"][upward], color="black", linestyle="--", label="oracle")
+        axes.margins(0.18)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(across_label)
