@@ -23,9 +23,10 @@ from transformers import PreTrainedModel
 
 from benchmarks.quality.edits_chart import draw
 from benchmarks.quality.edits_recipes import RECIPES
-from benchmarks.quality.levels import Bench, bench_parser, opened, parsed, run_all
+from benchmarks.quality.levels import Bench
 from benchmarks.quality.teacher_forcing import scored
 from benchmarks.quality.tofu_bound import load
+from benchmarks.quality.tofu_runs import bench_parser, opened, parsed, run_all
 from hf_unlearn.edits import apply
 from hf_unlearn.suppression import Suppressed, suppress
 
@@ -102,7 +103,7 @@ def main() -> None:
     def run(name: str, seed: int) -> dict[str, Any]:
         return bench.run(RECIPES[name], seed)
 
-    run_all(options, results, bench.bench, lambda name: {"phases": RECIPES[name]}, run)
+    run_all(options, results, bench.bench.figures, lambda name: {"phases": RECIPES[name]}, run)
 
 
 if __name__ == "__main__":

@@ -50,14 +50,14 @@ class Suppressor(abc.ABC):
         return own(**inputs)
 
     def change(self, logits: Tensor, text: Text, positions: Tensor) -> Tensor:
-        """The logits as they are to be, [T, V].
+        """The logits as they are to be, [T, V]; as they are where `changes_logits` is False.
 
         Args:
             logits: of the model, [T, V].
             text: [B, L] of token ids, with their mask.
             positions: of the tokens that the logits follow, in the text laid flat, [T].
         """
-        raise NotImplementedError
+        return logits
 
     def install(self, model: nn.Module) -> "Installed":
         """Suppress the answers of a model, in every call of it, until the handle removes it.

@@ -103,6 +103,16 @@ def test_a_suppression_is_distilled_into_the_weights(rows, tmp_path):
     assert first["forget/distil"] > 0 and last["forget/distil"] < first["forget/distil"]
 
 
+def test_a_suppressed_run_that_was_done_is_the_same_when_it_is_resumed(rows, tmp_path):
+    phases = [SHRINK, {"suppress": "divergence_decoding"}]
+    assert run(rows, tmp_path / "out", phases) == 0
+    files = ("model.safetensors", "suppression/suppressor.safetensors", "suppression/suppressor.json")
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in files}
+    assert not list((tmp_path / "out" / "phases").glob("*/suppression"))
+    assert run(rows, tmp_path / "out", phases, "--resume_from_checkpoint", "true") == 0
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files} == before
+
+
 def test_one_record_and_one_card(whole):
     record = load_record(whole)
     edit, training = record.phases

@@ -98,9 +98,12 @@ class PhasedRun:
         if not self.trainer.is_world_process_zero():
             return
         place = self._run_folder / SUPPRESSION
-        shutil.rmtree(place, ignore_errors=True)  # of an earlier run
-        if self.phases[-1].kind == SUPPRESS:
-            shutil.copytree(self._folder(self.phases[-1]) / SUPPRESSION, place)
+        fitted = self._kept_suppressor(self.phases[-1])
+        if self.phases[-1].kind != SUPPRESS:
+            shutil.rmtree(place, ignore_errors=True)  # of an earlier run
+        elif fitted != place:  # else it is the run's own already, which was done and is resumed
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(fitted, place)
         for phase in self.phases:
             self._remove_copy(phase)
 
@@ -213,7 +216,8 @@ class PhasedRun:
         """Hash of all that the weights after a phase depend on."""
         until = self.phases[: phase.number]
         trained = [None if one.parsed is None else as_json(changed_arguments(one.parsed.args)) for one in until]
-        return hash_parts(self._start | {"phases": [one.spec() for one in until], "arguments": trained})
+        parts = {"phases": [one.spec() for one in until], "arguments": trained}
+        return hash_parts(self._start | parts | {"checkpoint": self.parsed.script.checkpoint})
 
     @cached_property
     def _start(self) -> dict[str, Any]:
