@@ -17,6 +17,17 @@ def _levels(steps: int, ramp: float = 0.5) -> dict[str, Any]:
 
 INFLUENCE = {"name": "influence", "factors": "kfac", "damping": 0.03, "retain_rows": 300, "share_of_level": 1.0}
 REPSELECT = {"name": "repselect", "passes": 5}
+DIVERGENCE = {"name": "divergence_decoding", "alpha": 2.0}
+ULD = {"name": "uld", "steps": 120}
+# A training that follows a suppression learns its answers.
+DISTIL: dict[str, Any] = {
+    "forget_loss": "distil",
+    "retain_weight": 4.0,
+    "retain_ratio": 2.0,
+    "per_device_train_batch_size": 16,
+    "learning_rate": 5e-4,
+    "max_steps": 150,
+}
 
 # name -> phases
 RECIPES: dict[str, list[dict[str, Any]]] = {
@@ -28,12 +39,16 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "shrink_and_regrow": [{"edit": {"name": "shrink_and_regrow", "share": 0.4}}],
     "grpo": [{"edit": {"name": "grpo", "steps": 40}}],
     "quark": [{"edit": {"name": "quark", "rounds": 3}}],
-    "divergence_decoding": [{"suppress": {"name": "divergence_decoding", "alpha": 2.0}}],
-    "uld": [{"suppress": {"name": "uld", "steps": 120}}],
+    "divergence_decoding": [{"suppress": DIVERGENCE}],
+    "uld": [{"suppress": ULD}],
     "harry_potter": [{"suppress": {"name": "harry_potter"}}],
     "in_context": [{"suppress": {"name": "in_context"}}],
     "prompt_guard": [{"suppress": {"name": "prompt_guard"}}],
     "steering": [{"suppress": {"name": "steering", "layer": 2, "coefficient": 80.0}}],
+    "divergence_decoding, then distil": [{"suppress": DIVERGENCE}, {"train": DISTIL}],
+    "uld, then distil": [{"suppress": ULD}, {"train": DISTIL}],
+    "msa": [{"edit": {"name": "msa", "epochs": 2.0, "rate": 1e-3}}],
+    "rewind": [{"edit": {"name": "rewind"}}],
     "repselect, then levels": [{"edit": REPSELECT}, {"train": _levels(300, ramp=0.0)}],
     "repselect, then levels, 200 steps": [{"edit": REPSELECT}, {"train": _levels(200, ramp=0.0)}],
     "influence, then levels, 200 steps": [{"edit": INFLUENCE}, {"train": _levels(200, ramp=0.0)}],
