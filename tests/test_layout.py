@@ -21,10 +21,12 @@ PACKAGE = REPOSITORY / "hf_unlearn"
 FOLDERS = (
     "cli",  # a dict of verbs
     "tasks",  # whole runs: rows, before, unlearn, after, record
+    "requests",  # the ledger of deletion requests: what was asked, done and proved
     "planning",  # memory per GPU, before a run
     "attacks",  # what tries to bring the forgotten back, and its controls
     "suppression",  # answers changed at inference, around weights that still know
     "edits",  # weights changed without the objective of the trainer
+    "unlearnable",  # trainings that are logged so that rows can be deleted from them exactly
     "training",  # UnlearningTrainer and what it holds
     "losses",  # one file a method; never see a model
     "steps",  # what wraps a gradient step, and how both sides are weighted

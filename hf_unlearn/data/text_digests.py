@@ -1,0 +1,65 @@
+"""The identity of a row as text, salted: the same for a string row and its chat form, and before any tokenizer."""
+
+import hashlib
+import hmac
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import input_error
+
+# Columns that hold what a row says, in the order in which it says it. The first group that a row has is taken.
+_GROUPS = (
+    ("prompt", "completion"),
+    ("prompt", "chosen", "rejected"),
+    ("chosen", "rejected"),
+    ("messages",),
+    ("question", "answer"),
+    ("text",),
+    ("input_ids", "labels"),
+)
+
+
+def row_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row says, part by part, whatever its format; whitespace at the ends and Unicode's forms do not count.
+
+    Raises:
+        ValueError: the row has the columns of no known format.
+    """
+    group = next((names for names in _GROUPS if all(row.get(name) is not None for name in names)), None)
+    if group is None:
+        raise input_error(
+            expected="rows with prompt and completion, messages, text, question and answer, or input_ids and labels",
+            got=f"a row with {', '.join(row)}",
+            why="a row is known again by what it says",
+            fix="rename the columns, on the command line with --forget_columns",
+        )
+    return tuple(part for name in group for part in _parts(row[name]))
+
+
+def text_digest(row: Mapping[str, Any], salt: bytes) -> str:
+    """HMAC-SHA256 of a row's texts, 64 hex digits.
+
+    Without the salt nobody can try out texts; with it, who holds the row can show that it is the one.
+    """
+    return hmac.new(salt, json.dumps(row_texts(row), ensure_ascii=False).encode(), hashlib.sha256).hexdigest()
+
+
+def text_digests(rows: Iterable[Mapping[str, Any]], salt: bytes) -> Iterator[str]:
+    """`text_digest` of every row, in order."""
+    return (text_digest(row, salt) for row in rows)
+
+
+def _parts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield unicodedata.normalize("NFC", value).strip()
+        return
+    values = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    if values and isinstance(values[0], Mapping):  # chat messages
+        for message in values:
+            yield from _parts(message.get("content") or "")
+        return
+    yield json.dumps(values)  # token ids
