@@ -192,6 +192,7 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
     record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
+    record.deletion = task.deletion
     record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
     for set_record in record.sets.values():
         set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them
