@@ -16,6 +16,7 @@ from .attack_report import AttackReport, check_report
 from .deletion_record import DeletionRecord
 from .evaluation_result import EvaluationResult, check_result, restored
 from .files import atomic_write_text, read_json
+from .lineage import Lineage
 from .phase_record import KINDS, PhaseRecord
 from .record_parts import (
     ArgumentKeys,
@@ -84,6 +85,7 @@ class RunRecord:
         deletion: what was asked to be deleted and what was left out for it; None where it was no deletion request.
         card_sha256: SHA-256 of the card that was rendered from the record and lies beside it; a card with another hash
             was edited by hand. None where no card was written.
+        lineage: which weights went in and came out, and the run before; None in a record from before it was kept.
     """
 
     name: str = ""
@@ -118,6 +120,7 @@ class RunRecord:
     signs: list[str] = field(default_factory=list)
     deletion: DeletionRecord | None = None
     card_sha256: str | None = None
+    lineage: Lineage | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -256,6 +259,7 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["attack_report"] = build(values.get("attack_report"), AttackReport | None)
     values["deletion"] = build(values.get("deletion"), DeletionRecord | None)
     values["metadata"] = CardMetadata(**values["metadata"])
+    values["lineage"] = build(values.get("lineage"), Lineage | None)
     values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}
     return RunRecord(**values)
 

@@ -52,6 +52,7 @@ class Task:
         checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
             there is none.
         deletion: what was asked and left out, of a task that carries out deletion requests; None for others.
+        requests: ids of the deletion requests that the run carries out, for its lineage.
     """
 
     model: str
@@ -67,6 +68,8 @@ class Task:
     cache: RowCache | None = None
     checkpoint: str | None = None
     deletion: DeletionRecord | None = None
+    requests: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:
