@@ -3,10 +3,12 @@
 import argparse
 
 from ..command import Verb
+from .plan import PLAN
 from .status import STATUS
 
 # In the order in which they are used.
 REQUEST_VERBS: dict[str, Verb] = {
+    "plan": PLAN,
     "status": STATUS,
 }
 
