@@ -18,6 +18,7 @@ from .methods import METHODS
 from .plan import PLAN
 from .push import PUSH
 from .report import REPORT
+from .rerun import RERUN
 from .show import SHOW
 from .train import TRAIN
 from .train_judge import TRAIN_JUDGE
@@ -27,6 +28,7 @@ VERBS: dict[str, Verb] = {
     "show": SHOW,
     "train": TRAIN,
     "edit": EDIT,
+    "rerun": RERUN,
     "evaluate": EVALUATE,
     "attack": ATTACK,
     "gate": GATE,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
@@ -15,6 +15,9 @@ from ..results.hub.names import is_repository
 from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
 from ..training.levels.setting import splits_holdout
+
+if TYPE_CHECKING:  # it holds a task itself
+    from .continued_run import Continued
 
 RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
@@ -49,6 +52,7 @@ class Task:
         cache: the folder of rows that came from files; None where none did.
         checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
             there is none.
+        continued: the run whose weights it takes, or None.
         requests: ids of the deletion requests that the run carries out, for its lineage.
     """
 
@@ -64,6 +68,7 @@ class Task:
     judge: Judge | None = None
     cache: RowCache | None = None
     checkpoint: str | None = None
+    continued: "Continued | None" = None
     requests: tuple[str, ...] = ()
 
 
