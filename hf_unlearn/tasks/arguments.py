@@ -24,6 +24,7 @@ _OF_THIS_RUN = (
     "output_dir",
     "partial_dir",
     "reference_cache_dir",
+    "row_cache_dir",
     "use_cpu",
     "resume_from_checkpoint",
     "show_prompts",

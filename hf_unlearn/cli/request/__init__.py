@@ -3,12 +3,20 @@
 import argparse
 
 from ..command import Verb
+from .add import ADD
+from .open import OPEN
 from .plan import PLAN
+from .run import RUN
 from .status import STATUS
+from .verify import VERIFY
 
 # In the order in which they are used.
 REQUEST_VERBS: dict[str, Verb] = {
     "plan": PLAN,
+    "open": OPEN,
+    "add": ADD,
+    "run": RUN,
+    "verify": VERIFY,
     "status": STATUS,
 }
 
