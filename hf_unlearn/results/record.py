@@ -15,6 +15,7 @@ from ..errors import input_error
 from .attack_report import AttackReport, check_report
 from .evaluation_result import EvaluationResult, check_result, restored
 from .files import atomic_write_text, read_json
+from .lineage import Lineage
 from .phase_record import KINDS, PhaseRecord
 from .record_parts import (
     ArgumentKeys,
@@ -82,6 +83,7 @@ class RunRecord:
         signs: what was noticed in training: forget NLL that fell, retain rows that were lost.
         card_sha256: SHA-256 of the card that was rendered from the record and lies beside it; a card with another hash
             was edited by hand. None where no card was written.
+        lineage: which weights went in and came out, and the run before; None in a record from before it was kept.
     """
 
     name: str = ""
@@ -115,6 +117,7 @@ class RunRecord:
     forced: list[str] = field(default_factory=list)
     signs: list[str] = field(default_factory=list)
     card_sha256: str | None = None
+    lineage: Lineage | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -251,6 +254,7 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["phases"] = build(values.get("phases", []), list[PhaseRecord])
     values["attack_report"] = build(values.get("attack_report"), AttackReport | None)
     values["metadata"] = CardMetadata(**values["metadata"])
+    values["lineage"] = build(values.get("lineage"), Lineage | None)
     values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}
     return RunRecord(**values)
 

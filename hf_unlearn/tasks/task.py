@@ -49,6 +49,7 @@ class Task:
         cache: the folder of rows that came from files; None where none did.
         checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
             there is none.
+        requests: ids of the deletion requests that the run carries out, for its lineage.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Task:
     judge: Judge | None = None
     cache: RowCache | None = None
     checkpoint: str | None = None
+    requests: tuple[str, ...] = ()
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:

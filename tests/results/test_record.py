@@ -19,6 +19,7 @@ from hf_unlearn.losses import NPO
 from hf_unlearn.metrics import MetricResult
 from hf_unlearn.results.edit_report import EditReport, MeanNll, Moved, Tried
 from hf_unlearn.results.evaluation_result import EvaluationResult
+from hf_unlearn.results.lineage import Lineage
 from hf_unlearn.results.phase_record import PhaseRecord
 from hf_unlearn.results.record import (
     AttackRecord,
@@ -115,6 +116,7 @@ def full_record(**changes) -> RunRecord:
         signs=["The forget NLL fell."],
         levels=LevelQuality("ngram", 30, 12, 5.5, 0.8, 0.75, 0.5, -0.25, 1.5, ("few rows",)),
         phases=full_phases(),
+        lineage=Lineage("2026-01-02T03:04:05+00:00", ("R-1",), "first", "ab" * 32, {"in memory": "cd" * 32}),
     )
     return RunRecord(**values | changes)
 
