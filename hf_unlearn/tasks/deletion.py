@@ -74,7 +74,7 @@ def make_task(parsed: Parsed) -> Task:
         deletion.requests, deletion.held = list(script.requests), list(script.held or [])
     sets = {name: rows if name == "forget" else first(rows, script.limit) for name, rows in sets.items()}
     task = Task(model, sets, _suite_of(parsed, sets), script.oracle, from_lab=from_lab, cache=cache)
-    task.deletion, task.requests = deletion, tuple(deletion.requests)
+    task.deletion = deletion
     task.notes += [f"Rows to keep that were left out, since they are to be deleted: {deletion.left_out}."]
     task.notes += deletion.warnings
     return task

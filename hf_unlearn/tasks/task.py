@@ -56,7 +56,6 @@ class Task:
             there is none.
         deletion: what was asked and left out, of a task that carries out deletion requests; None for others.
         continued: the run whose weights it takes, or None.
-        requests: ids of the deletion requests that the run carries out, for its lineage.
     """
 
     model: str
@@ -73,7 +72,6 @@ class Task:
     checkpoint: str | None = None
     deletion: DeletionRecord | None = None
     continued: "Continued | None" = None
-    requests: tuple[str, ...] = ()
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:

@@ -117,8 +117,8 @@ def full_record(**changes) -> RunRecord:
         signs=["The forget NLL fell."],
         levels=LevelQuality("ngram", 30, 12, 5.5, 0.8, 0.75, 0.5, -0.25, 1.5, ("few rows",)),
         phases=full_phases(),
-        deletion=DeletionRecord(12, ["R-2"], ["R-1"], 4, 1, 50, "perturbed"),
         lineage=Lineage("2026-01-02T03:04:05+00:00", ("R-1",), "first", "ab" * 32, {"in memory": "cd" * 32}),
+        deletion=DeletionRecord(12, ["R-2"], ["R-1"], 4, 1, 50, "perturbed"),
     )
     return RunRecord(**values | changes)
 

@@ -8,9 +8,9 @@ from ..command import Verb, add_json, tell
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "The rows of all earlier requests are held at their level in the same run. A batch that was cut off "
-        "goes on from its last checkpoint. Ways: nothing (with --why, or a plan that says so), checkpoint (--checkpoint when the "
-        "ledger was opened), calibrated."
+        "The rows of all earlier requests are held at their level in the same run. A batch that was cut off goes on "
+        "from its last checkpoint. Ways: nothing (with --why, or a plan that says so), checkpoint (--checkpoint when "
+        "the ledger was opened), calibrated."
     )
     parser.add_argument("ledger", metavar="LEDGER", help="folder of the ledger")
     parser.add_argument("--requests", nargs="+", metavar="ID", help="default: all that are open")

@@ -66,8 +66,8 @@ def facts_of(record: RunRecord) -> Facts:
         objective=_objective(record),
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
         cost=_cost(record),
-        deletion=deletion_words(record),
         footer=[("seed", str(record.seed)), *_lineage(record), *sorted(record.versions.items())],
+        deletion=deletion_words(record),
     )
 
 
