@@ -118,7 +118,7 @@ def _rows(ledger: Ledger, entries: Sequence[Entry]) -> Iterator[Problem]:
     for request in (entry.data["request"] for entry in entries if entry.event == ADDED):
         place = places.get(request)
         if place is None:
-            yield Problem(f"Where the rows of request {request} are is not known.", _COPY.format("places.json"))
+            yield Problem(f"places.json names no place of the rows of request {request}.", _COPY.format("places.json"))
         elif "encrypted" in place and file_sha256(ledger.folder / "rows" / place["encrypted"]) != place["sha256"]:
             what = f"rows/{place['encrypted']}"
             yield Problem(f"The encrypted rows of request {request} are missing or were changed.", _COPY.format(what))

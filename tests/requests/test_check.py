@@ -52,7 +52,7 @@ CHANGES: dict[str, tuple[Callable[[Ledger], object], str]] = {
     "places": (_in("places.json", lambda file: file.write_text("?")), "places.json was changed"),
     "no place": (
         _in("places.json", lambda file: file.write_text('{"R2": {}}')),
-        "rows of request R1 are is not known",
+        "no place of the rows of request R1",
     ),
     "record": (_in("runs/2/results.json", lambda file: file.write_text("{}")), "results.json, is another file"),
     "no record": (_in("runs/1/results.json", Path.unlink), "runs/1/results.json, is missing"),

@@ -3,6 +3,7 @@
 import argparse
 
 from ..command import Verb
+from .export import EXPORT
 from .plan import PLAN
 from .status import STATUS
 
@@ -10,6 +11,7 @@ from .status import STATUS
 REQUEST_VERBS: dict[str, Verb] = {
     "plan": PLAN,
     "status": STATUS,
+    "export": EXPORT,
 }
 
 
