@@ -4,6 +4,7 @@ import argparse
 
 from ..command import Verb
 from .add import ADD
+from .export import EXPORT
 from .open import OPEN
 from .plan import PLAN
 from .run import RUN
@@ -12,12 +13,13 @@ from .verify import VERIFY
 
 # In the order in which they are used.
 REQUEST_VERBS: dict[str, Verb] = {
-    "plan": PLAN,
     "open": OPEN,
     "add": ADD,
+    "plan": PLAN,
     "run": RUN,
     "verify": VERIFY,
     "status": STATUS,
+    "export": EXPORT,
 }
 
 

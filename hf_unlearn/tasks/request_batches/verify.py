@@ -13,9 +13,11 @@ from ...attacks import attack as attack_model
 from ...attacks.subjects import FEWEST
 from ...data.holdout_split import calibration_rows, measurement_rows
 from ...evaluation import custom, evaluate
+from ...lab import load_lab
 from ...model.loading import load_tokenizer
 from ...model.weight_files import weight_file_hashes
 from ...requests import Entry, Ledger, LedgerState, Request
+from ...requests.check import check_ledger
 from ...requests.rows_store import RowsStore
 from ...requests.state import CARRIED_OUT, DONE, HOLDS, REOPENED, VERIFIED
 from ...results.attack_report import AttackReport
@@ -102,9 +104,11 @@ def verify(
         ValueError: another process holds the ledger, an entry was changed, or rows cannot be had.
     """
     with ledger.locked(wait):
-        problems = check(ledger)
         state = ledger.state()
-        weights = _present_weights(ledger, state)
+        run = present_model(ledger, state)
+        present = run or _base_folder(ledger)
+        problems = [str(problem) for problem in check_ledger(ledger, None if run else present)]
+        weights = state.weights if present is None else weight_file_hashes(present)
         known = {} if again else _verified(ledger, state, weights, attack)
         asked = state.with_status(CARRIED_OUT, HOLDS)
         todo = [request for request in asked if request.id not in known]
@@ -120,26 +124,11 @@ def verify(
         return Verification(problems, [done[request.id] for request in asked])
 
 
-def check(ledger: Ledger) -> list[str]:
-    """What is wrong with the ledger: the present weights that are not those which its entries name."""
-    state = ledger.state()
-    present = _present_weights(ledger, state)
-    if not state.weights or present == state.weights:
-        return []
-    changed = sorted(name for name in {*present, *state.weights} if present.get(name) != state.weights.get(name))
-    return [f"The present weights are not those that the ledger names: {', '.join(changed)}."]
-
-
-def _present_weights(ledger: Ledger, state: LedgerState) -> dict[str, str]:
-    """Hashes of the present weight files as they lie there; those of the ledger where the model is on the Hub."""
-    folder = present_model(ledger, state)
-    if folder is None:
-        _, parsed = read_command(ledger.folder)
-        model = parsed.model.model_name_or_path
-        if model is None:
-            model = str(deletion.load_lab(world="people").model_path)
-        return weight_file_hashes(model) if Path(model).is_dir() else state.weights
-    return weight_file_hashes(folder)
+def _base_folder(ledger: Ledger) -> Path | None:
+    """The folder of the model that the ledger was opened with; None where it is on the Hub."""
+    _, parsed = read_command(ledger.folder)
+    model = parsed.model.model_name_or_path or load_lab(world="people").model_path
+    return Path(model) if Path(model).is_dir() else None
 
 
 def _verified(ledger: Ledger, state: LedgerState, weights: dict[str, str], attack: Any) -> dict[str, Entry]:
