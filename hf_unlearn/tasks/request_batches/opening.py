@@ -3,6 +3,7 @@
 import calendar
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ..command_file import COMMAND_FILE, write_command
 from ..task import require_model
 
 TASK, POLICY = "deletion", "standard"
+_MODEL = "--model_name_or_path"
 # Of a batch, which the ledger names for each of its runs.
 _OF_A_BATCH = ("forget_dataset", "ledger", "requests", "held", "output_dir", "resume_from_checkpoint", "row_cache_dir")
 
@@ -48,9 +50,23 @@ def open_ledger(folder: str | os.PathLike[str], words: Sequence[str], policy: st
     model = _require_base(parsed)
     place.mkdir(parents=True, exist_ok=True)
     if not (place / LEDGER_FILE).is_file():  # else `create` refuses, and the settings of the other one stay
-        write_command(TASK, parsed, place)
+        write_command(TASK, _yielding(parsed), place)
     settings = file_hash(place / COMMAND_FILE)
     return Ledger.create(place, {"task": TASK, "policy": policy, "model": model, "settings": settings})
+
+
+def _yielding(parsed: Parsed) -> Parsed:
+    """The arguments with the model among those of the recipe, where it yields to the run that a batch goes on from."""
+    name = parsed.model.model_name_or_path
+    if name is None:
+        return parsed
+    words, given = [], iter(parsed.words)
+    for word in given:
+        if word == _MODEL:
+            next(given)
+        elif not word.startswith(f"{_MODEL}="):
+            words.append(word)
+    return replace(parsed, words=words, recipe_values=parsed.recipe_values | {"model_name_or_path": name})
 
 
 def _require_base(parsed: Parsed) -> dict[str, str]:
