@@ -193,10 +193,7 @@ def _checkpoint(case: Case) -> Sufficient | str:
 
 
 def _calibrated(case: Case) -> Sufficient:
-    why = [
-        "Its rows are brought to the level of rows that the model never saw, on top of the present weights.",
-        "Whether it holds is measured; it is not exact.",
-    ]
+    why = ["Whether it holds is measured; it is not exact."]
     if case.earlier:
         why.append(f"The rows of {_names(case.earlier)} are held at their level in the same run.")
     total = case.evidence.total_steps
