@@ -24,6 +24,7 @@ class Cohort:
         name: of the cohort, and of its adapter.
         folder: of the adapter.
         rows: digests, in the order in which they were given to the training.
+        forms: of the rows (`hf_unlearn.data.text_digests.row_form`).
         seed: of the training, made of the rows' digests alone.
         weights: SHA-256 of the adapter's files by name.
     """
@@ -31,6 +32,7 @@ class Cohort:
     name: str
     folder: Path
     rows: tuple[str, ...]
+    forms: tuple[str, ...]
     seed: int
     weights: dict[str, str]
 
@@ -49,7 +51,7 @@ def read_cohorts(folder: Path, salt: bytes) -> dict[str, Cohort]:
     cohorts = {}
     for manifest in sorted((folder / COHORTS).glob(f"[!.]*/{MANIFEST}")):
         stored = _stored(manifest, salt)
-        stored["rows"] = tuple(stored["rows"])
+        stored |= {name: tuple(stored[name]) for name in ("rows", "forms")}
         cohorts[stored["name"]] = Cohort(folder=manifest.parent, **stored)
     return cohorts
 

@@ -16,7 +16,8 @@ def read_lines(file: Path, salt: bytes) -> tuple[list[dict[str, Any]], str | Non
 
     What stands after the last line's end is what a killed process did not finish: no line, and nothing wrong.
     """
-    lines, code = [], ""
+    lines: list[dict[str, Any]] = []
+    code = ""
     for number, line in enumerate(_whole(file), 1):
         text, _, own = line.rpartition(b"\t")
         code = _code(salt, code, text)

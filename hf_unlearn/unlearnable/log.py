@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data.text_digests import text_digests
+from ..data.text_digests import row_form, text_digest
 from ..errors import input_error
 from .cohort_files import Cohort, read_cohorts
 from .lines import read_lines
@@ -88,9 +88,29 @@ class TrainingLog:
         """The digest of each row under the log's salt; digests are taken as they are.
 
         Args:
-            rows: in any accepted format, or digests of this log.
+            rows: in any accepted format of the form that was logged, or digests of this log.
+
+        Raises:
+            ValueError: rows of a form of which there is none in the log: all would seem never to have been trained.
         """
-        return [row if isinstance(row, str) else next(text_digests([row], self.salt)) for row in rows]
+        return [row if isinstance(row, str) else self._digest(row) for row in rows]
+
+    @cached_property
+    def forms(self) -> list[str]:
+        """The forms of the rows: turns, preferences, text or tokens (`hf_unlearn.data.text_digests.row_form`)."""
+        own = {form for said in self.header.get("sets", {}).values() for form in said["forms"]}
+        return sorted(own.union(*(cohort.forms for cohort in self.cohorts.values())))
+
+    def _digest(self, row: Mapping[str, Any]) -> str:
+        if row_form(row) not in self.forms:
+            raise input_error(
+                expected=f"rows as they were logged: {', '.join(self.forms)}",
+                got=row_form(row),
+                why="the same words in another form have another digest, and would seem never to have been trained on",
+                fix="name the rows in that form; to know rows by their text, log with rows= as they were before they "
+                "were tokenised",
+            )
+        return text_digest(row, self.salt)
 
     def places(self, rows: Rows, role: str = "train") -> list[int]:
         """Places of rows in a set, every place of a row that the set has more than once; in order."""
@@ -116,14 +136,20 @@ class TrainingLog:
         digests = set(self.digests(rows))
         return [name for name, cohort in self.cohorts.items() if not digests.isdisjoint(cohort.rows)]
 
-    def checkpoint_before(self, step: int) -> Path | None:
+    def checkpoint_before(self, step: int, *, whole: bool = False) -> Path | None:
         """The last checkpoint that is still there and that a step, and all after it, had no part in.
 
-        For `replay`, and as `checkpoint` of the edits `msa` and `rewind`. None: there is only theta_0.
+        Args:
+            step: the first that trained a row. The folder serves as `checkpoint` of the edits `msa` and `rewind`.
+            whole: only one with optimizer and random state, which training can go on from.
+
+        Returns:
+            Its folder; None where there is only theta_0.
         """
         for number in sorted(self.saved, reverse=True):
-            path = self.folder / self.saved[number]["folder"]
-            if number < step and path.is_dir():
+            saved = self.saved[number]
+            path = self.folder / saved["folder"]
+            if number < step and path.is_dir() and (saved["whole"] or not whole):
                 return Path(os.path.normpath(path))
         return None
 

@@ -20,7 +20,7 @@ def write(folder, *events, ranks=1, rank=0):
     file = rows_file(folder, "train")
     file.parent.mkdir(exist_ok=True)
     file.write_text("".join(digest + "\n" for digest in text_digests(ROWS, salt)))
-    sets = {"train": {"rows": 7, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
+    sets = {"train": {"rows": 7, "forms": ["text", "turns"], "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
     writer = LineWriter(steps_file(folder, rank), salt)
     writer.add({"event": BEGUN, "format": FORMAT, "sets": sets, "ranks": ranks, "start": {"sha256": "0" * 64}})
     for event in events:
@@ -33,7 +33,13 @@ def step(number, *batches):
 
 
 def saved(number):
-    return {"event": SAVED, "step": number, "folder": f"../out/checkpoint-{number}", "weights": {}}
+    return {
+        "event": SAVED,
+        "step": number,
+        "folder": f"../out/checkpoint-{number}",
+        "whole": number != 1,
+        "weights": {},
+    }
 
 
 def test_steps_of_rows_in_any_format_and_checkpoints_that_are_left(tmp_path):
@@ -50,8 +56,23 @@ def test_steps_of_rows_in_any_format_and_checkpoints_that_are_left(tmp_path):
     before = tmp_path / "out" / "checkpoint-1"
     assert log.checkpoint_before(3) == before  # checkpoint-2 is gone
     assert log.checkpoint_before(2) == before and log.checkpoint_before(1) is None
+    assert log.checkpoint_before(3, whole=True) is None  # it has no optimizer
     assert os.stat(folder / "salt").st_mode & 0o777 == 0o600
     assert "answer" not in "".join(path.read_text() for path in folder.rglob("*.[jt]*"))
+
+
+def test_rows_of_another_form_are_not_called_never_trained(tmp_path):
+    """The same words as preferences or tokens have other digests, so that no answer is better than "never"."""
+    write(tmp_path, step(1, [0, 1]))
+    log = read_log(tmp_path)
+    assert log.steps_of([{"question": " city 1?", "answer": "answer 1"}, {"messages": [*CHAT, *CHAT]}]) == [1]
+    for row in (
+        {"prompt": "city 1?", "chosen": "x", "rejected": " answer 1"},
+        {"input_ids": [1], "labels": [1]},
+        {"chosen": "x", "rejected": "y"},
+    ):
+        with pytest.raises(ValueError, match="rows as they were logged: text, turns"):
+            log.first_step([row])
 
 
 def test_steps_that_were_trained_again_count_once_and_a_torn_line_not_at_all(tmp_path):
