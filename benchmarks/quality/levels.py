@@ -21,24 +21,20 @@ A run that the output file holds already, with the same arguments, is not repeat
 import argparse
 import copy
 import re
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel
 from scipy.stats import ks_2samp
-from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback
+from transformers import AutoTokenizer, PreTrainedModel
 
 from benchmarks.quality.teacher_forcing import auc, extraction_strength, lowest, pad, scored
 from benchmarks.quality.tofu_bound import Tofu, load, read_json_lines, read_tofu, tokenize
 from benchmarks.quality.tofu_runs import bench_parser, opened, parsed, run_all
-from hf_unlearn import UnlearningConfig, UnlearningTrainer
+from benchmarks.quality.unlearn_rows import unlearn_rows
 from hf_unlearn.data.holdout_split import measurement_rows
-from hf_unlearn.model.merging import merge
 
 _LEVELS: dict[str, Any] = {
     "forget_loss": {"name": "unseen_level", "token_weight": 1.0},
@@ -102,21 +98,6 @@ RETRAINING_EPOCHS = 16
 def recipe_folder(name: str) -> str:
     """A recipe's name as that of a folder."""
     return re.sub(r"[^a-z]+", "_", name.lower())
-
-
-def adapter_of_rank(rank: int) -> LoraConfig:
-    """LoRA on all linear layers, and the embedding trained whole, which is the head too.
-
-    "all-linear" leaves both out, and with them most of what moves a token at a probability near 1: such an adapter
-    starts late, ends short of the levels and is relearnt fast. The last holds of an adapter on the embedding, too.
-    """
-    return LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        target_modules="all-linear",
-        modules_to_save=["embed_tokens"],
-        ensure_weight_tying=True,
-    )
 
 
 class Bench:
@@ -193,47 +174,11 @@ class Bench:
         model: PreTrainedModel | None = None,
         reference: PreTrainedModel | None = None,
     ) -> tuple[PreTrainedModel, dict[str, float]]:
-        """A model after training, its adapter merged, and what that took.
-
-        Args:
-            recipe: arguments of UnlearningConfig, and the rank of an adapter.
-            seed: of the run.
-            model: to start from, where it is not the model before unlearning.
-            reference: what the losses compare with, where it is not the model that the training starts from.
-        """
-        own = {argument: value for argument, value in recipe.items() if argument != "rank"}
+        """A model after training, its adapter merged, and what that took; arguments as those of `unlearn_rows`."""
         sets = {"forget": self.tofu.forget, "retain": self.tofu.retain, "holdout": self.holdout}
-        with tempfile.TemporaryDirectory() as output_dir:
-            config = UnlearningConfig(
-                output_dir=output_dir,
-                reference_cache_dir=output_dir,
-                weight_decay=0.0,
-                seed=seed,
-                save_strategy="no",
-                logging_steps=10,
-                report_to="none",
-                disable_tqdm=True,
-                include_num_input_tokens_seen="non_padding",
-                **own,
-            )
-            trainer = UnlearningTrainer(
-                model=load(self.options.model) if model is None else model,
-                args=config,
-                train_dataset={name: datasets.Dataset.from_list(rows) for name, rows in sets.items()},
-                processing_class=self.tokenizer,
-                peft_config=adapter_of_rank(recipe["rank"]) if "rank" in recipe else None,
-                ref_model=reference,
-            )
-            trainer.remove_callback(PrinterCallback)  # its lines would cut through the table
-            begun = time.process_time()
-            trainer.train()
-            seconds = time.process_time() - begun
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            trainer.close()
-        tokens = int(trainer.state.num_input_tokens_seen)
-        model = merge(model) if isinstance(model, PeftModel) else model
-        spent = {"tokens": tokens, "token_share": tokens / self.retraining_tokens, "train_cpu_seconds": seconds}
-        return model, spent | {"steps": trainer.state.global_step}
+        start = load(self.options.model) if model is None else model
+        model, spent = unlearn_rows(start, sets, self.tokenizer, recipe, seed, reference)
+        return model, spent | {"token_share": spent["tokens"] / self.retraining_tokens}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from ..errors import input_error
 from ..evaluation.generation import left_padded
 from ..evaluation.generation_trial import PromptBatches
 from ..model.output_head import output_head
-from ..model.probe import Trial, probe_model
+from ..model.probe import CALL_ERRORS, Trial, probe_model
 from ..model.score_rows import evaluation_mode, preserve_rng_state
 
 
@@ -121,7 +121,7 @@ def _is_right(model: Any, way: Way) -> bool:
             second = steps(ids, mask)
         except torch.OutOfMemoryError:
             raise
-        except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        except CALL_ERRORS:
             return False  # a model that is not called in this way; the next one may fit
         right = trial.call([[*row, int(token)] for row, token in zip(rows, ids[:, -1], strict=True)]).logits
         return all(

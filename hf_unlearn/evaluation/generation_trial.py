@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from ..errors import input_error
-from ..model.probe import ModelProbe, Trial, probe_model
+from ..model.probe import CALL_ERRORS, ModelProbe, Trial, probe_model
 from ..model.score_rows import evaluation_mode, preserve_rng_state
 from ..model.sharding import reshard
 
@@ -99,7 +99,7 @@ def _generates_its_logits(trial: Trial, probe: ModelProbe, prompts: Sequence[lis
         output = trial.unwrapped.generate(**inputs, generation_config=settings)
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    except CALL_ERRORS:
         return False
     first = output.sequences[:, longest].tolist()
     rows = [[*prompt, token] for prompt, token in zip(prompts, first, strict=True)]

@@ -24,6 +24,9 @@ from .scoring import model_inputs
 from .sharding import reshard
 from .suppressed_forward import suppression_identity
 
+# What a model raises that is called in a way that is not its own. torch.OutOfMemoryError is a RuntimeError, too: who
+# catches these lets it through first, as it says nothing of the model.
+CALL_ERRORS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 # Tokens of the row that is tried, and those of its beginning that other rows share.
 _LENGTH, _SHARED = 10, 6
 # The attribute of a model that holds what was found of it, beside its modules; see `output_head`.
@@ -146,15 +149,7 @@ class Trial:
             output = self.model(**inputs, use_cache=False)
         except torch.OutOfMemoryError:
             raise
-        except (
-            AttributeError,
-            IndexError,
-            KeyError,
-            NotImplementedError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except CALL_ERRORS as error:
             raise _uncallable(self.unwrapped, f"{type(error).__name__} in its forward") from error
         logits, shape = getattr(output, "logits", None), inputs["input_ids"].shape
         if not isinstance(logits, Tensor) or logits.shape[:-1] != shape:

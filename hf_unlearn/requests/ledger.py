@@ -68,8 +68,20 @@ class Ledger:
 
     @property
     def salt(self) -> bytes:
-        """Of the digests of rows; it is never exported."""
-        return (self.folder / SALT_FILE).read_bytes()
+        """Of the digests of rows; it is never exported.
+
+        Raises:
+            ValueError: its file is missing.
+        """
+        try:
+            return (self.folder / SALT_FILE).read_bytes()
+        except FileNotFoundError:
+            raise input_error(
+                expected=f"the ledger's {SALT_FILE}",
+                got="a folder without it",
+                why="without it no row can be known again as one that was asked to be deleted",
+                fix="take the file from a copy of the ledger's folder; a new one would know no row",
+            ) from None
 
     @property
     def runs(self) -> Path:

@@ -11,18 +11,7 @@ import pytest
 from hf_unlearn.requests import Ledger
 from hf_unlearn.requests.chain import read_chain
 from hf_unlearn.requests.ledger import LEDGER_FILE, SALT_FILE
-from hf_unlearn.requests.state import ADDED, CALIBRATED, DONE, REOPENED, STARTED, VERIFIED
-
-MODEL = {"model.safetensors": "a" * 64}
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    ledger = Ledger.create(tmp_path / "ledger", {"task": "deletion", "model": MODEL})
-    for name in ("R1", "R2"):
-        data = {"request": name, "rows": 2, "digests": [f"{name}a", f"{name}b"], "received": "2026-11-29"}
-        ledger.append(ADDED, data)
-    return ledger
+from hf_unlearn.requests.state import CALIBRATED, DONE, REOPENED, STARTED, VERIFIED
 
 
 def test_entries_are_chained_as_the_page_says(ledger: Ledger) -> None:
