@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .callback import UnlearnableCallback
+    from .cohort_files import Cohort, drop_cohort
+    from .cohorts import load_cohorts, retrain_cohort, train_cohorts
     from .log import Step, TrainingLog, read_log
     from .repeat import replay
 
 # Imported on first use: a log is read without transformers, which takes seconds.
 _HOMES = {
+    "Cohort": "cohort_files",
+    "drop_cohort": "cohort_files",
+    "load_cohorts": "cohorts",
+    "retrain_cohort": "cohorts",
+    "train_cohorts": "cohorts",
     "Step": "log",
     "TrainingLog": "log",
     "UnlearnableCallback": "callback",
@@ -17,7 +24,18 @@ _HOMES = {
     "replay": "repeat",
 }
 
-__all__ = ["Step", "TrainingLog", "UnlearnableCallback", "read_log", "replay"]
+__all__ = [
+    "Cohort",
+    "Step",
+    "TrainingLog",
+    "UnlearnableCallback",
+    "drop_cohort",
+    "load_cohorts",
+    "read_log",
+    "replay",
+    "retrain_cohort",
+    "train_cohorts",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """What lies where in the folder of a logged training, and the salt of its digests."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -34,9 +35,11 @@ def make_salt(folder: Path) -> bytes:
     """The salt of a folder, which only its owner reads; made where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SALT_FILE
-    if not path.is_file() or not path.read_bytes():
+    if not path.is_file():
         unfinished = path.with_name(f".{SALT_FILE}.{os.getpid()}")
         with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             stream.write(secrets.token_bytes(32))
-        unfinished.replace(path)
+        with contextlib.suppress(FileExistsError):  # another rank was first, and its salt is the one
+            os.link(unfinished, path)
+        unfinished.unlink()
     return path.read_bytes()
