@@ -172,7 +172,8 @@ class ModelRecord:
     @property
     def public(self) -> bool:
         """Whether the weights that the run started from are the Hub's or the lab's, as far as the run knows."""
-        return (self.fitted_origin or self.origin) in ("hub", "lab")
+        # What an earlier run was about is not known here, and may have been private.
+        return self.earlier_run is None and (self.fitted_origin or self.origin) in ("hub", "lab")
 
 
 @dataclass

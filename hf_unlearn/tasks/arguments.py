@@ -41,7 +41,7 @@ class RunArguments:
     """Arguments of every task."""
 
     task: str | None = field(
-        default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy or custom."}
+        default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy, deletion or custom."}
     )
     oracle: str | None = field(default=None, metadata={"help": "Model that has never seen the forget rows."})
     limit: int | None = field(default=None, metadata={"help": "At most so many rows of each set."})
@@ -219,7 +219,7 @@ def _require_task(name: str, named: str | None) -> None:
             expected=f"a recipe of the task {name}",
             got=f"one of the task {named}",
             why="its arguments would be read as something else",
-            fix=f"run it with `hf-unlearn train --config ...`, or examples/{named}.py",
+            fix=f"run it with `hf-unlearn train --task {named} --config ...`",
         )
 
 

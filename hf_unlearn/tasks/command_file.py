@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import input_error
+from ..model.fingerprints import hash_parts
 from ..plugins import load_plugins
 from ..results.files import atomic_write_text, read_json
+from ..results.schema import as_json
+from ..training.hooks.run_description import changed_arguments, is_path
 from .arguments import Parsed
 from .command_words import is_secret, kept_words
 
@@ -47,6 +50,23 @@ def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
     load_plugins(stored.get("plugins"))  # the task may be one of theirs
     words = [*stored["words"], "--output_dir", str(folder), *more]
     return stored["task"], parse_values(stored["task"], stored["recipe"], words)
+
+
+def recipe_hash(task: str, parsed: Parsed) -> str:
+    """SHA-256 of what a run does: its resolved arguments, without places, files of one's own and secrets.
+
+    Rows and models are known by hashes of their own.
+    """
+    own = {"script": as_json(parsed.script), "model": as_json(parsed.model)}
+    kept = {
+        name: {key: value for key, value in values.items() if _kept(key) and not _names_file(key, value)}
+        for name, values in own.items()
+    }
+    return hash_parts({"task": task, "arguments": as_json(changed_arguments(parsed.args)), **kept})
+
+
+def _names_file(name: str, value: Any) -> bool:
+    return name in ("partial_dir", "use_cpu", "continue_from") or (isinstance(value, str) and is_path(value))
 
 
 def _is_command(stored: Any) -> bool:

@@ -15,6 +15,7 @@ from ..model.fingerprints import hash_weights
 from ..model.loading import load_tokenizer, loading
 from ..results.attack_table import attack_table
 from ..results.hub.names import require_metadata
+from ..results.lineage import Lineage
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
 from ..training.levels.setting import splits_holdout
@@ -22,7 +23,7 @@ from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
 from .arguments import Parsed, RunArguments
 from .attack_saved import AttackOptions, attack_saved, require_attacks
-from .command_file import write_command
+from .command_file import recipe_hash, write_command
 from .phases.plan import neutral, plan_phases
 from .phases.run import PhasedRun, tell_phases
 from .preflight import preflight
@@ -189,9 +190,12 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
     """Write into the record what the trainer cannot know of the run."""
     record, script = trainer.record, parsed.script
     record.task = name
+    requests = () if task.deletion is None else tuple(task.deletion.requests)
+    record.lineage = Lineage(requests=requests, recipe=recipe_hash(name, parsed))
     record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
+    record.deletion = task.deletion
     record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
     for set_record in record.sets.values():
         set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them

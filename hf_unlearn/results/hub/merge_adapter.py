@@ -1,6 +1,7 @@
 """Merges a run's adapter into its base model, as a folder that can be pushed."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from ...errors import input_error
 from ...model.adapters import load_adapter
 from ...model.loading import load_tokenizer, loading
 from ...model.merging import merge
+from ...model.weight_files import weight_file_hashes
 from ..adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..card_file import write_own_card
 from ..record import PLOTS, load_record
@@ -41,6 +43,8 @@ def merge_adapter(folder: str | Path, output: str | Path, *, dtype: str = "float
     if (folder / PLOTS).is_dir():
         shutil.copytree(folder / PLOTS, output / PLOTS, dirs_exist_ok=True)
     record.model.merged = True
+    if record.lineage is not None:
+        record.lineage = replace(record.lineage, weights_out=weight_file_hashes(output))
     write_own_card(output, record)
     return output
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..record import RunRecord
+from ..lineage import lineage_words
+from ..record import RECORD_FILE, RunRecord
 from .text import adapter_kind, code, finite, number, plain
 
 _SHARDED = ("ZeRO", "FSDP")  # what one process may use too
@@ -36,7 +37,11 @@ def training_facts(record: RunRecord) -> list[str]:
         spent.append(f"{cost['flops']:.2e} FLOPs by Trainer's estimate")
     if (emitted := finite(record.emissions_kg)) is not None:
         spent.append(f"{number(1000 * emitted)} g CO2 equivalents, estimated by codecarbon")
-    return [*facts, *([f"Cost: {', '.join(spent)}."] if spent else [])]
+    facts += [f"Cost: {', '.join(spent)}."] if spent else []
+    if record.lineage is not None:
+        words = "; ".join(f"{name}: {plain(value)}" for name, value in lineage_words(record.lineage))
+        facts.append(f"Lineage (first digits of SHA-256; whole in `{RECORD_FILE}`): {words}.")
+    return facts
 
 
 def _steps(record: RunRecord) -> list[str]:

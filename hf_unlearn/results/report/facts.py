@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..deletion_words import deletion_words
+from ..lineage import lineage_words
 from ..phase_record import suppression_of
 from ..phase_words import PhaseRow, phase_rows
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
@@ -50,6 +52,7 @@ class Facts:
     settings: Pairs
     cost: Pairs
     footer: Pairs = field(default_factory=list)
+    deletion: Pairs = field(default_factory=list)
 
 
 def facts_of(record: RunRecord) -> Facts:
@@ -63,8 +66,13 @@ def facts_of(record: RunRecord) -> Facts:
         objective=_objective(record),
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
         cost=_cost(record),
-        footer=[("seed", str(record.seed)), *sorted(record.versions.items())],
+        footer=[("seed", str(record.seed)), *_lineage(record), *sorted(record.versions.items())],
+        deletion=deletion_words(record),
     )
+
+
+def _lineage(record: RunRecord) -> Pairs:
+    return [] if record.lineage is None else lineage_words(record.lineage)
 
 
 def _suppression(record: RunRecord) -> str:

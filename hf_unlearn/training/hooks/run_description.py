@@ -96,14 +96,14 @@ def describe_model(
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     # A model that was loaded by the user knows its own name; one made in memory has an empty one.
     name = name or getattr(base.config, "_name_or_path", None) or None
-    repository = name is not None and is_repository(name)
+    repository, earlier_run = name is not None and is_repository(name), _earlier_run(name) or known.earlier_run
     if known.origin != "local":
         name, repository = known.id, known.origin == "hub"
     frozen = [weight for weight in base.parameters() if not weight.requires_grad] or list(base.parameters())
     return ModelRecord(
         id=name if repository or known.origin == "lab" else None,
         origin="hub" if repository else known.origin,
-        revision=revision if repository else None,
+        revision=(revision or known.revision) if repository else None,
         architecture=type(base).__name__,
         parameters=_count(model.parameters()),
         trained=_count(weight for weight in model.parameters() if weight.requires_grad),
@@ -112,7 +112,7 @@ def describe_model(
         vocabulary=known.vocabulary,
         resized=known.resized,
         start=known.start,
-        earlier_run=_earlier_run(name),
+        earlier_run=earlier_run,
         fitted_from=known.fitted_from,
         fitted_origin=known.fitted_origin,
     )

@@ -1,6 +1,7 @@
 """The callback that fills the record of a run as it goes: time, steps, figures. It changes nothing of the run."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,21 @@ class RunObserver(TrainerCallback):
         record: to be filled.
         trainer: held weakly; says what it knows when a run begins (model, objective, hardware).
         model_name: what the model was loaded by, None for a model in memory.
+        ended: called after the last step.
     """
 
-    def __init__(self, record: RunRecord, trainer: TrainerView, model_name: str | None) -> None:
+    def __init__(
+        self, record: RunRecord, trainer: TrainerView, model_name: str | None, ended: Callable[[], None]
+    ) -> None:
+        self._tell_ended = ended
         self.record, self._trainer, self._model_name = record, trainer, model_name
         self._started: float | None = None
         self._ended = False
+
+    @property
+    def training(self) -> bool:
+        """Whether steps are still to be taken."""
+        return self._started is not None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -65,6 +75,7 @@ class RunObserver(TrainerCallback):
         """What it took."""
         self.look(state)
         self._started, self._ended = None, True
+        self._tell_ended()
         self._look_at_emissions()
         if state.is_hyper_param_search and args.should_save:
             # Trainer saves the last model of no trial; what a trial was and came to is in its folder all the same.

@@ -19,6 +19,7 @@ from ...results.record import RunRecord, SetRecord
 from ..baseline import needs_holdout
 from ..reference.checks import describe_start, require_start
 from .run_description import describe_run
+from .run_lineage import RunLineage
 from .run_observer import RunObserver
 from .trainer_view import TrainerView
 
@@ -46,7 +47,8 @@ class RunRecorder:
         self._record, self._trainer, self._model_name = record, trainer, model_name
         self._cards = CardWriter()
         self._begun = self._asked_base = False
-        self.observer = RunObserver(record, trainer, model_name)
+        self._lineage = RunLineage(record, trainer, model_name)
+        self.observer = RunObserver(record, trainer, model_name, self._lineage.ended)
 
     def described(self) -> RunRecord:
         """The record, with what is known of the run as it is now."""
@@ -72,6 +74,7 @@ class RunRecorder:
             needs = self._trainer.unlearning_objective.needs
             require_start(folder, model, start, needs, given=ref_model is not None, levels=levels)
         self._record.model.start, self._begun = start, True
+        self._lineage.begin()
 
     def add_evaluation(self, name: str, result: EvaluationResult) -> None:
         """Put a suite's result into the record, and with the next save into the card.
@@ -148,6 +151,7 @@ class RunRecorder:
         if not self._asked_base:  # once a run: of a model on the Hub it is a request
             self._asked_base, resized = True, resized_vocabulary(base)
             self._record.model.resized = None if resized is None else resized[1]
+        self._lineage.look(target, training=self.observer.training)
         if card:
             self._cards.write(target, self._record)
             return
