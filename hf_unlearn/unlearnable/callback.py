@@ -173,9 +173,10 @@ class UnlearnableCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Log that the training came to its end."""
+        """Log that the training came to its end, and with which weights."""
         assert self._log is not None
-        self._log.add({"event": ENDED, "step": state.global_step})
+        end, _ = read_start(kwargs["model"], keep=False)
+        self._log.add({"event": ENDED, "step": state.global_step, "sha256": end["sha256"]})
         self._log.close()
 
 

@@ -48,7 +48,8 @@ class TrainingLog:
         sets: per role, the digest of each row, in the order of the set.
         steps: optimizer steps that led to the last weights, in order.
         saved: step -> folder and weight hashes of each checkpoint on the way.
-        finished: whether the training came to its end.
+        end: hash of the weights with which the training ended (`hf_unlearn.model.fingerprints.hash_weights`); None
+            before that.
         cohorts: name -> cohort of `train_cohorts`, those that are left.
         sha256: of all files of the log and the cohorts' manifests.
     """
@@ -59,7 +60,7 @@ class TrainingLog:
     sets: dict[str, tuple[str, ...]]
     steps: tuple[Step, ...]
     saved: dict[int, dict[str, Any]]
-    finished: bool
+    end: str | None
     cohorts: dict[str, Cohort]
     sha256: str
 
@@ -72,6 +73,19 @@ class TrainingLog:
     def total_steps(self) -> int:
         """Optimizer steps taken."""
         return self.steps[-1].number if self.steps else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end, on every rank."""
+        return self.end is not None
+
+    @property
+    def weights(self) -> dict[str, str] | None:
+        """SHA-256 of the weight files at the end of training, by name; None where none were saved at its last step."""
+        if self.end is None or self.header["settings"].get("load_best_model_at_end"):
+            return None
+        last = self.saved.get(self.total_steps)
+        return None if last is None else dict(last["weights"])
 
     @property
     def start(self) -> str | None:
@@ -125,6 +139,21 @@ class TrainingLog:
     def first_step(self, rows: Rows) -> int | None:
         """The first optimizer step in which any of the rows was trained; None if none ever was."""
         return next(iter(self.steps_of(rows)), None)
+
+    @property
+    def first_steps(self) -> dict[str, int]:
+        """Digest of a row -> the first optimizer step that trained it."""
+        return {digest: steps[0] for digest, steps in self._steps_by_digest.items()}
+
+    @property
+    def checkpoint_steps(self) -> list[int]:
+        """Steps after which there is a whole state to go on from, 0 for the start; in order."""
+        steps = {
+            number
+            for number, saved in self.saved.items()
+            if saved["whole"] and (self.folder / saved["folder"]).is_dir()
+        }
+        return sorted(steps | ({0} if self.header else set()))
 
     def never_trained(self, rows: Rows) -> list[str]:
         """Digests of the rows that no step was trained on and that no cohort has."""
@@ -193,14 +222,14 @@ def read_log(folder: str | os.PathLike[str]) -> TrainingLog:
         sets=sets,
         steps=_merged(place, [steps for steps, _, _ in folded]),
         saved=folded[0][1],
-        finished=all(finished for _, _, finished in folded),
+        end=folded[0][2] if all(end is not None for _, _, end in folded) else None,
         cohorts=cohorts,
         sha256=_sha256(place, len(ranks), [*sets], cohorts),
     )
 
 
-def _fold(lines: list[dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], bool]:
-    """Steps and checkpoints by number, without those that were trained again; whether the training came to its end."""
+def _fold(lines: list[dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], str | None]:
+    """Steps and checkpoints by number, without those that were trained again; the hash of the weights at the end."""
     steps: dict[int, dict[str, Any]] = {}
     saved: dict[int, dict[str, Any]] = {}
     for line in lines:
@@ -211,7 +240,8 @@ def _fold(lines: list[dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], dict[
         elif line["event"] == RESUMED:
             steps = {number: step for number, step in steps.items() if number <= line["step"]}
             saved = {number: checkpoint for number, checkpoint in saved.items() if number <= line["step"]}
-    return steps, saved, bool(lines) and lines[-1]["event"] == ENDED
+    ended = bool(lines) and lines[-1]["event"] == ENDED
+    return steps, saved, lines[-1]["sha256"] if ended else None
 
 
 def _merged(folder: Path, ranks: list[dict[int, dict[str, Any]]]) -> tuple[Step, ...]:

@@ -13,6 +13,8 @@ from fixtures.logged import ROWS, logged, make, rows_of, same, tokenized, weight
 from fixtures.models import make_trainer, tiny_model, train_sets
 from hf_unlearn import UnlearnableCallback
 from hf_unlearn.data.text_digests import text_digests
+from hf_unlearn.model.fingerprints import hash_weights
+from hf_unlearn.model.weight_files import weight_file_hashes
 from hf_unlearn.unlearnable import read_log
 
 
@@ -106,7 +108,11 @@ def test_a_killed_training_goes_on_in_its_log(tmp_path, last):
     log = read_log(tmp_path / "log")
     expected = read_log(tmp_path / "whole" / "log")
     assert log.steps == expected.steps and log.finished and [*log.saved] == [2, 4, 6]
-    assert log.start == expected.start and same(weights(resumed), weights(whole))
+    assert log.checkpoint_steps == [0, 2, 4, 6] and log.weights == weight_file_hashes(
+        tmp_path / "out" / "checkpoint-6"
+    )
+    assert (log.start, log.end) == (expected.start, hash_weights(whole.model)) and log.end == expected.end
+    assert same(weights(resumed), weights(whole))
     lines = (tmp_path / "log" / "steps-0.jsonl").read_text().splitlines()
     assert sum('"step"' in line and '"rows"' in line for line in lines) > 6  # what was trained again is there as well
 

@@ -22,7 +22,9 @@ def write(folder, *events, ranks=1, rank=0):
     file.write_text("".join(digest + "\n" for digest in text_digests(ROWS, salt)))
     sets = {"train": {"rows": 7, "forms": ["text", "turns"], "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
     writer = LineWriter(steps_file(folder, rank), salt)
-    writer.add({"event": BEGUN, "format": FORMAT, "sets": sets, "ranks": ranks, "start": {"sha256": "0" * 64}})
+    writer.add(
+        {"event": BEGUN, "format": FORMAT, "sets": sets, "ranks": ranks, "start": {"sha256": "0" * 64}, "settings": {}}
+    )
     for event in events:
         writer.add(event)
     writer.close()
@@ -43,8 +45,8 @@ def saved(number):
 
 
 def test_steps_of_rows_in_any_format_and_checkpoints_that_are_left(tmp_path):
-    folder = tmp_path / "log"
-    write(folder, step(1, [0, 1], [2]), saved(1), step(2, [3], [6]), saved(2), step(3, [1, 5]), {"event": ENDED})
+    folder, ended = tmp_path / "log", {"event": ENDED, "sha256": "1" * 64}
+    write(folder, step(1, [0, 1], [2]), saved(1), step(2, [3], [6]), saved(2), step(3, [1, 5]), ended)
     (tmp_path / "out" / "checkpoint-1").mkdir(parents=True)
     log = read_log(folder)
     assert log.steps_of([{"messages": CHAT}]) == log.steps_of(log.digests([ROWS[1]])) == [1, 3]
@@ -57,6 +59,8 @@ def test_steps_of_rows_in_any_format_and_checkpoints_that_are_left(tmp_path):
     assert log.checkpoint_before(3) == before  # checkpoint-2 is gone
     assert log.checkpoint_before(2) == before and log.checkpoint_before(1) is None
     assert log.checkpoint_before(3, whole=True) is None  # it has no optimizer
+    assert log.end == "1" * 64 and log.checkpoint_steps == [0] and log.weights is None
+    assert [log.first_steps.get(digest) for digest in log.digests(ROWS)] == [1, 1, 1, 2, None, 2, 2]
     assert os.stat(folder / "salt").st_mode & 0o777 == 0o600
     assert "answer" not in "".join(path.read_text() for path in folder.rglob("*.[jt]*"))
 
