@@ -20,7 +20,14 @@ def write(folder, *events, ranks=1, rank=0):
     file = rows_file(folder, "train")
     file.parent.mkdir(exist_ok=True)
     file.write_text("".join(digest + "\n" for digest in text_digests(ROWS, salt)))
-    sets = {"train": {"rows": 7, "forms": ["text", "turns"], "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
+    sets = {
+        "train": {
+            "rows": 7,
+            "forms": ["text", "turns"],
+            "tokens": "",
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+    }
     writer = LineWriter(steps_file(folder, rank), salt)
     writer.add(
         {"event": BEGUN, "format": FORMAT, "sets": sets, "ranks": ranks, "start": {"sha256": "0" * 64}, "settings": {}}
