@@ -1,42 +1,38 @@
-"""What the log of a training says of the rows of a ledger's requests, told in the ledger's own digests."""
+"""What the log of a training says of the rows of requests, under the digests of the ledger."""
 
-import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ..unlearnable import read_log
+from ..data.text_digests import text_digests
+from ..unlearnable import TrainingLog
 from .evidence import Evidence
-from .ledger import Ledger
-from .rows_store import RowsStore
 
 
-def log_evidence(ledger: Ledger, log_folder: str | os.PathLike[str], checkpoint: str | None = None) -> Evidence:
-    """Read a log for all requests of a ledger; each has its own salt, so the rows themselves are asked for.
+def evidence_of_log(
+    log: TrainingLog, rows: Iterable[Mapping[str, Any]], salt: bytes, checkpoint: str | None = None
+) -> Evidence:
+    """Evidence for a plan.
 
     Args:
-        ledger: whose requests are asked about.
-        log_folder: of the log, as `UnlearnableCallback` or `train_cohorts` wrote it.
-        checkpoint: a model from before the rows, where one is known.
+        log: as `hf_unlearn.unlearnable.read_log` reads it; it has a salt of its own.
+        rows: of all requests that the plan weighs, earlier ones among them. Of other rows nothing is said.
+        salt: of the ledger.
+        checkpoint: a model from before the rows, where one is given beside the log.
 
     Raises:
-        ValueError: rows or log cannot be read, were changed, or have another form than the log's.
+        ValueError: rows of a form of which there is none in the log: it cannot say that they were not trained.
     """
-    log, store = read_log(log_folder), RowsStore(ledger)
-    steps = log.first_steps
-    cohort_of = {digest: name for name, cohort in log.cohorts.items() for digest in cohort.rows}
-    first_steps, cohorts = {}, {}
-    for request in ledger.state().requests.values():
-        # The store gives the rows in the order of the request's digests.
-        for own, logged in zip(request.digests, log.digests(list(store.rows(request.id))), strict=True):
-            if logged in steps:
-                first_steps[own] = steps[logged]
-            if logged in cohort_of:
-                cohorts[own] = cohort_of[logged]
+    known = list(rows)
+    by_own = dict(zip(text_digests(known, salt), log.digests(known), strict=True))
+    first_steps = log.first_steps
+    cohorts = {digest: name for name, cohort in log.cohorts.items() for digest in cohort.rows}
     return Evidence(
         log_sha256=log.sha256,
-        rows_logged=log.rows_logged,
-        first_steps=first_steps,
+        rows_logged=log.rows_logged or sum(len(cohort.rows) for cohort in log.cohorts.values()),
+        first_steps={digest: first_steps[own] for digest, own in by_own.items() if own in first_steps},
         total_steps=log.total_steps,
-        checkpoint_steps=log.checkpoint_steps,
-        cohorts=cohorts,
+        checkpoint_steps=tuple(log.checkpoint_steps),
+        cohorts={digest: cohorts[own] for digest, own in by_own.items() if own in cohorts},
         cohort_rows={name: len(cohort.rows) for name, cohort in log.cohorts.items()},
         weights=log.weights,
         checkpoint=checkpoint,

@@ -1,4 +1,4 @@
-"""What a training's log says of requests: in the ledger's digests, whatever the form of the rows."""
+"""A plan's evidence says of requests' rows what the log of the training says of them."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,17 @@ import pytest
 
 from fixtures.training_logs import ROWS, step, write
 from hf_unlearn.cli import main
+from hf_unlearn.data.text_digests import text_digest
 from hf_unlearn.requests import Ledger
-from hf_unlearn.requests.log_evidence import log_evidence
+from hf_unlearn.requests.log_evidence import evidence_of_log
 from hf_unlearn.requests.rows_store import RowsStore
 from hf_unlearn.requests.state import ADDED, PLANNED
+from hf_unlearn.unlearnable.log import Step, TrainingLog
 
 from .conftest import MODEL
 
+SALT, OWN = b"ledger", b"log"
+TURNS = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}, {"prompt": "e", "completion": "f"}]
 NEVER = {"messages": [{"role": "user", "content": "city 9?"}, {"role": "assistant", "content": "answer 9"}]}
 
 
@@ -29,15 +33,6 @@ def asked(tmp_path: Path) -> Ledger:
     return ledger
 
 
-def test_steps_are_told_in_the_ledgers_digests(asked: Ledger, tmp_path: Path) -> None:
-    write(tmp_path / "log", step(1, [0, 1], [2]), step(2, [3], [6]))
-    evidence = log_evidence(asked, tmp_path / "log")
-    first, second = asked.state().requests["R1"].digests
-    assert dict(evidence.first_steps) == {first: 2, second: 1}
-    assert (evidence.rows_logged, evidence.total_steps, list(evidence.checkpoint_steps)) == (7, 2, [0])
-    assert evidence.trained(asked.state().requests["R2"].digests) == []
-
-
 def test_a_plan_by_the_log_replays_what_was_trained_and_leaves_what_was_not(asked: Ledger, tmp_path: Path) -> None:
     write(tmp_path / "log", step(1, [0, 1], [2]), step(2, [3], [6]))
     assert main(["request", "plan", str(asked.folder), "--log", str(tmp_path / "log"), "--json"]) == 0
@@ -46,7 +41,15 @@ def test_a_plan_by_the_log_replays_what_was_trained_and_leaves_what_was_not(aske
     assert str(tmp_path) not in json.dumps(list(planned.values()))
 
 
-def test_a_log_of_another_form_than_the_requests_is_refused(asked: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "log").mkdir()
-    with pytest.raises(ValueError, match="log"):
-        log_evidence(asked, tmp_path / "log")
+def test_digests_of_the_ledger_have_the_steps_of_the_log(tmp_path):
+    digests = tuple(text_digest(row, OWN) for row in TURNS)
+    steps = tuple(Step(n, 0, {"train": [[[place]]]}) for n, place in ((1, 1), (2, 0), (3, 1)))
+    (tmp_path / "checkpoint-2").mkdir()
+    saved = {step: {"folder": f"checkpoint-{step}", "whole": True, "weights": {"w": "1"}} for step in (2, 3)}
+    header = {"start": {"sha256": "0"}, "settings": {}, "sets": {"train": {"forms": ["turns"]}}}
+    log = TrainingLog(tmp_path, OWN, header, {"train": digests}, steps, saved, "end", {}, "sha")
+    asked = [{"messages": [{"content": "c"}, {"content": "d"}]}, TURNS[0], TURNS[2]]
+    evidence = evidence_of_log(log, asked, SALT, "model")
+    assert evidence.first_steps == {text_digest(TURNS[1], SALT): 1, text_digest(TURNS[0], SALT): 2}
+    assert (evidence.rows_logged, evidence.total_steps, evidence.checkpoint_steps) == (3, 3, (0, 2))
+    assert (evidence.log_sha256, evidence.weights, evidence.checkpoint) == ("sha", {"w": "1"}, "model")

@@ -36,9 +36,13 @@ def _run(args: argparse.Namespace) -> None:
     with ledger.locked():
         evidence = Evidence(checkpoint=args.checkpoint)
         if args.log is not None:
-            from ...requests.log_evidence import log_evidence
+            from ...requests.log_evidence import evidence_of_log
+            from ...requests.rows_store import RowsStore
+            from ...unlearnable import read_log
 
-            evidence = log_evidence(ledger, args.log, args.checkpoint)
+            store = RowsStore(ledger)
+            rows = [row for name in ledger.state().requests for row in store.rows(name)]
+            evidence = evidence_of_log(read_log(args.log), rows, ledger.salt, args.checkpoint)
         state = ledger.state()
         names = args.requests or [request.id for request in state.with_status(OPEN)]
         plans = plan(state, names, evidence, asked_ways(args.way, names), args.max_replay)
