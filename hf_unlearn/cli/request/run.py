@@ -1,9 +1,13 @@
-"""`hf-unlearn request run`: carries open requests out as one batch, or goes on with one that was cut off."""
+"""`hf-unlearn request run`: carries open requests out, a batch for each way, or goes on with one that was cut off."""
 
 import argparse
 import json
+from typing import TYPE_CHECKING, Any
 
 from ..command import Verb, add_json, tell
+
+if TYPE_CHECKING:
+    from ...requests import Ledger
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +18,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("ledger", metavar="LEDGER", help="folder of the ledger")
     parser.add_argument("--requests", nargs="+", metavar="ID", help="default: all that are open")
-    parser.add_argument("--way", metavar="WAY", help="nothing, checkpoint or calibrated (default: calibrated)")
+    parser.add_argument("--way", metavar="WAY", help="default: what the last plan says, else calibrated")
     parser.add_argument("--why", default="", metavar="TEXT", help="how it is known that there is nothing to do")
     parser.add_argument("--edit", type=json.loads, metavar="JSON", help='of the way checkpoint: {"name": "rewind"}')
     parser.add_argument("--abandon", metavar="REASON", help="give up the batch that was cut off, and end")
@@ -23,20 +27,27 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from ...requests import Ledger
-    from ...tasks.request_batches.carry_out import abandon, carry_out
+    from ...tasks.request_batches.carry_out import abandon, carry_out, planned_ways
 
     ledger = Ledger(args.ledger)
     if args.abandon:
         given_up = abandon(ledger, args.abandon)
         tell(args, f"Gave up batch {given_up['batch']}; {', '.join(given_up['requests'])} are open.", given_up)
         return
-    done = carry_out(ledger, args.requests, args.way, why=args.why, edit=args.edit)
-    if done is None:
-        tell(args, "Nothing is open.", None)
-        return
-    names, where = ", ".join(done["requests"]), "" if done["run"] is None else f"\nRun: {ledger.runs / done['run']}"
-    text = f"Carried out batch {done['batch']}: {names} ({done['way']}).{where}\n"
-    tell(args, f"{text}What to do: hf-unlearn request verify {args.ledger}", done)
+    given = {"why": args.why, "edit": args.edit}
+    if args.way is not None or ledger.state().unfinished is not None:
+        batches = [carry_out(ledger, args.requests, args.way, **given)]
+    else:
+        planned = planned_ways(ledger, args.requests)
+        batches = [carry_out(ledger, members, way, **given) for way, members in planned.items()]
+    done = [batch for batch in batches if batch is not None]
+    lines = [line for batch in done for line in _words(batch, ledger)] or ["Nothing is open."]
+    tell(args, "\n".join([*lines, *([f"What to do: hf-unlearn request verify {args.ledger}"] if done else [])]), done)
 
 
-RUN = Verb("carry out the open requests as one batch, or go on with one that was cut off", _arguments, _run)
+def _words(batch: dict[str, Any], ledger: "Ledger") -> list[str]:
+    said = [f"Carried out batch {batch['batch']}: {', '.join(batch['requests'])} ({batch['way']})."]
+    return [*said, *([] if batch["run"] is None else [f"Run: {ledger.runs / batch['run']}"])]
+
+
+RUN = Verb("carry out the open requests, a batch for each way, or go on with one cut off", _arguments, _run)

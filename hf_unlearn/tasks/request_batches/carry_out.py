@@ -19,6 +19,7 @@ from ...requests.state import (
     NOTHING,
     OPEN,
     PLANNED,
+    REOPENED,
     STARTED,
     WAYS,
 )
@@ -75,6 +76,26 @@ def carry_out(
             for checkpoint in (ledger.runs / done["run"]).glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)  # weights on their way, which still know the rows
         return done
+
+
+def planned_ways(ledger: Ledger, requests: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """Open requests by the way that the last plan of each names, in the order of `WAYS`; "calibrated" without a plan.
+
+    Args:
+        ledger: of the requests.
+        requests: ids; None for all that are open.
+    """
+    state = ledger.state()
+    names = [request.id for request in state.with_status(OPEN)] if requests is None else list(requests)
+    ways: dict[str, str] = {}
+    for entry in ledger.entries():
+        if entry.event == PLANNED:
+            ways |= dict.fromkeys(entry.data["requests"], entry.data["way"])
+        elif entry.event in (DONE, REOPENED):  # what was planned before is no plan any more
+            for name in entry.data.get("requests") or [entry.data.get("request")]:
+                ways.pop(name, None)
+    groups = {way: [name for name in names if ways.get(name, CALIBRATED) == way] for way in WAYS}
+    return {way: members for way, members in groups.items() if members}
 
 
 def abandon(ledger: Ledger, why: str, wait: float = 10.0) -> dict[str, Any]:
