@@ -251,7 +251,8 @@ def _words(ledger: Ledger, state: LedgerState, batch: Mapping[str, Any], folder:
         words += ["--continue_from", str(present)]
     if batch["way"] == CHECKPOINT:
         words += ["--phases", json.dumps([{"edit": batch["edit"]}])]
-    if whole_steps(folder):
+    # A run of phases goes on from its last finished phase, which need not be there.
+    if whole_steps(folder) or (batch["way"] == CHECKPOINT and folder.is_dir()):
         words += ["--resume_from_checkpoint", "true"]
     return words
 
