@@ -89,7 +89,7 @@ def test_nothing_of_rows_and_places_is_in_a_bundle(done: Ledger, tmp_path: Path)
 
 def test_the_page_says_what_was_asked_done_and_checked(done: Ledger, tmp_path: Path) -> None:
     late = {"request": "R3", "rows": 1, "digests": ["R3a"], "received": "2026-11-01", "due": "2026-12-01"}
-    done.append(ADDED, {**late, "scope": "see /home/someone/letter.txt <script>"})
+    done.append(ADDED, {**late, "scope": "see ~/letters/first.txt <script>"})
     done.append(ADDED, {**late, "request": "R4", "due": None})
     done.append(STARTED, {"batch": 3, "requests": ["R4"], "held": ["R1", "R2"], "way": NOTHING})
     done.append(DONE, {"batch": 3, "requests": ["R4"], "way": NOTHING, "run": None, "record": None, "weights": None})
