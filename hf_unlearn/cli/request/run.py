@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "The rows of all earlier requests are held at their level in the same run. A batch that was cut off goes on "
-        "from its last checkpoint. Ways: nothing (with --why, or a plan that says so), checkpoint (--checkpoint when "
-        "the ledger was opened), calibrated."
+        "from its last checkpoint. Ways: nothing (with --why, or a plan that says so), drop_cohort (--log, --base), "
+        "replay (--log, --trainer), checkpoint (--checkpoint when the ledger was opened), calibrated."
     )
     parser.add_argument("ledger", metavar="LEDGER", help="folder of the ledger")
     parser.add_argument("--requests", nargs="+", metavar="ID", help="default: all that are open")
     parser.add_argument("--way", metavar="WAY", help="default: what the last plan says, else calibrated")
     parser.add_argument("--why", default="", metavar="TEXT", help="how it is known that there is nothing to do")
     parser.add_argument("--edit", type=json.loads, metavar="JSON", help='of the way checkpoint: {"name": "rewind"}')
+    parser.add_argument("--log", metavar="FOLDER", help="of the training's log or cohorts, for replay and drop_cohort")
+    parser.add_argument("--trainer", metavar="MODULE:FUNCTION", help="makes its trainer, given an output folder")
+    parser.add_argument("--base", metavar="MODEL", help="below the cohorts' adapters, for drop_cohort")
     parser.add_argument("--abandon", metavar="REASON", help="give up the batch that was cut off, and end")
     add_json(parser)
 
@@ -28,13 +31,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from ...requests import Ledger
     from ...tasks.request_batches.carry_out import abandon, carry_out, planned_ways
+    from ...tasks.request_batches.exact import Logged, named_function
 
     ledger = Ledger(args.ledger)
     if args.abandon:
         given_up = abandon(ledger, args.abandon)
         tell(args, f"Gave up batch {given_up['batch']}; {', '.join(given_up['requests'])} are open.", given_up)
         return
-    given = {"why": args.why, "edit": args.edit}
+    made = None if args.trainer is None else named_function(args.trainer)
+    logged = None if args.log is None else Logged(args.log, made, args.base)
+    given = {"why": args.why, "edit": args.edit, "logged": logged}
     if args.way is not None or ledger.state().unfinished is not None:
         batches = [carry_out(ledger, args.requests, args.way, **given)]
     else:
