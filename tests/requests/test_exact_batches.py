@@ -13,7 +13,7 @@ from hf_unlearn.requests import Ledger
 from hf_unlearn.requests.state import DONE
 from hf_unlearn.tasks.request_batches import add_request, carry_out, open_ledger
 from hf_unlearn.tasks.request_batches.exact import Logged, named_function
-from hf_unlearn.unlearnable import load_cohorts, replay, train_cohorts
+from hf_unlearn.unlearnable import UnlearnableCallback, load_cohorts, replay, train_cohorts
 from unlearnable.test_cohorts import INPUTS, PEOPLE, Cohorts
 
 
@@ -40,7 +40,8 @@ def test_a_replay_leaves_the_weights_of_a_training_without_the_rows(tmp_path, mo
     add_request(ledger, lines(tmp_path / "one.jsonl", [rows[2], rows[7], {"prompt": "new?", "completion": " no"}]))
     with pytest.raises(ValueError, match="--log with --trainer"):
         carry_out(ledger, way="replay")
-    again = Logged(tmp_path / "log", lambda output: make("sft", Path(output)))
+    callback = UnlearnableCallback(tmp_path / "log", rows)  # it knows the rows as they were before they were tokens
+    again = Logged(tmp_path / "log", lambda output: make("sft", Path(output), [callback]))
     append, killed = Ledger.append, {DONE: lambda *given: 1 / 0}
     monkeypatch.setattr(Ledger, "append", lambda *given: killed.get(given[1], append)(*given))
     with pytest.raises(ZeroDivisionError):
@@ -48,7 +49,8 @@ def test_a_replay_leaves_the_weights_of_a_training_without_the_rows(tmp_path, mo
     monkeypatch.setattr(Ledger, "append", append)
     done = carry_out(ledger, logged=Logged(tmp_path / "log", lambda output: pytest.fail("trained twice")))
     assert (done["way"], done["run"], list(done["weights"])) == ("replay", "001", ["model.safetensors"])
-    wanted = weights(replay(make("sft", tmp_path / "direct"), tmp_path / "log", [rows[2], rows[7]]))
+    direct = make("sft", tmp_path / "direct")
+    wanted = weights(replay(direct, tmp_path / "log", [rows[2], rows[7]], rows=rows))
     assert same(wanted, dict(AutoModelForCausalLM.from_pretrained(ledger.runs / "001").named_parameters()))
     assert ledger.state().weights == done["weights"] and not list((ledger.runs / "001").glob("checkpoint-*"))
     with pytest.raises(ValueError, match="--trainer as module:function"):

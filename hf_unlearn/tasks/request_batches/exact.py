@@ -29,7 +29,8 @@ class Logged:
 
     Attributes:
         log: folder of the training's log, or of its cohorts.
-        make_trainer: makes the trainer of the logged training again, given an output folder; for a replay.
+        make_trainer: makes the trainer of the logged training again, its UnlearnableCallback too, given an output
+            folder; for a replay.
         base: name or folder of the model that the cohorts' adapters are on; for dropping one.
     """
 
