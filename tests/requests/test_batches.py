@@ -55,9 +55,9 @@ def small(tmp_path_factory) -> Path:
     return folder
 
 
-def opened(small: Path, folder: Path) -> Ledger:
+def opened(small: Path, folder: Path, *more: str) -> Ledger:
     sets = ["--model_name_or_path", str(small / "model"), "--retain_dataset", str(small / "retain.jsonl")]
-    return open_ledger(folder, [*sets, *FEW])
+    return open_ledger(folder, [*sets, *FEW, *more])
 
 
 def every_byte(folder: Path) -> bytes:
@@ -142,6 +142,26 @@ def test_a_batch_can_be_given_up_and_nothing_to_do_needs_evidence(small, tmp_pat
     assert ledger.state().requests["letter-7"].way == "nothing"
     with Ledger(ledger.folder).locked(), pytest.raises(ValueError, match="no other process"):
         carry_out(ledger, wait=0.1)
+
+
+@pytest.mark.slow
+def test_a_batch_from_a_checkpoint_goes_back_to_it(small, tmp_path, monkeypatch):
+    ledger = opened(small, tmp_path / "ledger", "--checkpoint", str(small / "model"))
+    add_request(ledger, small / "one.jsonl")
+    with pytest.raises(ValueError, match="--edit"):
+        carry_out(ledger, way="checkpoint", edit={"name": "shrink"})
+    edit = {"name": "rewind", "epochs": 1.0}
+    append = Ledger.append
+    monkeypatch.setattr(
+        Ledger, "append", lambda self, event, data: append(self, event, data) if event != DONE else 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        carry_out(ledger, way="checkpoint", edit=edit)
+    monkeypatch.setattr(Ledger, "append", append)
+    done = carry_out(ledger)
+    record = json.loads((ledger.runs / "001" / "results.json").read_text())
+    assert (done["way"], [phase["name"] for phase in record["phases"]]) == ("checkpoint", ["rewind"])
+    assert CANARY.encode() not in every_byte(ledger.folder)
 
 
 def test_what_cannot_be_opened_or_added_is_refused(small, tmp_path):

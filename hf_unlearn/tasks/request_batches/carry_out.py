@@ -16,9 +16,12 @@ from ...requests.state import (
     CALIBRATED,
     CHECKPOINT,
     DONE,
+    DROP_COHORT,
     NOTHING,
     OPEN,
     PLANNED,
+    REOPENED,
+    REPLAY,
     STARTED,
     WAYS,
 )
@@ -27,8 +30,8 @@ from ...results.record import RECORD_FILE, RunRecord, load_record
 from ...training.checkpoints.selection import whole_steps
 from .. import make_task
 from ..command_file import COMMAND_FILE, read_command
+from .exact import Logged, exact_batch
 
-CARRIED_OUT_HERE = (NOTHING, CHECKPOINT, CALIBRATED)
 _SAVES = 20  # checkpoints of a run whose recipe saves none, so that a killed one does not begin anew
 _EDITS = ("rewind", "msa")
 
@@ -40,6 +43,7 @@ def carry_out(
     *,
     why: str = "",
     edit: Mapping[str, Any] | None = None,
+    logged: Logged | None = None,
     wait: float = 10.0,
 ) -> dict[str, Any] | None:
     """Carry out open requests as one batch; or go on with one that was cut off, whatever else is open.
@@ -53,6 +57,7 @@ def carry_out(
         way: of `WAYS`; None for calibrated.
         why: nothing is to be done, where `way` is "nothing"; None takes the evidence of the last plan.
         edit: name and arguments of the edit of the way "checkpoint": "rewind" or "msa".
+        logged: the log of the training, and what makes it again, for the ways "replay" and "drop_cohort".
         wait: seconds for which to wait for another process on the ledger.
 
     Returns:
@@ -69,12 +74,37 @@ def carry_out(
         if batch is None:
             return None
         _require_same_batch(batch, requests, way)
-        done = _nothing_done(batch) if batch["way"] == NOTHING else _run(ledger, ledger.state(), batch)
+        if batch["way"] == NOTHING:
+            done = _nothing_done(batch)
+        elif batch["way"] in (DROP_COHORT, REPLAY):
+            done = exact_batch(ledger, batch, run_folder(ledger, batch["batch"]), logged)
+        else:
+            done = _run(ledger, ledger.state(), batch)
         ledger.append(DONE, done)
         if done["run"] is not None:
             for checkpoint in (ledger.runs / done["run"]).glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)  # weights on their way, which still know the rows
         return done
+
+
+def planned_ways(ledger: Ledger, requests: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """Open requests by the way that the last plan of each names, in the order of `WAYS`; "calibrated" without a plan.
+
+    Args:
+        ledger: of the requests.
+        requests: ids; None for all that are open.
+    """
+    state = ledger.state()
+    names = [request.id for request in state.with_status(OPEN)] if requests is None else list(requests)
+    ways: dict[str, str] = {}
+    for entry in ledger.entries():
+        if entry.event == PLANNED:
+            ways |= dict.fromkeys(entry.data["requests"], entry.data["way"])
+        elif entry.event in (DONE, REOPENED):  # what was planned before is no plan any more
+            for name in entry.data.get("requests") or [entry.data.get("request")]:
+                ways.pop(name, None)
+    groups = {way: [name for name in names if ways.get(name, CALIBRATED) == way] for way in WAYS}
+    return {way: members for way, members in groups.items() if members}
 
 
 def abandon(ledger: Ledger, why: str, wait: float = 10.0) -> dict[str, Any]:
@@ -134,10 +164,6 @@ def _new_batch(
         return None
     taken = way or CALIBRATED
     require_choice("--way", taken, WAYS)
-    if taken not in CARRIED_OUT_HERE:
-        raise value_error(
-            "--way", f"one of {', '.join(CARRIED_OUT_HERE)}", taken, "exact ways need the training's log"
-        )
     data: dict[str, Any] = {"requests": asked, "held": held_requests(state, asked), "way": taken}
     if taken == NOTHING:
         data["held"], data["evidence"] = [], _evidence(ledger, asked, why)
@@ -227,10 +253,13 @@ def _words(ledger: Ledger, state: LedgerState, batch: Mapping[str, Any], folder:
         words += ["--held", *batch["held"]]
     present = present_model(ledger, state)
     if present is not None and batch["way"] != CHECKPOINT:
-        words += ["--continue_from", str(present)]
+        # What a replay or a dropped cohort left is a model of no run.
+        whole = (present / RECORD_FILE).is_file()
+        words += ["--continue_from" if whole else "--model_name_or_path", str(present)]
     if batch["way"] == CHECKPOINT:
         words += ["--phases", json.dumps([{"edit": batch["edit"]}])]
-    if whole_steps(folder):
+    # A run of phases goes on from its last finished phase, which need not be there.
+    if whole_steps(folder) or (batch["way"] == CHECKPOINT and folder.is_dir()):
         words += ["--resume_from_checkpoint", "true"]
     return words
 

@@ -61,7 +61,7 @@ def verdict_of(metrics: Mapping[str, MetricResult], report: AttackReport | None,
     for name in MEMBERSHIP:
         _judge_auc(name, metrics.get(name), limits, why, notes)
     for finding in [] if report is None else report.findings:
-        if finding.threat in WAYS[_WAY].exposes and not is_removal(finding):
+        if _counts(finding):
             _judge_attack(finding, limits, why, notes)
     if report is None:
         notes.append("No attack was tried.")
@@ -77,13 +77,18 @@ def figures_of(metrics: Mapping[str, MetricResult], report: AttackReport | None)
     """The figures of an entry, as JSON takes them: {value, low, high, n} by name."""
     figures = {name: metrics[name].to_dict() for name in KEPT if name in metrics}
     for finding in [] if report is None else report.findings:
-        if finding.excess is not None:
+        if finding.excess is not None and _counts(finding):
             excess = finding.excess
             figures[f"attack_{finding.name}"] = {
                 **MetricResult(excess.value, report.reported_rows if report else 0, excess.low, excess.high).to_dict(),
                 "label": f"excess of the attack {finding.name}",
             }
     return figures
+
+
+def _counts(finding: AttackFinding) -> bool:
+    """Whether an attack is one on whole weights: an adapter is merged before they are given away."""
+    return finding.threat in WAYS[_WAY].exposes and not is_removal(finding)
 
 
 def _recited(metrics: Mapping[str, MetricResult], limits: Limits) -> list[str]:
