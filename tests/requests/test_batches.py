@@ -204,7 +204,7 @@ def test_a_verdict_needs_a_figure_above_its_limit_and_an_interval_that_says_so()
     told = clean | {"min_k_auc": MetricResult(0.9, 5, 0.7, 1.0)}
     assert not verdict_of(told, None, policy).holds
     too_unlikely = clean | {"loss_auc": MetricResult(0.05, 5, 0.0, 0.2)}
-    assert "loss_auc is 0.05" in verdict_of(too_unlikely, None, policy).why[0]
+    assert "the membership AUC (loss) is 0.05" in verdict_of(too_unlikely, None, policy).why[0]
     recited = verdict_of(clean | {"forget_accuracy": MetricResult(0.2, 5)}, None, policy)
     assert recited.why == ["the model gives the answers of 20% of the rows, more than 5%"]
 
