@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .data import DataCollatorForUnlearning, ForgetRetainDataset
     from .training.config import UnlearningConfig
     from .training.trainer import UnlearningTrainer
+    from .unlearnable import UnlearnableCallback
 
 # Imported on first use: torch and transformers take seconds, which `hf-unlearn --help` should not.
 _HOMES = {
@@ -16,9 +17,17 @@ _HOMES = {
     "ForgetRetainDataset": "data",
     "UnlearningConfig": "training.config",
     "UnlearningTrainer": "training.trainer",
+    "UnlearnableCallback": "unlearnable.callback",
 }
 
-__all__ = ["DataCollatorForUnlearning", "ForgetRetainDataset", "UnlearningConfig", "UnlearningTrainer", "__version__"]
+__all__ = [
+    "DataCollatorForUnlearning",
+    "ForgetRetainDataset",
+    "UnlearnableCallback",
+    "UnlearningConfig",
+    "UnlearningTrainer",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

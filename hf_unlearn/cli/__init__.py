@@ -18,6 +18,7 @@ from .methods import METHODS
 from .plan import PLAN
 from .push import PUSH
 from .report import REPORT
+from .request import REQUEST
 from .rerun import RERUN
 from .show import SHOW
 from .train import TRAIN
@@ -32,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": EVALUATE,
     "attack": ATTACK,
     "gate": GATE,
+    "request": REQUEST,
     "report": REPORT,
     "card": CARD,
     "push": PUSH,

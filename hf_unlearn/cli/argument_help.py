@@ -10,8 +10,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # Where the arguments of `hf-unlearn train` stand: heading, file, class.
 _HOLDERS = (
     ("every task", "tasks/arguments.py", "RunArguments"),
-    ("tasks harmful and custom: rows", "tasks/row_sets.py", "RowSetArguments"),
+    ("tasks harmful, deletion and custom: rows", "tasks/row_sets.py", "RowSetArguments"),
     ("task harmful", "tasks/harmful.py", "Arguments"),
+    ("task deletion", "tasks/deletion.py", "Arguments"),
     ("task custom", "tasks/custom.py", "Arguments"),
     ("tasks copyright and privacy: a fit first", "tasks/fit_first.py", "FitArguments"),
     ("task copyright", "tasks/copyright.py", "Arguments"),

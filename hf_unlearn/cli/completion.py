@@ -1,6 +1,7 @@
 """`hf-unlearn completion`: a script that lets a shell complete commands, flags and, in bash, their values."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from ..tasks import TASKS
 from .command import Verb
 
 _SHELLS = ("bash", "zsh", "tcsh")
+_FILES = ("run", "runs", "rows", "model", "output_dir", "output", "ledger", "folder")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -22,15 +24,23 @@ def _run(args: argparse.Namespace) -> None:
     from . import make_parser
 
     parser = make_parser()
-    (verbs,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    for verb in verbs.choices.values():
-        for action in verb._actions:
-            if action.dest in _values():
-                vars(action)["complete"] = {"bash": f"_hf_unlearn_{action.dest}"}
-            elif action.dest in ("run", "runs", "rows", "model", "output_dir", "output"):
-                vars(action)["complete"] = shtab.FILE
+    values = _values()
+    for action in _actions(parser):
+        if action.dest in values:
+            vars(action)["complete"] = {"bash": f"_hf_unlearn_{action.dest}"}
+        elif action.dest in _FILES:
+            vars(action)["complete"] = shtab.FILE
     preamble: Any = {"bash": _functions()}  # by shell, which shtab's annotation does not say
     print(shtab.complete(parser, args.shell, preamble=preamble))
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Of a parser and of those of its commands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _actions(verb)
 
 
 def _values() -> dict[str, list[str]]:

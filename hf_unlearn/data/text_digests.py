@@ -11,16 +11,17 @@ import numpy as np
 
 from ..errors import input_error
 
-# Columns that hold what a row says, in the order in which it says it. The first group that a row has is taken.
-_GROUPS = (
-    ("prompt", "completion"),
-    ("prompt", "chosen", "rejected"),
-    ("chosen", "rejected"),
-    ("messages",),
-    ("question", "answer"),
-    ("text",),
-    ("input_ids", "labels"),
-)
+# Columns that hold what a row says, in the order in which it says it, and their form: what is said in one form has the
+# same digest whatever its columns, and another in every other form. The first group that a row has is taken.
+_GROUPS = {
+    ("prompt", "completion"): "turns",
+    ("prompt", "chosen", "rejected"): "preferences",
+    ("chosen", "rejected"): "preferences without a prompt",
+    ("messages",): "turns",
+    ("question", "answer"): "turns",
+    ("text",): "text",
+    ("input_ids", "labels"): "tokens",
+}
 
 
 def row_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -29,6 +30,19 @@ def row_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         ValueError: the row has the columns of no known format.
     """
+    return tuple(part for name in _group(row) for part in _parts(row[name]))
+
+
+def row_form(row: Mapping[str, Any]) -> str:
+    """The form that a row has, in a word or a few: the digests of rows of two forms cannot be compared.
+
+    Raises:
+        ValueError: the row has the columns of no known format.
+    """
+    return _GROUPS[_group(row)]
+
+
+def _group(row: Mapping[str, Any]) -> tuple[str, ...]:
     group = next((names for names in _GROUPS if all(row.get(name) is not None for name in names)), None)
     if group is None:
         raise input_error(
@@ -37,7 +51,7 @@ def row_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
             why="a row is known again by what it says",
             fix="rename the columns, on the command line with --forget_columns",
         )
-    return tuple(part for name in group for part in _parts(row[name]))
+    return group
 
 
 def text_digest(row: Mapping[str, Any], salt: bytes) -> str:

@@ -24,10 +24,15 @@ def hash_weights(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in full_state_dict(model):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+        for part in tensor_bytes(name, tensor):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def tensor_bytes(name: str, tensor: Tensor) -> tuple[bytes, memoryview]:
+    """What a hash of weights is made of: name, type and shape of a tensor, and its bytes."""
+    flat = tensor.cpu().contiguous().reshape(-1)
+    return f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), flat.view(torch.uint8).numpy().data
 
 
 def hash_answers(model: nn.Module) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+DIGESTS = "digests"  # of rows, in an entry's data: a list
 FIRST = "0" * 64  # what the first line names as the hash before it
 
 
@@ -22,7 +23,7 @@ class Entry:
         event: what happened.
         data: of the event, as JSON takes it.
         previous: hash of the line before.
-        hash: SHA-256 of all the other attributes.
+        hash: SHA-256 of all the other attributes, digests of rows as the hash of their list.
     """
 
     number: int
@@ -33,10 +34,14 @@ class Entry:
     hash: str
 
 
-def read_chain(file: Path) -> tuple[list[Entry], list[str]]:
+def read_chain(file: Path, *, exported: bool = False) -> tuple[list[Entry], list[str]]:
     """The entries of a file, and what is wrong with them: a changed, missing or foreign line, by its number.
 
     A last line without an end is one that a killed process did not finish: no entry, and nothing wrong.
+
+    Args:
+        file: of the chain.
+        exported: whether digests of rows may stand there as their hash alone.
     """
     entries: list[Entry] = []
     problems: list[str] = []
@@ -47,6 +52,8 @@ def read_chain(file: Path) -> tuple[list[Entry], list[str]]:
             problems.append(f"line {number} of {file.name} is not an entry")
             previous = ""
             continue
+        if not exported and isinstance(entry.data.get(DIGESTS), str):
+            problems.append(f"line {number} of {file.name} has lost the digests of its rows")
         if entry.hash != entry_hash(asdict(entry)):
             problems.append(f"line {number} of {file.name} was changed: its content has another hash")
         if entry.number != number or (previous and entry.previous != previous):
@@ -84,9 +91,22 @@ def append_entry(file: Path, last: Entry | None, event: str, data: Mapping[str, 
 
 
 def entry_hash(body: Mapping[str, Any]) -> str:
-    """SHA-256 of an entry's attributes but the hash itself, as JSON with sorted keys and no spaces."""
+    """SHA-256 of an entry's attributes but the hash itself, as JSON with sorted keys and no spaces.
+
+    Digests of rows go in as the hash of their list, so that an entry can be checked without them.
+    """
     kept = {name: value for name, value in body.items() if name != "hash"}
-    text = json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _json_hash({**kept, "data": without_digests(body["data"])})
+
+
+def without_digests(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of an entry with the digests of its rows, if it has any, as the hash of their list."""
+    hashed = {DIGESTS: _json_hash(data[DIGESTS])} if isinstance(data.get(DIGESTS), list) else {}
+    return {**data, **hashed}
+
+
+def _json_hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import input_error
 from .chain import Entry, append_entry, read_chain
+from .index import Index
 from .state import OPENED, LedgerState, fold
 
 LEDGER_FILE, SALT_FILE, LOCK_FILE, RUNS = "ledger.jsonl", "salt", ".lock", "runs"
@@ -109,10 +110,32 @@ class Ledger:
         return fold(self.entries())
 
     def append(self, event: str, data: Mapping[str, Any]) -> Entry:
-        """Add an entry, under the lock."""
+        """Add an entry, under the lock.
+
+        Raises:
+            ValueError: an entry was changed or is missing, at the end too.
+        """
+        index = Index(self.folder)
         with self.locked():
-            entries = self.entries()
-            return append_entry(self.folder / LEDGER_FILE, entries[-1] if entries else None, event, data)
+            seen, entries = index.seen(), self.entries()
+            index.require_whole(entries, seen)
+            entry = append_entry(self.folder / LEDGER_FILE, entries[-1] if entries else None, event, data)
+            index.remember(entry)
+        return entry
+
+    def requests_with(self, digests: Iterable[str]) -> dict[str, list[str]]:
+        """The ids of the requests that each row is in; rows that are in none are left out.
+
+        Args:
+            digests: of rows, salted.
+
+        Raises:
+            ValueError: an entry was changed or is missing, at the end too.
+        """
+        index = Index(self.folder)
+        seen, entries = index.seen(), self.entries()  # in this order: other processes add between them
+        index.require_whole(entries, seen)
+        return index.requests_with(digests, entries)
 
     @contextmanager
     def locked(self, wait: float = 10.0) -> Iterator[None]:

@@ -9,12 +9,14 @@ from .chain import Entry
 # Events of a ledger. What `data` holds of each stands beside it.
 OPENED = "opened"  # task, policy, model (hashes of its weight files), settings (hash of command.json)
 ADDED = "added"  # request (id), rows, digests, received, due, scope, reference, policy
-PLANNED = "planned"  # requests, way, why, evidence
+PLANNED = "planned"  # requests, way, why (sentences by request), evidence
 STARTED = "started"  # batch (number), requests, held (ids), way
 DONE = "done"  # batch, requests, way, run (folder's name or None), record (sha256), weights (hashes of files), cost
+ABANDONED = "abandoned"  # batch, requests, why: it was started and given up
+# figures: name -> number or {value, low, high, n}; label and limit (words) where they are known.
 VERIFIED = "verified"  # request, holds, figures, why, weights, record (sha256 of the verification's file)
 REOPENED = "reopened"  # request, why
-REPLACED = "replaced"  # model, weights: the present model was exchanged from outside
+REPLACED = "replaced"  # model (hashes of its weight files): the present model was exchanged from outside
 EXPORTED = "exported"  # entries, head
 
 OPEN, CARRIED_OUT, HOLDS = "open", "carried out", "holds"  # of a request
@@ -72,6 +74,7 @@ class LedgerState:
     Attributes:
         opened: data of the first entry.
         requests: by id, in the order in which they came.
+        base: hashes of the weight files that came from outside last: with the first entry, or in place of them.
         weights: hashes of the present weight files by name.
         run: folder of the present weights in the ledger's `runs`, None for the model that the ledger was opened with.
         unfinished: data of a batch that was started and is not done; None where there is none.
@@ -80,6 +83,7 @@ class LedgerState:
 
     opened: dict[str, Any] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
+    base: dict[str, str] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     run: str | None = None
     unfinished: dict[str, Any] | None = None
@@ -105,12 +109,14 @@ def fold(entries: Iterable[Entry]) -> LedgerState:
 def _apply(state: LedgerState, entry: Entry) -> None:
     data = entry.data
     if entry.event == OPENED:
-        state.opened, state.weights = data, data["model"]
+        state.opened, state.base, state.weights = data, data["model"], data["model"]
     elif entry.event == ADDED:
         own = {name: value for name, value in data.items() if name != "request"}
         state.requests[data["request"]] = Request(data["request"], **own)
     elif entry.event == STARTED:
         state.unfinished = data
+    elif entry.event == ABANDONED:
+        state.unfinished = None
     elif entry.event == DONE:
         _done(state, data)
     elif entry.event == VERIFIED:
@@ -120,7 +126,7 @@ def _apply(state: LedgerState, entry: Entry) -> None:
         request = state.requests[data["request"]]
         request.status, request.reopened = OPEN, request.reopened + 1
     elif entry.event == REPLACED:
-        state.weights, state.run = data["model"], None
+        state.base, state.weights, state.run = data["model"], data["model"], None
 
 
 def _done(state: LedgerState, data: dict[str, Any]) -> None:

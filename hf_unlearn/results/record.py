@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import input_error
 from .attack_report import AttackReport, check_report
+from .deletion_record import DeletionRecord
 from .evaluation_result import EvaluationResult, check_result, restored
 from .files import atomic_write_text, read_json
 from .lineage import Lineage
@@ -81,6 +82,7 @@ class RunRecord:
         log: Trainer's log history: the components of the loss over the steps.
         forced: what the preflight found, where the run was told to go on all the same.
         signs: what was noticed in training: forget NLL that fell, retain rows that were lost.
+        deletion: what was asked to be deleted and what was left out for it; None where it was no deletion request.
         card_sha256: SHA-256 of the card that was rendered from the record and lies beside it; a card with another hash
             was edited by hand. None where no card was written.
         lineage: which weights went in and came out, and the run before; None in a record from before it was kept.
@@ -116,6 +118,7 @@ class RunRecord:
     log: list[dict[str, Any]] = field(default_factory=list)
     forced: list[str] = field(default_factory=list)
     signs: list[str] = field(default_factory=list)
+    deletion: DeletionRecord | None = None
     card_sha256: str | None = None
     lineage: Lineage | None = None
 
@@ -140,7 +143,8 @@ class RunRecord:
         poor = [] if self.levels is None else [f"Levels: {warning}" for warning in self.levels.warnings]
         reports = [(phase.name, phase.report or phase.suppression) for phase in self.phases]
         edits = [f"{name}: {warning}" for name, report in reports if report for warning in report.warnings]
-        return [*overruled, *poor, *edits, *self.signs]
+        stand_in = [] if self.deletion is None else self.deletion.warnings
+        return [*overruled, *stand_in, *poor, *edits, *self.signs]
 
     @property
     def public(self) -> bool:
@@ -253,6 +257,7 @@ def _restored(stored: Mapping[str, Any]) -> RunRecord:
     values["attacks"] = [AttackRecord(**attack) for attack in values["attacks"]]
     values["phases"] = build(values.get("phases", []), list[PhaseRecord])
     values["attack_report"] = build(values.get("attack_report"), AttackReport | None)
+    values["deletion"] = build(values.get("deletion"), DeletionRecord | None)
     values["metadata"] = CardMetadata(**values["metadata"])
     values["lineage"] = build(values.get("lineage"), Lineage | None)
     values["evaluations"] = {name: restored(result) for name, result in values["evaluations"].items()}

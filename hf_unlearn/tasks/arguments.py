@@ -24,6 +24,7 @@ _OF_THIS_RUN = (
     "output_dir",
     "partial_dir",
     "reference_cache_dir",
+    "row_cache_dir",
     "use_cpu",
     "resume_from_checkpoint",
     "show_prompts",
@@ -41,7 +42,7 @@ class RunArguments:
     """Arguments of every task."""
 
     task: str | None = field(
-        default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy or custom."}
+        default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy, deletion or custom."}
     )
     continue_from: str | None = field(
         default=None,
@@ -242,7 +243,7 @@ def _require_task(name: str, named: str | None) -> None:
             expected=f"a recipe of the task {name}",
             got=f"one of the task {named}",
             why="its arguments would be read as something else",
-            fix=f"run it with `hf-unlearn train --config ...`, or examples/{named}.py",
+            fix=f"run it with `hf-unlearn train --task {named} --config ...`",
         )
 
 

@@ -1,4 +1,4 @@
-"""Arguments of the tasks harmful and custom: rows to forget and to keep, as files, saved folders or Hub datasets."""
+"""Arguments of tasks on rows of one's own: rows to forget and to keep, as files, saved folders or Hub datasets."""
 
 import json
 from dataclasses import dataclass, field
@@ -72,7 +72,12 @@ class RowSetArguments(RunArguments):
 
 
 def load_sets(
-    script: RowSetArguments, model: str | None, cache: RowCache, answerer: Answerer | None = None
+    script: RowSetArguments,
+    model: str | None,
+    cache: RowCache,
+    answerer: Answerer | None = None,
+    *,
+    forget: Dataset | None = None,
 ) -> dict[str, Dataset]:
     """The sets that the arguments name, by role.
 
@@ -81,23 +86,15 @@ def load_sets(
         model: that forgets, None where none is named.
         cache: of the run, for the rows of files and those that the model generates.
         answerer: generates rows to keep, where only their prompts are named.
+        forget: rows to forget that do not come from a file.
 
     Raises:
         ValueError: forget rows without a model or without rows to keep, or rows that cannot be read.
     """
-    _require_named(script, model)
-    assert script.forget_dataset is not None
+    _require_named(script, model, given=forget is not None)
     kept = script.retain_dataset or script.retain_prompts
     assert kept is not None
-    forget = load_rows(
-        script.forget_dataset,
-        name=script.forget_name,
-        split=script.forget_split,
-        revision=script.forget_revision,
-        columns=script.forget_columns,  # type: ignore[arg-type]  # decoded in __post_init__
-        cache_dir=cache.folder,
-    )
-    forget = READERS[script.forget_reader](forget)
+    forget = _forget_rows(script, cache) if forget is None else forget
     detect_format(forget.column_names, "forget", "forget_columns")
     retain = load_rows(
         kept,
@@ -122,7 +119,20 @@ def load_sets(
     return {name: first(rows, script.limit) for name, rows in sets.items()}
 
 
-def _require_named(script: RowSetArguments, model: str | None) -> None:
+def _forget_rows(script: RowSetArguments, cache: RowCache) -> Dataset:
+    assert script.forget_dataset is not None
+    rows = load_rows(
+        script.forget_dataset,
+        name=script.forget_name,
+        split=script.forget_split,
+        revision=script.forget_revision,
+        columns=script.forget_columns,  # type: ignore[arg-type]  # decoded in __post_init__
+        cache_dir=cache.folder,
+    )
+    return READERS[script.forget_reader](rows)
+
+
+def _require_named(script: RowSetArguments, model: str | None, *, given: bool) -> None:
     """Raise where the model, the rows to forget or those to keep are not named, or those to keep twice."""
     if script.retain_dataset is not None and script.retain_prompts is not None:
         raise input_error(
@@ -132,7 +142,7 @@ def _require_named(script: RowSetArguments, model: str | None) -> None:
             fix="leave one of them out; rows of your own are the better ones",
         )
     kept = script.retain_dataset or script.retain_prompts
-    if model is None or kept is None or script.forget_dataset is None:
+    if model is None or kept is None or (script.forget_dataset is None and not given):
         raise input_error(
             expected="--model_name_or_path and --retain_dataset together with --forget_dataset",
             got="no model" if model is None else f"no {'retain' if kept is None else 'forget'} dataset",

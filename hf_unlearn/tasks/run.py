@@ -193,10 +193,12 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
     record, script = trainer.record, parsed.script
     record.task = name
     start = Lineage() if task.continued is None else task.continued.lineage
-    record.lineage = replace(start, requests=tuple(task.requests), recipe=recipe_hash(name, parsed))
+    requests = () if task.deletion is None else tuple(task.deletion.requests)
+    record.lineage = replace(start, requests=requests, recipe=recipe_hash(name, parsed))
     record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
+    record.deletion = task.deletion
     record.model.fitted_from, record.model.fitted_origin = task.fitted_from, task.fitted_origin
     for set_record in record.sets.values():
         set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them

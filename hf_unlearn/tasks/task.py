@@ -11,6 +11,7 @@ from ..data.holdout_split import measurement_rows
 from ..data.row_cache import RowCache
 from ..errors import input_error
 from ..evaluation import EvaluationResult, Judge, Suite
+from ..results.deletion_record import DeletionRecord
 from ..results.hub.names import is_repository
 from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
@@ -27,6 +28,7 @@ WITHOUT_UNSEEN = {
     "harmful": ("holdout_dataset", "methods/npo --forget_nll_bound log_vocab"),
     "privacy": ("holdout_dataset", "privacy_opt1.3b"),
     "copyright": ("holdout_book", "copyright_opt1.3b"),
+    "deletion": ("holdout_dataset", "deletion_lab --holdout_from perturbed"),
 }
 
 # A suite, given `holdout` rows where there are any and the results to compare with: `oracle` and `before`, None where
@@ -52,8 +54,8 @@ class Task:
         cache: the folder of rows that came from files; None where none did.
         checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
             there is none.
+        deletion: what was asked and left out, of a task that carries out deletion requests; None for others.
         continued: the run whose weights it takes, or None.
-        requests: ids of the deletion requests that the run carries out, for its lineage.
     """
 
     model: str
@@ -68,8 +70,8 @@ class Task:
     judge: Judge | None = None
     cache: RowCache | None = None
     checkpoint: str | None = None
+    deletion: DeletionRecord | None = None
     continued: "Continued | None" = None
-    requests: tuple[str, ...] = ()
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:

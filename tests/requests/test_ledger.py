@@ -10,8 +10,14 @@ import pytest
 
 from hf_unlearn.requests import Ledger
 from hf_unlearn.requests.chain import read_chain
+from hf_unlearn.requests.index import INDEX_FILE
 from hf_unlearn.requests.ledger import LEDGER_FILE, SALT_FILE
 from hf_unlearn.requests.state import CALIBRATED, DONE, REOPENED, STARTED, VERIFIED
+
+
+def _json_hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_entries_are_chained_as_the_page_says(ledger: Ledger) -> None:
@@ -19,8 +25,9 @@ def test_entries_are_chained_as_the_page_says(ledger: Ledger) -> None:
     for number, line in enumerate((ledger.folder / LEDGER_FILE).read_text().splitlines(), 1):
         entry = json.loads(line)
         body = {name: value for name, value in entry.items() if name != "hash"}
-        text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        assert entry["hash"] == hashlib.sha256(text.encode()).hexdigest()
+        if "digests" in body["data"]:
+            body["data"]["digests"] = _json_hash(body["data"]["digests"])
+        assert entry["hash"] == _json_hash(body)
         assert (entry["previous"], entry["number"]) == (previous, number)
         previous = entry["hash"]
     assert (ledger.folder / SALT_FILE).stat().st_mode & 0o777 == 0o600
@@ -35,6 +42,8 @@ TAMPERED: dict[str, Callable[[list[str]], list[str]]] = {
     "removed": lambda lines: [lines[0], lines[2]],
     "exchanged": lambda lines: [lines[0], lines[2], lines[1]],
     "foreign": lambda lines: [lines[0], "hello", lines[2]],
+    "digests": lambda lines: [*lines[:2], lines[2].replace("R2a", "R2c")],
+    "hidden": lambda lines: [*lines[:2], lines[2].replace('["R2a", "R2b"]', f'"{_json_hash(["R2a", "R2b"])}"')],
     "doubled": lambda lines: [*lines, lines[2]],
 }
 
@@ -52,6 +61,7 @@ def test_a_line_that_was_tampered_with_is_named(ledger: Ledger, how: str) -> Non
 def test_a_line_that_was_cut_off_is_no_entry(ledger: Ledger) -> None:
     file = ledger.folder / LEDGER_FILE
     whole = file.read_bytes()
+    (ledger.folder / INDEX_FILE).unlink()  # a process that is killed there has not remembered the entry
     for end in range(len(whole) - 40, len(whole)):  # at any byte of the last line
         file.write_bytes(whole[:end])
         assert len(ledger.entries()) == 2

@@ -17,6 +17,7 @@ from fixtures.models import make_trainer, step_logs, tiny_model, weights
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.losses import NPO
 from hf_unlearn.metrics import MetricResult
+from hf_unlearn.results.deletion_record import DeletionRecord
 from hf_unlearn.results.edit_report import EditReport, MeanNll, Moved, Tried
 from hf_unlearn.results.evaluation_result import EvaluationResult
 from hf_unlearn.results.lineage import Lineage
@@ -117,6 +118,7 @@ def full_record(**changes) -> RunRecord:
         levels=LevelQuality("ngram", 30, 12, 5.5, 0.8, 0.75, 0.5, -0.25, 1.5, ("few rows",)),
         phases=full_phases(),
         lineage=Lineage("2026-01-02T03:04:05+00:00", ("R-1",), "first", "ab" * 32, {"in memory": "cd" * 32}),
+        deletion=DeletionRecord(12, ["R-2"], ["R-1"], 4, 1, 50, "perturbed"),
     )
     return RunRecord(**values | changes)
 
@@ -225,6 +227,7 @@ def test_changed_arguments_name_no_path_no_token_and_no_account(tmp_path):
         hub_token="hf_secret",
         hub_model_id="secret-owner/secret",
         reference_cache_dir=str(tmp_path / "secret-cache"),
+        row_cache_dir=str(tmp_path / "secret-rows"),
         resume_from_checkpoint=str(tmp_path / "secret-checkpoint"),
         model_init_kwargs={"cache_dir": str(tmp_path / "secret"), "token": "hf_secret"},
     )

@@ -149,7 +149,7 @@ def test_a_key_of_the_parser_alone_is_no_argument(tmp_path):
 def test_a_recipe_of_another_task_is_refused_before_its_keys(task, recipe):
     found = read_recipe(find_recipe(recipe))["task"]
     text = both(task, "--config", recipe)
-    assert_four_parts(text, f"a recipe of the task {task}", f"one of the task {found}", f"examples/{found}.py")
+    assert_four_parts(text, f"a recipe of the task {task}", f"one of the task {found}", f"--task {found} --config")
 
 
 def test_a_task_on_the_command_line_of_another_one_is_refused():

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ...errors import input_error
+from ..deletion_words import HEADING, deletion_words
 from ..phase_record import EDIT, SUPPRESS, TRAIN
 from ..record import ATTACK_PLOTS, RECORD_FILE, RunRecord
 from ..record_parts import ComponentRecord, level_words, reference_words
@@ -119,6 +120,8 @@ def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
     objective, judged = record.objective, verdict(record)
     return {
         "claim": claim(record, judged),
+        "deletion": [(heading, plain(text)) for heading, text in deletion_words(record)],
+        "deletion_heading": HEADING,
         "verdict": f"**Verdict: {judged.level}.** {plain(judged.sentence)}",
         "evaluated": "after" in record.evaluations,
         "headline": headline(record),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..deletion_words import deletion_words
 from ..lineage import lineage_words
 from ..phase_record import suppression_of
 from ..phase_words import PhaseRow, phase_rows
@@ -51,6 +52,7 @@ class Facts:
     settings: Pairs
     cost: Pairs
     footer: Pairs = field(default_factory=list)
+    deletion: Pairs = field(default_factory=list)
 
 
 def facts_of(record: RunRecord) -> Facts:
@@ -65,6 +67,7 @@ def facts_of(record: RunRecord) -> Facts:
         settings=[(name, _plain(value)) for name, value in sorted(record.arguments.items())],
         cost=_cost(record),
         footer=[("seed", str(record.seed)), *_lineage(record), *sorted(record.versions.items())],
+        deletion=deletion_words(record),
     )
 
 

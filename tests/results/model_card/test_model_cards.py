@@ -47,7 +47,7 @@ def test_a_card_is_rendered_from_its_record(name):
     "name", [name for name in ON_THE_LAB if name not in FOLDERS and not name.startswith("edits/")]
 )
 def test_the_card_of_another_recipe_says_what_its_run_did(name):
-    args = parse_task("harmful", ["--config", name, "--use_cpu"]).args
+    args = parse_task(read_recipe(find_recipe(name))["task"], ["--config", name, "--use_cpu"]).args
     record = load_record(FOLDERS["methods/npo"])
     record.name, record.recipe = name.rpartition("/")[2], name
     methods = Methods.resolve(args)

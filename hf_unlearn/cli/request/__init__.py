@@ -1,0 +1,44 @@
+"""`hf-unlearn request`: deletion requests in a ledger, a file for each of its commands."""
+
+import argparse
+
+from ..command import Verb
+from .add import ADD
+from .export import EXPORT
+from .open import OPEN
+from .plan import PLAN
+from .run import RUN
+from .status import STATUS
+from .verify import VERIFY
+
+# In the order in which they are used.
+REQUEST_VERBS: dict[str, Verb] = {
+    "open": OPEN,
+    "add": ADD,
+    "plan": PLAN,
+    "run": RUN,
+    "verify": VERIFY,
+    "status": STATUS,
+    "export": EXPORT,
+}
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(title="commands", dest="request_verb", metavar="COMMAND", required=True)
+    for name, verb in REQUEST_VERBS.items():
+        description = verb.help[0].upper() + verb.help[1:] + "."
+        verb.add_arguments(verbs.add_parser(name, help=verb.help, description=description, allow_abbrev=False))
+
+
+def _run(args: argparse.Namespace) -> int | None:
+    verb = REQUEST_VERBS[args.request_verb]
+    args.given = args.given[args.given.index(args.request_verb) + 1 :]
+    if not verb.open:
+        # `request` takes what it does not know, since one of its commands may: the others refuse it here.
+        strict = argparse.ArgumentParser(prog=f"hf-unlearn request {args.request_verb}", allow_abbrev=False)
+        verb.add_arguments(strict)
+        strict.parse_args(args.given)
+    return verb.run(args)
+
+
+REQUEST = Verb("deletion requests: a ledger from what was asked to the proof that it was done", _arguments, _run, True)
