@@ -83,7 +83,8 @@ class RunComparison:
     @property
     def same(self) -> bool:
         """Whether the weights are equal bit for bit, or every figure that has an interval is within."""
-        if self.weights.equal:
+        # An adapter's files say nothing of the base that they belong to.
+        if self.weights.equal and "weights in" not in self.differences:
             return True
         measured = any(figure.model == "after" and figure.within for figure in self.figures)
         return measured and not self.outside and not self.missing
@@ -115,17 +116,21 @@ def _weights(first: Path, again: Path, then: RunRecord, now: RunRecord) -> Weigh
     if hashes[0] and hashes[0] == hashes[1]:
         return WeightDifference(suppressors, tensor=None if suppressors else SUPPRESSION_FOLDER)
     old, new = _tensors(first), _tensors(again)
-    shapes = [{name: (tuple(shape), str(dtype)) for name, (_, shape, dtype) in found.items()} for found in (old, new)]
+    shapes = [
+        {name: (tuple(shape), str(dtype)) for name, (_, shape, dtype) in tensors.items()} for tensors in (old, new)
+    ]
     if not old or shapes[0] != shapes[1]:
         return WeightDifference(False, None, None)
-    largest, total, count, where = 0.0, 0.0, 0, None
+    largest, total, count, where, equal = 0.0, 0.0, 0, None, suppressors
     for name in old:
-        apart = (_read(old[name][0], name).double() - _read(new[name][0], name).double()).abs()
+        pair = [_read(tensors[name][0], name) for tensors in (old, new)]
+        equal = equal and torch.equal(*pair)  # a NaN is equal to nothing
+        apart = (pair[0].double() - pair[1].double()).abs()
         if apart.numel() and float(apart.max()) > largest:
             largest, where = float(apart.max()), name
         total, count = total + float(apart.sum()), count + apart.numel()
     # Files of other names or sizes may hold the same weights.
-    return WeightDifference(largest == 0.0 and suppressors, largest, total / max(1, count), where)
+    return WeightDifference(equal, largest, total / max(1, count), where)
 
 
 def _suppressor(folder: Path) -> dict[str, str | None]:
@@ -198,7 +203,7 @@ def comparison_words(comparison: RunComparison) -> str:
     weights, lines, changed = comparison.weights, [], comparison.differences.items()
     if weights.equal:
         lines.append("Weights: equal bit for bit.")
-    elif weights.largest == 0.0:
+    elif weights.tensor == SUPPRESSION_FOLDER:
         lines.append("Weights: equal bit for bit; the suppressor's files are not.")
     elif weights.largest is None:
         lines.append("Weights: not of the same tensors.")

@@ -48,7 +48,9 @@ def write_command(
     stored["launch"] = list(launch)
     if models is not None:
         names = {name: _located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
-        stored["models"] = names | {"oracle_is": models.oracle_is, "forget": forget_hash(models)}
+        # Of a single short row a hash could be guessed: it is kept where it has a use alone.
+        forget = forget_hash(models) if any(names.values()) else None
+        stored["models"] = names | {"oracle_is": models.oracle_is, "forget": forget}
     atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
 
 

@@ -56,7 +56,7 @@ class Continued:
         """
         task.model, task.continued = self.model, self
         kept = saved_models(self.folder)
-        if not kept or kept["forget"] != forget_hash(task):
+        if not kept or kept["forget"] is None or kept["forget"] != forget_hash(task):
             return
         if task.oracle is None and kept["oracle"]:
             task.oracle, task.oracle_is = kept["oracle"], kept["oracle_is"] or task.oracle_is
