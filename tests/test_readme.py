@@ -59,6 +59,7 @@ def test_the_pages_have_the_python_blocks_that_they_should():
         *(f"docs/edits.md-{number}" for number in (1, 2)),
         "docs/publishing.md-1",
         "docs/trainer.md-1",
+        *(f"docs/unlearnable.md-{number}" for number in (1, 2)),
     }
 
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from ..metrics.description import MetricDescription
+from ..metrics.registry import METRIC_DESCRIPTIONS
 from ..results.redaction import redacted
 from .chain import Entry
 from .state import (
+    ABANDONED,
     ADDED,
     CARRIED_OUT,
     DONE,
@@ -50,7 +53,8 @@ class Verified:
     day: str
     number: int
     holds: bool
-    why: str
+    why: list[str]
+    notes: list[str]
     figures: list[tuple[str, str, str]]  # name, value with its interval, what it had to be
     weights: str
 
@@ -68,7 +72,7 @@ class Section:
     last_verification: str
     done: list[Done]
     verified: list[Verified]
-    reopened: list[tuple[str, str]]
+    reopened: list[tuple[str, list[str]]]
 
 
 def sections(state: LedgerState, entries: Sequence[Entry], today: date) -> list[Section]:
@@ -116,7 +120,9 @@ def _section(
         done=[_done(entry, request, names) for entry in done],
         verified=[_verified(entry, names) for entry in request.history if entry.event == VERIFIED],
         reopened=[
-            (entry.time[:10], redacted(str(entry.data["why"]))) for entry in request.history if entry.event == REOPENED
+            (entry.time[:10], _sentences(entry.data.get("why")))
+            for entry in request.history
+            if entry.event == REOPENED
         ],
     )
 
@@ -141,59 +147,62 @@ def _done(entry: Entry, request: Request, names: Sequence[tuple[dict[str, str], 
     data = entry.data
     planned = [one for one in request.history if one.event == PLANNED and one.number < entry.number]
     why = planned[-1].data.get("why") if planned and planned[-1].data.get("way") == data["way"] else None
-    reasons = why.get(request.id, []) if isinstance(why, Mapping) else [] if why is None else why
+    evidence = data.get("evidence") or {}
+    why = why or evidence.get("why") or evidence.get("said")  # of who carried it out without a plan
+    reasons = why.get(request.id) if isinstance(why, Mapping) else why
     return Done(
         day=entry.time[:10],
         batch=data["batch"],
         way=WAY_NAMES[data["way"]],
         meaning=WAYS[data["way"]],
-        why=redacted([reasons] if isinstance(reasons, str) else [str(reason) for reason in reasons]),
+        why=_sentences(reasons),
         held=[str(name) for name in data.get("held") or []] if data.get("weights") else [],
-        cost=redacted(_cost(data.get("cost"))),
+        cost=_cost(data.get("cost") or {}),
         weights=_name(data.get("weights") or {}, names) if data.get("weights") else "unchanged",
     )
 
 
 def _verified(entry: Entry, names: Sequence[tuple[dict[str, str], str]]) -> Verified:
     data = entry.data
-    why = data.get("why") or ""
     return Verified(
         day=entry.time[:10],
         number=entry.number,
         holds=bool(data["holds"]),
-        why=redacted(why if isinstance(why, str) else " ".join(str(sentence) for sentence in why)),
+        why=_sentences(data.get("why")),
+        notes=_sentences(data.get("notes")),
         figures=list(_figures(data.get("figures") or {})),
         weights=_name(data.get("weights") or {}, names),
     )
 
 
 def _figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Figures as `MetricResult.to_dict` writes them, or plain values; a mapping of figures is gone through."""
+    """Name, value and limit of figures as `MetricResult.to_dict` writes them, or of plain values."""
     for name, figure in figures.items():
-        label = str(name).replace("_", " ")
-        if isinstance(figure, Mapping) and "value" not in figure:
-            yield from ((f"{label}: {inner}", value, limit) for inner, value, limit in _figures(figure))
-        elif isinstance(figure, Mapping):
-            interval = ""
-            if figure.get("low") is not None and figure.get("high") is not None:
-                interval = f" [{_number(figure['low'])}, {_number(figure['high'])}]"
-            rows = f", n = {figure['n']}" if figure.get("n") is not None else ""
-            value = f"{_number(figure['value'])}{interval}{rows}"
-            yield str(figure.get("label") or label), redacted(value), redacted(str(figure.get("limit") or ""))
-        else:
-            yield label, redacted(_number(figure)), ""
+        known = METRIC_DESCRIPTIONS.get(name, MetricDescription(name, label=name.replace("_", " "), format=".3g"))
+        told = figure if isinstance(figure, Mapping) else {"value": figure}
+        value, low, high = (_number(told.get(end), known) for end in ("value", "low", "high"))
+        interval = f" [{low}, {high}]" if told.get("low") is not None and told.get("high") is not None else ""
+        rows = f", n = {told['n']}" if told.get("n") is not None else ""
+        yield redacted(
+            (str(told.get("label") or known.title), f"{value}{interval}{rows}", str(told.get("limit") or ""))
+        )
 
 
-def _number(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else "not measured" if value is None else str(value)
+def _number(value: Any, known: MetricDescription) -> str:
+    if value is None or isinstance(value, bool):
+        return "not measured" if value is None else "yes" if value else "no"
+    return known.write(value) if isinstance(value, int | float) else str(value)
 
 
-def _cost(cost: Any) -> str:
-    if isinstance(cost, Mapping):
-        return ", ".join(f"{str(name).replace('_', ' ')} {_number(value)}" for name, value in cost.items())
-    return "" if cost is None else f"{cost:.0%} of the training" if isinstance(cost, float) else str(cost)
+def _sentences(words: Any) -> list[str]:
+    """A text, a list of texts or nothing, as whole sentences."""
+    texts = [words] if isinstance(words, str) else words or []
+    return redacted([f"{text[0].upper()}{text[1:]}".rstrip(".") + "." for text in map(str, texts) if text])
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    told = [f"{cost['steps']} steps"] if cost.get("steps") is not None else []
+    return ", ".join([*told, *([f"{cost['seconds']:.0f} seconds"] if cost.get("seconds") is not None else [])])
 
 
 def _name(weights: Mapping[str, str], names: Sequence[tuple[dict[str, str], str]]) -> str:
@@ -219,6 +228,8 @@ def _happened(entry: Entry) -> str:
         return f"Request {data['request']} was verified: it {'holds' if data['holds'] else 'does not hold'}."
     if event == REOPENED:
         return f"Request {data['request']} came back and was opened again."
+    if event == ABANDONED:
+        return f"Batch {data['batch']} for {about} was given up: {' '.join(_sentences(data.get('why')))}"
     if event == REPLACED:
         return "The model was replaced by another from outside."
     return f"Entries 1 to {data['entries']} were exported." if event == EXPORTED else f"{event}."

@@ -84,7 +84,7 @@ class UnlearnableCallback(TrainerCallback):
         start: dict[str, str] = {}
         if state.global_step == 0:
             start, kept = read_start(model, keep=self.keep_start == "weights")
-        settings = training_settings(args, state.max_steps, len(loader))
+        settings = training_settings(args, model, state.max_steps, len(loader))
         _on_main(args, lambda: self._begin(state.global_step, loader.dataset, settings, start, kept))
         salt = make_salt(self.folder)
         file = steps_file(self.folder, args.process_index)
@@ -195,6 +195,12 @@ def require_same_rows(log: TrainingLog, digests: Mapping[str, SetDigests]) -> No
                 f"the {len(then)} rows of the {role} set that were logged, in their order",
                 f"{len(now)}{other}",
                 "give the trainer the same set, and rows= in the same format of columns",
+            )
+        if log.header["sets"][role]["tokens"] != digests[role].tokens:
+            raise _refused(
+                f"the rows of the {role} set as they were trained, token by token",
+                "the same rows with other tokens or columns",
+                "use the tokenizer, chat template and lengths of then",
             )
 
 

@@ -68,7 +68,9 @@ def replay(
     checkpoint = None if from_start else _checkpoint(log, places)
     _require_fresh(trainer, log)
     _warn_of_versions(log)
-    callback = _Replayed(log, places, given)
+    # Ranks wait for one another's gradients, and DeepSpeed counts micro-batches itself.
+    filled = trainer.args.world_size > 1 or trainer.is_deepspeed_enabled
+    callback = _Replayed(log, places, given, filled=filled)
     trainer.callback_handler.callbacks.insert(position, callback)
     with _empty_batches(trainer):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -79,8 +81,8 @@ def replay(
 class _Replayed(TrainerCallback):
     """Compares trainer and log before the first step, and the order of the rows in every one."""
 
-    def __init__(self, log: TrainingLog, places: Collection[int], rows: RawRows | None) -> None:
-        self._log, self._places, self._rows = log, places, rows
+    def __init__(self, log: TrainingLog, places: Collection[int], rows: RawRows | None, *, filled: bool) -> None:
+        self._log, self._places, self._rows, self._filled = log, places, rows, filled
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -94,8 +96,8 @@ class _Replayed(TrainerCallback):
                 "replay the training before it, and unlearn the other rows again",
             )
         require_same_rows(self._log, set_digests(loader.dataset, self._rows, self._log.salt))
-        require_same_settings(self._log, training_settings(args, state.max_steps, len(loader)))
-        if args.world_size > 1:
+        require_same_settings(self._log, training_settings(args, kwargs["model"], state.max_steps, len(loader)))
+        if self._filled:
             self._require_rows_everywhere(state.max_steps)
         require_start(kwargs["model"], self._log, from_start=state.global_step == 0)
         if state.global_step == 0:
@@ -130,9 +132,9 @@ class _Replayed(TrainerCallback):
         batches = [batch for step in self._log.steps for rank in step.rows["train"] for batch in rank]
         if self._log.total_steps < max_steps or any(places.issuperset(batch) for batch in batches):
             raise _refused(
-                "on several ranks, a row that is left in every micro-batch",
+                "on several ranks and under DeepSpeed, a row that is left in every micro-batch",
                 "a micro-batch of which none is left, or a log that ends before the training does",
-                "the ranks would wait for one another's gradients: choose another way of deleting these rows",
+                "replay with a batch size and log of one process, or choose another way of deleting these rows",
             )
 
 
@@ -212,10 +214,10 @@ def _take_callback(trainer: Trainer, rows: RawRows | None) -> tuple[int, Any]:
 
 
 def _require_fresh(trainer: Trainer, log: TrainingLog) -> None:
-    if trainer.state.global_step > 0 or trainer.optimizer is not None:
+    if trainer.state.global_step > 0:
         raise _refused(
-            "a new trainer, whose optimizer it makes itself",
-            "one that was trained, or has an optimizer",
+            "a new trainer",
+            "one that was trained",
             "make it again by the script that made it then",
         )
     output = Path(trainer.args.output_dir).absolute()

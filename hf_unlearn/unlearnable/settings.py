@@ -3,9 +3,12 @@
 import importlib.metadata
 import json
 import platform
+from pathlib import PurePath
 from typing import Any
 
-from transformers import TrainingArguments
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel, TrainingArguments
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "trl")
 
@@ -19,19 +22,41 @@ _WITHOUT_EFFECT = (
     "dataset_num_proc", "reference_cache_dir", "use_cache",
 )  # fmt: skip
 
+# Of the configurations of models and adapters: names, and what saving and loading write into them.
+_NAMES = ("_name_or_path", "use_cache", "architectures", "transformers_version", "base_model_name_or_path", "revision",
+          "inference_mode", "auto_mapping", "peft_version")  # fmt: skip
 
-def training_settings(args: TrainingArguments, max_steps: int, micro_batches: int) -> dict[str, Any]:
-    """What a replay needs to be the same, by name, as JSON takes it.
+
+def training_settings(args: TrainingArguments, model: nn.Module, max_steps: int, micro_batches: int) -> dict[str, Any]:
+    """What a replay needs to be the same, by name, as JSON takes it: arguments, and how model and adapters are made.
 
     Args:
         args: of the trainer.
+        model: unwrapped.
         max_steps: optimizer steps of the whole schedule.
         micro_batches: of an epoch, on a rank.
     """
     own = {name: value for name, value in args.to_dict().items() if not name.startswith(_WITHOUT_EFFECT)}
     own |= {"max_steps": max_steps, "micro_batches": micro_batches, "processes": args.world_size}
-    settings: dict[str, Any] = json.loads(json.dumps(own, sort_keys=True, default=str))
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if isinstance(base, PreTrainedModel):
+        own |= _prefixed("config", base.config.to_dict())
+    if isinstance(model, PeftModel):
+        for name, config in model.peft_config.items():
+            own |= _prefixed(f"adapter.{name}", config.to_dict())
+    settings: dict[str, Any] = json.loads(json.dumps(own, default=_as_json))
     return settings
+
+
+def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in values.items() if name not in _NAMES}
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON has no form for; an object by its class, since its own words may have its address in memory."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return str(value) if isinstance(value, PurePath) else type(value).__qualname__
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,10 @@
 """The digests of the sets that a training reads: of the rows as the user has them, in the order of the set."""
 
 import hashlib
+import hmac
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,25 @@ from .places import rows_file
 
 logger = logging.get_logger(__name__)
 
+_LOOKED_AT = 16  # rows whose tokens are compared
+
 RawRows = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class SetDigests:
-    """Of a set: the digest of every row in order, and the forms that its rows have."""
+    """Of a set.
+
+    Attributes:
+        rows: the digest of every row, in order.
+        forms: that the rows have.
+        tokens: of some of the rows as the training reads them: another tokenizer or template gives another; "" where a
+            set is no datasets.Dataset, and may be read in a way of its own.
+    """
 
     rows: tuple[str, ...]
     forms: tuple[str, ...]
+    tokens: str = ""
 
 
 def set_digests(dataset: Any, rows: RawRows | Mapping[str, RawRows] | None, salt: bytes) -> dict[str, SetDigests]:
@@ -59,7 +71,7 @@ def write_digests(folder: Path, digests: Mapping[str, SetDigests]) -> dict[str, 
     for role, own in digests.items():
         file = atomic_write_text(rows_file(folder, role), "".join(f"{digest}\n" for digest in own.rows))
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        sets[role] = {"rows": len(own.rows), "forms": own.forms, "sha256": sha256}
+        sets[role] = {"rows": len(own.rows), "forms": own.forms, "tokens": own.tokens, "sha256": sha256}
     return sets
 
 
@@ -101,7 +113,16 @@ def _digests(role: str, dataset: Any, rows: RawRows | None, salt: bytes) -> SetD
             f"The log knows the rows of the {role} set by their tokens, and finds none that is named by its text: "
             "give UnlearnableCallback rows= with the rows as they were before they were tokenised."
         )
-    return digests
+    return replace(digests, tokens=_tokens(dataset, salt))
+
+
+def _tokens(dataset: Any, salt: bytes) -> str:
+    if not isinstance(dataset, datasets.Dataset):
+        return ""
+    places = range(0, len(dataset), max(1, len(dataset) // _LOOKED_AT))
+    columns = dataset.with_format(None).select(places).to_dict()
+    text = json.dumps(columns, sort_keys=True, default=str)
+    return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()
 
 
 def _items(dataset: Any) -> Iterable[Any]:

@@ -75,20 +75,23 @@ def two_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "run": str(batch),
             "record": sha256(run / "results.json"),
             "weights": weights,
-            "cost": {"seconds": 3},
+            "cost": {"seconds": 3.2, "steps": 7},
         }
         ledger.append(DONE, {**one, **record})
     for name, holds in (("R1", False), ("R2", True)):
         file = folder / "verifications" / f"{name}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"request": name, "holds": holds}))
-        figures = {"excess": {"value": 0.2, "low": 0.05, "high": 0.35, "n": 2}, "nll_per_token": 3.25}
+        share = {"value": 0.5, "low": 0.1, "high": 0.9, "n": 2}
+        excess = {"value": 0.2, "low": None, "high": None, "n": 2, "label": "excess of an attack", "limit": "0.1"}
+        figures = {"forget_accuracy": share, "attack_x": excess, "own": 3.25, "other": "nan"}
         why = (
             "The level of its rows is below that of rows never seen."
             if not holds
             else "All figures are within limits."
         )
-        data = {"request": name, "holds": holds, "figures": figures, "why": why, "weights": weights}
+        said = {"why": why if holds else [why], "notes": ["few rows cannot show little"]}
+        data = {"request": name, "holds": holds, "figures": figures, **said, "weights": weights}
         ledger.append(VERIFIED, {**data, "record": sha256(file)})
     ledger.append(REOPENED, {"request": "R1", "why": "The level of its rows is below that of rows never seen."})
     return folder

@@ -15,7 +15,7 @@ from hf_unlearn.requests import Ledger
 from hf_unlearn.requests.chain import read_chain
 from hf_unlearn.requests.check import check_ledger
 from hf_unlearn.requests.export import export
-from hf_unlearn.requests.state import ADDED, DONE, NOTHING, STARTED
+from hf_unlearn.requests.state import ABANDONED, ADDED, DONE, NOTHING
 
 from .conftest import sha256
 
@@ -91,8 +91,9 @@ def test_the_page_says_what_was_asked_done_and_checked(done: Ledger, tmp_path: P
     late = {"request": "R3", "rows": 1, "digests": ["R3a"], "received": "2026-11-01", "due": "2026-12-01"}
     done.append(ADDED, {**late, "scope": "see ~/letters/first.txt <script>"})
     done.append(ADDED, {**late, "request": "R4", "due": None})
-    done.append(STARTED, {"batch": 3, "requests": ["R4"], "held": ["R1", "R2"], "way": NOTHING})
-    done.append(DONE, {"batch": 3, "requests": ["R4"], "way": NOTHING, "run": None, "record": None, "weights": None})
+    done.append(ABANDONED, {"batch": 3, "requests": ["R3"], "why": "not now"})
+    nothing = {"requests": ["R4"], "way": NOTHING, "evidence": {"said": "they came in after the training"}}
+    done.append(DONE, {"batch": 4, **nothing, "run": None, "record": None, "weights": {}, "cost": {}})
     (done.runs / "1/results.json").write_text("{}")
     page = _text(export(done, tmp_path / "bundle", today=TODAY) / "index.html")
     for words in (
@@ -102,11 +103,15 @@ def test_the_page_says_what_was_asked_done_and_checked(done: Ledger, tmp_path: P
         "What is to be deleted: all that is about <two> people",
         "see (a local path) <script>",
         "There is no log.",
+        "They came in after the training.",
         "Earlier requests whose rows were held at their level: R1.",
         "does not hold 2026",
         "on the model after batch 2 (entry 10). The level of its rows is below that of rows never seen.",
-        "excess 0.2 [0.05, 0.35], n = 2",
-        "nll per token 3.25",
+        "50.0% [10.0%, 90.0%], n = 2",
+        "excess of an attack 0.2, n = 2 0.1 own 3.25 - other nan -",
+        "What this leaves open: Few rows cannot show little.",
+        "Cost: 7 steps, 3 seconds.",
+        "Batch 3 for R3 was given up: Not now.",
         "the request was opened again. The level of its rows",
         "Suppression is not certified deletion.",
         "exact only as far as the log of the training is complete",

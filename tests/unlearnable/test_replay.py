@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import TrainerCallback
 
-from fixtures.logged import ROWS, logged, make, naive, rows_of, same, weights
+from fixtures.logged import ROWS, logged, make, naive, rows_of, same, tokenized, weights
 from fixtures.models import tiny_model
 from hf_unlearn.unlearnable import UnlearnableCallback, read_log, replay
 
@@ -74,9 +74,9 @@ class Noise(TrainerCallback):
 
 
 def test_an_adapter_begins_where_it_began_and_its_base_must_be_the_same(tmp_path):
-    def adapted(seed, model=None):
+    def adapted(seed, model=None, alpha=8):
         torch.manual_seed(seed)
-        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.2)
+        config = LoraConfig(r=4, lora_alpha=alpha, target_modules=["q_proj", "v_proj"], lora_dropout=0.2)
         return get_peft_model(model or tiny_model("opt", dropout=0.1), config)
 
     original = logged("plain", tmp_path, model=adapted(1))
@@ -85,7 +85,10 @@ def test_an_adapter_begins_where_it_began_and_its_base_must_be_the_same(tmp_path
     again = make("plain", tmp_path / "a", [Noise()], model=adapted(2))
     replay(again, tmp_path / "log", rows=rows_of("plain"))
     assert same(weights(original), weights(again))
-    other = make("plain", tmp_path / "b", model=adapted(1, tiny_model("opt", seed=5)))
+    scaled = adapted(1, alpha=16)
+    with pytest.raises(ValueError, match=r"adapter\.default\.lora_alpha 8 then, 16 now"):
+        replay(make("plain", tmp_path / "b", model=scaled), tmp_path / "log", rows=rows_of("plain"))
+    other = make("plain", tmp_path / "b", model=adapted(1, tiny_model("opt", seed=5, dropout=0.1)))
     with pytest.raises(ValueError, match="other frozen weights"):
         replay(other, tmp_path / "log", rows_of("plain")[:1], rows=rows_of("plain"))
 
@@ -94,8 +97,9 @@ def test_what_is_not_the_logged_training_is_refused(plain, tmp_path):
     folder, _ = plain
     rows, log = rows_of("plain"), folder / "log"
 
-    def refused(match, without=rows[:1], rows=rows, callbacks=(), **changed):
-        trainer = make("plain", tmp_path, callbacks, **changed)
+    def refused(match, without=rows[:1], rows=rows, set_=None, **changed):
+        trainer = make("plain", tmp_path, **changed)
+        trainer.train_dataset = trainer.train_dataset if set_ is None else set_
         with pytest.raises(ValueError, match=match):
             replay(trainer, log, without, rows=rows)
 
@@ -105,6 +109,9 @@ def test_what_is_not_the_logged_training_is_refused(plain, tmp_path):
         "(?s)the 11 rows of the train set.*Got: 11, the first that differs at place 1", rows=[rows[0], *rows[:0:-1]]
     )
     refused("rows= with the 11 rows", rows=rows[:5])
+    refused("config.dropout 0.2 then, 0.1 now", model=tiny_model("opt", dropout=0.1))
+    shortened = tokenized().map(lambda row: {"input_ids": row["input_ids"][:-1], "labels": row["labels"][:-1]})
+    refused("the same rows with other tokens", set_=shortened)
     refused("1 that it never had", without=[{"prompt": "", "completion": "unknown"}])
     refused("an output_dir of its own", output_dir=str(folder / "out"), save_strategy="steps")
     trained = make("plain", tmp_path, max_steps=1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from ...data.formats import detect_format
+from ...data.formats import RowFormat, detect_format
 from ...data.sources import load_rows
 from ...errors import input_error, value_error
 from ...lab import load_lab
@@ -129,38 +129,34 @@ def add_request(
             raise value_error(
                 "--id", "one that no other request has", name, f"the next one is {_next_id(state.requests)}"
             )
-        came = _day("--received", received) if received else datetime.now(UTC).date()
-        until = _day("--due", due) if due else month_after(came)
-        if until < came:
-            raise value_error("--due", f"not before the day it was received, {came}", str(until))
-        judged = policy or state.opened.get("policy", POLICY)
-        read_policy(judged)
+        asked = {"scope": scope, "reference": reference, **_dates(received, due)}
+        asked["policy"] = policy or state.opened.get("policy", POLICY)
+        read_policy(asked["policy"])
         loaded = load_rows(str(rows), columns=columns, split=split)
-        row_format = detect_format(loaded.column_names, "forget", "columns")
-        for other in list(state.requests)[:1]:
-            others = RowsStore(ledger).rows(other)
-            if detect_format(others.column_names, "forget") != row_format:
-                raise input_error(
-                    expected=f"rows in the format of request {other}",
-                    got=f"{row_format.value} rows",
-                    why="requests are forgotten together and held together later",
-                    fix="bring them into that format, or rename columns with --columns",
-                )
+        _require_format(ledger, list(state.requests)[:1], detect_format(loaded.column_names, "forget", "columns"))
         digests = RowsStore(ledger).put(name, rows, columns, split, encrypt)
-        ledger.append(
-            ADDED,
-            {
-                "request": name,
-                "rows": len(digests),
-                "digests": digests,
-                "received": came.isoformat(),
-                "due": until.isoformat(),
-                "scope": scope,
-                "reference": reference,
-                "policy": judged,
-            },
-        )
+        ledger.append(ADDED, {"request": name, "rows": len(digests), "digests": digests, **asked})
         return ledger.state().requests[name]
+
+
+def _dates(received: str | None, due: str | None) -> dict[str, str]:
+    came = _day("--received", received) if received else datetime.now(UTC).date()
+    until = _day("--due", due) if due else month_after(came)
+    if until < came:
+        raise value_error("--due", f"not before the day it was received, {came}", str(until))
+    return {"received": came.isoformat(), "due": until.isoformat()}
+
+
+def _require_format(ledger: Ledger, others: list[str], row_format: RowFormat) -> None:
+    """Raise for rows of another format than those of other requests."""
+    for other in others:
+        if detect_format(RowsStore(ledger).rows(other).column_names, "forget") != row_format:
+            raise input_error(
+                expected=f"rows in the format of request {other}",
+                got=f"{row_format.value} rows",
+                why="requests are forgotten together and held together later",
+                fix="bring them into that format, or rename columns with --columns",
+            )
 
 
 def month_after(day: date) -> date:
