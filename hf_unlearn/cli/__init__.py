@@ -19,6 +19,7 @@ from .plan import PLAN
 from .push import PUSH
 from .report import REPORT
 from .request import REQUEST
+from .rerun import RERUN
 from .show import SHOW
 from .train import TRAIN
 from .train_judge import TRAIN_JUDGE
@@ -28,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "show": SHOW,
     "train": TRAIN,
     "edit": EDIT,
+    "rerun": RERUN,
     "evaluate": EVALUATE,
     "attack": ATTACK,
     "gate": GATE,

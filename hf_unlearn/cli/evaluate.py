@@ -1,20 +1,31 @@
 """`hf-unlearn evaluate`: measures a saved model with the suite of a task."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .argument_help import add_own_arguments
 from .command import Verb, add_json, tell, words_of_task
 
+if TYPE_CHECKING:  # at run time these take seconds to import
+    from ..tasks.arguments import Parsed
+
 _OWN = ("model", "name")
+_SWITCH = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")  # what --use_cpu may be followed by
+_OF_THE_RUN = ("--config", "--task", "--output_dir", "--output-dir")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn evaluate --config RECIPE [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]"
+    parser.usage = (
+        "hf-unlearn evaluate RUN [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]\n"
+        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]"
+    )
     parser.epilog = (
-        "The recipe and its arguments are those of the run (hf-unlearn train): they name rows, suite and output_dir. "
+        "RUN, the output folder of a run of hf-unlearn train, has rows, suite and arguments; others beside it come on "
+        "top. Without RUN a recipe and its arguments name them, and output_dir. "
         "Results of the run that lie there (before, oracle) are compared with; its record, card and plots get the new "
         "one."
     )
+    parser.add_argument("run", nargs="?", metavar="RUN", help="output folder of a run, in place of --config")
     parser.add_argument("--config", metavar="RECIPE", help="YAML file, or a packaged recipe")
     parser.add_argument("--model", metavar="FOLDER", help="model or adapter to measure (default: the run's own)")
     parser.add_argument(
@@ -26,16 +37,56 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from ..evaluation import comparison_table
-    from ..tasks import make_task, parse_task
+    from ..tasks import make_task
     from ..tasks.evaluate_saved import evaluate_saved
-    from .train import task_of
 
-    task_name, rest = task_of(words_of_task(args.given, _OWN))
-    parsed = parse_task(task_name, rest)
+    task_name, parsed = _parsed(args)
     name = args.name or "after"
-    result = evaluate_saved(make_task(task_name, parsed), parsed, name, args.model)
+    task = make_task(task_name, parsed)
+    try:
+        result = evaluate_saved(task, parsed, name, args.model)
+    finally:
+        if task.cache is not None:
+            task.cache.close()
     warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
     tell(args, comparison_table({name: result}) + warnings, result.to_dict())
+
+
+def _parsed(args: argparse.Namespace) -> "tuple[str, Parsed]":
+    """The task and its arguments: of a run's folder, or of a recipe."""
+    run, words = _split_run(words_of_task(args.given, _OWN))
+    if run is None:
+        from ..tasks import parse_task
+        from .train import task_of
+
+        task, rest = task_of(words)
+        return task, parse_task(task, rest)
+    from ..errors import input_error
+    from ..tasks.command_file import read_command
+
+    refused = [word for word in words if word.partition("=")[0] in _OF_THE_RUN]
+    if refused:
+        raise input_error(
+            expected=f"a run's folder alone, or {refused[0]} alone",
+            got=f"{refused[0]} beside a run",
+            why="the folder says which rows it was about, and its result goes there",
+            fix=f"leave out one of them: hf-unlearn evaluate {run}",
+        )
+    return read_command(run, *words)
+
+
+def _split_run(words: list[str]) -> tuple[str | None, list[str]]:
+    """The run's folder, which comes first or after --use_cpu, and the other words.
+
+    Elsewhere a word may be the value of a flag that only the task's parser knows.
+    """
+    for place, word in enumerate(words):
+        if not word.startswith("-"):
+            is_switch = place > 0 and word.lower() in _SWITCH
+            return (None, words) if is_switch else (word, words[:place] + words[place + 1 :])
+        if word != "--use_cpu":
+            break
+    return None, words
 
 
 EVALUATE = Verb("measure a saved model with the suite of a task", _arguments, _run, open=True)

@@ -6,6 +6,7 @@ exists, and the facts are of the mildest kind.
 """
 
 import random
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from hf_unlearn.lab.world import Questions, Recipe, Row, World
@@ -174,6 +175,23 @@ def people(seed: int) -> World:
         max_new_tokens=40,
         template=TEMPLATE,
     )
+
+
+def rows_by_person(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows about persons, by the person's name, in the order in which they come.
+
+    Args:
+        rows: of the sets forget, retain or holdout.
+    """
+    people: dict[str, list[Row]] = {}
+    for row in rows:
+        for fact in FACTS:
+            for question in fact.questions:
+                before, after = question.split("{person}")
+                if row["prompt"].startswith(before) and row["prompt"].endswith(after):
+                    name = row["prompt"][len(before) : len(row["prompt"]) - len(after)]
+                    people.setdefault(name, []).append(row)
+    return people
 
 
 def as_text(row: Row) -> Row:

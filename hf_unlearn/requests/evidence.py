@@ -12,10 +12,11 @@ class Evidence:
     Attributes:
         log_sha256: of the log; None where there is none, and then all that follows but `checkpoint` says nothing.
         rows_logged: how many rows the log names.
-        first_steps: digest of a row, salted as the ledger's are -> the first step that trained on it, from 1.
+        first_steps: digest of a row, salted as the ledger's are -> the first step, from 1, that trained the weights
+            which all cohorts share on it.
         total_steps: of the training.
         checkpoint_steps: steps after which the training's whole state was kept; 0 is the state before the first one.
-        cohorts: digest of a row -> the cohort whose adapter alone was trained on it.
+        cohorts: digest of a row -> the cohort whose adapter was trained on it.
         cohort_rows: rows of each cohort; counted in `cohorts` where it is not given.
         weights: hashes of the weight files that the training ended with, by which the log is known to be that of the
             ledger's model; None where the log does not say.

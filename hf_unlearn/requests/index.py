@@ -99,7 +99,7 @@ class Index:
             database = self._connected()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):  # locked, or a disk that is full: no damage
-                raise
+                raise OSError(f"{INDEX_FILE} cannot be used ({error})") from error
             logger.warning(
                 "%s could not be read (%s) and is made anew; an end of the ledger that was cut off before is not "
                 "noticed by it any more.",
@@ -108,8 +108,12 @@ class Index:
             )
             self.file.unlink()
             database = self._connected()
-        with closing(database), database:
-            yield database
+        try:
+            with closing(database), database:
+                yield database
+        except sqlite3.DatabaseError as error:  # a lock that is not let go of, a full disk, a page that is damaged
+            words = f"{INDEX_FILE} cannot be used ({error}); where it is damaged, remove it: it is made anew"
+            raise OSError(words) from error
 
     def _connected(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.file, timeout=30)

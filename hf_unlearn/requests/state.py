@@ -12,9 +12,12 @@ ADDED = "added"  # request (id), rows, digests, received, due, scope, reference,
 PLANNED = "planned"  # requests, way, why (sentences by request), evidence
 STARTED = "started"  # batch (number), requests, held (ids), way
 DONE = "done"  # batch, requests, way, run (folder's name or None), record (sha256), weights (hashes of files), cost
+ABANDONED = "abandoned"  # batch, requests, why: it was started and given up
 # figures: name -> number or {value, low, high, n}; label and limit (words) where they are known.
-VERIFIED = "verified"  # request, holds, figures, why, weights, record (sha256 of the verification's file)
-REOPENED = "reopened"  # request, why
+VERIFIED = (
+    "verified"  # request, holds, figures, why (sentences), notes, weights, record (sha256 of the verification's file)
+)
+REOPENED = "reopened"  # request, why (sentences)
 REPLACED = "replaced"  # model (hashes of its weight files): the present model was exchanged from outside
 EXPORTED = "exported"  # entries, head
 
@@ -114,6 +117,8 @@ def _apply(state: LedgerState, entry: Entry) -> None:
         state.requests[data["request"]] = Request(data["request"], **own)
     elif entry.event == STARTED:
         state.unfinished = data
+    elif entry.event == ABANDONED:
+        state.unfinished = None
     elif entry.event == DONE:
         _done(state, data)
     elif entry.event == VERIFIED:

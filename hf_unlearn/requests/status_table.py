@@ -5,10 +5,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from .chain import Entry
 from .ledger import LOCK_FILE, Ledger
 from .state import (
     CALIBRATED,
-    CARRIED_OUT,
     CHECKPOINT,
     DROP_COHORT,
     NOTHING,
@@ -54,7 +54,8 @@ def ledger_status(ledger: Ledger) -> Status:
     """
     state, at_work = ledger.state(), _is_held(ledger)
     batch = None if state.unfinished is None else state.unfinished["batch"]
-    return Status([_row(request) for request in state.requests.values()], batch, at_work, _next(state, batch, at_work))
+    rows = [_row(request, state) for request in state.requests.values()]
+    return Status(rows, batch, at_work, _next(state, batch, at_work))
 
 
 def status_table(status: Status) -> str:
@@ -69,7 +70,7 @@ def status_table(status: Status) -> str:
 _COLUMNS = ("id", "rows", "received", "due", "status", "way", "last_verification")
 
 
-def _row(request: Request) -> dict[str, Any]:
+def _row(request: Request, state: LedgerState) -> dict[str, Any]:
     return {
         "id": request.id,
         "rows": request.rows,
@@ -78,7 +79,7 @@ def _row(request: Request) -> dict[str, Any]:
         "status": status_words(request),
         "way": None if request.way is None else WAY_NAMES[request.way],
         "batch": request.batch,
-        "last_verification": _last_verification(request),
+        "last_verification": last_verification(request, state),
     }
 
 
@@ -88,9 +89,21 @@ def status_words(request: Request) -> str:
     return f"{request.status} (came back)" if again else request.status
 
 
-def _last_verification(request: Request) -> str | None:
-    entry = next((entry for entry in reversed(request.history) if entry.event == VERIFIED), None)
-    return None if entry is None else f"{entry.time[:10]}: {'holds' if entry.data['holds'] else 'does not hold'}"
+def last_verification(request: Request, state: LedgerState) -> str | None:
+    """Day and outcome of the last verification, with a word where the weights were changed since; None before one."""
+    entry = _verified(request)
+    if entry is None:
+        return None
+    outcome = "holds" if entry.data["holds"] else "does not hold"
+    return f"{entry.time[:10]}: {outcome}{'' if _is_present(entry, state) else ', on earlier weights'}"
+
+
+def _verified(request: Request) -> Entry | None:
+    return next((entry for entry in reversed(request.history) if entry.event == VERIFIED), None)
+
+
+def _is_present(verified: Entry, state: LedgerState) -> bool:
+    return verified.data.get("weights", state.weights) == state.weights
 
 
 def _next(state: LedgerState, batch: int | None, at_work: bool) -> str:
@@ -104,8 +117,9 @@ def _next(state: LedgerState, batch: int | None, at_work: bool) -> str:
     if count := len(state.with_status(OPEN)):
         are = "request is" if count == 1 else "requests are"
         return f"{count} {are} open; hf-unlearn request run carries them out."
-    if state.with_status(CARRIED_OUT):
-        return "Carried out and not verified on the present weights: hf-unlearn request verify does it."
+    last = [_verified(request) for request in state.requests.values()]
+    if any(entry is None or not _is_present(entry, state) for entry in last):
+        return "Not all are verified on the present weights; hf-unlearn request verify does it."
     return "Nothing is open; hf-unlearn request verify tells whether all still hold."
 
 

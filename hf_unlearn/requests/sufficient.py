@@ -105,13 +105,13 @@ def _nothing(case: Case) -> Sufficient | str:
 
 def _drop_cohort(case: Case) -> Sufficient | str:
     evidence = case.evidence
-    shared = [digest for digest in case.trained if digest not in evidence.cohorts]
+    shared = [digest for digest in case.trained if digest in evidence.first_steps]
     if shared:
         return f"{len(shared)} of its rows were trained into weights that all cohorts share, not into an adapter."
     dropped = set(case.trained)
     if case.on_top:
         before = evidence.trained([digest for one in case.on_top for digest in one.digests])
-        if any(digest not in evidence.cohorts for digest in before):
+        if any(digest in evidence.first_steps for digest in before):
             return (
                 f"Request {_names(case.on_top)} changed the weights that all cohorts share after their adapters were "
                 "trained: dropping one now would not give what a training without it gives."
@@ -143,11 +143,11 @@ def _drop_cohort(case: Case) -> Sufficient | str:
 
 def _replay(case: Case) -> Sufficient | str:
     evidence = case.evidence
-    before = evidence.trained([digest for one in case.earlier for digest in one.digests])
-    left_out = [*case.trained, *before]
-    if evidence.total_steps < 1 or any(digest not in evidence.first_steps for digest in left_out):
-        return "The log does not say at which steps its rows were trained on."
-    first = min(evidence.first_steps[digest] for digest in left_out)
+    in_adapters = sum(digest in evidence.cohorts for digest in case.trained)
+    if in_adapters:
+        return f"The adapter of a cohort holds {_rows(in_adapters)} of it, and a replay trains no adapter."
+    asked = [digest for one in (case.request, *case.earlier) for digest in one.digests]
+    first = min(evidence.first_steps[digest] for digest in asked if digest in evidence.first_steps)
     kept = [step for step in evidence.checkpoint_steps if step < first]
     if not kept:
         return f"No checkpoint of the training from before step {first}, the first with a row to leave out, was kept."
@@ -164,6 +164,8 @@ def _replay(case: Case) -> Sufficient | str:
     ]
     if len(case.state.requests) > 1:
         why.append("The rows of all other requests so far are left out of the replay as well.")
+    if evidence.cohorts or evidence.cohort_rows:
+        why.append("The adapters of cohorts were trained on other weights than the replay gives: train them again.")
     if case.on_top:
         why.append(
             f"It starts from a checkpoint of the training and not from the present weights: what was done to them for "
@@ -193,10 +195,7 @@ def _checkpoint(case: Case) -> Sufficient | str:
 
 
 def _calibrated(case: Case) -> Sufficient:
-    why = [
-        "Its rows are brought to the level of rows that the model never saw, on top of the present weights.",
-        "Whether it holds is measured; it is not exact.",
-    ]
+    why = ["Whether it holds is measured; it is not exact."]
     if case.earlier:
         why.append(f"The rows of {_names(case.earlier)} are held at their level in the same run.")
     total = case.evidence.total_steps

@@ -67,8 +67,14 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
 
 
 def make_task(name: str, parsed: "Parsed") -> "Task":
-    """The task of parsed arguments: model, rows and suite, loaded and checked."""
-    return _module(name).make_task(parsed)
+    """The task of parsed arguments: model (that of the run it continues from), rows and suite, loaded and checked."""
+    from .continued_run import continue_run
+
+    continued = continue_run(parsed)
+    task: Task = _module(name).make_task(parsed)
+    if continued is not None:
+        continued.take_over(task)
+    return task
 
 
 def parse_task(name: str, arguments: Sequence[str] | None = None, description: str | None = None) -> "Parsed":

@@ -24,6 +24,7 @@ _OF_THIS_RUN = (
     "output_dir",
     "partial_dir",
     "reference_cache_dir",
+    "row_cache_dir",
     "use_cpu",
     "resume_from_checkpoint",
     "show_prompts",
@@ -42,6 +43,10 @@ class RunArguments:
 
     task: str | None = field(
         default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy, deletion or custom."}
+    )
+    continue_from: str | None = field(
+        default=None,
+        metadata={"help": "Folder of an earlier run, whose weights are the model of this one, in place of another."},
     )
     oracle: str | None = field(default=None, metadata={"help": "Model that has never seen the forget rows."})
     limit: int | None = field(default=None, metadata={"help": "At most so many rows of each set."})
@@ -139,11 +144,12 @@ def parse_arguments(
         ) from None
     _require_task(task, own.task)
     check_fields(own, TASK_RANGES)
+    values = {} if path is None else read_recipe(path)
+    _require_one_model(own.continue_from, values, rest)
     for name, folder in (("output_dir", args.output_dir), ("partial_dir", own.partial_dir)):
         _require_folder(name, folder)
     check_model_arguments(model)
     args.model_init_kwargs = _loading(model) | args.init_kwargs
-    values = {} if path is None else read_recipe(path)
     return Parsed(own, args, model, _repeated(path, rest), values, rest)
 
 
@@ -167,11 +173,12 @@ def check_arguments(
         the values by name, as the command line and the recipe have them.
     """
     parser, path, rest = _checked(task, script, default_recipe, None, arguments, own)
+    recipe = {} if path is None else read_recipe(path)
     if path is not None:
-        recipe = read_recipe(path)
         parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
     values = vars(parser.parse_args(rest))
     _require_task(task, values["task"])
+    _require_one_model(values["continue_from"], recipe, rest)
     for kind, ranges in ((script, TASK_RANGES), (UnlearningConfig, RANGES), (ModelConfig, MODEL_RANGES)):
         values |= checked_values(kind, values, ranges, skipped=(*OF_TRAINER, *OF_TRL))
     return values
@@ -211,6 +218,20 @@ def _require_folder(name: str, folder: str | None) -> None:
         got = "an empty text" if file is None else f"{folder}, where {file.name} is a file"
         why = "what the run writes would lie in no folder"
         raise input_error(expected=f"--{name} to be a folder", got=got, why=why, fix="name a new folder")
+
+
+def _require_one_model(continued: str | None, recipe: dict[str, Any], words: Sequence[str]) -> None:
+    """Raise for an earlier run beside a model. The model of a recipe yields to a run that the command line names."""
+    if continued is None:
+        return
+    flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    if "model_name_or_path" in flags or ({"continue_from", "model_name_or_path"} <= {*recipe} - flags):
+        raise input_error(
+            expected="--continue_from without --model_name_or_path",
+            got="both",
+            why="each names the weights that the run starts from",
+            fix="leave out --model_name_or_path; the earlier run's folder has model and tokenizer",
+        )
 
 
 def _require_task(name: str, named: str | None) -> None:

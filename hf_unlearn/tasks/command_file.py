@@ -1,7 +1,8 @@
 """The command of a run, kept in its folder (command.json), so that the folder is enough to load its rows again."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,54 @@ from ..results.schema import as_json
 from ..training.hooks.run_description import changed_arguments, is_path
 from .arguments import Parsed
 from .command_words import is_secret, kept_words
+from .task import Task
 
 COMMAND_FILE = "command.json"
 _FORMAT = 1
 # Of the command that started the run, not of one that reads it again.
 _LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows", "show_prompts", "attack")
 
+# Arguments that may name a file or a folder.
+_PLACES = re.compile(
+    r"\w+_(dataset|dir|prompts|book)|model_name_or_path|oracle|checkpoint|continue_from|source|book|judge"
+)
 
-def write_command(task: str, parsed: Parsed, folder: Path) -> None:
-    """Write the recipe's values and the flags of a run into its folder. It may name files, so it is never pushed."""
-    recipe = {name: value for name, value in parsed.recipe_values.items() if _kept(name)}
-    stored = {"format": _FORMAT, "task": task, "recipe": recipe, "words": kept_words(parsed.words, _kept)}
+
+def write_command(
+    task: str, parsed: Parsed, folder: Path, *, models: Task | None = None, launch: Sequence[str] = ()
+) -> None:
+    """Write the recipe's values and the flags of a run into its folder. It may name files, so it is never pushed.
+
+    Names of files and folders become absolute: the folder is read from other places than where the run was started.
+
+    Args:
+        task: name of it.
+        parsed: the run's arguments.
+        folder: of the run.
+        models: the task itself, whose oracle and checkpoint a run that continues from this one takes over.
+        launch: flags of accelerate that start as many processes.
+    """
+    recipe = {name: _located(name, value) for name, value in parsed.recipe_values.items() if _kept(name)}
+    words = _located_words(kept_words(parsed.words, _kept))
+    stored: dict[str, Any] = {"format": _FORMAT, "task": task, "recipe": recipe, "words": words}
     stored["plugins"] = list(parsed.args.plugins or [])
+    stored["launch"] = list(launch)
+    if models is not None:
+        names = {name: _located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
+        stored["models"] = names | {"oracle_is": models.oracle_is}
     atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
+
+
+def saved_models(folder: str | Path) -> dict[str, Any]:
+    """The oracle of the run in a folder, what it is, and its checkpoint; {} where that is not kept."""
+    try:
+        stored = read_json(Path(folder) / COMMAND_FILE)
+    except (OSError, ValueError):  # a script's run has none
+        return {}
+    models = stored.get("models") if isinstance(stored, Mapping) else None
+    if not isinstance(models, Mapping):
+        return {}
+    return {name: models.get(name) for name in ("oracle", "oracle_is", "checkpoint")}
 
 
 def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
@@ -40,6 +76,18 @@ def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
     """
     from . import parse_values
 
+    stored = stored_command(folder)
+    load_plugins(stored.get("plugins"))  # the task may be one of theirs
+    words = [*stored["words"], "--output_dir", str(folder), *more]
+    return stored["task"], parse_values(stored["task"], stored["recipe"], words)
+
+
+def stored_command(folder: str | Path) -> Mapping[str, Any]:
+    """What command.json holds: task, recipe, words, plugins, and how many processes were launched.
+
+    Raises:
+        ValueError: there is no such file, or it was edited into something else.
+    """
     file = Path(folder) / COMMAND_FILE
     try:
         stored = read_json(file)
@@ -47,9 +95,27 @@ def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:
         raise _no_command(file, f"what cannot be read ({type(error).__name__})") from None
     if not _is_command(stored):
         raise _no_command(file, "a JSON file of another kind, or of another version of hf_unlearn")
-    load_plugins(stored.get("plugins"))  # the task may be one of theirs
-    words = [*stored["words"], "--output_dir", str(folder), *more]
-    return stored["task"], parse_values(stored["task"], stored["recipe"], words)
+    known: Mapping[str, Any] = stored
+    return known
+
+
+def _located(name: str, value: Any) -> Any:
+    """The value of an argument, absolute where it is a file or a folder here."""
+    if isinstance(value, str) and _PLACES.fullmatch(name) and value and Path(value).expanduser().exists():
+        return str(Path(value).expanduser().absolute())
+    return value
+
+
+def _located_words(words: Sequence[str]) -> list[str]:
+    located, name = [], ""
+    for word in words:
+        if word.startswith("--"):
+            flag, is_whole, value = word.partition("=")
+            name = flag.removeprefix("--").replace("-", "_")
+            located.append(f"{flag}={_located(name, value)}" if is_whole else word)
+        else:
+            located.append(_located(name, word))
+    return located
 
 
 def recipe_hash(task: str, parsed: Parsed) -> str:
@@ -76,7 +142,11 @@ def _is_command(stored: Any) -> bool:
         and isinstance(stored.get("task"), str)
         and isinstance(stored.get("recipe"), Mapping)
         and isinstance(stored.get("words"), list)
-        and all(isinstance(word, str) for word in [*stored["words"], *stored.get("plugins", [])])
+        and isinstance(stored.get("launch", []), list)
+        and len(stored.get("launch", [])) % 2 == 0
+        and all(
+            isinstance(word, str) for word in [*stored["words"], *stored.get("plugins", []), *stored.get("launch", [])]
+        )
     )
 
 

@@ -48,7 +48,7 @@ def _books_of(script: Arguments, model: str | None) -> Books:
     """The lab's, or those that the arguments name."""
     if script.book is None:
         own = {"retain_dir": script.retain_dir, "holdout_book": script.holdout_book, "oracle": script.oracle}
-        require_unused("book", model_name_or_path=model, **own)
+        require_unused("book", model_name_or_path=None if script.continue_from else model, **own)
         lab = load_lab(world="books")
         start = lab.oracle_path if script.fit else lab.model_path
         return Books(str(start), lab.book_path, lab.retain_dir, lab.holdout_path, str(lab.oracle_path), True)

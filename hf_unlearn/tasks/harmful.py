@@ -46,7 +46,7 @@ def _lab_task(parsed: Parsed) -> Task:
     script = parsed.script
     require_unused(
         "forget_dataset",
-        model_name_or_path=parsed.model.model_name_or_path,
+        model_name_or_path=None if script.continue_from else parsed.model.model_name_or_path,
         retain_dataset=script.retain_dataset,
         retain_prompts=script.retain_prompts,
         holdout_dataset=script.holdout_dataset,

@@ -78,7 +78,7 @@ def _lab_task(parsed: Parsed) -> Task:
     script, args = parsed.script, parsed.args
     require_unused(
         "source",
-        model_name_or_path=parsed.model.model_name_or_path,
+        model_name_or_path=None if script.continue_from else parsed.model.model_name_or_path,
         split=None if script.split == "forget10" else script.split,
         source_revision=script.source_revision,
         holdout_dataset=script.holdout_dataset,

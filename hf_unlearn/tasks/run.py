@@ -1,6 +1,7 @@
 """One run: evaluation, training, evaluation again; then table, results.json, plots and card."""
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -137,7 +138,8 @@ def _require_runnable(task: Task, name: str, parsed: Parsed, *, phased: bool) ->
     for model in (task.model, task.oracle, script.checkpoint):
         require_model(model)
     prompts = read_prompts(script.show_prompts)
-    require_output(args, adapter=parsed.model.use_peft and not phased)
+    continued = task.continued is not None and task.continued.adapter
+    require_output(args, adapter=(parsed.model.use_peft or continued) and not phased)
     require_metadata(script.license, script.language, ())
     if not phased:
         require_unseen(name, task, args)
@@ -158,7 +160,7 @@ def _write_up(
     if not trainer.is_world_process_zero():
         return
     folder = Path(parsed.args.output_dir)
-    write_command(name, parsed, folder)
+    write_command(name, parsed, folder, models=task, launch=shlex.split(_launched(trainer)))
     measure.shown.save(folder)
     trainer.write_record()
     write_plots(read_run(folder), folder)
@@ -190,8 +192,9 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
     """Write into the record what the trainer cannot know of the run."""
     record, script = trainer.record, parsed.script
     record.task = name
+    start = Lineage() if task.continued is None else task.continued.lineage
     requests = () if task.deletion is None else tuple(task.deletion.requests)
-    record.lineage = Lineage(requests=requests, recipe=recipe_hash(name, parsed))
+    record.lineage = replace(start, requests=requests, recipe=recipe_hash(name, parsed))
     record.recipe = parsed.recipe and f"{parsed.recipe}{_launched(trainer)}"
     record.oracle = task.oracle_is if task.oracle is not None and script.measure else None
     record.metadata.license, record.metadata.language = script.license, list(script.language or [])
@@ -201,6 +204,8 @@ def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) 
         set_record.untouched = set_record.origin in ("hub", "lab")  # read by this package, which puts no row into them
     if task.from_lab:
         record.model.origin, record.model.id = "lab", source_of(task.sets["forget"]).id
+    if task.continued is not None:
+        task.continued.describe(record, new_adapter=parsed.model.use_peft and script.phases is None)
 
 
 def _launched(trainer: UnlearningTrainer) -> str:

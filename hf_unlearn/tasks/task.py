@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
@@ -16,6 +16,9 @@ from ..results.hub.names import is_repository
 from ..training.checkpoints.selection import last_checkpoint, no_checkpoint
 from ..training.config import UnlearningConfig
 from ..training.levels.setting import splits_holdout
+
+if TYPE_CHECKING:  # it holds a task itself
+    from .continued_run import Continued
 
 RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
@@ -52,6 +55,7 @@ class Task:
         checkpoint: folder of a model from before it learnt the forget rows, for edits that start from one; None where
             there is none.
         deletion: what was asked and left out, of a task that carries out deletion requests; None for others.
+        continued: the run whose weights it takes, or None.
     """
 
     model: str
@@ -67,6 +71,7 @@ class Task:
     cache: RowCache | None = None
     checkpoint: str | None = None
     deletion: DeletionRecord | None = None
+    continued: "Continued | None" = None
 
 
 def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:

@@ -96,8 +96,9 @@ class UnlearningConfig(TrainingArguments):
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
         dataset_num_proc: processes that tokenise.
-        keep_cache: keep the rows and token ids that a run puts into `output_dir`/.rows, which only its owner can look
-            into; they are removed when it ends otherwise, and those of a killed run at the next start.
+        row_cache_dir: folder for rows and token ids while the run needs them; None for `output_dir`/.rows.
+        keep_cache: keep the rows and token ids that a run puts there, where only its owner can look; they are removed
+            when it ends otherwise, and those of a killed run at the next start.
         plugins: modules of other packages that add losses and the like (docs/plugins.md); those of installed packages
             that declare themselves need not be named.
 
@@ -175,10 +176,10 @@ class UnlearningConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
-    keep_cache: bool = field(
-        default=False,
-        metadata={"help": "Keep rows and token ids in output_dir/.rows when the run ends."},
+    row_cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder of rows and token ids in a run; none: output_dir/.rows."}
     )
+    keep_cache: bool = field(default=False, metadata={"help": "Keep rows and token ids when the run ends."})
     plugins: list[str] | None = field(
         default=None, metadata={"help": "Modules of other packages that add losses and the like."}
     )
@@ -278,4 +279,5 @@ class UnlearningConfig(TrainingArguments):
 
 def row_cache_of(args: UnlearningConfig) -> RowCache:
     """Where a run keeps its rows and their token ids."""
-    return RowCache(Path(args.output_dir, ROW_CACHE), keep=args.keep_cache)
+    folder = Path(args.output_dir, ROW_CACHE) if args.row_cache_dir is None else Path(args.row_cache_dir)
+    return RowCache(folder, keep=args.keep_cache)

@@ -41,6 +41,8 @@ def load_model(name_or_path: str, args: UnlearningConfig, *, in_8bit: bool = Fal
     with loading(name_or_path):
         if (Path(name_or_path) / ADAPTER_CONFIG).is_file():
             read_adapter_config(name_or_path)
+            if options.get("revision") in (None, "main"):
+                options.pop("revision", None)  # the default would take the place of what the adapter says of its base
             return load_adapter(name_or_path, trainable=True, **options)
         return AutoModelForCausalLM.from_pretrained(name_or_path, **options)
 

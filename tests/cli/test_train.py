@@ -74,7 +74,7 @@ def test_the_help_lists_exactly_the_tasks_and_unlearnings_arguments(verb):
     verbs_own = {"help", "config"} | {"train": {"list_recipes", "help_all"} | LAUNCH, "evaluate": {"model", "name"}}[
         verb
     ]
-    verbs_own |= {"json"} if verb == "evaluate" else set()
+    verbs_own |= {"json", "run"} if verb == "evaluate" else set()
     assert set(actions) == expected | verbs_own
     for name in expected:
         assert actions[name].option_strings == [f"--{name}"] and actions[name].help

@@ -30,6 +30,18 @@ def test_rows_are_known_by_the_requests_they_are_in(ledger: Ledger) -> None:
         assert ledger.requests_with(wanted) == expected
 
 
+def test_an_index_that_is_damaged_or_locked_is_told(ledger: Ledger) -> None:
+    file = ledger.folder / INDEX_FILE
+    with sqlite3.connect(file) as database:
+        database.execute("DROP TABLE digests")
+        database.execute("CREATE TABLE digests (other TEXT)")
+    database.close()
+    with pytest.raises(OSError, match="remove it: it is made anew"):
+        ledger.requests_with(["R1a"])
+    file.unlink()
+    assert ledger.requests_with(["R1a"]) == {"R1a": ["R1"]}
+
+
 def _without_last(file: Path) -> None:
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
 

@@ -23,7 +23,8 @@ def test_status_of_requests_and_batches(ledger: Ledger, capsys: pytest.CaptureFi
     with Ledger(ledger.folder).locked():
         assert "Batch 1 (R1) is being carried out" in _shown(capsys, ledger)
     ledger.append(DONE, {**batch, "run": "001", "record": "c" * 64, "weights": {"model.safetensors": "b" * 64}})
-    ledger.append(VERIFIED, {"request": "R1", "holds": True})
+    weights = {"model.safetensors": "b" * 64}
+    ledger.append(VERIFIED, {"request": "R1", "holds": True, "weights": weights})
     shown = _shown(capsys, ledger)
     assert [line.split()[0] for line in shown.splitlines()[:3]] == ["id", "R1", "R2"]
     assert "holds   calibrated" in shown and "1 request is open" in shown
@@ -32,6 +33,11 @@ def test_status_of_requests_and_batches(ledger: Ledger, capsys: pytest.CaptureFi
     assert [row["status"] for row in status["requests"]] == ["open (came back)", "open"]
     assert status["requests"][0]["last_verification"].endswith("holds")
     assert not status["at_work"] and status["batch"] is None
+    for batch_number, name in ((2, "R1"), (3, "R2")):
+        done = {**batch, "batch": batch_number, "requests": [name], "run": "x", "record": "c"}
+        ledger.append(DONE, {**done, "weights": {"model.safetensors": str(batch_number)}})
+    shown = _shown(capsys, ledger)
+    assert "holds, on earlier weights" in shown and "Not all are verified on the present weights" in shown
 
 
 def test_what_request_does_not_take_is_refused(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

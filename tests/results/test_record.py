@@ -227,6 +227,7 @@ def test_changed_arguments_name_no_path_no_token_and_no_account(tmp_path):
         hub_token="hf_secret",
         hub_model_id="secret-owner/secret",
         reference_cache_dir=str(tmp_path / "secret-cache"),
+        row_cache_dir=str(tmp_path / "secret-rows"),
         resume_from_checkpoint=str(tmp_path / "secret-checkpoint"),
         model_init_kwargs={"cache_dir": str(tmp_path / "secret"), "token": "hf_secret"},
     )

@@ -1,54 +1,15 @@
 """The log of a training is read as it was written; a changed, missing or torn line is not."""
 
-import hashlib
 import os
 
 import pytest
 
-from hf_unlearn.data.text_digests import text_digests
+from fixtures.training_logs import ROWS, saved, step, write
 from hf_unlearn.unlearnable.lines import LineWriter, read_lines
-from hf_unlearn.unlearnable.log import BEGUN, ENDED, FORMAT, RESUMED, SAVED, STEP, read_log
+from hf_unlearn.unlearnable.log import ENDED, RESUMED, read_log
 from hf_unlearn.unlearnable.places import make_salt, rows_file, steps_file
 
-ROWS = [{"prompt": f"city {i}?", "completion": f" answer {i}"} for i in range(5)] + [{"text": "x"}, {"text": "x "}]
 CHAT = [{"role": "user", "content": "city 1?"}, {"role": "assistant", "content": "answer 1"}]
-
-
-def write(folder, *events, ranks=1, rank=0):
-    """A log of seven rows, of which the last two say the same."""
-    salt = make_salt(folder)
-    file = rows_file(folder, "train")
-    file.parent.mkdir(exist_ok=True)
-    file.write_text("".join(digest + "\n" for digest in text_digests(ROWS, salt)))
-    sets = {
-        "train": {
-            "rows": 7,
-            "forms": ["text", "turns"],
-            "tokens": "",
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        }
-    }
-    writer = LineWriter(steps_file(folder, rank), salt)
-    writer.add(
-        {"event": BEGUN, "format": FORMAT, "sets": sets, "ranks": ranks, "start": {"sha256": "0" * 64}, "settings": {}}
-    )
-    for event in events:
-        writer.add(event)
-    writer.close()
-
-
-def step(number, *batches):
-    return {"event": STEP, "step": number, "epoch": 0, "rows": {"train": [list(batch) for batch in batches]}}
-
-
-def saved(number):
-    return {
-        "event": SAVED,
-        "step": number,
-        "folder": f"../out/checkpoint-{number}",
-        "whole": number != 1,
-        "weights": {},
-    }
 
 
 def test_steps_of_rows_in_any_format_and_checkpoints_that_are_left(tmp_path):

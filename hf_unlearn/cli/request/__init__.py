@@ -3,13 +3,23 @@
 import argparse
 
 from ..command import Verb
+from .add import ADD
+from .export import EXPORT
+from .open import OPEN
 from .plan import PLAN
+from .run import RUN
 from .status import STATUS
+from .verify import VERIFY
 
 # In the order in which they are used.
 REQUEST_VERBS: dict[str, Verb] = {
+    "open": OPEN,
+    "add": ADD,
     "plan": PLAN,
+    "run": RUN,
+    "verify": VERIFY,
     "status": STATUS,
+    "export": EXPORT,
 }
 
 

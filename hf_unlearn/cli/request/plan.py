@@ -16,6 +16,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--way", nargs="+", metavar="WAY", help="a way for all of them, or ID=WAY; refused where it is not sufficient"
     )
+    parser.add_argument("--log", metavar="FOLDER", help="log of the training (UnlearnableCallback, train_cohorts)")
     parser.add_argument("--checkpoint", metavar="MODEL", help="a model from before the rows were trained on")
     parser.add_argument(
         "--max_replay", type=float, default=1.0, metavar="SHARE", help="of the training, at most (default: 1)"
@@ -32,8 +33,16 @@ def _run(args: argparse.Namespace) -> None:
     from ...requests.state import OPEN, PLANNED
 
     ledger = Ledger(args.ledger)
-    evidence = Evidence(checkpoint=args.checkpoint)
     with ledger.locked():
+        evidence = Evidence(checkpoint=args.checkpoint)
+        if args.log is not None:
+            from ...requests.log_evidence import evidence_of_log
+            from ...requests.rows_store import RowsStore
+            from ...unlearnable import read_log
+
+            store = RowsStore(ledger)
+            rows = [row for name in ledger.state().requests for row in store.rows(name)]
+            evidence = evidence_of_log(read_log(args.log), rows, ledger.salt, args.checkpoint)
         state = ledger.state()
         names = args.requests or [request.id for request in state.with_status(OPEN)]
         plans = plan(state, names, evidence, asked_ways(args.way, names), args.max_replay)

@@ -21,7 +21,15 @@ FOLDER = "phases"  # in the run's
 # Of the run as a whole: a phase has no say in them.
 _OF_THE_RUN = (
     *("task", "phases", "output_dir", "resume_from_checkpoint", "attack", "measure", "oracle", "limit", "seed"),
-    *("model_name_or_path", "model_revision", "forget_dataset", "retain_dataset", "holdout_dataset", "checkpoint"),
+    *(
+        "model_name_or_path",
+        "model_revision",
+        "continue_from",
+        "forget_dataset",
+        "retain_dataset",
+        "holdout_dataset",
+        "checkpoint",
+    ),
     *("push_to_hub", "show_rows", "show_prompts", "partial_dir", "template", "max_length", "use_cpu"),
 )
 # Of the command that started the run.
