@@ -1,5 +1,6 @@
 """How near a run came that was done again: weights, figures, and what was different about it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from ..metrics import MetricResult
 from ..model.weight_files import WEIGHT_FILES, weight_file_hashes
+from .lineage import file_hash
 from .record import RunRecord, load_record
+from .suppression_report import SUPPRESSION_FOLDER
 
 _ROUNDING = 1e-9  # share of a figure that its way through a file may change
 _HARDWARE = ("device", "processes", "strategy", "precision", "platform", "cores")
@@ -22,7 +25,7 @@ class WeightDifference:
     """How far the weights of two runs are apart.
 
     Attributes:
-        equal: bit for bit.
+        equal: bit for bit; with a suppressor, its files as well.
         largest: absolute difference of a weight; None where the runs do not have the same tensors.
         mean: of all weights' absolute differences; likewise.
         tensor: that the largest one is in; None where they are equal.
@@ -80,7 +83,8 @@ class RunComparison:
     @property
     def same(self) -> bool:
         """Whether the weights are equal bit for bit, or every figure that has an interval is within."""
-        if self.weights.equal:
+        # An adapter's files say nothing of the base that they belong to.
+        if self.weights.equal and "weights in" not in self.differences:
             return True
         measured = any(figure.model == "after" and figure.within for figure in self.figures)
         return measured and not self.outside and not self.missing
@@ -107,20 +111,32 @@ def _weights(first: Path, again: Path, then: RunRecord, now: RunRecord) -> Weigh
         record.lineage.weights_out if record.lineage is not None else weight_file_hashes(folder)
         for folder, record in ((first, then), (again, now))
     ]
+    # A run that ends with a suppression leaves the weights as they were: what it made lies beside them.
+    suppressors = _suppressor(first) == _suppressor(again)
     if hashes[0] and hashes[0] == hashes[1]:
-        return WeightDifference(True)
+        return WeightDifference(suppressors, tensor=None if suppressors else SUPPRESSION_FOLDER)
     old, new = _tensors(first), _tensors(again)
-    shapes = [{name: (tuple(shape), str(dtype)) for name, (_, shape, dtype) in found.items()} for found in (old, new)]
+    shapes = [
+        {name: (tuple(shape), str(dtype)) for name, (_, shape, dtype) in tensors.items()} for tensors in (old, new)
+    ]
     if not old or shapes[0] != shapes[1]:
         return WeightDifference(False, None, None)
-    largest, total, count, where = 0.0, 0.0, 0, None
+    largest, total, count, where, equal = 0.0, 0.0, 0, None, suppressors
     for name in old:
-        apart = (_read(old[name][0], name).double() - _read(new[name][0], name).double()).abs()
+        pair = [_read(tensors[name][0], name) for tensors in (old, new)]
+        equal = equal and torch.equal(*pair)  # a NaN is equal to nothing
+        apart = (pair[0].double() - pair[1].double()).abs()
         if apart.numel() and float(apart.max()) > largest:
             largest, where = float(apart.max()), name
         total, count = total + float(apart.sum()), count + apart.numel()
     # Files of other names or sizes may hold the same weights.
-    return WeightDifference(largest == 0.0, largest, total / max(1, count), where)
+    return WeightDifference(equal, largest, total / max(1, count), where)
+
+
+def _suppressor(folder: Path) -> dict[str, str | None]:
+    """Hashes of the files of a suppressor; {} where there is none."""
+    place = folder / SUPPRESSION_FOLDER
+    return {file.relative_to(place).as_posix(): file_hash(file) for file in place.rglob("*") if file.is_file()}
 
 
 def _tensors(folder: Path) -> dict[str, tuple[Path, Any, Any]]:
@@ -154,7 +170,7 @@ def _figures(name: str, then: RunRecord, now: RunRecord) -> list[FigureDifferenc
 
 def _within(old: MetricResult, new: MetricResult) -> bool | None:
     """Whether a figure lies in the other's interval; an interval without width may be that of a few equal rows."""
-    if old.value == new.value:
+    if old.value == new.value or (math.isnan(old.value) and math.isnan(new.value)):
         return True
     inside = [
         low - _ROUNDING * abs(low) <= value <= high + _ROUNDING * abs(high)
@@ -187,6 +203,8 @@ def comparison_words(comparison: RunComparison) -> str:
     weights, lines, changed = comparison.weights, [], comparison.differences.items()
     if weights.equal:
         lines.append("Weights: equal bit for bit.")
+    elif weights.tensor == SUPPRESSION_FOLDER:
+        lines.append("Weights: equal bit for bit; the suppressor's files are not.")
     elif weights.largest is None:
         lines.append("Weights: not of the same tensors.")
     else:

@@ -149,6 +149,9 @@ def parse_arguments(
     for name, folder in (("output_dir", args.output_dir), ("partial_dir", own.partial_dir)):
         _require_folder(name, folder)
     check_model_arguments(model)
+    if model.model_name_or_path is not None and Path(model.model_name_or_path).is_dir():
+        # An adapter's config names its base so, and is read from other places than where the run was started.
+        model.model_name_or_path = str(Path(model.model_name_or_path).absolute())
     args.model_init_kwargs = _loading(model) | args.init_kwargs
     return Parsed(own, args, model, _repeated(path, rest), values, rest)
 

@@ -48,12 +48,17 @@ def write_command(
     stored["launch"] = list(launch)
     if models is not None:
         names = {name: _located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
-        stored["models"] = names | {"oracle_is": models.oracle_is}
+        # Of a single short row a hash could be guessed: it is kept where it has a use alone.
+        forget = forget_hash(models) if any(names.values()) else None
+        stored["models"] = names | {"oracle_is": models.oracle_is, "forget": forget}
     atomic_write_text(folder / COMMAND_FILE, json.dumps(stored, indent=2, default=str) + "\n").chmod(0o600)
 
 
 def saved_models(folder: str | Path) -> dict[str, Any]:
-    """The oracle of the run in a folder, what it is, and its checkpoint; {} where that is not kept."""
+    """The oracle of the run in a folder, what it is, its checkpoint, and the hash of the rows that both are about.
+
+    {} where that is not kept.
+    """
     try:
         stored = read_json(Path(folder) / COMMAND_FILE)
     except (OSError, ValueError):  # a script's run has none
@@ -61,7 +66,12 @@ def saved_models(folder: str | Path) -> dict[str, Any]:
     models = stored.get("models") if isinstance(stored, Mapping) else None
     if not isinstance(models, Mapping):
         return {}
-    return {name: models.get(name) for name in ("oracle", "oracle_is", "checkpoint")}
+    return {name: models.get(name) for name in ("oracle", "oracle_is", "checkpoint", "forget")}
+
+
+def forget_hash(task: Task) -> str:
+    """SHA-256 of a task's forget rows as they are read, in order."""
+    return hash_parts({"rows": [dict(row) for row in task.sets["forget"]]})
 
 
 def read_command(folder: str | Path, *more: str) -> tuple[str, Parsed]:

@@ -19,7 +19,7 @@ from ..results.phase_record import SUPPRESS
 from ..results.record import RECORD_FILE, RunRecord, load_record
 from ..suppression import SUPPRESSION_FOLDER, has_suppressor
 from .arguments import Parsed
-from .command_file import saved_models
+from .command_file import forget_hash, saved_models
 from .saved_run import require_weights
 from .task import Task
 
@@ -49,12 +49,18 @@ class Continued:
     lineage: Lineage
 
     def take_over(self, task: Task) -> None:
-        """Put the weights into a task, with the oracle and the checkpoint of the earlier run where it has none."""
+        """Put the weights into a task that has none of its own.
+
+        It also gets the oracle and the checkpoint of the earlier run, where both are about the same forget rows: a
+        model that never saw those of the one may know those of the other.
+        """
         task.model, task.continued = self.model, self
         kept = saved_models(self.folder)
-        if task.oracle is None and kept.get("oracle"):
+        if not kept or kept["forget"] is None or kept["forget"] != forget_hash(task):
+            return
+        if task.oracle is None and kept["oracle"]:
             task.oracle, task.oracle_is = kept["oracle"], kept["oracle_is"] or task.oracle_is
-        task.checkpoint = task.checkpoint or kept.get("checkpoint")
+        task.checkpoint = task.checkpoint or kept["checkpoint"]
 
     def describe(self, record: RunRecord, *, new_adapter: bool) -> None:
         """Say in a record that the model comes from an earlier run, and what that knew of the base.

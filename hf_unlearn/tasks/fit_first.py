@@ -72,7 +72,7 @@ def fit(
         whole_text: whether prompts are learnt too, as those of a book that is read; otherwise what the labels of the
             run train: answers and their ends.
     """
-    folder = Path(args.output_dir) / name
+    folder = (Path(args.output_dir) / name).absolute()  # an adapter's config names it, and is read from elsewhere
     tokenizer = load_tokenizer(model, revision, args.init_kwargs)
     rows = tokenized(tokenizer, args, sets, whole_text=whole_text)
     made_from = _made_from(script, args, model, revision, rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import input_error
+from ..plugins import load_plugins
 from ..results.record import RECORD_FILE, load_record
 from ..training.launch.start import has_accelerator, launch_processes
 from .command_file import stored_command
@@ -40,6 +41,7 @@ def rerun(folder: str | Path, output: str | Path, more: Sequence[str] = ()) -> i
             fix=f"leave it out: {folder.name}-rerun",
         )
     stored = stored_command(folder)
+    load_plugins(stored.get("plugins"))  # the task may be one of theirs
     launch = _by_name(stored.get("launch", []))
     with tempfile.TemporaryDirectory() as scratch:
         recipe = Path(scratch) / "recipe.yaml"

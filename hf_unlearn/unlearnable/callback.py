@@ -116,10 +116,10 @@ class UnlearnableCallback(TrainerCallback):
         salt = make_salt(self.folder)
         digests = set_digests(dataset, self.rows, salt)
         file = steps_file(self.folder, 0)
-        lines, _ = read_lines(file, salt)
-        self._resumes = bool(lines)
+        lines, problem = read_lines(file, salt)
+        self._resumes = bool(lines) or problem is not None
         if self._resumes:
-            log = read_log(self.folder)
+            log = read_log(self.folder)  # which refuses a broken one
             _require_same(log, step, digests, settings, start)
             return
         if step > 0:

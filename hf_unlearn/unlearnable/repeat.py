@@ -36,8 +36,8 @@ def replay(
     The places of the rows stay empty: a batch has fewer rows, a micro-batch without any is left out (a mean over
     micro-batches is over those that are left), a step without any moves no weight. All else is as it was: order,
     learning rates, optimizer, random numbers. The weights are, bit for bit, those of a training from theta_0 in
-    which the places were empty from the start: on the same machine with the same versions, on the CPU (on a GPU
-    with deterministic kernels, `full_determinism`). Rows that were deleted earlier are named again: `without` is
+    which the places were empty from the start: on the same machine with the same versions, on the CPU (a GPU was
+    not tried; it would take `full_determinism`). Rows that were deleted earlier are named again: `without` is
     all of them.
 
     A collator that draws random numbers itself (masking) is exact `from_start` only: Trainer does not restore what a

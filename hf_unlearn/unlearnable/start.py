@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import input_error
 from ..model.fingerprints import tensor_bytes
-from ..model.sharding import full_state_dict
+from ..model.sharding import full_state_dict, is_sharded
 from ..results.files import atomic_write
 from .log import TrainingLog
 from .places import random_state, start_weights
@@ -36,6 +36,7 @@ def read_start(model: nn.Module, *, keep: bool) -> tuple[dict[str, str], dict[st
     once = {name for name, _ in model.named_parameters()}  # of weights that are tied, one name
     digests = {name: hashlib.sha256() for name in ("sha256", "trained", "frozen")}
     kept: dict[str, Tensor] = {}
+    split = is_sharded(model)
     for name, tensor in full_state_dict(model):
         for part in tensor_bytes(name, tensor):
             digests["sha256"].update(part)
@@ -44,7 +45,8 @@ def read_start(model: nn.Module, *, keep: bool) -> tuple[dict[str, str], dict[st
             elif name in frozen:
                 digests["frozen"].update(part)
         if keep and name in trained and name in once:
-            kept[name] = tensor.cpu().clone()  # of a model that is split, it is whole only now
+            # Of a model that is split it is whole only now.
+            kept[name] = tensor.cpu().clone() if split else tensor.contiguous()
     return {name: digest.hexdigest() for name, digest in digests.items()}, kept
 
 

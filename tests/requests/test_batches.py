@@ -205,7 +205,7 @@ def test_a_verdict_needs_a_figure_above_its_limit_and_an_interval_that_says_so()
     told = clean | {"min_k_auc": MetricResult(0.9, 5, 0.7, 1.0)}
     assert not verdict_of(told, None, policy).holds
     too_unlikely = clean | {"loss_auc": MetricResult(0.05, 5, 0.0, 0.2)}
-    assert "loss_auc is 0.05" in verdict_of(too_unlikely, None, policy).why[0]
+    assert "the membership AUC (loss) is 0.05" in verdict_of(too_unlikely, None, policy).why[0]
     recited = verdict_of(clean | {"forget_accuracy": MetricResult(0.2, 5)}, None, policy)
     assert recited.why == ["the model gives the answers of 20% of the rows, more than 5%"]
 
@@ -239,20 +239,9 @@ def test_two_weeks_on_the_lab_from_the_command_line(tmp_path, capsys, monkeypatc
     content = every_byte(folder)
     assert not [answer for answer in known[:10] if answer in content]
 
-    ledger = Ledger(folder)
-    run = folder / "runs" / ledger.state().run
-    base = folder / "runs" / "001"
-    adapter = run / "adapter_model.safetensors"
-    kept = adapter.read_bytes()
-    # The adapter of a run that did nothing to the model before: all its weights are zero.
-    from safetensors.torch import load, save_file
-
-    config = json.loads((run / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = str(load_lab(world="people").model_path)
-    shutil.copy(run / "adapter_config.json", tmp_path / "adapter_config.json")
-    (run / "adapter_config.json").write_text(json.dumps(config))
-    save_file({name: value * 0 for name, value in load(kept).items()}, adapter, metadata={"format": "pt"})
-    assert base.is_dir()
+    # Somebody puts the model from before in the place of the present one.
+    weights = folder / "runs" / Ledger(folder).state().run / "model.safetensors"
+    shutil.copy(load_lab(world="people").model_path / "model.safetensors", weights)
     capsys.readouterr()
     assert main(["request", "verify", str(folder), "--attack", "none"]) == 1
     told = capsys.readouterr().out

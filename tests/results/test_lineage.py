@@ -10,6 +10,7 @@ from peft import LoraConfig
 
 from fixtures.models import make_trainer, tiny_model, tiny_tokenizer
 from hf_unlearn.model.fingerprints import hash_weights
+from hf_unlearn.model.weight_files import loaded_file_hashes
 from hf_unlearn.results import lineage
 from hf_unlearn.results.hub.merge_adapter import merge_adapter
 from hf_unlearn.results.lineage import Lineage, code_version, file_hash, lineage_words
@@ -70,6 +71,21 @@ def test_runs_in_sequence_are_linked_by_their_files(tmp_path, first):
     merged = load_record(tmp_path / "merged").lineage
     assert merged.weights_out == {"model.safetensors": sha(tmp_path / "merged" / "model.safetensors")}
     assert (merged.weights_in, merged.date) == (child.weights_in, child.date)
+
+
+def test_the_files_of_a_model_from_the_hub_are_those_of_its_snapshot(tmp_path):
+    snapshot = tmp_path / "models--org--name" / "snapshots" / ("c" * 40)
+    for folder, text in ((snapshot, "new"), (snapshot.with_name("d" * 40), "old")):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(text)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("c" * 40)
+    for revision, text in ((None, "new"), ("main", "new"), ("d" * 40, "old")):
+        expected = {"model.safetensors": hashlib.sha256(text.encode()).hexdigest()}
+        assert loaded_file_hashes("org/name", revision=revision, cache_dir=str(tmp_path)) == expected
+    for unknown in ("org/other", "no name", "a/b/c"):
+        assert loaded_file_hashes(unknown, cache_dir=str(tmp_path)) == {}
 
 
 def test_what_a_task_has_put_in_stays_and_a_new_training_has_a_new_date(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from hf_unlearn.cli import main
 from hf_unlearn.results.phase_record import PhaseRecord
 from hf_unlearn.results.record import load_record
 from hf_unlearn.tasks import make_task, parse_task
+from hf_unlearn.tasks.command_file import write_command
 
 SHORT = ["--use_cpu", "--limit", "16", "--evaluated_rows", "4", "--max_steps", "2", "--max_new_tokens", "4"]
 SHORT += ["--per_device_train_batch_size", "4", "--warmup_steps", "0", "--logging_steps", "1"]
@@ -167,3 +168,32 @@ def test_a_run_done_again_is_the_same_bit_for_bit_and_another_seed_is_told(runs,
     assert "Not measured again: after" in told and told.rstrip().endswith("did not come out the same.")
     assert main(["rerun", str(folder), "--output_dir", str(folder)]) == 2
     assert_four_parts(capsys.readouterr().err, "as both")
+
+
+def test_an_oracle_goes_on_with_the_rows_that_it_never_saw(runs, tmp_path):
+    """A model that was trained without the rows of one run may know those of the next."""
+    root, _ = runs
+    folder = shutil.copytree(root / "whole", tmp_path / "earlier")
+    for name in ("forget", "other", "retain"):
+        rows = [{"prompt": f"{name} {i}?", "completion": f" {i}"} for i in range(4)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def task_of(rows):
+        words = [
+            "--retain_dataset",
+            str(tmp_path / "retain.jsonl"),
+            "--output_dir",
+            str(tmp_path / "out"),
+            "--use_cpu",
+        ]
+        words += ["--continue_from", str(folder), "--forget_dataset", str(tmp_path / f"{rows}.jsonl")]
+        parsed = parse_task("custom", words)
+        return parsed, make_task("custom", parsed)
+
+    parsed, task = task_of("forget")
+    assert (task.oracle, task.checkpoint) == (None, None)  # the lab's, in which these rows are not
+    task.oracle, task.oracle_is, task.checkpoint = str(root / "adapter"), "made for this", "org/base"
+    write_command("custom", parsed, folder, models=task)
+    same, other = task_of("forget")[1], task_of("other")[1]
+    assert (same.oracle, same.oracle_is, same.checkpoint) == (str(root / "adapter"), "made for this", "org/base")
+    assert (other.oracle, other.checkpoint, other.model) == (None, None, str(folder))

@@ -129,6 +129,9 @@ def test_another_training_in_the_folder_is_refused(tmp_path):
     refused("the weights with which the logged training began", tiny_model("opt", seed=8, dropout=0.2))
     refused("num_train_epochs 1 then, 2 now", num_train_epochs=2)
     refused("the 11 rows of the train set", rows=[*rows_of("plain")[1:], {"text": "new"}])
+    file = tmp_path / "log" / "steps-0.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"format":1', b'"format":2'))
+    refused("line 1 of steps-0")
     refused(
         "the log of the first 2 steps in new",
         checkpoint=str(tmp_path / "out" / "checkpoint-2"),

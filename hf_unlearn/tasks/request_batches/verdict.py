@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...metrics import MetricResult
+from ...metrics import METRIC_DESCRIPTIONS, MetricResult
 from ...results.attack_report import AttackFinding, AttackReport
 from ...results.attack_words import is_finite, is_removal
 from ...results.gate.policy import WAYS, Limits, Policy
@@ -102,15 +102,16 @@ def _recited(metrics: Mapping[str, MetricResult], limits: Limits) -> list[str]:
 def _judge_auc(name: str, figure: MetricResult | None, limits: Limits, why: list[str], notes: list[str]) -> None:
     if figure is None or limits.membership is None or figure.low is None or figure.high is None:
         return
+    title = METRIC_DESCRIPTIONS[name].title
     if not all(math.isfinite(value) for value in (figure.value, figure.low, figure.high)):
-        notes.append(f"{name} has no figure.")
+        notes.append(f"The {title} has no figure.")
         return
-    said = f"{name} is {figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+    said = f"the {title} is {figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
     apart = not figure.low <= _GUESS <= figure.high
     if apart and abs(figure.value - _GUESS) > limits.membership:
         why.append(f"{said}: it tells rows from rows never seen, more than {limits.membership:g} off one half")
     elif max(figure.high - _GUESS, _GUESS - figure.low) > limits.membership:
-        notes.append(f"{said}: more than {limits.membership:g} off one half cannot be excluded.")
+        notes.append(f"T{said[1:]}: more than {limits.membership:g} off one half cannot be excluded.")
 
 
 def _judge_attack(finding: AttackFinding, limits: Limits, why: list[str], notes: list[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from datasets import Dataset
+from peft import PeftModel
 
 from ...attacks import attack as attack_model
 from ...attacks.subjects import FEWEST
@@ -36,6 +37,10 @@ from .carry_out import present_model, private_cache
 from .verdict import Verdict, figures_of, verdict_of
 
 VERIFICATIONS = "verifications"  # folder in the ledger's runs
+_REMOVABLE = (
+    "The present weights are an adapter on a base that still knows the rows: whoever has the base has them. Give away "
+    "merged weights (hf-unlearn push --merge), and delete the base."
+)
 _RETAIN_ROWS = 50  # of those to keep, that each request is measured beside
 
 
@@ -262,6 +267,8 @@ def _verify_one(ledger: Ledger, request: Request, measure: _Measure, weights: di
     decided = verdict_of(result.metrics, report, read_policy(request.policy))
     if attack is not None and report is None:
         decided.notes.append(f"It was not attacked: attacks need {FEWEST} rows, and unseen rows.")
+    if isinstance(measure.model, PeftModel):
+        decided.notes.append(_REMOVABLE)
     file = _write(ledger, request, result, report, decided)
     figures = figures_of(result.metrics, report)
     data = {

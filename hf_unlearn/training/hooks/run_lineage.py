@@ -35,7 +35,8 @@ class RunLineage:
             return
         # As it is now: an evaluation of the earlier run may change its record while this one trains.
         source = model_name or getattr(trainer.model.config, "_name_or_path", None)
-        self._parent_record = None if source is None else file_hash(Path(source) / RECORD_FILE)
+        # That of a model made in memory is "", which as a folder is the present one.
+        self._parent_record = file_hash(Path(source) / RECORD_FILE) if source else None
         if model_name is not None:
             options = trainer.args.init_kwargs
             self._weights_in = loaded_file_hashes(
