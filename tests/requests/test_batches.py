@@ -256,7 +256,8 @@ def test_two_weeks_on_the_lab_from_the_command_line(tmp_path, capsys, monkeypatc
 @pytest.mark.slow
 def test_a_changed_base_is_found_and_what_came_back_stays_told(small, tmp_path):
     model = shutil.copytree(small / "model", tmp_path / "model")
-    ledger = opened(small, tmp_path / "ledger", "--model_name_or_path", str(model))
+    adapter = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_task_type", "CAUSAL_LM"]
+    ledger = opened(small, tmp_path / "ledger", "--model_name_or_path", str(model), *adapter)
     add_request(ledger, small / "one.jsonl")
     done = carry_out(ledger)
     assert {*done["weights"]} == {"adapter_model.safetensors", "base/model.safetensors"}
