@@ -13,12 +13,13 @@ from hf_unlearn.lab.people import rows_by_person
 from hf_unlearn.metrics import MetricResult
 from hf_unlearn.requests import Ledger
 from hf_unlearn.requests.keys import new_key
-from hf_unlearn.requests.state import DONE, STARTED
+from hf_unlearn.requests.state import DONE, REOPENED, STARTED
 from hf_unlearn.results.gate import read_policy
 from hf_unlearn.tasks.request_batches import add_request, carry_out, open_ledger, verify
 from hf_unlearn.tasks.request_batches.carry_out import abandon, private_cache
 from hf_unlearn.tasks.request_batches.opening import month_after
 from hf_unlearn.tasks.request_batches.verdict import verdict_of
+from hf_unlearn.tasks.request_batches.words import verification_words
 from hf_unlearn.training.trainer import UnlearningTrainer
 
 FEW = [
@@ -248,3 +249,25 @@ def test_two_weeks_on_the_lab_from_the_command_line(tmp_path, capsys, monkeypatc
     state = Ledger(folder).state()
     assert [one.status for one in state.requests.values()] == ["open", "open"]
     assert all(one.reopened == 1 for one in state.requests.values())
+    later = verify(Ledger(folder), None)
+    assert later.open_again == ["R-1", "R-2"] and not later.holds and not later.requests
+
+
+@pytest.mark.slow
+def test_a_changed_base_is_found_and_what_came_back_stays_told(small, tmp_path):
+    model = shutil.copytree(small / "model", tmp_path / "model")
+    adapter = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_task_type", "CAUSAL_LM"]
+    ledger = opened(small, tmp_path / "ledger", "--model_name_or_path", str(model), *adapter)
+    add_request(ledger, small / "one.jsonl")
+    done = carry_out(ledger)
+    assert {*done["weights"]} == {"adapter_model.safetensors", "base/model.safetensors"}
+    assert verify(ledger, None).problems == []
+    ledger.append(REOPENED, {"request": "R-1", "why": ["asked again"]})
+    with open(model / "model.safetensors", "r+b") as stream:
+        stream.seek(-1, 2)
+        last = stream.read(1)
+        stream.seek(-1, 2)
+        stream.write(bytes([last[0] ^ 1]))
+    found = verify(ledger, None)
+    assert found.problems == ["Of the base of the present adapter these files are others: model.safetensors."]
+    assert found.open_again == ["R-1"] and not found.holds and "not measured: R-1" in verification_words(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import input_error, require_choice, value_error
-from ...model.weight_files import weight_file_hashes
+from ...model.weight_files import loaded_file_hashes, weight_file_hashes
 from ...requests import Ledger, LedgerState
 from ...requests.state import (
     ABANDONED,
@@ -225,7 +225,7 @@ def _run(ledger: Ledger, state: LedgerState, batch: Mapping[str, Any]) -> dict[s
         )
     return {
         **{key: batch[key] for key in ("batch", "requests", "way", "held")},
-        **{"run": folder.name, "record": file_hash(folder / RECORD_FILE), "weights": weight_file_hashes(folder)},
+        **{"run": folder.name, "record": file_hash(folder / RECORD_FILE), "weights": loaded_file_hashes(str(folder))},
         "cost": {**record.cost, "steps": record.steps},
         "stopped": record.stop_reason,
     }

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Trainer
 from ...errors import input_error
 from ...model.loading import load_tokenizer, loading
 from ...model.merging import merge
-from ...model.weight_files import weight_file_hashes
+from ...model.weight_files import loaded_file_hashes
 from ...requests import Ledger
 from ...requests.rows_store import RowsStore
 from ...requests.state import DROP_COHORT, NOTHING
@@ -94,7 +94,7 @@ def exact_batch(ledger: Ledger, batch: Mapping[str, Any], folder: Path, logged: 
     kept = {key: batch[key] for key in ("batch", "requests", "way", "held")}
     return {
         **kept,
-        **{"run": folder.name, "record": None, "weights": weight_file_hashes(folder), "log_sha256": log.sha256},
+        **{"run": folder.name, "record": None, "weights": loaded_file_hashes(str(folder)), "log_sha256": log.sha256},
         "cost": {"seconds": time.perf_counter() - started},
     }
 

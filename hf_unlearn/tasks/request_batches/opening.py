@@ -11,7 +11,7 @@ from ...data.formats import RowFormat, detect_format
 from ...data.sources import load_rows
 from ...errors import input_error, value_error
 from ...lab import load_lab
-from ...model.weight_files import weight_file_hashes
+from ...model.weight_files import loaded_file_hashes
 from ...requests import Ledger, Request
 from ...requests.ledger import LEDGER_FILE
 from ...requests.rows_store import RowsStore
@@ -74,7 +74,7 @@ def _require_base(parsed: Parsed) -> dict[str, str]:
     name, script = parsed.model.model_name_or_path, parsed.script
     kept = script.retain_dataset or script.retain_prompts
     if name is None and kept is None:
-        return weight_file_hashes(load_lab(world="people").model_path)
+        return loaded_file_hashes(str(load_lab(world="people").model_path))
     if name is None or kept is None:
         raise input_error(
             expected="--model_name_or_path together with --retain_dataset",
@@ -86,7 +86,7 @@ def _require_base(parsed: Parsed) -> dict[str, str]:
     for source, columns in ((kept, script.retain_columns), (script.holdout_dataset, script.holdout_columns)):
         if source is not None and Path(source).exists():
             load_rows(source, columns=columns or (script.forget_columns if source == script.holdout_dataset else None))
-    return weight_file_hashes(name) if Path(name).is_dir() else {}
+    return loaded_file_hashes(name, revision=parsed.model.model_revision)
 
 
 def add_request(

@@ -16,11 +16,11 @@ from ...data.holdout_split import calibration_rows, measurement_rows
 from ...evaluation import custom, evaluate
 from ...lab import load_lab
 from ...model.loading import load_tokenizer
-from ...model.weight_files import weight_file_hashes
+from ...model.weight_files import OF_BASE, loaded_file_hashes
 from ...requests import Entry, Ledger, LedgerState, Request
 from ...requests.check import check_ledger
 from ...requests.rows_store import RowsStore
-from ...requests.state import CARRIED_OUT, DONE, HOLDS, REOPENED, VERIFIED
+from ...requests.state import CARRIED_OUT, DONE, HOLDS, OPEN, REOPENED, VERIFIED
 from ...results.attack_report import AttackReport
 from ...results.evaluation_result import EvaluationResult
 from ...results.files import atomic_write_text
@@ -74,15 +74,17 @@ class Verification:
     Attributes:
         problems: changed lines, weight files or records, missing ones, a sentence each.
         requests: in order.
+        open_again: ids of those that came back earlier and were not carried out since; they are not measured.
     """
 
     problems: list[str]
     requests: list[Verified] = field(default_factory=list)
+    open_again: list[str] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong and every request holds."""
-        return not self.problems and all(one.holds for one in self.requests)
+        """Whether nothing is wrong and every request that was ever carried out holds."""
+        return not self.problems and not self.open_again and all(one.holds for one in self.requests)
 
 
 def verify(
@@ -113,7 +115,8 @@ def verify(
         run = present_model(ledger, state)
         present = run or _base_folder(ledger)
         problems = [str(problem) for problem in check_ledger(ledger, None if run else present)]
-        weights = state.weights if present is None else weight_file_hashes(present)
+        weights = state.weights if present is None else loaded_file_hashes(str(present))
+        problems += _changed_base(state.weights, weights)
         known = {} if again else _verified(ledger, state, weights, attack)
         asked = state.with_status(CARRIED_OUT, HOLDS)
         todo = [request for request in asked if request.id not in known]
@@ -126,7 +129,15 @@ def verify(
             done[request.id] = _verify_one(ledger, request, measure, weights, attack)
         if measure is not None:
             measure.close()
-        return Verification(problems, [done[request.id] for request in asked])
+        open_again = [request.id for request in state.with_status(OPEN) if request.reopened]
+        return Verification(problems, [done[request.id] for request in asked], open_again)
+
+
+def _changed_base(wanted: dict[str, str], present: dict[str, str]) -> list[str]:
+    """What is wrong with the model below an adapter, which does not lie in the adapter's folder."""
+    below = {name for name in {*wanted, *present} if name.startswith(OF_BASE)}
+    changed = sorted(name.removeprefix(OF_BASE) for name in below if wanted.get(name) != present.get(name))
+    return [f"Of the base of the present adapter these files are others: {', '.join(changed)}."] if changed else []
 
 
 def _base_folder(ledger: Ledger) -> Path | None:

@@ -19,15 +19,18 @@ _COLUMNS = {
 def verification_words(verified: Verification) -> str:
     """What is wrong with the ledger, a line for each request, then what stands against them and what is left open."""
     lines = [f"Wrong with the ledger: {problem}" for problem in verified.problems]
+    if verified.open_again:
+        lines.append(f"Open since an earlier verification, and not measured: {', '.join(verified.open_again)}.")
     if not verified.requests:
-        return "\n".join([*lines, "No request was carried out yet."])
+        return "\n".join([*lines, "No request is carried out."])
     lines += [aligned([["id", *_COLUMNS, "largest excess", "verdict"], *map(_row, verified.requests)]), ""]
     for one in verified.requests:
         lines += [f"{one.request}: {why}." for why in one.why]
     for one in verified.requests:
         lines += [f"Note on {one.request}: {note}" for note in one.notes]
     back = [one.request for one in verified.requests if not one.holds]
-    lines.append(f"Open again: {', '.join(back)}." if back else "Every request holds.")
+    all_hold = "Every other request holds." if verified.open_again else "Every request holds."
+    lines.append(f"Open again: {', '.join(back)}." if back else all_hold)
     return "\n".join(lines)
 
 
