@@ -10,7 +10,7 @@ from .chain import Entry, read_chain
 from .index import Index, cut_off
 from .ledger import LEDGER_FILE, SALT_FILE, Ledger
 from .run_files import RECORD, file_sha256, files_by_hash, run_folder, weight_differences
-from .state import ADDED, DONE, EXPORTED, OPENED, REPLACED, VERIFIED
+from .state import ADDED, DONE, ERASED, EXPORTED, OPENED, REPLACED, VERIFIED
 
 SETTINGS = "command.json"  # what runs of the ledger are started with
 _PRIVATE = (SALT_FILE, SETTINGS, "places.json")
@@ -115,7 +115,10 @@ def _rows(ledger: Ledger, entries: Sequence[Entry]) -> Iterator[Problem]:
     except ValueError:
         yield Problem("places.json was changed into something else.", _COPY.format("places.json"))
         return
+    erased = {entry.data["request"] for entry in entries if entry.event == ERASED}
     for request in (entry.data["request"] for entry in entries if entry.event == ADDED):
+        if request in erased:
+            continue
         place = places.get(request)
         if place is None:
             yield Problem(f"places.json names no place of the rows of request {request}.", _COPY.format("places.json"))

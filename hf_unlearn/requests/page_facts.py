@@ -14,6 +14,7 @@ from .state import (
     ADDED,
     CARRIED_OUT,
     DONE,
+    ERASED,
     EXPORTED,
     HOLDS,
     OPEN,
@@ -228,6 +229,8 @@ def _happened(entry: Entry) -> str:
         return f"Request {data['request']} was verified: it {'holds' if data['holds'] else 'does not hold'}."
     if event == REOPENED:
         return f"Request {data['request']} came back and was opened again."
+    if event == ERASED:
+        return f"The rows of request {data['request']} were erased: {' '.join(_sentences(data.get('why')))}"
     if event == ABANDONED:
         return f"Batch {data['batch']} for {about} was given up: {' '.join(_sentences(data.get('why')))}"
     if event == REPLACED:

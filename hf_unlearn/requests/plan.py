@@ -104,7 +104,7 @@ def grouped(plans: Sequence[Plan], together: bool = False) -> list[Batch]:
 
 def held_requests(state: LedgerState, requests: Sequence[str]) -> list[str]:
     """Ids of the earlier requests whose rows a batch has to hold at their level, or to leave out."""
-    return [request.id for request in earlier_requests(state, tuple(requests))]
+    return [request.id for request in earlier_requests(state, tuple(requests)) if request.rows_kept]
 
 
 def plan_words(batches: Sequence[Batch]) -> str:

@@ -91,6 +91,12 @@ class RowsStore:
                 self._encrypted(request_id).unlink(missing_ok=True)
         return digests
 
+    def erase(self, request_id: str) -> None:
+        """Forget where the rows of a request lie, and delete them where the ledger has them encrypted."""
+        with self.ledger.locked():
+            self._encrypted(request_id).unlink(missing_ok=True)
+            self._write_places({name: place for name, place in self._places().items() if name != request_id})
+
     def rows(self, request_id: str) -> datasets.Dataset:
         """The rows of a request, in the order of its digests; decrypted ones are in memory alone.
 

@@ -17,6 +17,7 @@ ABANDONED = "abandoned"  # batch, requests, why: it was started and given up
 VERIFIED = (
     "verified"  # request, holds, figures, why (sentences), notes, weights, record (sha256 of the verification's file)
 )
+ERASED = "erased"  # request, why: its rows can no longer be had
 REOPENED = "reopened"  # request, why (sentences)
 REPLACED = "replaced"  # model (hashes of its weight files): the present model was exchanged from outside
 EXPORTED = "exported"  # entries, head
@@ -49,6 +50,7 @@ class Request:
         way: in which it was carried out; None where it was not.
         batch: number of the run that carried it out.
         reopened: how often it came back.
+        rows_kept: whether its rows can still be had; without them it can neither be held nor be verified again.
         verified: figures and verdict of the last verification, None before one.
         history: entries about it.
     """
@@ -65,6 +67,7 @@ class Request:
     way: str | None = None
     batch: int | None = None
     reopened: int = 0
+    rows_kept: bool = True
     verified: dict[str, Any] | None = None
     history: list[Entry] = field(default_factory=list)
 
@@ -124,6 +127,8 @@ def _apply(state: LedgerState, entry: Entry) -> None:
     elif entry.event == VERIFIED:
         request = state.requests[data["request"]]
         request.verified, request.status = data, HOLDS if data["holds"] else request.status
+    elif entry.event == ERASED:
+        state.requests[data["request"]].rows_kept = False
     elif entry.event == REOPENED:
         request = state.requests[data["request"]]
         request.status, request.reopened = OPEN, request.reopened + 1

@@ -86,7 +86,8 @@ def _row(request: Request, state: LedgerState) -> dict[str, Any]:
 def status_words(request: Request) -> str:
     """The status of a request, with a word where it was carried out before and is open again."""
     again = bool(request.reopened) and request.status == OPEN
-    return f"{request.status} (came back)" if again else request.status
+    words = f"{request.status} (came back)" if again else request.status
+    return words if request.rows_kept else f"{words} (rows erased)"
 
 
 def last_verification(request: Request, state: LedgerState) -> str | None:
@@ -117,7 +118,7 @@ def _next(state: LedgerState, batch: int | None, at_work: bool) -> str:
     if count := len(state.with_status(OPEN)):
         are = "request is" if count == 1 else "requests are"
         return f"{count} {are} open; hf-unlearn request run carries them out."
-    last = [_verified(request) for request in state.requests.values()]
+    last = [_verified(request) for request in state.requests.values() if request.rows_kept]
     if any(entry is None or not _is_present(entry, state) for entry in last):
         return "Not all are verified on the present weights; hf-unlearn request verify does it."
     return "Nothing is open; hf-unlearn request verify tells whether all still hold."

@@ -4,6 +4,7 @@ import argparse
 
 from ..command import Verb
 from .add import ADD
+from .erase import ERASE
 from .export import EXPORT
 from .open import OPEN
 from .plan import PLAN
@@ -20,6 +21,7 @@ REQUEST_VERBS: dict[str, Verb] = {
     "verify": VERIFY,
     "status": STATUS,
     "export": EXPORT,
+    "erase": ERASE,
 }
 
 

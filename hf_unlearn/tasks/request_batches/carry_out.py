@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import input_error, require_choice, value_error
 from ...model.weight_files import loaded_file_hashes, weight_file_hashes
 from ...requests import Ledger, LedgerState
+from ...requests.plan import held_requests
 from ...requests.state import (
     ABANDONED,
     CALIBRATED,
@@ -131,11 +132,6 @@ def run_folder(ledger: Ledger, batch: int) -> Path:
 def present_model(ledger: Ledger, state: LedgerState) -> Path | None:
     """The folder of the present weights; None for the model that the ledger was opened with."""
     return None if state.run is None else ledger.runs / state.run
-
-
-def held_requests(state: LedgerState, requests: Sequence[str]) -> list[str]:
-    """Earlier requests that were carried out on weights, whose rows a batch has to hold at their level."""
-    return [one.id for one in state.requests.values() if one.way not in (None, NOTHING) and one.id not in requests]
 
 
 def private_cache(ledger: Ledger) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from ..saved_run import load_saved
 from ..task import Task, first
 from .carry_out import present_model, private_cache
 from .verdict import Verdict, figures_of, verdict_of
+from .verification import Verification, Verified
 
 VERIFICATIONS = "verifications"  # folder in the ledger's runs
 _REMOVABLE = (
@@ -42,49 +43,6 @@ _REMOVABLE = (
     "merged weights (hf-unlearn push --merge), and delete the base."
 )
 _RETAIN_ROWS = 50  # of those to keep, that each request is measured beside
-
-
-@dataclass(frozen=True)
-class Verified:
-    """The verification of a request.
-
-    Attributes:
-        request: its id.
-        holds: by its policy.
-        why: what stands against it.
-        notes: what the figures leave open.
-        figures: by name, with intervals.
-        file: with all figures, in the ledger's runs.
-        earlier: whether these weights were verified before, and the figures are of then.
-    """
-
-    request: str
-    holds: bool
-    why: list[str]
-    notes: list[str]
-    figures: dict[str, Any]
-    file: str
-    earlier: bool = False
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Of a ledger: what is wrong with it, and its requests.
-
-    Attributes:
-        problems: changed lines, weight files or records, missing ones, a sentence each.
-        requests: in order.
-        open_again: ids of those that came back earlier and were not carried out since; they are not measured.
-    """
-
-    problems: list[str]
-    requests: list[Verified] = field(default_factory=list)
-    open_again: list[str] = field(default_factory=list)
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing is wrong and every request that was ever carried out holds."""
-        return not self.problems and not self.open_again and all(one.holds for one in self.requests)
 
 
 def verify(
@@ -118,7 +76,9 @@ def verify(
         weights = state.weights if present is None else loaded_file_hashes(str(present))
         problems += _changed_base(state.weights, weights)
         known = {} if again else _verified(ledger, state, weights, attack)
-        asked = state.with_status(CARRIED_OUT, HOLDS)
+        carried_out = state.with_status(CARRIED_OUT, HOLDS)
+        asked = [request for request in carried_out if request.rows_kept]
+        erased = [request.id for request in carried_out if not request.rows_kept]
         todo = [request for request in asked if request.id not in known]
         done = {name: _of_entry(entry) for name, entry in known.items()}
         measure = _Measure.of(ledger, state, todo, attack) if todo else None
@@ -130,7 +90,7 @@ def verify(
         if measure is not None:
             measure.close()
         open_again = [request.id for request in state.with_status(OPEN) if request.reopened]
-        return Verification(problems, [done[request.id] for request in asked], open_again)
+        return Verification(problems, [done[request.id] for request in asked], open_again, erased)
 
 
 def _changed_base(wanted: dict[str, str], present: dict[str, str]) -> list[str]:

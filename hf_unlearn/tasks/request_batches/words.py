@@ -5,7 +5,7 @@ from typing import Any
 
 from ...results.attack_words import number_words
 from ...results.table import aligned
-from .verify import Verification, Verified
+from .verification import Verification, Verified
 
 _COLUMNS = {
     "answers given": "forget_accuracy",
@@ -21,6 +21,10 @@ def verification_words(verified: Verification) -> str:
     lines = [f"Wrong with the ledger: {problem}" for problem in verified.problems]
     if verified.open_again:
         lines.append(f"Open since an earlier verification, and not measured: {', '.join(verified.open_again)}.")
+    if verified.erased:
+        lines.append(f"Not measured, since their rows were erased: {', '.join(verified.erased)}.")
+    if not verified.requests and verified.erased:
+        return "\n".join(lines)
     if not verified.requests:
         return "\n".join([*lines, "No request is carried out."])
     lines += [aligned([["id", *_COLUMNS, "largest excess", "verdict"], *map(_row, verified.requests)]), ""]
@@ -29,7 +33,7 @@ def verification_words(verified: Verification) -> str:
     for one in verified.requests:
         lines += [f"Note on {one.request}: {note}" for note in one.notes]
     back = [one.request for one in verified.requests if not one.holds]
-    all_hold = "Every other request holds." if verified.open_again else "Every request holds."
+    all_hold = "Every other request holds." if verified.open_again or verified.erased else "Every request holds."
     lines.append(f"Open again: {', '.join(back)}." if back else all_hold)
     return "\n".join(lines)
 
