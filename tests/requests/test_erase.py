@@ -12,6 +12,7 @@ from hf_unlearn.requests.keys import new_key
 from hf_unlearn.requests.plan import held_requests
 from hf_unlearn.requests.rows_store import RowsStore
 from hf_unlearn.requests.state import ADDED, CALIBRATED, DONE
+from hf_unlearn.tasks.request_batches import add_request
 from hf_unlearn.tasks.request_batches.verification import Verification
 from hf_unlearn.tasks.request_batches.words import verification_words
 
@@ -43,6 +44,9 @@ def test_erased_rows_are_gone_and_their_request_stays(carried_out: Ledger, capsy
     with pytest.raises(ValueError, match="not in places"):
         RowsStore(carried_out).rows("R1")
     assert not [one for one in check_ledger(carried_out) if "R1" in str(one)]
+    more = folder.parent / "more.jsonl"
+    more.write_text(json.dumps({"prompt": "Who is Ada?", "completion": "A baker."}) + "\n")
+    assert add_request(carried_out, more).rows == 1  # the first request's rows are not asked for
     capsys.readouterr()
     assert main(["request", "status", str(folder)]) == 0
     assert "carried out (rows erased)" in capsys.readouterr().out

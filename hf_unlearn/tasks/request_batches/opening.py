@@ -133,7 +133,8 @@ def add_request(
         asked["policy"] = policy or state.opened.get("policy", POLICY)
         read_policy(asked["policy"])
         loaded = load_rows(str(rows), columns=columns, split=split)
-        _require_format(ledger, list(state.requests)[:1], detect_format(loaded.column_names, "forget", "columns"))
+        kept = [known.id for known in state.requests.values() if known.rows_kept]
+        _require_format(ledger, kept[:1], detect_format(loaded.column_names, "forget", "columns"))
         digests = RowsStore(ledger).put(name, rows, columns, split, encrypt)
         ledger.append(ADDED, {"request": name, "rows": len(digests), "digests": digests, **asked})
         return ledger.state().requests[name]
