@@ -41,7 +41,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
             axes.set_xlabel("requests carried out")
             axes.set_ylabel(label)
             axes.grid(linewidth=0.3)
-    panels[0][0].legend(fontsize=7)
     for axes, (name, label) in zip(panels[-1], OF_MODEL.items(), strict=False):
         for way, after in courses.items():
             values = [results["before"][name], *(step[name] for step in after)]
@@ -53,6 +52,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axes.set_ylabel(label)
         axes.grid(linewidth=0.3)
         axes.legend(fontsize=7)
-    for axes in panels[-1][len(OF_MODEL) :]:
-        axes.remove()
+    key = panels[-1][len(OF_MODEL)]  # the legend of the upper rows
+    key.axis("off")
+    key.legend(*panels[0][0].get_legend_handles_labels(), loc="upper left", fontsize=8)
     figure.savefig(path, dpi=110)
