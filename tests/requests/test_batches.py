@@ -206,6 +206,11 @@ def test_a_verdict_needs_a_figure_above_its_limit_and_an_interval_that_says_so()
     assert not verdict_of(told, None, policy).holds
     too_unlikely = clean | {"loss_auc": MetricResult(0.05, 5, 0.0, 0.2)}
     assert "the membership AUC (loss) is 0.05" in verdict_of(too_unlikely, None, policy).why[0]
+    # Rows that the weights were trained without may be unlike unseen ones, and two rows show nothing.
+    assert verdict_of(too_unlikely, None, policy, exact=True).holds
+    assert not verdict_of(told, None, policy, exact=True).holds
+    few = verdict_of(told, None, policy, rows=2)
+    assert few.holds and any("2 rows are too few" in note for note in few.notes)
     recited = verdict_of(clean | {"forget_accuracy": MetricResult(0.2, 5)}, None, policy)
     assert recited.why == ["the model gives the answers of 20% of the rows, more than 5%"]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...attacks.subjects import FEWEST
 from ...metrics import METRIC_DESCRIPTIONS, MetricResult
 from ...results.attack_report import AttackFinding, AttackReport
 from ...results.attack_words import is_finite, is_removal
@@ -44,7 +45,14 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
 
-def verdict_of(metrics: Mapping[str, MetricResult], report: AttackReport | None, policy: Policy) -> Verdict:
+def verdict_of(
+    metrics: Mapping[str, MetricResult],
+    report: AttackReport | None,
+    policy: Policy,
+    *,
+    rows: int | None = None,
+    exact: bool = False,
+) -> Verdict:
     """The verdict by the limits of a policy.
 
     A limit is passed where the figure is above it and its interval leaves out what no knowledge gives: an excess of 0,
@@ -54,12 +62,18 @@ def verdict_of(metrics: Mapping[str, MetricResult], report: AttackReport | None,
         metrics: of the suite `custom` on the request's rows.
         report: of the attacks; None where none was tried.
         policy: whose limits for whole weights count, or those of its first way.
+        rows: of the request; None where they are enough. With fewer than attacks need, no AUC is judged.
+        exact: whether the weights are those of a training without the rows: then rows that are less likely than
+            unseen ones are merely unlike them, and only an AUC above one half counts.
     """
     limits = policy.ways.get(_WAY) or next(iter(policy.ways.values()))
     why = _recited(metrics, limits)
     notes: list[str] = []
-    for name in MEMBERSHIP:
-        _judge_auc(name, metrics.get(name), limits, why, notes)
+    if rows is not None and rows < FEWEST:
+        notes.append(f"Membership is not judged: {rows} rows are too few, {FEWEST} are needed.")
+    else:
+        for name in MEMBERSHIP:
+            _judge_auc(name, metrics.get(name), limits, why, notes, exact)
     for finding in [] if report is None else report.findings:
         if _counts(finding):
             _judge_attack(finding, limits, why, notes)
@@ -99,7 +113,9 @@ def _recited(metrics: Mapping[str, MetricResult], limits: Limits) -> list[str]:
     return [f"the model gives the answers of {figure.value:.0%} of the rows, more than {limits.recovered:.0%}"]
 
 
-def _judge_auc(name: str, figure: MetricResult | None, limits: Limits, why: list[str], notes: list[str]) -> None:
+def _judge_auc(
+    name: str, figure: MetricResult | None, limits: Limits, why: list[str], notes: list[str], exact: bool
+) -> None:
     if figure is None or limits.membership is None or figure.low is None or figure.high is None:
         return
     title = METRIC_DESCRIPTIONS[name].title
@@ -107,10 +123,13 @@ def _judge_auc(name: str, figure: MetricResult | None, limits: Limits, why: list
         notes.append(f"The {title} has no figure.")
         return
     said = f"the {title} is {figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
-    apart = not figure.low <= _GUESS <= figure.high
-    if apart and abs(figure.value - _GUESS) > limits.membership:
+    off, most = figure.value - _GUESS, figure.high - _GUESS
+    apart = figure.low > _GUESS
+    if not exact:
+        off, most, apart = abs(off), max(most, _GUESS - figure.low), apart or figure.high < _GUESS
+    if apart and off > limits.membership:
         why.append(f"{said}: it tells rows from rows never seen, more than {limits.membership:g} off one half")
-    elif max(figure.high - _GUESS, _GUESS - figure.low) > limits.membership:
+    elif most > limits.membership:
         notes.append(f"T{said[1:]}: more than {limits.membership:g} off one half cannot be excluded.")
 
 

@@ -21,6 +21,7 @@ from ...requests import Entry, Ledger, LedgerState, Request
 from ...requests.check import check_ledger
 from ...requests.rows_store import RowsStore
 from ...requests.state import CARRIED_OUT, DONE, HOLDS, OPEN, REOPENED, VERIFIED
+from ...requests.sufficient import EXACT
 from ...results.attack_report import AttackReport
 from ...results.evaluation_result import EvaluationResult
 from ...results.files import atomic_write_text
@@ -224,7 +225,8 @@ def _verify_one(ledger: Ledger, request: Request, measure: _Measure, weights: di
     """Measure a request, write the file and the entries."""
     rows = measure.store.rows(request.id)
     result, report = measure.evaluated(rows), measure.attacked(rows)
-    decided = verdict_of(result.metrics, report, read_policy(request.policy))
+    exact = request.way in EXACT
+    decided = verdict_of(result.metrics, report, read_policy(request.policy), rows=len(rows), exact=exact)
     if attack is not None and report is None:
         decided.notes.append(f"It was not attacked: attacks need {FEWEST} rows, and unseen rows.")
     if isinstance(measure.model, PeftModel):
