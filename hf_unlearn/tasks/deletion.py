@@ -73,7 +73,9 @@ def make_task(parsed: Parsed) -> Task:
         deletion.rows, deletion.held_rows = asked.count, len(asked.rows) - asked.count
         deletion.requests, deletion.held = list(script.requests), list(script.held or [])
     sets = {name: rows if name == "forget" else first(rows, script.limit) for name, rows in sets.items()}
-    task = Task(model, sets, _suite_of(parsed, sets), script.oracle, from_lab=from_lab, cache=cache)
+    # Held rows are forgotten before the run: beside them the figures would not show what it does to the new ones.
+    measured = sets if asked is None else sets | {"forget": first(sets["forget"], asked.count)}
+    task = Task(model, sets, _suite_of(parsed, measured), script.oracle, from_lab=from_lab, cache=cache)
     task.deletion = deletion
     task.notes += [f"Rows to keep that were left out, since they are to be deleted: {deletion.left_out}."]
     task.notes += deletion.warnings

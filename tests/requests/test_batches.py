@@ -15,6 +15,8 @@ from hf_unlearn.requests import Ledger
 from hf_unlearn.requests.keys import new_key
 from hf_unlearn.requests.state import DONE, REOPENED, STARTED
 from hf_unlearn.results.gate import read_policy
+from hf_unlearn.tasks import make_task
+from hf_unlearn.tasks.command_file import read_command
 from hf_unlearn.tasks.request_batches import add_request, carry_out, open_ledger, verify
 from hf_unlearn.tasks.request_batches.carry_out import abandon, private_cache
 from hf_unlearn.tasks.request_batches.opening import month_after
@@ -122,6 +124,10 @@ def test_a_batch_that_is_cut_off_anywhere_goes_on_and_ends_once(small, tmp_path,
     assert (second["batch"], second["held"], record["lineage"]["requests"]) == (2, ["R-1"], ["R-2"])
     assert record["lineage"]["parent_record"] == done["record"]
     assert (record["deletion"]["held_rows"], record["deletion"]["left_out"]) == (4, 0)
+    name, parsed = read_command(ledger.runs / "002")
+    task = make_task(name, parsed)
+    assert (len(task.sets["forget"]), len(task.suite().sets["forget"])) == (8, 4)  # held rows are not measured
+    task.cache.close()
     assert carry_out(ledger) is None
 
 
