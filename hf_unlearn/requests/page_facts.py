@@ -179,7 +179,7 @@ def _verified(entry: Entry, names: Sequence[tuple[dict[str, str], str]]) -> Veri
 def _figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Name, value and limit of figures as `MetricResult.to_dict` writes them, or of plain values."""
     for name, figure in figures.items():
-        known = METRIC_DESCRIPTIONS.get(name, MetricDescription(name, label=name.replace("_", " "), format=".3g"))
+        known = METRIC_DESCRIPTIONS.get(name, MetricDescription(name, label=name.replace("_", " "), format=".3f"))
         told = figure if isinstance(figure, Mapping) else {"value": figure}
         value, low, high = (_number(told.get(end), known) for end in ("value", "low", "high"))
         interval = f" [{low}, {high}]" if told.get("low") is not None and told.get("high") is not None else ""

@@ -108,7 +108,7 @@ def test_the_page_says_what_was_asked_done_and_checked(done: Ledger, tmp_path: P
         "does not hold 2026",
         "on the model after batch 2 (entry 10). The level of its rows is below that of rows never seen.",
         "50.0% [10.0%, 90.0%], n = 2",
-        "excess of an attack 0.2, n = 2 0.1 own 3.25 - other nan -",
+        "excess of an attack 0.200, n = 2 0.1 own 3.250 - other nan -",
         "What this leaves open: Few rows cannot show little.",
         "Cost: 7 steps, 3 seconds.",
         "Batch 3 for R3 was given up: Not now.",
