@@ -24,11 +24,12 @@ RETRAINED = "the same model trained without the forget rows"
 NAMED_ORACLE = "a model that the user names as one that has never seen the forget rows"
 
 # What brings unseen rows to a task, and a recipe that needs none.
+_NEEDS_NONE = "take a recipe that needs none: --config"
 WITHOUT_UNSEEN = {
-    "harmful": ("holdout_dataset", "methods/npo --forget_nll_bound log_vocab"),
-    "privacy": ("holdout_dataset", "privacy_opt1.3b"),
-    "copyright": ("holdout_book", "copyright_opt1.3b"),
-    "deletion": ("holdout_dataset", "deletion_lab --holdout_from perturbed"),
+    "harmful": ("holdout_dataset", f"{_NEEDS_NONE} methods/npo --forget_nll_bound log_vocab"),
+    "privacy": ("holdout_dataset", f"{_NEEDS_NONE} privacy_opt1.3b"),
+    "copyright": ("holdout_book", f"{_NEEDS_NONE} copyright_opt1.3b"),
+    "deletion": ("holdout_dataset", "let stand-ins be made: --holdout_from perturbed"),
 }
 
 # A suite, given `holdout` rows where there are any and the results to compare with: `oracle` and `before`, None where
@@ -115,13 +116,12 @@ def require_unseen(name: str, task: Task, args: UnlearningConfig) -> None:
     """
     if name not in WITHOUT_UNSEEN or "holdout" in task.sets or not splits_holdout(args):
         return
-    flag, recipe = WITHOUT_UNSEEN[name]
+    flag, other = WITHOUT_UNSEEN[name]
     raise input_error(
         expected=f"unseen rows (--{flag}) beside your own, for levels and an anchor",
         got=f"only {', '.join(task.sets)} rows",
         why="the defaults are those of the lab's recipe, which leads each row to what unseen rows of its kind get",
-        fix=f"add --{flag} with rows that the model was never trained on, or take a recipe that needs none: "
-        f"--config {recipe}",
+        fix=f"add --{flag} with rows that the model was never trained on, or {other}",
     )
 
 
