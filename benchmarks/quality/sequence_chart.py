@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # figure of a request -> its label
 OF_REQUESTS = {
@@ -52,6 +53,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axes.set_ylabel(label)
         axes.grid(linewidth=0.3)
         axes.legend(fontsize=7)
+    for axes in panels.flat:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     key = panels[-1][len(OF_MODEL)]  # the legend of the upper rows
     key.axis("off")
     key.legend(*panels[0][0].get_legend_handles_labels(), loc="upper left", fontsize=8)
