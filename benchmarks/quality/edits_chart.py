@@ -13,11 +13,11 @@ PANELS = (
     ("lost", "retain probability lost", "told", "membership: |AUC - oracle's|, the worse of loss and min-k"),
     ("train_cpu_seconds", "CPU seconds", "relearnt_probability", "forget probability after 25 relearning steps"),
 )
-_FLOOR = 1e-3  # below it a loss of utility is drawn at the edge
+_FLOOR, _SECONDS = 1e-3, 1.0  # below these a loss of utility and a time are drawn at the edge
 
 
 def draw(results: dict[str, Any], losses: list[dict[str, Any]], path: Path) -> None:
-    """A mark for each recipe (the median of its seeds); a line through those that no other beats on both axes.
+    """A numbered mark for each recipe, the median of its seeds; a line through those that no other beats on both axes.
 
     Args:
         results: of edits_tofu.py.
@@ -25,10 +25,11 @@ def draw(results: dict[str, Any], losses: list[dict[str, Any]], path: Path) -> N
         path: of the PNG file.
     """
     kinds = [("edits, suppressions, RL", "o", results["runs"]), ("losses", "s", losses)]
-    figure = Figure(figsize=(17, 6.5), layout="constrained")
-    for axes, (across, across_label, upward, upward_label) in zip(
-        figure.subplots(1, len(PANELS)), PANELS, strict=True
-    ):
+    names = list(dict.fromkeys(run["recipe"] for _, _, runs in kinds for run in runs))
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    figure = Figure(figsize=(19, 6.5), layout="constrained")
+    *panels, key = figure.subplots(1, len(PANELS) + 1, width_ratios=[1] * len(PANELS) + [0.45])
+    for axes, (across, across_label, upward, upward_label) in zip(panels, PANELS, strict=True):
         points = {}
         for label, marker, runs in kinds:
             own = {
@@ -38,7 +39,7 @@ def draw(results: dict[str, Any], losses: list[dict[str, Any]], path: Path) -> N
             axes.scatter(*zip(*own.values(), strict=True), marker=marker, s=36, label=label) if own else None
             points |= own
         for name, place in points.items():
-            axes.annotate(name, place, fontsize=7, xytext=(4, 3), textcoords="offset points")
+            axes.annotate(str(numbers[name]), place, fontsize=8, xytext=(4, 3), textcoords="offset points")
         _front(axes, list(points.values()))
         if upward in results["oracle"]:
             axes.axhline(results["oracle"][upward], color="black", linestyle="--", label="oracle")
@@ -48,7 +49,9 @@ def draw(results: dict[str, Any], losses: list[dict[str, Any]], path: Path) -> N
         axes.set_xlabel(across_label)
         axes.set_ylabel(upward_label)
         axes.grid(linewidth=0.3)
-    figure.axes[0].legend(loc="upper right", fontsize=8)
+    key.axis("off")
+    key.legend(*panels[0].get_legend_handles_labels(), loc="upper left", fontsize=8)
+    key.text(0, 0.8, "\n".join(f"{number}  {name}" for name, number in numbers.items()), va="top", fontsize=8)
     figure.savefig(path, dpi=110)
 
 
@@ -62,7 +65,7 @@ def _value(results: dict[str, Any], run: dict[str, Any], name: str) -> float:
         return max(_FLOOR, results["before"]["retain_probability"] - run["retain_probability"])
     if name == "told":
         return max(abs(run[auc] - results["oracle"][auc]) for auc in ("loss_auc", "min_k_auc"))
-    return float(run[name])
+    return max(_SECONDS, float(run[name])) if name == "train_cpu_seconds" else float(run[name])
 
 
 def _front(axes: Axes, points: list[tuple[float, float]]) -> None:
