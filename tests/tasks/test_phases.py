@@ -12,8 +12,9 @@ from fixtures.examples import assert_four_parts, results, save_model
 from fixtures.shrinking import Shrink
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.cli import main
-from hf_unlearn.edits import apply
+from hf_unlearn.edits import EDITS, apply
 from hf_unlearn.lab import load_lab
+from hf_unlearn.plugins import load
 from hf_unlearn.results.record import load_record
 from hf_unlearn.tasks import make_task, parse_task
 from hf_unlearn.tasks.phases.plan import plan_phases
@@ -31,6 +32,16 @@ METHOD += [
     "fixtures.shrinking",
 ]
 METHOD += ["--save_steps", "1", "--measure", "false", "--learning_rate", "5e-4", "--report_to", "none"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_the_plugin_afterwards():
+    """What runs in this process later, the reference pages among it, is to know this package's own edits alone."""
+    yield
+    load._loaded.pop("fixtures.shrinking", None)
+    EDITS._joined.discard("fixtures.shrinking")
+    EDITS._sources.pop("shrink", None)
+    EDITS.pop("shrink", None)
 
 
 @pytest.fixture(scope="module")
