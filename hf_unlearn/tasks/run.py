@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 from trl import get_peft_config
 
@@ -126,7 +125,6 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     if own.args.push_to_hub:
         trainer.push_to_hub()
     trainer.end()
-    _unwrap(trainer)
     return trainer
 
 
@@ -175,17 +173,6 @@ def _attack(trainer: UnlearningTrainer, task: Task, parsed: Parsed) -> None:
     trainer.record.attack_report = report.without_rows()
     if trainer.is_world_process_zero():
         print(f"\n{attack_table(report)}")
-
-
-def _unwrap(trainer: UnlearningTrainer) -> None:
-    """Let go of DDP's wrapper while the process group is there.
-
-    Where the wrapper goes last, after `end_training`, it takes the group with it and waits for the group's threads
-    while it holds Python's lock, which one of them may wait for: a run that was done has been seen not to end.
-    """
-    if isinstance(trainer.model_wrapped, DistributedDataParallel):
-        trainer.model_wrapped = trainer.model
-        trainer.accelerator.free_memory()
 
 
 def _fill_in(trainer: UnlearningTrainer, task: Task, name: str, parsed: Parsed) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from accelerate import Accelerator
-from transformers import TrainingArguments
+from torch.nn.parallel import DistributedDataParallel
+from transformers import Trainer, TrainingArguments
 
 from ..component import TrainingSetup
 
@@ -79,3 +80,14 @@ class DistributedSetup:
             TrainingSetup.FSDP: self.fsdp,
         }
         return {setup for setup, is_so in holds.items() if is_so}
+
+
+def let_go_of_ddp(trainer: Trainer) -> None:
+    """Drop DDP's wrapper of a trainer's model while the process group is there.
+
+    Where the wrapper goes last, after the group was destroyed, it takes the group with it: it waits for the group's
+    threads while it holds Python's lock, which one of them may wait for, and a run that is done does not end.
+    """
+    if isinstance(trainer.model_wrapped, DistributedDataParallel):
+        trainer.model_wrapped = trainer.model
+        trainer.accelerator.free_memory()

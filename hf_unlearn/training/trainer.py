@@ -24,7 +24,7 @@ from .baseline import Baseline
 from .checkpoints.run_folder import RunFolder
 from .checks import require_config, require_setup
 from .config import UnlearningConfig
-from .distributed_setup import DistributedSetup
+from .distributed_setup import DistributedSetup, let_go_of_ddp
 from .hooks.before_training import BaselineMeasurement
 from .hooks.callbacks import stop_rules_of
 from .hooks.evaluation_loop import RowEvaluation, kept_outputs, lend_trainer
@@ -353,6 +353,7 @@ class UnlearningTrainer(Trainer):
     def end(self) -> None:
         """Trainer's, after `close`."""
         self.close()
+        let_go_of_ddp(self)
         super().end()
 
     # The Hub

@@ -1,11 +1,16 @@
 """The setup of a run from the accelerator's state, and what follows from it. Launches of real setups lie elsewhere."""
 
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch.distributed as dist
+import transformers
+from torch.nn.parallel import DistributedDataParallel
 
 from fixtures.bad_input import config
+from fixtures.models import make_trainer, tiny_model
 from hf_unlearn.component import TrainingSetup
 from hf_unlearn.training.distributed_setup import DistributedSetup
 
@@ -42,3 +47,17 @@ def test_what_follows_from_the_accelerators_state(tmp_path, given, strategy, sha
 
 def test_mixed_precision_is_the_arguments(tmp_path):
     assert DistributedSetup.detect(config(tmp_path, bf16=True), accelerator()).precision == "bf16"
+
+
+def test_the_wrapper_of_ddp_is_gone_before_the_process_group(tmp_path, monkeypatch):
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    alive = []
+    try:
+        trainer = make_trainer(tmp_path / "out", tiny_model())
+        trainer.model_wrapped = DistributedDataParallel(trainer.model)
+        wrapper = weakref.ref(trainer.model_wrapped)
+        monkeypatch.setattr(transformers.Trainer, "end", lambda self: alive.append(wrapper() is not None))
+        trainer.end()
+    finally:
+        dist.destroy_process_group()
+    assert alive == [False]
