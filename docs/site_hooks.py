@@ -1,7 +1,7 @@
 """What mkdocs makes while it builds the site: the API pages, the command line, and links to files outside of docs/.
 
-On GitHub a page links to any file of the repository. On the site such a file is carried along (a picture, a script), or
-is a page of its own (`PAGES`); a folder has no page, so that its link becomes plain text.
+On GitHub a page links to any file of the repository. On the site such a file is carried along (a picture, a script),
+or is a page of its own (`PAGES`); a folder has no page, so that its link becomes plain text.
 """
 
 import contextlib
@@ -19,22 +19,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # Files of the root that are pages of the site.
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
-# The modules on each page of the API, beside its title, which is the first of them or their package.
+# The public modules, a page of the API each; `results` has nothing of its own, but modules that have.
+MODULES = (
+    "attacks", "data", "edits", "evaluation", "lab", "losses", "metrics", "optimizers", "plugins", "requests", "steps",
+    "suppression", "tasks", "unlearnable",
+)  # fmt: skip
+RESULTS = (
+    "record", "evaluation_result", "attack_report", "lineage", "verdict", "gate", "hub", "model_card", "report",
+)  # fmt: skip
 API = {
     "hf_unlearn": ("hf_unlearn",),
-    "results": tuple(
-        f"hf_unlearn.results.{name}"
-        for name in ("record", "evaluation_result", "attack_report", "lineage", "verdict", "gate", "hub", "model_card", "report")
-    ),
-} | {
-    name: (f"hf_unlearn.{name}",)
-    for name in (
-        "attacks", "data", "edits", "evaluation", "lab", "losses", "metrics", "optimizers", "plugins", "requests",
-        "steps", "suppression", "tasks", "unlearnable",
-    )
-}  # fmt: skip
+    **{name: (f"hf_unlearn.{name}",) for name in MODULES},
+    "results": tuple(f"hf_unlearn.results.{name}" for name in RESULTS),
+}
 
-# A link or picture of Markdown that is neither a web address nor within its own page; before it code, where nothing is a link.
+# Code, where nothing is a link; then a link or picture of Markdown that is neither a web address nor within its page.
 LINK = re.compile(
     r"(?P<code>^ *```.*?^ *```$|(?<!\[)`[^`\n]+`)"
     r"|(?P<mark>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)",
@@ -54,7 +53,7 @@ def api_page(name: str) -> str:
 
 
 def help_text(*words: str) -> str:
-    """What a command prints for `--help`, 100 columns wide."""
+    """What a command prints for `--help`, 80 columns wide."""
     from hf_unlearn.cli import main
 
     printed = io.StringIO()
@@ -68,7 +67,7 @@ def command_line_page() -> str:
     from hf_unlearn.cli import VERBS
     from hf_unlearn.cli.request import REQUEST_VERBS
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     commands = [(name,) for name in VERBS]
     place = commands.index(("request",)) + 1
     commands[place:place] = [("request", name) for name in REQUEST_VERBS]
@@ -140,11 +139,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links as they are on the site; nested lists with the four spaces that Python-Markdown wants, GitHub takes two."""
+    """Links as they are on the site; nested lists with the four spaces that Python-Markdown wants (GitHub: two)."""
+    if page.is_homepage:  # not in the page itself, where GitHub would show it
+        page.meta["hide"] = ["navigation", "toc"]
     return with_links(NESTED.sub(lambda match: match[1] * 2, markdown), page.file.src_uri)
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """What the theme lacks for readers without a mouse: a name of the search, code that can be scrolled with keys."""
-    output = output.replace('data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"')
-    return re.sub(r"(<pre[^>]*>(?:<span></span>)?)<code>", r'\1<code tabindex="0">', output)
+    """The name of the search, which the theme gives it none of."""
+    search = 'data-md-component="search" role="dialog"'
+    return output.replace(search, f'{search} aria-label="Search"')
