@@ -29,9 +29,7 @@ def test_own_rows_in_three_commands(tmp_path, monkeypatch):
         words = shlex.split(line)[1:]
         assert main([*words, *SHORTER[words[0]]]) == 0, line
     record = load_record("unlearned/mine")
-    assert (
-        record.objective["terms"][0]["name"] == "npo" and (tmp_path / "unlearned/mine/adapter_config.json").is_file()
-    )
+    assert record.objective.terms[0].name == "npo" and (tmp_path / "unlearned/mine/adapter_config.json").is_file()
     assert (tmp_path / "report.html").is_file()
 
 

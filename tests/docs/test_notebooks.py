@@ -69,4 +69,4 @@ def test_an_own_loss_and_metric(tmp_path, monkeypatch):
     )  # (margin - nll) / 2 rows: a quarter for each of the first row's tokens
     for loss in ("hinge_ascent", "npo"):
         record = load_record(tmp_path / "unlearned" / loss)
-        assert record.objective["terms"][0]["name"] == loss and "answer_words" in record.evaluations["after"].metrics
+        assert record.objective.terms[0].name == loss and "answer_words" in record.evaluations["after"].metrics
