@@ -9,7 +9,9 @@ import io
 import os
 import posixpath
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mkdocs.structure.files import File, Files
@@ -102,8 +104,12 @@ def linked(markdown: str, page: str) -> set[str]:
     return {_target(match, page) for match in LINK.finditer(markdown) if not match["code"]}
 
 
-def with_links(markdown: str, page: str) -> str:
-    """The text of a page with links as they are on the site; what is code stays as it is."""
+def with_links(markdown: str, page: str, titles: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The text of a page with links as they are on the site; what is code stays as it is.
+
+    Args:
+        titles: of pages, by their files; a link whose text is the name of a file gets the title of its page.
+    """
 
     def moved(match: re.Match[str]) -> str:
         if match["code"]:
@@ -113,13 +119,23 @@ def with_links(markdown: str, page: str) -> str:
         if place is None:
             return match["text"] if (ROOT / path).is_dir() else match[0]  # a file that is not there: mkdocs says so
         target = posixpath.relpath(place, posixpath.dirname(page) or ".")
-        return f"{match['mark']}[{match['text']}]({target}{match['anchor'] or ''})"
+        text = titles.get(place, match["text"]) if match["text"].endswith(".md") else match["text"]
+        return f"{match['mark']}[{text}]({target}{match['anchor'] or ''})"
 
     return LINK.sub(moved, markdown)
 
 
 def _target(match: re.Match[str], page: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(source_of(page)), match["target"]))
+
+
+def titles_of(navigation: list[dict[str, Any]]) -> dict[str, str]:
+    """The title of each page of a navigation as mkdocs.yml has it, by its file."""
+    titles: dict[str, str] = {}
+    for entry in navigation:
+        for name, value in entry.items():
+            titles |= {value: name} if isinstance(value, str) else titles_of(value)
+    return titles
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -138,11 +154,12 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Links as they are on the site; nested lists with the four spaces that Python-Markdown wants (GitHub: two)."""
     if page.is_homepage:  # not in the page itself, where GitHub would show it
         page.meta["hide"] = ["navigation", "toc"]
-    return with_links(NESTED.sub(lambda match: match[1] * 2, markdown), page.file.src_uri)
+    nested = NESTED.sub(lambda match: match[1] * 2, markdown)
+    return with_links(nested, page.file.src_uri, titles_of(config.nav))
 
 
 def on_post_page(output: str, **_: Any) -> str:

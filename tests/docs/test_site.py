@@ -129,6 +129,14 @@ def test_links_are_those_of_the_site(text, page, expected):
     assert docs_script("site_hooks").with_links(text, page) == (text if expected is None else expected)
 
 
+def test_a_link_named_by_its_file_gets_the_title_of_its_page():
+    hooks = docs_script("site_hooks")
+    titles = hooks.titles_of([{"Guide": [{"Measure": [{"Losses compared": "methods.md"}]}, {"Levels": "levels.md"}]}])
+    text = "[methods.md](../methods.md#the-lab), [here](../levels.md), [other.md](other.md)"
+    expected = "[Losses compared](../methods.md#the-lab), [here](../levels.md), [other.md](other.md)"
+    assert hooks.with_links(text, "reference/losses.md", titles) == expected
+
+
 def test_the_first_page_has_the_figures_of_the_demo():
     readme, first = ((folder / "README.md").read_text(encoding="utf-8") for folder in (ROOT, DOCS))
     table = re.search(r"```text\n(.*?)```", readme, re.DOTALL)[1]
