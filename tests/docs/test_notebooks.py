@@ -1,6 +1,7 @@
 """The walkthroughs: notebooks are made from the pages, and run as they stand in kernels of their own, shorter."""
 
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -42,7 +43,9 @@ def executed(name: str, folder: Path, monkeypatch) -> tuple[str, list[tuple[str,
     notebook.cells.insert(0, nbformat.v4.new_code_cell(told))
     # The kernel imports what the tests import, whatever the folder.
     roots = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-    monkeypatch.setenv("PYTHONPATH", ":".join(roots))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(roots))
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):  # not those of who runs the tests
+        monkeypatch.setenv(name, str(folder / ".jupyter"))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     printed = "".join(
         output.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
