@@ -71,8 +71,10 @@ def _held(record: RunRecord, report: AttackReport, results: Mapping[str, Evaluat
     traced = _traced(report, results)
     untried = _untried(report)
     if untried:
+        if traced:
+            return "not tested", f"{untried}; still traceable: {traced[0]}", traced[1]
         figure = "; ".join([untried, *_membership_figure(results)])
-        return "not tested", figure, traced[1] if traced else "whether training or quantisation brings it back is open"
+        return "not tested", figure, "whether training or quantisation brings it back is open"
     if traced:
         return "mostly", traced[0], f"nothing came back, but {traced[1]}"
     nothing = _nothing([finding for finding in report.findings if counts(finding) and is_finite(finding.excess)])

@@ -238,7 +238,8 @@ def test_membership_tells_and_is_no_attack_that_brings_back(after, oracle, attac
     assert found.word == word
     assert (f"{after[0]:.2f}" in found.figure) is (word != "yes")
     if attacks is None:
-        assert found.figure == f"not attacked; membership AUC (min-k) {after[0]:.2f}, oracle 0.50"
+        traceable = "still traceable: " if after[0] > 0.9 else ""
+        assert found.figure == f"not attacked; {traceable}membership AUC (min-k) {after[0]:.2f}, oracle 0.50"
 
 
 @pytest.mark.parametrize(("quality", "word"), [(0.05, "mostly"), (0.051, "yes"), (math.nan, "yes")])
