@@ -16,11 +16,10 @@ from ..errors import input_error
 
 _LEAST_WIDTH = 40  # of a terminal, below which lines are let run over
 _GAP = 2  # between two columns
-_NUMBER = r"[-+−<>~≈]?\s?\d[\d,_.]*(e[-+]?\d+)?"
-# A number with what usually stands beside it: its unit, "of 20", its interval or spread.
-_FIGURE = re.compile(
-    rf"{_NUMBER}\s?(%|[A-Za-zµ/]{{1,3}})?( of {_NUMBER})?(\s*[\[(±].*)?|\[{_NUMBER},.*\]|[-+]?(nan|inf)", re.IGNORECASE
-)
+_NUMBER = r"[-+−<>~≈]?\s?(?:\d[\d,_.]*(?:e[-+]?\d+)?|nan|inf)"
+# With what usually stands beside it: its unit, "of 20", its interval or spread.
+_BESIDE = rf"\s?(?:%|[A-Za-zµ/]{{1,3}})?(?: of {_NUMBER})?(?:\s*(?:[\[(]{_NUMBER}|±).*)?"
+_FIGURE = re.compile(rf"{_NUMBER}{_BESIDE}|\[{_NUMBER},.*\]|undefined|infinite", re.IGNORECASE)
 _NOTHING = ("", "-", "–", "—")
 # No bars, so that grep, cut and awk read the columns; a line of dashes below the headings.
 _PLAIN = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
