@@ -103,11 +103,14 @@ def _longest(texts: Iterable[str]) -> int:
 
 def _blocks(columns: list[_Column], width: int) -> list[list[_Column]]:
     """The columns that fit beside the first one, then further ones beside it again."""
+    if sum(column.least for column in columns) + _GAP * (len(columns) - 1) <= width:
+        return [columns]
     first, *others = columns
     blocks: list[list[_Column]] = [[first]]
     for column in others:
-        room = width - sum(one.least + _GAP for one in blocks[-1])
-        if column.least > room and len(blocks[-1]) > 1:
+        # Short texts stay whole where there are several blocks anyway.
+        sizes = [one.whole if one.whole <= width // 4 else one.least for one in (*blocks[-1], column)]
+        if sum(sizes) + _GAP * (len(sizes) - 1) > width and len(blocks[-1]) > 1:
             blocks.append([first])
         blocks[-1].append(column)
     return blocks

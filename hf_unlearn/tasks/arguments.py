@@ -17,6 +17,7 @@ from ..training.config import UnlearningConfig
 from ..training.hooks.run_description import is_path
 from .argument_ranges import MODEL_RANGES, OF_TRL, TASK_RANGES, check_model_arguments
 from .command_words import is_secret, require_known, split_config
+from .flag_words import underscored
 from .recipe_files import PACKAGED, find_recipe, read_recipe
 
 # Flags that another's repetition of a run does without; those of a push and a token, too.
@@ -196,7 +197,7 @@ def _checked(
     own: Collection[str] = (),
 ) -> tuple[TrlParser, Path | None, list[str]]:
     """The parser, the recipe's path and the other arguments, none of them unknown."""
-    recipe, rest = split_config(list(sys.argv[1:] if arguments is None else arguments))
+    recipe, rest = split_config(underscored(sys.argv[1:] if arguments is None else arguments))
     recipe = recipe or default_recipe
     path = None if recipe is None else find_recipe(recipe)
     values = {} if path is None else read_recipe(path)
@@ -227,7 +228,7 @@ def _require_one_model(continued: str | None, recipe: dict[str, Any], words: Seq
     """Raise for an earlier run beside a model. The model of a recipe yields to a run that the command line names."""
     if continued is None:
         return
-    flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    flags = {word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")}
     if "model_name_or_path" in flags or ({"continue_from", "model_name_or_path"} <= {*recipe} - flags):
         raise input_error(
             expected="--continue_from without --model_name_or_path",
@@ -265,7 +266,7 @@ def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
     kept, left_out = [path.relative_to(PACKAGED).with_suffix("").as_posix()], False
     for word in rest:
         if word.startswith("--"):
-            left_out = _is_of_this_run(word.removeprefix("--").partition("=")[0].replace("-", "_"))
+            left_out = _is_of_this_run(word.removeprefix("--").partition("=")[0])
         if not left_out:
             kept.append(word)
     if any(is_path(word.partition("=")[2] or word) for word in kept[1:]):

@@ -144,7 +144,7 @@ def test_help_stands_alone_and_imports_nothing_slow():
         # Those that are open say by hand how they are called.
         assert f"usage: hf-unlearn {name} {'' if verb.open else '[-h]'}" in shown
         assert verb.help.split(":")[0] in " ".join(shown.split())
-    for flag in ("--seed", "--cache_dir", "--force", "--json", "--forget_loss", "--accelerate_config", "--dry-run"):
+    for flag in ("--seed", "--cache_dir", "--force", "--json", "--forget_loss", "--accelerate_config", "--dry_run"):
         assert flag in shown
 
 
