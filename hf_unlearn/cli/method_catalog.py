@@ -21,6 +21,7 @@ from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS
 from ..suppression import SUPPRESSIONS, Suppression
 from ..tasks import TASKS
+from ..tasks.recipe_files import about_recipe, find_recipe, packaged_recipes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,14 @@ def _listings() -> list[_Listing]:
     # What only a suite of a plugin measures has a description, and no function for `evaluate_metric`.
     described = {name: METRIC_DESCRIPTIONS[name] for name in METRIC_DESCRIPTIONS.sources if name not in METRICS}
     metrics = _about(METRICS) | {name: metric.about or metric.label for name, metric in described.items()}
+    described_recipes = {name: about_recipe(find_recipe(name)) for name in packaged_recipes()}
+    recipes = {name: f"{about.description} ({about.measured_words})" for name, about in described_recipes.items()}
     suites = "SUITES (hf_unlearn.evaluation, or suite in the task custom)"
     return [
         _Listing("suite", suites, _about(SUITES), SUITES.sources),
         _Listing("metric", "METRICS (evaluate_metric)", metrics, METRIC_DESCRIPTIONS.sources | METRICS.sources),
         _Listing("task", "TASKS (task)", _about(TASKS), TASKS.sources),
+        _Listing("recipe", "RECIPES (--config)", recipes, {}),
     ]
 
 

@@ -58,10 +58,10 @@ def _arguments(parser: CommandParser) -> None:
 
 def _run(args: argparse.Namespace) -> int | None:
     from ..tasks import run_task
-    from ..tasks.recipe_files import packaged_recipes
+    from ..tasks.recipe_files import list_recipes
 
     if args.list_recipes:
-        print("\n".join(packaged_recipes()))
+        print(list_recipes())
         return None
     launch, rest = _split_launch(args.given)
     if args.help_all and not any(word.partition("=")[0] in ("--config", "--task") for word in rest):

@@ -1,6 +1,7 @@
 """The arguments of a run: a task's own, UnlearningConfig's and ModelConfig's, from YAML and the command line."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
@@ -133,9 +134,11 @@ def parse_arguments(
             task.
     """
     parser, path, rest = _checked(task, script, default_recipe, description, arguments)
-    config = [] if path is None else ["--config", str(path)]
+    values = {} if path is None else read_recipe(path)
+    os.environ.update({name: str(value) for name, value in values.get("env", {}).items()})
+    parser.set_defaults_with_config(**{name: value for name, value in values.items() if name != "env"})
     try:
-        own, args, model = parser.parse_args_and_config([*config, *rest])
+        own, args, model = parser.parse_args_and_config(rest)
     except TypeError as error:  # a list or a mapping in a recipe where TrainingArguments calculates with a number
         raise input_error(
             expected="values of the types that the arguments have",
@@ -145,7 +148,6 @@ def parse_arguments(
         ) from None
     _require_task(task, own.task)
     check_fields(own, TASK_RANGES)
-    values = {} if path is None else read_recipe(path)
     _require_one_model(own.continue_from, values, rest)
     for name, folder in (("output_dir", args.output_dir), ("partial_dir", own.partial_dir)):
         _require_folder(name, folder)
@@ -178,8 +180,7 @@ def check_arguments(
     """
     parser, path, rest = _checked(task, script, default_recipe, None, arguments, own)
     recipe = {} if path is None else read_recipe(path)
-    if path is not None:
-        parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
+    parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
     values = vars(parser.parse_args(rest))
     _require_task(task, values["task"])
     _require_one_model(values["continue_from"], recipe, rest)

@@ -25,6 +25,7 @@ from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
 from hf_unlearn.suppression import SUPPRESSIONS
 from hf_unlearn.tasks import TASKS
+from hf_unlearn.tasks.recipe_files import packaged_recipes
 from hf_unlearn.version import __version__
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     parts = [*wrapped, *WEIGHTINGS.values(), *EDITS.values(), *SUPPRESSIONS.values()]
     parts += ATTACKS.values()
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
-    headings += ["EDITS", "SUPPRESSIONS", "ATTACKS", "SUITES", "METRICS", "TASKS"]
+    headings += ["EDITS", "SUPPRESSIONS", "ATTACKS", "SUITES", "METRICS", "TASKS", "RECIPES"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1
@@ -254,6 +255,7 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "suite": SUITES,
         "metric": METRICS,
         "task": TASKS,
+        "recipe": packaged_recipes(),
     }
     assert list(found) == [(kind, name) for kind, table in tables.items() for name in table]
     npo = found["forget_loss", "npo"]

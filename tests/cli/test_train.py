@@ -84,7 +84,12 @@ def test_the_help_lists_exactly_the_tasks_and_unlearnings_arguments(verb):
 
 def test_the_recipes_are_listed(capsys):
     assert main(["train", "--list_recipes"]) == 0
-    assert capsys.readouterr().out.splitlines() == packaged_recipes()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines if not line.startswith(" ")] == packaged_recipes()
+    assert max(map(len, lines)) <= 80
+    place = lines.index("methods/ihl: measured: docs/methods.md#the-lab")
+    assert lines[place + 1].startswith("    Inverted hinge: ")
+    assert "harmful_opt1.3b: not measured" in lines
 
 
 def test_help_all_lists_the_arguments_of_trainer_too(capsys):
