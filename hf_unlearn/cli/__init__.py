@@ -10,6 +10,7 @@ from .attack import ATTACK
 from .card import CARD
 from .command import Verb
 from .completion import COMPLETION
+from .demo import DEMO
 from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
@@ -34,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "attack": ATTACK,
     "gate": GATE,
     "request": REQUEST,
+    "demo": DEMO,
     "report": REPORT,
     "card": CARD,
     "push": PUSH,
