@@ -19,7 +19,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--before", metavar="MODEL", help="the model before unlearning, where the run does not say")
     models.add_argument("--oracle", metavar="MODEL", help="a model that never saw the forget rows")
     models.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, ... (default: auto)")
-    models.add_argument("--dtype", metavar="NAME", help="load the weights so, unquantised: bfloat16 (default: the run's)")
+    models.add_argument(
+        "--dtype", metavar="NAME", help="of the weights, unquantised: bfloat16, ... (default: the run's)"
+    )
     page = parser.add_argument_group("page")
     page.add_argument("--host", default="127.0.0.1", metavar="HOST", help="to listen on (default: 127.0.0.1)")
     page.add_argument("--port", type=int, metavar="N", help="to listen on (default: the first free one from 7860)")

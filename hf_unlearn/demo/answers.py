@@ -15,7 +15,6 @@ from transformers.generation.streamers import BaseStreamer
 from ..data.batch import indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.tokenized_row import IGNORED_LABEL, answer_start
-from ..data.turns import AnswerEnds
 from ..evaluation.generation import (
     Decoding,
     SeededSampling,
@@ -54,7 +53,7 @@ class ModelThread:
             ValueError: a prompt that is too long for a row of the run.
         """
         (ids,), ends = encode_prompts([prompt], column.options)
-        stop = StopRule.of(column.model, column.tokenizer, ends | AnswerEnds())
+        stop = StopRule.of(column.model, column.tokenizer, ends)
         stream = _Stream(self._closing)
         work = self._executor.submit(_generate, column, stop, ids, decoding, stream)
         work.add_done_callback(stream.finish)
@@ -86,6 +85,12 @@ class ModelThread:
         """End what is under way, and the thread."""
         self._closing.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def read_prompt(column: Column, prompt: str) -> str:
+    """A prompt as a column's model reads it, special tokens included."""
+    (ids,), _ = encode_prompts([prompt], column.options)
+    return str(column.tokenizer.decode(ids))
 
 
 class _Stream(BaseStreamer):

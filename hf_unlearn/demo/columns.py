@@ -132,7 +132,11 @@ def _row_options(source: Source) -> RowOptions:
     run, arguments = source.run, source.run.run.record.arguments
     parsed = None if run.parsed is None else run.parsed.args
     place = str(run.folder) if (run.folder / "tokenizer_config.json").is_file() else run.base or source.place
-    defaults = {"template": None, "chat_template_kwargs": None, "max_length": UnlearningConfig.max_length}
+    defaults: dict[str, Any] = {
+        "template": None,
+        "chat_template_kwargs": None,
+        "max_length": UnlearningConfig.max_length,
+    }
     known = {name: getattr(parsed, name, default) for name, default in defaults.items()}
     known |= {name: arguments[name] for name in defaults if name in arguments}
     return RowOptions(

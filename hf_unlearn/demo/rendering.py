@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup, escape
 
+from ..results.report import Verdict
 from .blind import Found
 from .session import Board, Shown
 from .tokens import Token, likelihood_of
@@ -13,6 +15,8 @@ from .tokens import Token, likelihood_of
 SCALE = ((0.9, "90% or more"), (0.5, "50 to 90%"), (0.1, "10 to 50%"), (0.01, "1 to 10%"), (0.0, "below 1%"))
 COLOURED, NUMBERED, PLAIN = "coloured", "coloured, with numbers", "plain text"
 LOOKS = (COLOURED, NUMBERED, PLAIN)
+# Of a verdict's word: its class, and a mark so that it is not told by colour alone.
+_MARKS = {"yes": ("yes", "✓"), "mostly": ("mostly", "≈"), "no": ("no", "✗"), "not tested": ("untested", "–")}
 _STATES = {"waiting": "waits", "answering": "answers ...", "done": ""}
 
 
@@ -28,7 +32,12 @@ def board_html(board: Board, look: str = COLOURED, *, empty: str = "") -> str:
         return Markup('<p class="hu-empty">{}</p>').format(empty)
     columns = Markup("").join(_column(column, look) for column in board.columns)
     legend = Markup("") if look == PLAIN else _legend()
-    return Markup('{}<div class="hu-board">{}</div>').format(legend, columns)
+    read = Markup("").join(Markup("<pre>{}</pre>").format(text) for text in board.read)
+    if read:
+        read = Markup(
+            '<details class="hu-read"><summary>The prompt as the models read it</summary>{}</details>'
+        ).format(read)
+    return Markup('{}<div class="hu-board">{}</div>{}').format(legend, columns, read)
 
 
 def tally_html(found: Sequence[Found], kept: str | None = None) -> str:
@@ -59,9 +68,9 @@ def vote_html(right: bool, sought: str, letter: str, where: str) -> str:
     """What became of a vote."""
     if right:
         return Markup('<p class="hu-told"><strong>Right.</strong> Column {} is {}.</p>').format(letter, sought)
-    return Markup(
-        '<p class="hu-told"><strong>Not so.</strong> Column {} is not {}; column {} is.</p>'
-    ).format(letter, sought, where)
+    return Markup('<p class="hu-told"><strong>Not so.</strong> Column {} is not {}; column {} is.</p>').format(
+        letter, sought, where
+    )
 
 
 def alert_html(text: str) -> str:
@@ -76,27 +85,35 @@ def report_html(page: str) -> str:
     ).format(page)
 
 
-def header_html(title: str, verdicts: Sequence[tuple[str, str, str]]) -> str:
-    """The head of the page.
+def header_html(title: str, verdicts: Sequence[tuple[str, Verdict]]) -> str:
+    """The head of the page: what came of each run, in three lines.
 
     Args:
-        title: of it.
-        verdicts: run, level and sentence of each.
+        title: of the page.
+        verdicts: run and verdict of each.
     """
-    several = len(verdicts) > 1
-    told = Markup("").join(
-        Markup('<p class="hu-verdict hu-{}">{}{}</p>').format(
-            level, Markup("<strong>{}:</strong> ").format(run) if several else "", sentence
-        )
-        for run, level, sentence in verdicts
+    told = Markup("").join(_verdict(run if len(verdicts) > 1 else "", judged) for run, judged in verdicts)
+    return Markup('<header class="hu-head"><p class="hu-kicker">hf_unlearn</p><h1>{}</h1>{}</header>').format(
+        title, told
     )
+
+
+def _verdict(run: str, judged: Verdict) -> Markup:
+    lines = Markup("").join(
+        Markup('<div class="hu-line"><dt>{}</dt><dd><span class="hu-word hu-{}">{} {}</span> {}</dd></div>').format(
+            answer.question, _MARKS[answer.word][0], _MARKS[answer.word][1], answer.word, answer.figure
+        )
+        for answer in judged.answers
+    )
+    name = Markup("<h2>{}</h2>").format(run) if run else Markup("")
     return Markup(
-        '<header class="hu-head"><p class="hu-kicker">hf_unlearn</p><h1>{}</h1>{}</header>'
-    ).format(title, told)
+        '<div class="hu-verdict">{}<dl>{}</dl><details><summary>The verdict in full</summary><p>{}</p></details></div>'
+    ).format(name, lines, judged.sentence)
 
 
 def _column(column: Shown, look: str) -> Markup:
-    answer = Markup("").join(_token(token, look) for token in column.tokens)
+    first = [replace(token, text=token.text.lstrip(" ") or token.text) for token in column.tokens[:1]]
+    answer = Markup("").join(_token(token, look) for token in [*first, *column.tokens[1:]])
     state = _STATES[column.state]
     if column.state == "done" and not any(token.text and not token.end for token in column.tokens):
         answer = Markup('<span class="hu-small">(an empty answer)</span> {}').format(answer)
@@ -104,8 +121,8 @@ def _column(column: Shown, look: str) -> Markup:
     foot = state
     if column.state == "done" and likelihood is not None and look != PLAIN:
         foot = (
-            f"{likelihood.tokens} tokens, mean probability {likelihood.probability:.1%} "
-            f"({likelihood.nats:.2f} nats a token)"
+            f"{likelihood.tokens} tokens, mean probability {_percent(likelihood.probability)}, "
+            f"{likelihood.nats:.2f} nats a token"
         )
     return Markup(
         '<section class="hu-column"><h2>{}</h2><p class="hu-note">{}</p><div class="hu-answer">{}</div>'
@@ -114,24 +131,25 @@ def _column(column: Shown, look: str) -> Markup:
 
 
 def _token(token: Token, look: str) -> Markup:
-    if token.end:
-        if look == PLAIN:
-            return Markup("")
-        shown: Markup | str = Markup('<span class="hu-end">end</span>')
-    else:
-        shown = _with_breaks(token.text)
-    if look == PLAIN or token.logp is None or not (token.text or token.end):
-        return escape(shown)
+    if look == PLAIN:
+        return Markup("") if token.end else escape(token.text)
+    # A space before a word has no colour of its own: at the end of a line it would look like a word.
+    word = token.text if token.end else token.text.lstrip(" ") or token.text
+    space = "" if token.end else token.text[: len(token.text) - len(word)]
+    shown = Markup('<span class="hu-end">end</span>') if token.end else _with_breaks(word)
+    if token.logp is None or not (token.text or token.end):
+        return escape(space) + shown
     probability = math.exp(token.logp)
     number = Markup("<sub>{}</sub>").format(_percent(probability)) if look == NUMBERED else Markup("")
-    return Markup('<span class="hu-t hu-p{}" title="{} ({:.2f} nats)">{}{}</span>').format(
-        _place(probability), _percent(probability), -token.logp, shown, number
+    return Markup('{}<span class="hu-t hu-p{}" title="{} ({:.2f} nats)">{}{}</span>').format(
+        space, _place(probability), _percent(probability), -token.logp, shown, number
     )
 
 
 def _with_breaks(text: str) -> Markup:
     """Text with line ends that can be seen, so that a token of them alone has a colour too."""
-    return Markup("<span class='hu-break' aria-hidden='true'>↵</span>\n").join(escape(line) for line in text.split("\n"))
+    mark = Markup("<span class='hu-break' aria-hidden='true'>↵</span>\n")
+    return mark.join(escape(line) for line in text.split("\n"))
 
 
 def _legend() -> Markup:
@@ -152,7 +170,7 @@ def _place(probability: float) -> int:
 def _percent(probability: float) -> str:
     if probability < 0.001:
         return "<0.1%"
-    return f"{probability:.1%}" if probability < 0.1 or 0.99 <= probability < 0.9995 else f"{probability:.0%}"
+    return f"{probability:.1%}" if probability < 0.1 else f"{probability:.0%}"
 
 
 def _p_words(p_value: float) -> str:

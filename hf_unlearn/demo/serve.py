@@ -138,6 +138,20 @@ def launch(page: "Blocks", host: str, port: int, *, open_browser: bool = False, 
 
     fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
     theme = gr.themes.Default(font=fonts, font_mono=("ui-monospace", "Consolas", "monospace"), primary_hue="blue")
+    # Its own are too light to read on white.
+    theme.set(
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        input_placeholder_color="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,

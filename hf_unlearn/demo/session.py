@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..evaluation.generation import Decoding
-from .answers import ModelThread
+from .answers import ModelThread, read_prompt
 from .blind import LETTERS, Found, TallyFile, Vote, drawn_order, tally
 from .columns import Column
 from .tokens import Token
@@ -36,11 +36,22 @@ class Board:
         columns: as shown, from left to right.
         names: of their models.
         hidden: whether the person is not told yet.
+        read: the prompt as the models read it, once where all read the same.
     """
 
     columns: tuple[Shown, ...] = ()
     names: tuple[str, ...] = ()
     hidden: bool = False
+    read: tuple[str, ...] = ()
+
+    def answer_of(self, name: str) -> str:
+        """The text of a model's answer, without what ends it; "" where there is no such column.
+
+        A column under a letter has none to a person who asks by the model's name, before the vote.
+        """
+        texts = ["".join(token.text for token in one.tokens if not token.end) for one in self.columns]
+        named = () if self.hidden else zip(self.names, texts, strict=True)
+        return dict(named).get(name, "")
 
 
 class Session:
@@ -81,19 +92,20 @@ class Session:
             ValueError: a prompt that is too long for a row of the run.
         """
         order = drawn_order(len(self.columns), self._source) if hidden else list(range(len(self.columns)))
-        columns = [self.columns[place] for place in order]
+        columns = [_read_plainly(self.columns[place], plain) for place in order]
         shown = [_shown(column, place, hidden) for place, column in enumerate(columns)]
-        names = tuple(column.name for column in columns)
+        read = tuple(dict.fromkeys(read_prompt(column, prompt) for column in columns))
+        board = Board(names=tuple(column.name for column in columns), hidden=hidden, read=read)
         for place, column in enumerate(columns):
             tokens: list[Token] = []
             shown[place] = replace(shown[place], state="answering")
-            yield Board(tuple(shown), names, hidden)
-            for token in self._thread.answer(_read_plainly(column, plain), prompt, decoding):
+            yield replace(board, columns=tuple(shown))
+            for token in self._thread.answer(column, prompt, decoding):
                 tokens.append(token)
                 shown[place] = replace(shown[place], tokens=tuple(tokens))
-                yield Board(tuple(shown), names, hidden)
+                yield replace(board, columns=tuple(shown))
             shown[place] = replace(shown[place], state="done")
-            yield Board(tuple(shown), names, hidden)
+            yield replace(board, columns=tuple(shown))
 
     def score(self, prompt: str, answer: str, *, plain: bool = False) -> Board:
         """How likely every model finds a given answer, token by token.

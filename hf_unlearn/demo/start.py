@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..results.report import verdict
 from ..results.report.page import render
@@ -11,6 +12,9 @@ from .columns import Column, choose_device, load_columns
 from .serve import choose_port, launch, require_gradio, warn_of_host
 from .session import Session
 from .sources import RunFolder, open_runs, sources_of
+
+if TYPE_CHECKING:  # only where the extra is installed
+    from gradio import Blocks
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def start(folders: Sequence[str], options: DemoOptions) -> None:
         thread.close()
 
 
-def page_of(runs: Sequence[RunFolder], session: Session):  # type: ignore[no-untyped-def]  # gradio is optional
+def page_of(runs: Sequence[RunFolder], session: Session) -> "Blocks":
     """The page on some runs.
 
     Args:
@@ -81,8 +85,8 @@ def page_of(runs: Sequence[RunFolder], session: Session):  # type: ignore[no-unt
     showable = dict.fromkeys(shown.prompt for run in runs for shown in run.run.showable)
     return build_page(
         session,
-        title=f"Try {runs[0].title}" if len(runs) == 1 else f"Try {len(runs)} runs",
-        verdicts=[(title, verdict.level, verdict.sentence) for title, verdict in judged],
+        title=f"Try the run {runs[0].title}" if len(runs) == 1 else f"Try {len(runs)} runs",
+        verdicts=judged,
         report=render([run.run for run in runs]),
         showable=list(showable),
         templated=any(_is_templated(column) for column in session.columns),
