@@ -127,14 +127,13 @@ def _ask_tab(actions: _Actions, showable: Sequence[str], templated: bool) -> tup
     with gr.Row():
         ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=0, min_width=160)
         stop = gr.Button("Stop", elem_id="stop", scale=0, min_width=100)
-    with gr.Group(), gr.Row():
-        look = gr.Radio(list(LOOKS), value=COLOURED, label="Tokens", elem_id="look", scale=2, min_width=230)
+    with gr.Group(), gr.Row(elem_classes="hu-options"):
+        look = gr.Radio(list(LOOKS), value=COLOURED, label="Tokens", elem_id="look", scale=2)
         hidden = gr.Checkbox(
             label="Hide which is which",
             info="Columns in a drawn order, without names; then vote",
             elem_id="hidden",
             visible=len(session.columns) > 1,
-            min_width=230,
         )
         plain = _plain_choice(templated)
     with gr.Accordion("Length, temperature, seed", open=False), gr.Row():
@@ -153,7 +152,9 @@ def _ask_tab(actions: _Actions, showable: Sequence[str], templated: bool) -> tup
 
     results = [board, shown, ballot, letter, cast, told]
     given = [prompt, hidden, plain, look, longest, heat, seed]
-    asked = ask.click(actions.ask, given, results, api_name="ask", **_WORK)
+    asked = gr.on(
+        [ask.click, prompt.submit], actions.ask, given, results, api_name="ask", show_progress_on=shown, **_WORK
+    )
     stop.click(None, cancels=[asked], queue=False, api_visibility="private")
     cast.click(actions.vote, [board, sought, letter, votes, look], [board, shown, told, votes, cast], api_name="vote")
     _draw_again(look, board, shown, _ASK)
@@ -174,7 +175,7 @@ def _score_tab(actions: _Actions, asked: gr.State, asked_prompt: gr.Textbox, tem
         names = actions.session.names
         taken = gr.Dropdown(names, value=None, label="Or take the answer that was given by", elem_id="taken")
     score = gr.Button("Score under all models", variant="primary", elem_id="score", scale=0, min_width=220)
-    with gr.Group(), gr.Row():
+    with gr.Group(), gr.Row(elem_classes="hu-options"):
         look = gr.Radio(list(LOOKS[:2]), value=COLOURED, label="Tokens")
         plain = _plain_choice(templated)
     shown = gr.HTML(board_html(Board(), empty=_SCORE), elem_id="scores")
@@ -190,7 +191,7 @@ def _draw_again(look: gr.Radio, board: gr.State, shown: gr.HTML, empty: str) -> 
 
 def _plain_choice(templated: bool) -> gr.Checkbox:
     label, info = "Without the run's template", "The prompt as it is, to be continued"
-    return gr.Checkbox(label=label, info=info, visible=templated, min_width=230)
+    return gr.Checkbox(label=label, info=info, visible=templated)
 
 
 def _first_sought(session: Session) -> str:

@@ -93,9 +93,10 @@ def header_html(title: str, verdicts: Sequence[tuple[str, Verdict]]) -> str:
         verdicts: run and verdict of each.
     """
     told = Markup("").join(_verdict(run if len(verdicts) > 1 else "", judged) for run, judged in verdicts)
-    return Markup('<header class="hu-head"><p class="hu-kicker">hf_unlearn</p><h1>{}</h1>{}</header>').format(
-        title, told
-    )
+    return Markup(
+        '<header class="hu-head"><p class="hu-kicker">hf_unlearn</p><h1>{}</h1>'
+        '<div class="hu-verdicts">{}</div></header>'
+    ).format(title, told)
 
 
 def _verdict(run: str, judged: Verdict) -> Markup:

@@ -116,7 +116,7 @@ def sources_of(
         require_choice("--models", role, ROLES)
     several, named = len(runs) > 1, {"before": before, "oracle": oracle}
     wanted = roles or (("after",) if several and not any(named.values()) else ROLES)
-    found: dict[tuple[str, bool], Source] = {}
+    found: dict[str, Source] = {}
     for role in ROLES:
         if role not in wanted:
             continue
@@ -129,9 +129,11 @@ def sources_of(
             require_model(place)
             name = role if not several else run.title if role == "after" else f"{role}, {run.title}"
             source = Source(name, place, run, role == "before" and place == run.base)
-            known = found.get((place, source.adapter_off))
-            # One model of several runs needs none of their names.
-            found[place, source.adapter_off] = source if known is None else replace(known, name=role)
+            known = found.get(place)
+            if known is not None:
+                # One model of several runs needs none of their names; where it is in memory with an adapter, once.
+                source = replace(known if known.adapter_off else source, name=role)
+            found[place] = source
     return list(found.values())
 
 

@@ -10,7 +10,7 @@ import torch
 from fixtures.demo import adapter_run, save_tiny
 from fixtures.examples import assert_four_parts
 from fixtures.models import tiny_model
-from fixtures.report import record
+from fixtures.report import record, save_run
 from hf_unlearn.demo import columns as columns_module
 from hf_unlearn.demo.columns import choose_device, load_columns
 from hf_unlearn.demo.sources import open_runs, sources_of
@@ -55,6 +55,11 @@ def test_of_several_runs_the_models_after_stand_side_by_side(root):
 def test_what_several_runs_share_is_one_column(root):
     found = sources(root, "npo-lora", "simnpo", roles=["before", "after"])
     assert [one.name for one in found] == ["before", "npo-lora", "simnpo"]
+    # A whole model's run has the same model before, which is in memory with the adapter of the other.
+    save_tiny(save_run(root / "whole", record("whole")), seed=2)
+    runs = open_runs([str(root / "whole"), str(root / "npo-lora")])
+    found = sources_of(runs, ["before", "after"], before=str(root / "base"))
+    assert [(one.name, one.adapter_off) for one in found] == [("before", True), ("whole", False), ("npo-lora", False)]
 
 
 def test_the_oracle_is_the_one_that_the_command_kept(root, tmp_path, monkeypatch):
