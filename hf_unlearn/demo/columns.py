@@ -86,14 +86,14 @@ def load_columns(sources: Sequence[Source], device: torch.device, dtype: str | N
         dtype: of the weights, unquantised; None for what the run loads.
 
     Raises:
-        ValueError: files that are no model, or a quantised one that cannot be loaded here.
-        OSError: a model that lies nowhere, such as one of the Hub without a network.
+        ValueError: files that are no model, a quantised one that cannot be loaded here, or a model that is neither
+            here nor within reach.
     """
     loaded: dict[str, Any] = {}
 
     def model_of(place: str, run: RunFolder) -> Any:
         if place not in loaded:
-            loaded[place] = move_unless_quantized(load_answering(place, _init_kwargs(place, run, dtype)), device)
+            loaded[place] = move_unless_quantized(_load(place, _init_kwargs(place, run, dtype)), device)
         return loaded[place]
 
     columns = []
@@ -103,6 +103,21 @@ def load_columns(sources: Sequence[Source], device: torch.device, dtype: str | N
         model = model if shared else model_of(source.place, source.run)
         columns.append(Column(source.name, model, _row_options(source), shared, _note(source, model, shared)))
     return columns
+
+
+def _load(place: str, options: dict[str, Any]) -> Any:
+    try:
+        return load_answering(place, options)
+    except OSError as error:
+        if Path(place).exists():  # files of it are missing, which are named
+            raise
+        raise input_error(
+            expected=f"{place}, a model of the page, on this machine or on the Hub",
+            got=str(error).splitlines()[0].rstrip("."),
+            why="it cannot be asked anything",
+            fix="download it while there is a network, name its folder with --before or --oracle, or do without it: "
+            "--models after",
+        ) from None
 
 
 def _switches(model: Any) -> bool:
@@ -150,7 +165,7 @@ def _row_options(source: Source) -> RowOptions:
 
 def _note(source: Source, model: Any, adapter_off: bool) -> str:
     if adapter_off:
-        return "the same weights, adapter off"
+        return "adapter off"
     if Path(source.place) != source.run.folder:
         return "never saw the forget rows" if source.name.startswith("oracle") else ""
     if suppression_identity(model) is not None:

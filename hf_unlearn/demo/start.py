@@ -53,7 +53,6 @@ def start(folders: Sequence[str], options: DemoOptions) -> None:
 
     Raises:
         ValueError: gradio is missing, a folder holds no run, a model or a port that cannot be had.
-        OSError: a model that lies nowhere, such as one of the Hub without a network.
     """
     require_gradio()
     device, port = choose_device(options.device), choose_port(options.host, options.port)

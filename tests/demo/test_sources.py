@@ -117,7 +117,7 @@ def test_an_adapter_and_the_model_before_are_one_set_of_weights(root, monkeypatc
     with torch.no_grad(), after.active() as model:
         on = model(ids).logits
         assert torch.equal(off, tiny_model()(ids).logits) and not torch.allclose(on, off)
-    assert (before.note, after.note) == ("the same weights, adapter off", "adapter on")
+    assert (before.note, after.note) == ("adapter off", "adapter on")
 
 
 def test_prompts_are_written_as_the_record_says(root):
@@ -136,6 +136,13 @@ def test_quantised_weights_need_their_library(root, monkeypatch):
     assert_four_parts(str(error.value), "bitsandbytes", "--dtype bfloat16")
     (whole,) = load_columns([source], CPU, dtype="float32")
     assert whole.model.dtype == torch.float32
+
+
+def test_a_model_out_of_reach_is_told_with_what_else_there_is(root):
+    found = sources(root, "npo-lora", roles=["before"], before="nobody/nowhere")
+    with pytest.raises(ValueError) as error:
+        load_columns(found, CPU)
+    assert_four_parts(str(error.value), "nobody/nowhere", "--models after")
 
 
 def test_devices_of_this_machine_alone():
