@@ -20,6 +20,7 @@ PACKAGE = REPOSITORY / "hf_unlearn"
 # page, never from above.
 FOLDERS = (
     "cli",  # a dict of verbs
+    "demo",  # the page on which a person tries before, after and oracle
     "tasks",  # whole runs: rows, before, unlearn, after, record
     "requests",  # the ledger of deletion requests: what was asked, done and proved
     "planning",  # memory per GPU, before a run

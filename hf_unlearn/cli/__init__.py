@@ -11,6 +11,7 @@ from .attack import ATTACK
 from .card import CARD
 from .command import CommandParser, Verb
 from .completion import COMPLETION
+from .demo import DEMO
 from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
@@ -35,6 +36,7 @@ VERBS: dict[str, Verb] = {
     "attack": ATTACK,
     "gate": GATE,
     "request": REQUEST,
+    "demo": DEMO,
     "report": REPORT,
     "card": CARD,
     "push": PUSH,
