@@ -98,4 +98,4 @@ def _without_launch(given: list[str]) -> list[str]:
     return kept
 
 
-ATTACK = Verb("try to bring the forgotten back, and say how much more than from controls", _arguments, _run)
+ATTACK = Verb("try to bring the forgotten back, beside controls", _arguments, _run)

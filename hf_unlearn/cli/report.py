@@ -29,4 +29,4 @@ def _run(args: argparse.Namespace) -> None:
     tell(args, "\n\n".join([*tables, f"Report: {written}"]), data)
 
 
-REPORT = Verb("write one self-contained HTML page about one or several runs: verdict, tables, plots", _arguments, _run)
+REPORT = Verb("write one HTML page about one or several runs", _arguments, _run)

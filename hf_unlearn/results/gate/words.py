@@ -2,7 +2,7 @@
 
 from ..answers_table import answers_table
 from ..attack_words import number_words, share_words
-from ..table import aligned
+from ..terminal import terminal_table
 from .decide import Decision, Gate
 from .policy import WAYS
 
@@ -14,7 +14,7 @@ def gate_table(decided: Gate) -> str:
     if not refused:
         first = f"Released by the policy {decided.policy}: {', '.join(decision.way for decision in decided.ways)}."
     header = ["way", "exposes", "attacks", "largest excess", "rows recovered", "decision"]
-    rows = [header, *map(_row, decided.ways)]
+    table = terminal_table(header, [_row(decision) for decision in decided.ways])
     reasons = []
     for decision in decided.ways:
         if decision.reasons:
@@ -22,7 +22,7 @@ def gate_table(decided: Gate) -> str:
     kept = "" if decided.utility is None else f" {decided.utility:.1%} of the utility was kept."
     basis = f"On {decided.rows:,} rows.{kept} The largest excess is the upper end of its interval."
     notes = [f"Note: {note}" for note in decided.notes]
-    return "\n".join([first, "", aligned(rows), "", *reasons, basis, *notes, "", answers_table(decided.answers)])
+    return "\n".join([first, "", table, "", *reasons, basis, *notes, "", answers_table(decided.answers)])
 
 
 def _row(decision: Decision) -> list[str]:
