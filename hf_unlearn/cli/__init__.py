@@ -9,6 +9,7 @@ from contextlib import nullcontext, redirect_stdout
 from .attack import ATTACK
 from .card import CARD
 from .command import Verb
+from .compare import COMPARE
 from .completion import COMPLETION
 from .edit import EDIT
 from .evaluate import EVALUATE
@@ -32,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "rerun": RERUN,
     "evaluate": EVALUATE,
     "attack": ATTACK,
+    "compare": COMPARE,
     "gate": GATE,
     "request": REQUEST,
     "report": REPORT,
