@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from .argument_help import add_own_arguments
 from .command import Verb
+from .train_series import add_series, run_series_of, split_series
 
 _LAUNCH = (
     "accelerate_config",
@@ -17,7 +18,9 @@ _LAUNCH = (
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn train [--config RECIPE] [--task TASK] [--accelerate_config NAME] [--ARGUMENT VALUE ...]"
+    parser.usage = (
+        "hf-unlearn train [--config RECIPE] [--task TASK] [--methods A B] [--seeds 0 1] [--ARGUMENT VALUE ...]"
+    )
     parser.epilog = (
         "Every argument of transformers.TrainingArguments and trl.ModelConfig works too (--learning_rate, --use_peft, "
         "--lora_r, --model_name_or_path, ...): --help_all lists them. The command line comes before the recipe."
@@ -35,6 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in _LAUNCH[1:]:
         launch.add_argument(f"--{name}", metavar="VALUE", help=f"accelerate launch's --{name}")
+    add_series(parser)
     add_own_arguments(parser)
 
 
@@ -45,10 +49,13 @@ def _run(args: argparse.Namespace) -> int | None:
     if args.list_recipes:
         print("\n".join(packaged_recipes()))
         return None
-    launch, rest = _split_launch(args.given)
+    series, rest = split_series(args.given)
+    launch, rest = _split_launch(rest)
     task, rest = task_of(rest)
     if args.help_all:
         run_task(task, ["--help"], description=f"hf-unlearn train --task {task}: every argument.")
+    if series is not None:
+        return run_series_of(series, task, rest, launch, {*_LAUNCH, "methods", "seeds", "compare"})
     if launch:
         return _launch(task, launch, rest)
     trainer = run_task(task, rest)

@@ -84,7 +84,7 @@ def plan_series(series: Series, own: Collection[str] = ()) -> tuple[Path, list[P
     values = {} if base is None else read_recipe(find_recipe(base))
     output = Path(_value_of("output_dir", words) or values.get("output_dir") or "unlearned/series")
     words = kept_words(words, lambda flag: flag != "output_dir")
-    seeds = [_seed(text) for text in series.seeds]
+    seeds: list[int | None] = [_seed(text) for text in series.seeds] or [None]
     given = [_method(text, series.task, base, values, words) for text in series.methods]
     methods = given or [_Method(_slug(Path(base or series.task).stem), [] if base is None else ["--config", base])]
     runs = []
@@ -92,7 +92,7 @@ def plan_series(series: Series, own: Collection[str] = ()) -> tuple[Path, list[P
         _check(method, series.task, words, own)
         place = output.absolute() / RECIPES / f"{method.name}.yaml"
         own_words = method.words if method.recipe is None else ["--config", str(place)]
-        for seed in seeds or [None]:
+        for seed in seeds:
             name = method.name if seed is None else f"{method.name}-seed-{seed}"
             seeded = [] if seed is None else ["--seed", str(seed)]
             arguments = ("--task", series.task, *own_words, *words, *seeded, *series.launch)
@@ -127,8 +127,8 @@ def _loss(text: str, task: str, base: str | None, values: Mapping[str, Any], wor
     names = _names(spec)
     unknown = [name for name in names if name not in FORGET_LOSSES]
     if not names or unknown:
-        known = [*FORGET_LOSSES, *(name.removeprefix("methods/") for name in packaged_recipes())]
-        hint = f"{nearest(unknown[0] if unknown else text, known)}; a file of your own: --plugins my_loss.py"
+        known = {*FORGET_LOSSES, *(name.removeprefix("methods/") for name in packaged_recipes())}
+        hint = f"--plugins my_loss.py brings a loss of your own; {nearest(unknown[0] if unknown else text, known)}"
         raise value_error("--methods", "packaged recipes, recipe files, or forget losses", text, hint)
     name = _slug(text if isinstance(spec, str) else _told(spec))
     led = values.get("levels") not in (None, "none") and values.get("forget_nll_bound") != "levels"
