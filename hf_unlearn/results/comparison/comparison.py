@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...errors import input_error
 from ...metrics import MetricDescription
@@ -12,7 +12,7 @@ from ..report import Run
 from ..table import description_of
 from ..verdict import side_by_side, verdict
 from . import grouping
-from .notes import setting_notes
+from .notes import setting_notes, setting_rules
 from .ranking import Standing, compared_shares, standings
 from .read import read_runs, unfinished_in
 from .row_tests import RowTest, Scored, row_tests
@@ -75,6 +75,7 @@ class ComparedSetting:
         descriptions: of all metrics.
         tests: between methods, row by row.
         notes: what a reader must know.
+        rules: what the shares are, and how methods are ranked.
     """
 
     title: str
@@ -87,6 +88,7 @@ class ComparedSetting:
     descriptions: dict[str, MetricDescription]
     tests: list[RowTest]
     notes: list[str]
+    rules: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _setting(runs: Sequence[tuple[str, Run]]) -> ComparedSetting:
         tests=row_tests({method.label: _scored(method.runs) for method in methods}),
         notes=notes,
     )
-    return ComparedSetting(**{**vars(setting), "notes": [*notes, *setting_notes(setting)]})
+    return replace(setting, notes=[*notes, *setting_notes(setting)], rules=setting_rules(setting))
 
 
 def _compared(name: str, run: Run) -> ComparedRun:

@@ -34,7 +34,7 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     """
     tables = tables_of(comparison)
     return "\n\n".join(
-        terminal_table(table.headers, table.rows, title=table.title, notes=table.notes, width=width)
+        terminal_table(table.headers, table.rows, title=table.title, notes=[*table.notes, *table.rules], width=width)
         for table in tables
     )
 
@@ -124,7 +124,7 @@ def _markdown(table: Table) -> str:
 
     rule = f"|{'|'.join([':---', *['---:'] * (len(table.headers) - 1)])}|"
     lines = [f"### {_plain_markdown(table.title)}", "", line(table.headers), rule, *map(line, table.rows)]
-    notes = [f"- {_plain_markdown(note)}" for note in table.notes]
+    notes = [f"- {_plain_markdown(note)}" for note in [*table.notes, *table.rules]]
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
@@ -136,7 +136,8 @@ def _latex(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"{' & '.join(map(_escaped, cells))} \\\\"
 
-    notes = [rf"\par\smallskip\footnotesize {_escaped(' '.join(table.notes))}"] if table.notes else []
+    said = _escaped(" ".join([*table.notes, *table.rules]))
+    notes = [rf"\par\smallskip\footnotesize {said}"] if said else []
     return "\n".join(
         [
             r"\begin{table}",

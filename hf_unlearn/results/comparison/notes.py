@@ -15,7 +15,7 @@ _HOLDOUT = "holdout"
 
 
 def setting_notes(setting: ComparedSetting) -> list[str]:
-    """Sentences on one table, the rule of its ranks among them."""
+    """What was noticed in one table, in sentences."""
     notes = []
     if setting.pair is None:
         notes.append("The suite has no pair of metrics (what was forgotten, what was kept), so nothing is ranked.")
@@ -26,17 +26,23 @@ def setting_notes(setting: ComparedSetting) -> list[str]:
         if method.standing.rank is None and setting.pair is not None
     ]
     if setting.pair is not None:
-        notes += [_capital(f"{SHARE_WORDS[name]}.") for name in setting.axes]
+        notes += _no_finding(setting.methods)
         attacked = [method.label for method in setting.methods if BACK in method.shares]
         if attacked and BACK not in setting.axes:
             notes.append(f"What relearning brings back is not counted: only {', '.join(attacked)} was attacked by it.")
-        notes += [RULE, FRONT, *_no_finding(setting.methods)]
     if TRACED in setting.axes and len(_holdouts(setting)) > 1:
         notes.append(
             "Membership attacks were made with unlike unseen rows: methods that are fitted to one half of them are "
             "measured on the other. Each is set against the oracle on the same rows."
         )
     return notes
+
+
+def setting_rules(setting: ComparedSetting) -> list[str]:
+    """What the shares of a table are, and by which rules it is ranked."""
+    if setting.pair is None:
+        return []
+    return [*(_capital(f"{SHARE_WORDS[name]}.") for name in setting.axes), RULE, FRONT]
 
 
 def _of_seeds(methods: list[ComparedMethod]) -> list[str]:

@@ -22,6 +22,7 @@ class _ShownTable:
     headers: list[str]
     rows: list[list[str]]
     notes: list[str]
+    rules: list[str]
     wordy: list[int]
     ranked: bool
 
@@ -57,7 +58,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _section(number: int, setting: ComparedSetting) -> _Section:
-    plot = plane_plot(setting)
+    plot = plane_plot(setting, scale=1.2)
     drawing = None if plot is None else Markup(inline_svg(plot.panels[0], f"plane-{number}"))
     tables = [_shown(setting, table) for table in tables_of_setting(setting)]
     caption = "" if plot is None else plot.caption
@@ -69,7 +70,7 @@ def _shown(setting: ComparedSetting, table: Table) -> _ShownTable:
     ranked = name == table.title
     wordy = [place for place, header in enumerate(table.headers) if header in _WORDY]
     shown = "Ranks" if ranked else f"{name[0].upper()}{name[1:]}"
-    return _ShownTable(shown, table.headers, table.rows, table.notes, wordy, ranked)
+    return _ShownTable(shown, table.headers, table.rows, table.notes, table.rules, wordy, ranked)
 
 
 def setting_sentence(setting: ComparedSetting) -> str:

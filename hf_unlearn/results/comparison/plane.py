@@ -26,12 +26,13 @@ class _Place:
     on_front: bool
 
 
-def plane_plot(setting: ComparedSetting, name: str = "plane") -> Plot | None:
+def plane_plot(setting: ComparedSetting, name: str = "plane", scale: float = 1.5) -> Plot | None:
     """The plot of a setting; None where no method has finite figures of the suite's pair.
 
     Args:
         setting: of the comparison.
         name: of the plot's file.
+        scale: of its size, beside which letters keep theirs.
     """
     if setting.pair is None:
         return None
@@ -60,7 +61,7 @@ def plane_plot(setting: ComparedSetting, name: str = "plane") -> Plot | None:
         ]
     )
     return Plot(
-        name, "Methods: forgetting against utility", _caption(setting, marks), [Panel(draw, summary, scale=1.5)]
+        name, "Methods: forgetting against utility", _caption(setting, marks), [Panel(draw, summary, scale=scale)]
     )
 
 

@@ -21,12 +21,14 @@ class Table:
         headers: of the columns; the first is that of the rows' names.
         rows: cells, as many as there are headers.
         notes: sentences below.
+        rules: more of them, on how the table is made.
     """
 
     title: str
     headers: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
@@ -58,7 +60,8 @@ def _ranks(setting: ComparedSetting) -> Table | None:
         ]
         for method in setting.methods
     ]
-    return Table(setting.title, ["method", "rank", "front", *setting.axes, "by", "seeds"], rows, list(setting.notes))
+    headers = ["method", "rank", "front", *setting.axes, "by", "seeds"]
+    return Table(setting.title, headers, rows, list(setting.notes), setting.rules)
 
 
 def _figures(setting: ComparedSetting, *, noted: bool) -> Table:
@@ -72,8 +75,8 @@ def _figures(setting: ComparedSetting, *, noted: bool) -> Table:
         described = setting.descriptions[metric]
         cells = [figure_cell(described, figures.get(metric)) for _, figures in columns]
         rows.append([described.title, *cells])
-    notes = [SPREAD, *(setting.notes if noted else [])]
-    return Table(f"{setting.title}: figures", ["", *(name for name, _ in columns)], rows, notes)
+    notes = [*(setting.notes if noted else [])]
+    return Table(f"{setting.title}: figures", ["", *(name for name, _ in columns)], rows, notes, [SPREAD])
 
 
 def _tests(setting: ComparedSetting) -> Table:
@@ -89,7 +92,7 @@ def _tests(setting: ComparedSetting) -> Table:
         for test in setting.tests
     ]
     headers = ["methods", "score (less is better)", "difference", "rows", "p (Holm)", "better"]
-    return Table(f"{setting.title}: paired tests", headers, rows, [f"{TEST}."])
+    return Table(f"{setting.title}: paired tests", headers, rows, rules=[f"{TEST}."])
 
 
 def figure_cell(described: MetricDescription, figure: Spread | None) -> str:
