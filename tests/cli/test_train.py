@@ -71,9 +71,10 @@ def test_the_help_lists_exactly_the_tasks_and_unlearnings_arguments(verb):
     expected = set(own_fields(UnlearningConfig))
     for task in TASKS:
         expected |= {each.name for each in dataclasses.fields(holder(f"tasks/{task}.py", "Arguments"))}
-    verbs_own = {"help", "config"} | {"train": {"list_recipes", "help_all"} | LAUNCH, "evaluate": {"model", "name"}}[
-        verb
-    ]
+    verbs_own = {"help", "config"} | {
+        "train": {"list_recipes", "help_all", "methods", "seeds", "compare"} | LAUNCH,
+        "evaluate": {"model", "name"},
+    }[verb]
     verbs_own |= {"json", "run"} if verb == "evaluate" else set()
     assert set(actions) == expected | verbs_own
     for name in expected:
