@@ -32,6 +32,7 @@ OBJECTIVE = (
 )
 _OF_LEVELS = ("levels", "recalibrate_steps", "forget_nll_bound", "forget_bound_sides", "stop_at_level")
 _OWN = re.compile(r"\w+_(dataset|book)|model_name_or_path|continue_from|source|book")  # model or rows of one's own
+_NAMES_UNSEEN = ("harmful", "copyright", "custom")  # tasks whose unseen rows are named by a flag, or there are none
 # Flags that would give all runs of a series the same method, seed or place.
 _OF_THE_SERIES = ("seed", "forget_loss", "phases", "resume_from_checkpoint", "hub_model_id", "show_rows")
 
@@ -113,6 +114,8 @@ def _method(text: str, task: str, base: str | None, values: Mapping[str, Any], w
         if _of_the_lab(recipe.get("task"), task, values, words):
             return _Method(name, ["--config", packaged])
         objective = {key: recipe[key] for key in OBJECTIVE if key in recipe}
+        if _has_no_unseen_rows(task, values, words):
+            objective = _without_unseen_rows(name, objective)
         return _Method(name, [], _without(values, OBJECTIVE) | objective | {"task": task})
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
         recipe = read_recipe(find_recipe(text))
@@ -141,8 +144,26 @@ def _loss(text: str, task: str, base: str | None, values: Mapping[str, Any], wor
 
 def _of_the_lab(of: Any, task: str, values: Mapping[str, Any], words: Sequence[str]) -> bool:
     """Whether a packaged recipe's task is run on the lab's model and rows, for which the recipe was tuned."""
-    flags = {word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
-    return of == task and not any(_OWN.fullmatch(name) for name in {*values, *flags})
+    return of == task and not any(_OWN.fullmatch(name) for name in {*values, *_flags(words)})
+
+
+def _has_no_unseen_rows(task: str, values: Mapping[str, Any], words: Sequence[str]) -> bool:
+    """Whether rows of one's own are known to come without unseen ones beside them."""
+    given = {*values, *_flags(words)}
+    own = any(_OWN.fullmatch(name) for name in given)
+    return task in _NAMES_UNSEEN and own and not any(name.startswith("holdout_") for name in given)
+
+
+def _without_unseen_rows(name: str, objective: dict[str, Any]) -> dict[str, Any]:
+    """The objective of a packaged recipe, whose bound is that of unseen rows, with the default's: log V."""
+    if objective.get("levels") != "holdout" and objective.get("anchor_loss") in (None, "none"):
+        return {key: value for key, value in objective.items() if (key, value) != ("forget_nll_bound", "holdout")}
+    raise input_error(
+        expected=f"unseen rows (--holdout_dataset, --holdout_book) for the method {name}",
+        got="rows of your own without them",
+        why="it leads rows to what unseen rows of their kind get, or holds such rows",
+        fix=f"name rows that the model was never trained on, or leave {name} out",
+    )
 
 
 def _check(method: _Method, task: str, words: Sequence[str], own: Collection[str]) -> None:
@@ -162,9 +183,13 @@ def _check(method: _Method, task: str, words: Sequence[str], own: Collection[str
             raise ValueError(f"the method {method.name}: {error}") from None
 
 
+def _flags(words: Sequence[str]) -> list[str]:
+    """Names of the arguments on a command line."""
+    return [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+
+
 def _refuse_shared(words: Sequence[str]) -> None:
-    flags = [word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
-    shared = next((flag for flag in _OF_THE_SERIES if flag in flags), None)
+    shared = next((flag for flag in _OF_THE_SERIES if flag in _flags(words)), None)
     if shared is None:
         return
     raise input_error(

@@ -49,10 +49,16 @@ def test_over_rows_of_ones_own_a_packaged_recipe_gives_its_objective_alone(plan,
     assert recipe["forget_loss"] == {"name": "simnpo", "beta": 0.5} and recipe["retain_weight"] == 3.0
     assert {name: recipe[name] for name in OWN_ROWS} == OWN_ROWS
     assert "anchor_loss" not in recipe and "lora_r" not in recipe and "output_dir" not in recipe
+    assert "forget_nll_bound" not in recipe  # the level of unseen rows, of which none are named
     # Named on the command line, they are no less one's own.
     flags = ("--config", "harmful_lab", "--model_name_or_path", "org/m", "--forget_dataset", "org/rows")
     recipe = recipe_of(plan("simnpo", words=flags)["simnpo-seed-0"])
     assert recipe["learning_rate"] == 1e-3 and recipe["forget_loss"]["name"] == "simnpo" and "levels" not in recipe
+    with pytest.raises(ValueError) as error:
+        plan("unseen_level", words=flags)
+    assert_four_parts(str(error.value), "--holdout_dataset", "the method unseen_level")
+    recipe = recipe_of(plan("simnpo", words=(*flags, "--holdout_dataset", "org/unseen"))["simnpo-seed-0"])
+    assert recipe["forget_nll_bound"] == "holdout"
 
 
 def test_a_recipe_file_gives_all_that_it_holds(plan, tmp_path):
