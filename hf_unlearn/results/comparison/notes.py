@@ -52,19 +52,28 @@ def _of_seeds(methods: list[ComparedMethod]) -> list[str]:
     return [f"Of {', '.join(single)} there is one seed: how far its figures would move with another is not known."]
 
 
-def _no_finding(methods: list[ComparedMethod]) -> list[str]:
-    """Neighbours in rank whose deciding shares are nearer to each other than seeds of one of them are."""
-    notes = []
+def close_pairs(methods: list[ComparedMethod]) -> list[tuple[ComparedMethod, ComparedMethod, float, float]]:
+    """Neighbours in rank whose deciding shares are no further apart than seeds of one of them.
+
+    Returns:
+        the better one, the worse one, how far their shares are apart, and the standard deviation over seeds.
+    """
+    pairs = []
     ranked = [method for method in methods if method.standing.rank is not None]
     for better, worse in itertools.pairwise(ranked):
         mine, others = better.shares[better.standing.worst], worse.shares[worse.standing.worst]
-        apart, sds = others.mean - mine.mean, [part.sd for part in (mine, others) if part.sd is not None]
-        if sds and apart <= max(sds):
-            notes.append(
-                f"{better.label} and {worse.label} are {apart:.3f} apart in the share that ranks them, no more than "
-                f"seeds of one of them (sd {max(sds):.3f}): their order is no finding."
-            )
-    return notes
+        sd = max((part.sd for part in (mine, others) if part.sd is not None), default=None)
+        if sd is not None and others.mean - mine.mean <= sd and better.standing.rank != worse.standing.rank:
+            pairs.append((better, worse, others.mean - mine.mean, sd))
+    return pairs
+
+
+def _no_finding(methods: list[ComparedMethod]) -> list[str]:
+    return [
+        f"{better.label} and {worse.label} are {apart:.3f} apart in the share that ranks them, no more than seeds of "
+        f"one of them (sd {sd:.3f}): their order is no finding."
+        for better, worse, apart, sd in close_pairs(methods)
+    ]
 
 
 def _holdouts(setting: ComparedSetting) -> set[str]:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from ..report.figures import inline_svg
 from .comparison import ComparedMethod, ComparedSetting, Comparison
+from .notes import close_pairs
 from .plane import plane_plot
 from .tables import Table, tables_of_setting
 
@@ -33,7 +34,7 @@ class _Section:
 
     title: str
     sentence: str
-    drawing: Markup | None
+    drawings: list[Markup]
     caption: str
     tables: list[_ShownTable]
     methods: list[ComparedMethod]
@@ -58,11 +59,12 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _section(number: int, setting: ComparedSetting) -> _Section:
-    plot = plane_plot(setting, scale=1.2)
-    drawing = None if plot is None else Markup(inline_svg(plot.panels[0], f"plane-{number}"))
+    plot = plane_plot(setting, scale=1.1)
+    panels = [] if plot is None else plot.panels
+    drawings = [Markup(inline_svg(panel, f"plane-{number}-{i}")) for i, panel in enumerate(panels)]
     tables = [_shown(setting, table) for table in tables_of_setting(setting)]
     caption = "" if plot is None else plot.caption
-    return _Section(setting.title, setting_sentence(setting), drawing, caption, tables, setting.methods)
+    return _Section(setting.title, setting_sentence(setting), drawings, caption, tables, setting.methods)
 
 
 def _shown(setting: ComparedSetting, table: Table) -> _ShownTable:
@@ -86,7 +88,9 @@ def setting_sentence(setting: ComparedSetting) -> str:
     if len(setting.methods) == 1:
         front = ""
     verb = "comes" if len(first) == 1 else "come"
-    return f"{named} {verb} first: the largest of its shares is {worst:.3f} ({standing.worst}).{front}"
+    near = [other.label for better, other, *_ in close_pairs(setting.methods) if better in first]
+    doubt = f" That it comes before {near[0]} is no finding." if near else ""
+    return f"{named} {verb} first: the largest of its shares is {worst:.3f} ({standing.worst}).{doubt}{front}"
 
 
 def _count(number: int, word: str) -> str:

@@ -1,4 +1,4 @@
-"""The plane of forgetting and utility of a setting: methods as means over seeds, the front as a line through them."""
+"""The planes of a setting: forgetting and traceability, each against utility; methods as means over their seeds."""
 
 import math
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from .spread import Spread
 # Told apart with any colour vision, and by their markers besides; light scheme, as the colours of models are.
 _COLORS = ("after", "forget", "retain", "holdout", "ink")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+_LARGEST, _SMALLEST = 10.0, 5.5  # points: later methods are drawn smaller, so that those below are seen
 _LEAST = 0.02  # of a percentage or a score, that an axis shows at the least
 _PAD = 0.12
 
@@ -26,6 +27,16 @@ class _Place:
     on_front: bool
 
 
+@dataclass(frozen=True)
+class _Plane:
+    """Two metrics of the methods, and of the models "before" and "oracle"; what the axes are called."""
+
+    places: list[_Place]
+    marks: dict[str, tuple[float, float]]
+    labels: tuple[str, str]
+    in_percent: tuple[bool, bool]
+
+
 def plane_plot(setting: ComparedSetting, name: str = "plane", scale: float = 1.5) -> Plot | None:
     """The plot of a setting; None where no method has finite figures of the suite's pair.
 
@@ -37,86 +48,92 @@ def plane_plot(setting: ComparedSetting, name: str = "plane", scale: float = 1.5
     if setting.pair is None:
         return None
     forget, utility = setting.pair
-    places = [
-        _Place(method.label, method.figures[forget], method.figures[utility], method.standing.on_front)
-        for method in setting.methods
-        if forget in method.figures and utility in method.figures
-    ]
-    places = [place for place in places if math.isfinite(place.x.mean) and math.isfinite(place.y.mean)]
-    if not places:
+    planes = [_plane(setting, forget, utility, "(left: more forgotten)")]
+    if setting.membership_metric:
+        planes.append(_plane(setting, setting.membership_metric, utility, "(nearer to the oracle: less traced)"))
+    planes = [plane for plane in planes if plane.places]
+    if not planes:
         return None
+    front = [method.label for method in setting.methods if method.standing.on_front]
+    panels = [Panel(partial(_draw, plane=plane), _summary(plane, front), scale=scale) for plane in planes]
+    return Plot(name, "Methods: forgetting and traceability against utility", _caption(setting), panels)
+
+
+def _plane(setting: ComparedSetting, x: str, y: str, way: str) -> _Plane:
+    places = [
+        _Place(method.label, method.figures[x], method.figures[y], method.standing.on_front)
+        for method in setting.methods
+        if x in method.figures and y in method.figures
+    ]
     marks = {
-        model: (figures[forget].mean, figures[utility].mean)
+        model: (figures[x].mean, figures[y].mean)
         for model, figures in setting.models.items()
-        if forget in figures and utility in figures and math.isfinite(figures[forget].mean + figures[utility].mean)
+        if x in figures and y in figures and math.isfinite(figures[x].mean + figures[y].mean)
     }
-    labels = [setting.descriptions[metric].title for metric in setting.pair]
-    shares = [setting.descriptions[metric].in_points for metric in setting.pair]
-    draw = partial(_draw, places=places, marks=marks, labels=labels, shares=shares)
-    front = [place.label for place in places if place.on_front]
-    summary = "; ".join(
-        [
-            *(f"{place.label}: {labels[0]} {place.x.mean:.3g}, {labels[1]} {place.y.mean:.3g}" for place in places),
-            f"on the front: {', '.join(front) or 'none'}",
-        ]
-    )
-    return Plot(
-        name, "Methods: forgetting against utility", _caption(setting, marks), [Panel(draw, summary, scale=scale)]
+    described = setting.descriptions[x], setting.descriptions[y]
+    return _Plane(
+        [place for place in places if math.isfinite(place.x.mean) and math.isfinite(place.y.mean)],
+        marks,
+        (f"{described[0].title}\n{way}", f"{described[1].title}\n(up: more kept)"),
+        (described[0].in_points, described[1].in_points),
     )
 
 
-def _caption(setting: ComparedSetting, marks: dict[str, tuple[float, float]]) -> str:
-    more = " An arrow points to the model before, which lies outside." if "before" in marks else ""
-    aim = " The empty diamond is the oracle, the aim." if "oracle" in marks else ""
-    named = ", ".join(setting.axes)
+def _summary(plane: _Plane, front: list[str]) -> str:
+    x, y = (label.partition("\n")[0] for label in plane.labels)
+    places = [f"{place.label}: {x} {place.x.mean:.3g}, {y} {place.y.mean:.3g}" for place in plane.places]
+    return "; ".join([*places, f"on the front: {', '.join(front) or 'none'}"])
+
+
+def _caption(setting: ComparedSetting) -> str:
+    models = [model for model, figures in setting.models.items() if figures]
+    aim = " The empty diamond is the oracle, the aim." if "oracle" in models else ""
+    more = " An arrow points to the model before where it lies outside." if "before" in models else ""
     return (
         "Each large point is the mean of a method over its seeds, bars are ± one standard deviation, small points "
-        "are single seeds. Further left, less is left of what was to be forgotten; further up, more is kept. Ringed "
-        f"points are on the front of the shares {named}, not of these two figures alone.{aim}{more}"
+        f"are single seeds. Ringed points are on the front of the shares {', '.join(setting.axes)}.{aim}{more}"
     )
 
 
-def _draw(
-    ax: Any, places: list[_Place], marks: dict[str, tuple[float, float]], labels: list[str], shares: list[bool]
-) -> None:
-    for index, place in enumerate(places):
-        color = COLORS[_COLORS[index % len(_COLORS)]]
-        marker = _MARKERS[index % len(_MARKERS)]
+def _draw(ax: Any, plane: _Plane) -> None:
+    step = min(1.5, (_LARGEST - _SMALLEST) / max(1, len(plane.places) - 1))
+    for index, place in enumerate(plane.places):
+        color, marker = COLORS[_COLORS[index % len(_COLORS)]], _MARKERS[index % len(_MARKERS)]
         ax.plot(place.x.values, place.y.values, marker, ls="none", ms=3.5, color=color, alpha=0.55, mew=0, zorder=3)
-        means, sds = (place.x.mean, place.y.mean), (place.x.sd or 0.0, place.y.sd or 0.0)
-        ax.errorbar(
-            means[0], means[1], xerr=sds[0], yerr=sds[1], color=color, fmt="none", lw=1.2, alpha=0.75, zorder=4
-        )
+        means, size = (place.x.mean, place.y.mean), _LARGEST - step * index
+        bars: dict[str, Any] = dict(xerr=place.x.sd or 0.0, yerr=place.y.sd or 0.0, fmt="none", lw=1.2, alpha=0.75)
+        ax.errorbar(*means, color=color, zorder=4, **bars)
         label = f"{place.label} (front)" if place.on_front else place.label
-        ax.plot(*means, marker, ms=8, color=color, mec=COLORS["paper"], ls="none", label=label, zorder=5)
+        ax.plot(*means, marker, ms=size, color=color, mec=COLORS["paper"], ls="none", label=label, zorder=5)
         if place.on_front:
-            ax.plot(*means, "o", ms=15, mfc="none", mec=color, mew=1.2, zorder=4)
-    if "oracle" in marks:
+            ax.plot(*means, "o", ms=size + 7, mfc="none", mec=color, mew=1.2, zorder=4)
+    if "oracle" in plane.marks:
         look: dict[str, Any] = dict(ms=11, mfc="none", mec=COLORS["oracle"], mew=1.8, ls="none", zorder=4)
-        ax.plot(*marks["oracle"], "D", label="oracle", **look)
-    _limits(ax, places, marks)
-    if "before" in marks:
-        _mark_before(ax, marks["before"])
-    ax.set_xlabel(f"{labels[0]}\n(left: more forgotten)")
-    ax.set_ylabel(f"{labels[1]}\n(up: more kept)")
-    for axis, in_percent in zip((ax.xaxis, ax.yaxis), shares, strict=True):
+        ax.plot(*plane.marks["oracle"], "D", label="oracle", **look)
+    _limits(ax, plane)
+    if "before" in plane.marks:
+        _mark_before(ax, plane.marks["before"])
+    ax.set_xlabel(plane.labels[0])
+    ax.set_ylabel(plane.labels[1])
+    for axis, in_percent in zip((ax.xaxis, ax.yaxis), plane.in_percent, strict=True):
+        axis.get_major_locator().set_params(nbins=6)
         if in_percent:
-            from matplotlib.ticker import FuncFormatter
-
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+            axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3)
 
 
-def _limits(ax: Any, places: list[_Place], marks: dict[str, tuple[float, float]]) -> None:
+def _limits(ax: Any, plane: _Plane) -> None:
     """Cropped to methods and oracle: the model before would press them into a corner."""
-    shown = [marks["oracle"]] if "oracle" in marks else []
-    for axis, of_place, mark in ((0, "x", ax.set_xlim), (1, "y", ax.set_ylim)):
-        spreads: list[Spread] = [getattr(place, of_place) for place in places]
+    shown = [plane.marks["oracle"]] if "oracle" in plane.marks else []
+    for axis, of_place, limit in ((0, "x", ax.set_xlim), (1, "y", ax.set_ylim)):
+        spreads: list[Spread] = [getattr(place, of_place) for place in plane.places]
         values = [value for spread in spreads for value in spread.values] + [one[axis] for one in shown]
         values += [spread.mean + sign * (spread.sd or 0.0) for spread in spreads for sign in (-1, 1)]
         low, high = min(values), max(values)
         middle, reach = (low + high) / 2, max(high - low, _LEAST) * (0.5 + _PAD)
-        mark(middle - reach, middle + reach)
+        start, end = middle - reach, middle + reach
+        # No figure of these is below 0: there is nothing to be seen there but a point at 0 itself.
+        limit(max(start, -0.08 * (end - start)) if low >= 0 else start, end)
 
 
 def _mark_before(ax: Any, before: tuple[float, float]) -> None:
@@ -134,9 +151,8 @@ def _mark_before(ax: Any, before: tuple[float, float]) -> None:
     )
     look: dict[str, Any] = dict(arrowstyle="-|>", color=COLORS["before"], lw=1.4)
     ax.annotate("", edge, start, arrowprops=look, annotation_clip=False, zorder=6)
-    ax.annotate(
-        "before", start, (0, 7), textcoords="offset points", color=COLORS["before"], ha="center", va="bottom", zorder=6
-    )
+    look = dict(textcoords="offset points", color=COLORS["before"], ha="right", va="center")
+    ax.annotate("before", start, (-4, 0), zorder=6, **look)
 
 
 def _sign(number: float) -> float:
