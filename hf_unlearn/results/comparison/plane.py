@@ -13,6 +13,7 @@ from .spread import Spread
 _COLORS = ("after", "forget", "retain", "holdout", "ink")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _LARGEST, _SMALLEST = 10.0, 5.5  # points: later methods are drawn smaller, so that those below are seen
+_FITS = 18  # letters of all names together, above a plane
 _LEAST = 0.02  # of a percentage or a score, that an axis shows at the least
 _PAD = 0.12
 
@@ -55,7 +56,13 @@ def plane_plot(setting: ComparedSetting, name: str = "plane", scale: float = 1.5
     if not planes:
         return None
     front = [method.label for method in setting.methods if method.standing.on_front]
-    panels = [Panel(partial(_draw, plane=plane), _summary(plane, front), scale=scale) for plane in planes]
+    # Names that do not fit above a plane stand beside the planes.
+    beside = len("".join(place.label for place in planes[0].places)) > _FITS
+    panels = [
+        Panel(partial(_draw, plane=plane, named=not beside), _summary(plane, front), scale=scale) for plane in planes
+    ]
+    if beside:
+        panels.append(Panel(partial(_draw_key, plane=planes[0]), "Which mark is which method", scale=scale))
     return Plot(name, "Methods: forgetting and traceability against utility", _caption(setting), panels)
 
 
@@ -95,7 +102,31 @@ def _caption(setting: ComparedSetting) -> str:
     )
 
 
-def _draw(ax: Any, plane: _Plane) -> None:
+def _draw(ax: Any, plane: _Plane, *, named: bool) -> None:
+    _draw_methods(ax, plane)
+    _limits(ax, plane)
+    if "before" in plane.marks:
+        _mark_before(ax, plane.marks["before"])
+    ax.set_xlabel(plane.labels[0])
+    ax.set_ylabel(plane.labels[1])
+    for axis, in_percent in zip((ax.xaxis, ax.yaxis), plane.in_percent, strict=True):
+        axis.get_major_locator().set_params(nbins=6)
+        if in_percent:
+            axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    if named:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3)
+
+
+def _draw_key(ax: Any, plane: _Plane) -> None:
+    """The marks and their names alone."""
+    _draw_methods(ax, plane)
+    handles, names = ax.get_legend_handles_labels()
+    ax.clear()
+    ax.axis("off")
+    ax.legend(handles, names, loc="center left", fontsize=min(11.0, 200.0 / len(names)))
+
+
+def _draw_methods(ax: Any, plane: _Plane) -> None:
     step = min(1.5, (_LARGEST - _SMALLEST) / max(1, len(plane.places) - 1))
     for index, place in enumerate(plane.places):
         color, marker = COLORS[_COLORS[index % len(_COLORS)]], _MARKERS[index % len(_MARKERS)]
@@ -110,16 +141,6 @@ def _draw(ax: Any, plane: _Plane) -> None:
     if "oracle" in plane.marks:
         look: dict[str, Any] = dict(ms=11, mfc="none", mec=COLORS["oracle"], mew=1.8, ls="none", zorder=4)
         ax.plot(*plane.marks["oracle"], "D", label="oracle", **look)
-    _limits(ax, plane)
-    if "before" in plane.marks:
-        _mark_before(ax, plane.marks["before"])
-    ax.set_xlabel(plane.labels[0])
-    ax.set_ylabel(plane.labels[1])
-    for axis, in_percent in zip((ax.xaxis, ax.yaxis), plane.in_percent, strict=True):
-        axis.get_major_locator().set_params(nbins=6)
-        if in_percent:
-            axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=3)
 
 
 def _limits(ax: Any, plane: _Plane) -> None:
@@ -140,8 +161,10 @@ def _mark_before(ax: Any, before: tuple[float, float]) -> None:
     """The model before as a point where it lies inside, else as an arrow at the edge."""
     (x_low, x_high), (y_low, y_high) = ax.get_xlim(), ax.get_ylim()
     x, y = before
+    look: dict[str, Any] = dict(textcoords="offset points", color=COLORS["before"], ha="right", va="center")
     if x_low <= x <= x_high and y_low <= y <= y_high:
-        ax.plot(x, y, "s", ms=7, color=COLORS["before"], ls="none", label="before", zorder=4)
+        ax.plot(x, y, "s", ms=7, color=COLORS["before"], ls="none", zorder=4)
+        ax.annotate("before", (x, y), (-7, 0), zorder=6, **look)
         return
     # From just inside of the edge towards where it lies.
     edge = (min(max(x, x_low), x_high), min(max(y, y_low), y_high))
@@ -149,9 +172,8 @@ def _mark_before(ax: Any, before: tuple[float, float]) -> None:
         edge[0] - 0.1 * (x_high - x_low) * _sign(x - edge[0]),
         edge[1] - 0.1 * (y_high - y_low) * _sign(y - edge[1]),
     )
-    look: dict[str, Any] = dict(arrowstyle="-|>", color=COLORS["before"], lw=1.4)
-    ax.annotate("", edge, start, arrowprops=look, annotation_clip=False, zorder=6)
-    look = dict(textcoords="offset points", color=COLORS["before"], ha="right", va="center")
+    arrow: dict[str, Any] = dict(arrowstyle="-|>", color=COLORS["before"], lw=1.4)
+    ax.annotate("", edge, start, arrowprops=arrow, annotation_clip=False, zorder=6)
     ax.annotate("before", start, (-4, 0), zorder=6, **look)
 
 
