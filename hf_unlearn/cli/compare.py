@@ -2,12 +2,12 @@
 
 import argparse
 
-from .command import Verb, add_json, tell
+from .command import CommandParser, Verb, add_json, tell
 
 _FORMATS = ("text", "markdown", "csv", "latex")
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _arguments(parser: CommandParser) -> None:
     parser.epilog = (
         "Runs that differ in nothing but the seed are one method. Methods are ranked by the largest of three shares: "
         "what is left of what was to be forgotten, what was lost of the rest, how far it is traced, each between the "

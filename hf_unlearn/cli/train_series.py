@@ -25,17 +25,15 @@ class SeriesWords(NamedTuple):
 
 def add_series(parser: argparse.ArgumentParser) -> None:
     """The arguments of a series."""
-    group = parser.add_argument_group("several methods and seeds (a run each, into OUTPUT_DIR/METHOD-seed-N)")
+    group = parser.add_argument_group("series: a run for each, in OUTPUT_DIR/METHOD-seed-N")
     group.add_argument(
         "--methods",
         nargs="+",
-        metavar="METHOD",
-        help="packaged recipes (npo simnpo edits/msa), recipe files, or losses, each put over --config",
+        metavar="M",
+        help="recipes (npo edits/msa ./x.yaml) or losses",
     )
     group.add_argument("--seeds", nargs="+", metavar="N", help="seeds of each method")
-    group.add_argument(
-        "--compare", action="store_true", help=f"compare the runs at the end, into OUTPUT_DIR/{COMPARISON}"
-    )
+    group.add_argument("--compare", action="store_true", help=f"compare them, in OUTPUT_DIR/{COMPARISON}")
 
 
 def split_series(words: Sequence[str]) -> tuple[SeriesWords | None, list[str]]:
