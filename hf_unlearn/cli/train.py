@@ -40,7 +40,7 @@ _MOST_USED = {
 def _arguments(parser: CommandParser) -> None:
     parser.usage = (
         "hf-unlearn train [--config RECIPE] [--task TASK] [--methods M ...]\n"
-        "                        [--seeds N ...] [--accelerate_config NAME] [--ARGUMENT VALUE ...]"
+        "                        [--seeds N ...] [--ARGUMENT VALUE ...]"
     )
     parser.epilog = (
         "Every argument of transformers.TrainingArguments and trl.ModelConfig works too; --task NAME --help_all lists "
