@@ -10,6 +10,7 @@ from ..tasks.flag_words import underscored
 from .attack import ATTACK
 from .card import CARD
 from .command import CommandParser, Verb
+from .compare import COMPARE
 from .completion import COMPLETION
 from .demo import DEMO
 from .edit import EDIT
@@ -34,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "rerun": RERUN,
     "evaluate": EVALUATE,
     "attack": ATTACK,
+    "compare": COMPARE,
     "gate": GATE,
     "request": REQUEST,
     "demo": DEMO,

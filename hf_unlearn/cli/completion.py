@@ -51,6 +51,7 @@ def _values() -> dict[str, list[str]]:
     return {
         "policy": sorted(path.stem for path in policies.glob("*.yaml")),
         "config": sorted(path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml")),
+        "methods": sorted(path.stem for path in (recipes / "methods").glob("*.yaml")),
         "accelerate_config": sorted(path.stem for path in configs.glob("*.yaml")),
         "task": list(TASKS.packaged),  # those of plugins would have to be imported, at every start of a shell
     }
