@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import nullcontext, redirect_stdout
 
+from ..progress import without_library_bars
 from ..tasks.flag_words import underscored
 from .attack import ATTACK
 from .card import CARD
@@ -72,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _print_version()
     if args.verb is None:
         parser.error("the following arguments are required: COMMAND")
+    without_library_bars()
     verb = VERBS[args.verb]
     if unread and not verb.open:
         parser.error(f"unrecognized arguments: {' '.join(unread)}")
