@@ -1,6 +1,5 @@
 """How far a run is: bars on a terminal that name model and phase, in a log a line a phase. Trainer has its own bar."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,16 +64,6 @@ def bar(*arguments: Any, **settings: Any) -> Any:
     # None: where there is no terminal.
     ours = {"desc": _named(settings.get("desc") or ""), "disable": settings.get("disable") or None, "leave": False}
     return tqdm(*arguments, **settings | ours)
-
-
-def without_library_bars() -> None:
-    """Keep bars of huggingface_hub, transformers and datasets out of logs, in which each update is written.
-
-    To be called before they are imported: they look at the environment then. One that is set stays as it is.
-    """
-    if not sys.stderr.isatty():
-        for library in ("HUB", "DATASETS"):  # transformers follows the first one
-            os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
 
 
 def _named(description: str) -> str:

@@ -1,13 +1,11 @@
 """Bars on a terminal name model and phase; a log gets a line a phase, once, and no carriage return."""
 
 import io
-import os
-import subprocess
 import sys
 
 import pytest
 
-from hf_unlearn.progress import bar, phase, progress, without_library_bars
+from hf_unlearn.progress import bar, phase, progress
 
 
 class Terminal(io.StringIO):
@@ -49,24 +47,3 @@ def test_a_terminal_has_bars_with_the_names(monkeypatch: pytest.MonkeyPatch) -> 
     assert "after: answers to prompts:" in written and "0/3" in written and "after: of a library" in written
     assert "of another process" not in written and "\n" not in written.replace("\x1b[A", "").rstrip("\n")
     assert list(progress(iter([7]), "unnamed", total=1)) == [7] and "unnamed: " in terminal.getvalue()
-
-
-def test_the_bars_of_libraries_stay_out_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"]
-    for name in names:
-        monkeypatch.setenv(name, "")  # so that they are put back
-        monkeypatch.delenv(name)
-    with monkeypatch.context() as there:
-        there.setattr(sys, "stderr", Terminal())
-        without_library_bars()
-        assert not {*names} & {*os.environ}
-    without_library_bars()
-    assert [os.environ[name] for name in names] == ["1", "1"]
-    monkeypatch.setenv(names[0], "0")
-    without_library_bars()
-    assert os.environ[names[0]] == "0"
-    code = "import datasets, transformers; from transformers.utils import logging; "
-    code += "print(logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled())"
-    monkeypatch.setenv(names[0], "1")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
