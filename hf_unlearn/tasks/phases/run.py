@@ -120,7 +120,8 @@ class PhasedRun:
         if self.trainer.is_world_process_zero() and not self.resuming:
             shutil.rmtree(folder, ignore_errors=True)
         self.trainer.accelerator.wait_for_everyone()
-        with progress.phase(f"phase {phase.number}, {phase.name}"):
+        shown = self.trainer.is_local_process_zero()
+        with progress.phase(f"phase {phase.number}, {phase.name}", one_line=True, shown=shown):
             if phase.kind == TRAIN:
                 record, result = self._train(phase, model, suppressor)
             else:
