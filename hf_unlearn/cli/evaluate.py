@@ -53,8 +53,10 @@ def _arguments(parser: CommandParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from ..evaluation import comparison_table
+    from ..results.answers_table import answers_table
+    from ..results.schema import as_json
     from ..tasks import make_task
-    from ..tasks.evaluate_saved import evaluate_saved
+    from ..tasks.evaluate_saved import evaluate_saved, verdict_after
 
     task_name, parsed = _parsed(args)
     name = args.name or "after"
@@ -65,7 +67,11 @@ def _run(args: argparse.Namespace) -> None:
         if task.cache is not None:
             task.cache.close()
     warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
-    tell(args, comparison_table({name: result}) + warnings, result.to_dict())
+    text, data = comparison_table({name: result}) + warnings, result.to_dict()
+    judged = verdict_after(parsed)
+    if judged is not None:
+        text, data = f"{text}\n\n{answers_table(judged.answers)}", data | {"answers": as_json(judged.answers)}
+    tell(args, text, data)
 
 
 def _parsed(args: argparse.Namespace) -> "tuple[str, Parsed]":
