@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext, redirect_stdout
 
 from ..tasks.flag_words import underscored
+from ..tasks.library_noise import quiet_libraries
 from .attack import ATTACK
 from .card import CARD
 from .command import CommandParser, Verb
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _print_version()
     if args.verb is None:
         parser.error("the following arguments are required: COMMAND")
+    quiet_libraries()
     verb = VERBS[args.verb]
     if unread and not verb.open:
         parser.error(f"unrecognized arguments: {' '.join(unread)}")

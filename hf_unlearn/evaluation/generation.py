@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ..data.answer_ends import template_ends
@@ -20,6 +19,7 @@ from ..data.turns import AnswerEnds
 from ..model.probe import probe_model
 from ..model.score_rows import evaluation_mode
 from ..model.sharding import is_sharded, reshard
+from ..progress import progress
 from .generation_trial import PromptBatches, first_positions, prompt_batches
 from .stop_rule import StopRule, generation_holders
 
@@ -116,8 +116,7 @@ def answer_batches(
         if sharded
         else [(batch, True) for batch in _batches(order[rank::ranks], kinds, batch_size)]
     )
-    bar = tqdm(calls, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
-    for indices, own in bar:
+    for indices, own in progress(calls, description, shown=accelerator.is_local_main_process):
         asked = [prompts[i] for i in indices]
         inputs = left_padded(asked, tokenizer.pad_token_id)
         inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
