@@ -147,7 +147,8 @@ def test_a_membership_attack_that_succeeds_is_no_untried_attack(tmp_path):
     page = page_of(tmp_path, record(evaluations=made, log=[]), full=False)
     words = "membership attack still tells the forget rows from unseen rows: AUC 0.97 (before 1.00, oracle 0.51;"
     assert page.count(f"a {words}") == 1 and page.count(f"A {words}") >= 1  # verdict in full, below the table
-    assert "not attacked; membership AUC" in page and "Attacks" not in titles(page)
+    figures = re.findall(r'<p class="figure">([^<]*)</p>', page)
+    assert "not attacked" in figures[2] and "membership AUC" in figures[2] and "Attacks" not in titles(page)
     assert 'class="badge level-suppressed-not-like-the-oracle">suppressed, not like the oracle<' in page
 
 
