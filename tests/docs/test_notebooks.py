@@ -66,7 +66,7 @@ def test_harmful_behaviour(tmp_path, monkeypatch):
 
 def test_an_own_loss_and_metric(tmp_path, monkeypatch):
     printed, statuses = executed("own_loss", tmp_path, monkeypatch)
-    assert statuses == [("train", 0), ("train", 0), ("report", 0)]
+    assert statuses == [("train", 0), ("train", 0), ("compare", 0)] and (tmp_path / "comparison.html").is_file()
     assert (
         "[1.0, 0.0] [0.25, 0.25, 0.0]" in printed
     )  # (margin - nll) / 2 rows: a quarter for each of the first row's tokens
