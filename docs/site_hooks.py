@@ -27,7 +27,8 @@ MODULES = (
     "suppression", "tasks", "unlearnable",
 )  # fmt: skip
 RESULTS = (
-    "record", "evaluation_result", "attack_report", "lineage", "verdict", "gate", "hub", "model_card", "report",
+    "record", "evaluation_result", "attack_report", "lineage", "verdict", "comparison", "gate", "hub", "model_card",
+    "report",
 )  # fmt: skip
 API = {
     "hf_unlearn": ("hf_unlearn",),
