@@ -26,7 +26,16 @@ from .membership import (
     tpr_at_fpr,
     zlib_scores,
 )
-from .overlap import bleu, common_substring, longest_common_substrings, rouge_recall, rouge_recalls, rouge_recalls_of
+from .overlap import (
+    bleu,
+    common_substring,
+    longest_common_substrings,
+    rouge_f1,
+    rouge_f1s,
+    rouge_recall,
+    rouge_recalls,
+    rouge_recalls_of,
+)
 from .refusal import is_refusal, refusal_rate
 from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
@@ -100,6 +109,8 @@ __all__ = [
     "refusal_rate",
     "relative_difference",
     "repetition_rate",
+    "rouge_f1",
+    "rouge_f1s",
     "rouge_recall",
     "rouge_recalls",
     "rouge_recalls_of",
