@@ -1,6 +1,7 @@
 """`hf-unlearn evaluate`: measures a saved model with the suite of a task."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .argument_help import add_own_arguments
@@ -17,13 +18,16 @@ _OF_THE_RUN = ("--config", "--task", "--output_dir", "--output-dir")
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hf-unlearn evaluate RUN [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]\n"
-        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]"
+        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]\n"
+        "       hf-unlearn evaluate --suite SUITE --model MODEL [--name NAME] [--json] [--ARGUMENT VALUE ...]"
     )
     parser.epilog = (
         "RUN, the output folder of a run of hf-unlearn train, has rows, suite and arguments; others beside it come on "
         "top. Without RUN a recipe and its arguments name them, and output_dir. "
         "Results of the run that lie there (before, oracle) are compared with; its record, card and plots get the new "
-        "one."
+        "one. With --suite alone (muse, tofu, unlearn_qa, custom, ...) the arguments are those of the suite, and "
+        "--tokenizer, --model_revision, --dtype, --fluency_model, --output_dir, --partial_dir, --batch_size, --seed, "
+        "--use_cpu."
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="output folder of a run, in place of --config")
     parser.add_argument("--config", metavar="RECIPE", help="YAML file, or a packaged recipe")
@@ -36,6 +40,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    suite, words = _suite_alone(args.given)
+    if suite is not None:
+        return _run_suite(args, suite, words)
     from ..evaluation import comparison_table
     from ..tasks import make_task
     from ..tasks.evaluate_saved import evaluate_saved
@@ -48,6 +55,35 @@ def _run(args: argparse.Namespace) -> None:
     finally:
         if task.cache is not None:
             task.cache.close()
+    warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
+    tell(args, comparison_table({name: result}) + warnings, result.to_dict())
+
+
+def _suite_alone(given: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The suite that is named where neither a run nor a recipe nor a task is, and the other words."""
+    run, words = _split_run(words_of_task(given, ("name",)))
+    if run is not None or any(word.partition("=")[0] in ("--config", "--task") for word in words):
+        return None, words
+    suite, rest, left = None, [], iter(words)
+    for word in left:
+        flag, is_whole, value = word.partition("=")
+        if flag == "--suite":
+            suite = value if is_whole else next(left, "")
+        else:
+            rest.append(word)
+    return suite, rest
+
+
+def _run_suite(args: argparse.Namespace, suite: str, words: list[str]) -> None:
+    from ..evaluation import comparison_table
+    from ..plugins import load_plugins
+    from ..tasks.named_suite import parse_named
+    from .train import plugins_of
+
+    load_plugins(plugins_of(words))
+    name = args.name or "after"
+    evaluation, made = parse_named(suite, words)
+    result = evaluation(made, name)
     warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
     tell(args, comparison_table({name: result}) + warnings, result.to_dict())
 

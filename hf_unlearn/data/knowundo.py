@@ -37,8 +37,8 @@ def load_knowundo(
     Forget and retain rows are those that the published code trains on (`train` of the splits `unlearn` and
     `retention`), in-scope and out-of-scope rows those that it measures on (`val`). Its template is
     "{prompt}\\n\\n{completion}". Its `acc`, the mean share of an answer's tokens that are the likeliest in percent,
-    is `in_scope_exact_memorization` and `out_of_scope_exact_memorization` here, but that it cuts rows at 256 tokens, and
-    has the two line breaks in the answer.
+    is `in_scope_exact_memorization` and `out_of_scope_exact_memorization` here, but that it cuts rows at 256 tokens
+    and has the two line breaks in the answer.
 
     Args:
         source: the id of a dataset on the Hub; a folder with `<domain>/unlearn.json` and `<domain>/retention.json`; or

@@ -1,7 +1,8 @@
 """The folder of a run that has ended: its weights, and its record, plots and card when something new is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -29,8 +30,19 @@ def load_saved(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
     options = {"dtype": "float32", **parsed.args.init_kwargs}
     if name != parsed.model.model_name_or_path:
         options["revision"] = None
+    return load_weights(name, options)
+
+
+def load_weights(name: str, options: Mapping[str, Any]) -> PreTrainedModel | PeftModel:
+    """A model, an adapter with its base, or either with a saved suppressor.
+
+    Args:
+        name: folder, or id on the Hub.
+        options: of `from_pretrained`.
+    """
+    options = dict(options)
     if (Path(name) / ADAPTER_CONFIG).is_file():
-        options.pop("revision")  # PEFT would take the adapter's for the base's
+        options.pop("revision", None)  # PEFT would take the adapter's for the base's
     with loading(name):
         if (Path(name) / ADAPTER_CONFIG).is_file():
             model = load_adapter(name, **options)
