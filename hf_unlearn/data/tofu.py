@@ -34,6 +34,7 @@ class TofuData:
         real_authors: about real ones; an answer stands for its own paraphrase.
         world_facts: about the world; likewise.
         holdout: `question` and `answer` about authors that no model has seen, or None.
+        reworded: the forget questions in other words, with their answers, where they were asked for, or None.
     """
 
     forget: datasets.Dataset
@@ -41,6 +42,7 @@ class TofuData:
     real_authors: datasets.Dataset
     world_facts: datasets.Dataset
     holdout: datasets.Dataset | None = None
+    reworded: datasets.Dataset | None = None
 
 
 def load_tofu(
@@ -50,6 +52,7 @@ def load_tofu(
     holdout: datasets.Dataset | str | Path | None = None,
     limit: int | None = None,
     revision: str | None = None,
+    reworded: bool = False,
 ) -> TofuData:
     """Load the sets that TOFU is evaluated on.
 
@@ -62,6 +65,7 @@ def load_tofu(
             "holdout", where there is one. Its columns may also be `prompt` and `completion`.
         limit: at most this many rows of each set, the first ones.
         revision: commit, branch or tag of a Hub dataset.
+        reworded: also load the forget questions in other words, the column `paraphrased_question`.
 
     Raises:
         ValueError: an unknown split, a configuration, file or column that is missing, or a row without a question, an
@@ -77,9 +81,11 @@ def load_tofu(
         "real_authors": "real_authors_perturbed",
         "world_facts": "world_facts_perturbed",
     }
+    rows = {part: _configuration(source, name, revision) for part, name in names.items()}
     data = TofuData(
-        **{part: _perturbed(_configuration(source, name, revision), name) for part, name in names.items()},
+        **{part: _perturbed(rows[part], name) for part, name in names.items()},
         holdout=_holdout(source, split, holdout),
+        reworded=_reworded(rows["forget"], names["forget"]) if reworded else None,
     )
     if limit is None:
         return data
@@ -151,6 +157,12 @@ def _holdout(source: Source, split: str, given: datasets.Dataset | str | Path | 
 def _pairs(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     """Questions and answers, checked."""
     return checked_columns(rows, _PAIR, name, "TOFU")
+
+
+def _reworded(rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    """The questions in other words, with the answers, under the names of plain ones."""
+    rows = checked_columns(rows, ("paraphrased_question", "answer"), name, "TOFU")
+    return rows.rename_column("paraphrased_question", "question")
 
 
 def _perturbed(rows: datasets.Dataset, name: str) -> datasets.Dataset:

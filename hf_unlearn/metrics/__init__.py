@@ -28,6 +28,7 @@ from .membership import (
 )
 from .overlap import (
     bleu,
+    by_length,
     common_substring,
     longest_common_substrings,
     rouge_f1,
@@ -71,6 +72,7 @@ __all__ = [
     "bleu",
     "bootstrap",
     "broken_rate",
+    "by_length",
     "chance_distance",
     "common_substring",
     "distinct_n",

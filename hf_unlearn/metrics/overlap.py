@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Floats, choice, same_lengths, strings
+from .checks import Floats, choice, numbers, same_lengths, strings
 from .description import PERCENT, MetricDescription, of_sets
 from .result import MetricResult, bootstrap, mean
 from .segmentation import spaced, words_or_symbols
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
+_THIRDS = ("short", "middle", "long")
 _ORDERS = 4  # BLEU counts n-grams of one to four words
 
 
@@ -110,6 +111,26 @@ def _rouge(
 def rouge_recall(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> MetricResult:
     """Mean over the rows of `rouge_recalls`, with its arguments."""
     return mean(rouge_recalls(answers, references, kind))
+
+
+def by_length(values: Any, texts: Sequence[str]) -> dict[str, MetricResult]:
+    """The mean of rows' values in each third of their texts by length in words: "short", "middle", "long".
+
+    Texts of one length stay in their order; where the thirds are unequal the first ones have a row more. Below three
+    rows there are none.
+
+    Args:
+        values: [N] numbers, such as recalls.
+        texts: [N] the rows' texts, such as expected answers.
+
+    Raises:
+        ValueError: no rows, or lengths that differ.
+    """
+    measured, read = numbers("values", values), strings("texts", texts)
+    same_lengths(values=measured, texts=read)
+    order = np.argsort([len(words_or_symbols(text)) for text in read], kind="stable")
+    thirds = zip(_THIRDS, np.array_split(order, len(_THIRDS)), strict=True)
+    return {name: mean(measured[rows]) for name, rows in thirds if len(read) >= len(_THIRDS)}
 
 
 def longest_common_substrings(answers: Sequence[str], references: Sequence[str]) -> Floats:
@@ -217,6 +238,16 @@ DESCRIPTIONS = (
         "corpus BLEU of answers and texts, 0 to 1",
         greater_is_better=False,
         rows="forget",
+    ),
+    *(
+        MetricDescription(
+            f"forget_rouge_{name}",
+            f"forget ROUGE-L recall ({name} answers)",
+            f"ROUGE-L recall of the {name} third of expected answers",
+            greater_is_better=False,
+            rows="forget",
+        )
+        for name in _THIRDS
     ),
     MetricDescription(
         "forget_verbmem",

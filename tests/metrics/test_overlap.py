@@ -11,6 +11,7 @@ from rouge_score.tokenizers import DefaultTokenizer
 
 from hf_unlearn.metrics.overlap import (
     bleu,
+    by_length,
     common_substring,
     longest_common_substrings,
     rouge_f1,
@@ -37,6 +38,20 @@ def pairs(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
         kept = [word if rng.random() < 0.7 else rng.choice(WORDS) for word in reference.split()]
         answers.append("  ".join(kept[: rng.randint(1, len(kept))]))
     return answers, references
+
+
+# --- By length ---
+
+
+def test_means_of_the_thirds_by_length_by_hand():
+    texts = ["a b c", "a", "a b", "a b c d", "a b", "x", "a b c d e"]  # 3 1 2 4 2 1 5 words
+    found = by_length([0.3, 0.1, 0.2, 0.4, 0.6, 0.5, 0.9], texts)
+    expected = {"short": (0.1 + 0.5 + 0.2) / 3, "middle": (0.6 + 0.3) / 2, "long": (0.4 + 0.9) / 2}
+    assert {name: each.value for name, each in found.items()} == pytest.approx(expected)
+    assert [each.n for each in found.values()] == [3, 2, 2]
+    assert by_length([0.3, 0.1], ["a", "b"]) == {}
+    with pytest.raises(ValueError, match=PARTS):
+        by_length([0.3], ["a", "b"])
 
 
 # --- ROUGE ---
