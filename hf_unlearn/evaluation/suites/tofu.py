@@ -77,7 +77,7 @@ def tofu(
         source, revision: a dataset on the Hub, a folder of its JSON files, or the sets themselves (`data.tofu`).
         split: "forget01", "forget05" or "forget10".
         holdout: rows of authors that no model has seen; found by itself in a local folder.
-        oracle, before, attacks: results on the model retrained without the split and before unlearning; as in `custom`.
+        oracle, before, attacks: results on the model retrained without the split, and before; as in `custom`.
         limit, reworded: at most so many rows of a set; also ask the forget questions in other words, as `in_scope`.
         max_new_tokens, max_length: longest answer (200 in the paper; None: the longest expected) and row, in tokens.
         template, chat_template_kwargs: as in UnlearningConfig, e.g. "Question: {prompt}\\nAnswer: {completion}".
