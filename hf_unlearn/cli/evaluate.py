@@ -18,6 +18,7 @@ _OF_THE_RUN = ("--config", "--task", "--output_dir")
 # What the short help lists of the task's arguments.
 _MOST_USED = {
     "task": "where there is no RUN: harmful, copyright, ...",
+    "suite": "alone with --model: muse, tofu, unlearn_qa, ...",
     "model_name_or_path": "model before unlearning",
     "forget_dataset": "rows to forget: file, saved folder or Hub id",
     "retain_dataset": "rows to keep",
@@ -42,7 +43,7 @@ def _arguments(parser: CommandParser) -> None:
         "RUN, the output folder of a run of hf-unlearn train, has rows, suite and arguments; others beside it come on "
         "top. Without RUN a recipe and its arguments name them, and output_dir. "
         "Results of the run that lie there (before, oracle) are compared with; its record, card and plots get the new "
-        "one. With --suite alone (muse, tofu, unlearn_qa, ...) the arguments are the suite's own; docs/evaluation.md."
+        "one. With a suite alone the other arguments are its own (docs/evaluation.md)."
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="output folder of a run, in place of --config")
     parser.add_argument("--config", metavar="RECIPE", help="YAML file, or a packaged recipe")
