@@ -14,7 +14,7 @@ from ..errors import input_error, nearest, require_choice
 from ..evaluation import SUITES, EvaluationResult, evaluate
 from ..model.loading import load_tokenizer
 from ..training.model_setup import move_unless_quantized
-from .saved_run import load_weights
+from .saved_run import load_answering
 from .task import require_model
 
 
@@ -63,7 +63,7 @@ class NamedEvaluation:
         accelerator = Accelerator(cpu=self.use_cpu)
         options = {"dtype": self.dtype, "revision": self.model_revision}
         models = [
-            None if source is None else move_unless_quantized(load_weights(source, loaded), accelerator.device)
+            None if source is None else move_unless_quantized(load_answering(source, loaded), accelerator.device)
             for source, loaded in ((self.model, options), (self.fluency_model, {"dtype": self.dtype}))
         ]
         result = evaluate(

@@ -21,26 +21,26 @@ from .arguments import Parsed
 def load_saved(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
     """A model, or an adapter with its base, loaded as the run loads its own.
 
-    A folder with a saved suppressor (`suppression/`) gives a model whose answers it suppresses.
-
     Args:
         name: folder, or id on the Hub.
         parsed: arguments of the run.
     """
-    options = {"dtype": "float32", **parsed.args.init_kwargs}
+    options = dict(parsed.args.init_kwargs)
     if name != parsed.model.model_name_or_path:
         options["revision"] = None
-    return load_weights(name, options)
+    return load_answering(name, options)
 
 
-def load_weights(name: str, options: Mapping[str, Any]) -> PreTrainedModel | PeftModel:
-    """A model, an adapter with its base, or either with a saved suppressor.
+def load_answering(name: str, init_kwargs: Mapping[str, Any]) -> PreTrainedModel | PeftModel:
+    """A model, or an adapter with its base, that answers as what lies in its folder does.
+
+    A folder with a saved suppressor (`suppression/`) gives a model whose answers it suppresses.
 
     Args:
         name: folder, or id on the Hub.
-        options: of `from_pretrained`.
+        init_kwargs: of `from_pretrained`; fp32 where they name no `dtype`.
     """
-    options = dict(options)
+    options = {"dtype": "float32", **init_kwargs}
     if (Path(name) / ADAPTER_CONFIG).is_file():
         options.pop("revision", None)  # PEFT would take the adapter's for the base's
     with loading(name):
