@@ -1,4 +1,4 @@
-"""The two halves of the rows that a model is measured on: whole together, apart by a hash, and apart from the holdout's."""
+"""The two halves of the rows that a model is measured on: whole together, and not those of the holdout."""
 
 import datasets
 import pytest

@@ -1,11 +1,10 @@
 """The processes of a sweep: `prepare` measures model and oracle, `trial` trains and measures, `report` is a whole run.
 
-Started by job.py as `python -m hf_unlearn.tasks.sweep.worker KIND FOLDER`.
+job.py starts them. Each function is told what job.json of its folder says.
 """
 
 import json
-import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from ..preflight import preflight
 from ..run import RunEvaluator, measure_before
 from ..shown_answers import ShownAnswers
 from ..task import Task, require_model, require_unseen, suite_of
-from .job import ERROR_FILE, JOB_FILE, REFUSED, end_with_parent
 
 PREPARED_FILE = "prepared.json"
 
@@ -114,16 +112,4 @@ def _require_other_half(job: dict[str, Any]) -> None:
     suite_of(task, unfitted=unfitted, count=parsed.script.evaluated_rows, half=REPORTING)
 
 
-def main(kind: str, folder: str) -> int:
-    """Do what job.json in the folder says; arguments and rows that will not do are told in error.txt."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    try:
-        {"prepare": prepare, "trial": trial, "report": report}[kind](Path(folder), read_json(Path(folder) / JOB_FILE))
-    except ValueError as error:
-        atomic_write_text(Path(folder) / ERROR_FILE, str(error))
-        return REFUSED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+JOBS: dict[str, Callable[[Path, dict[str, Any]], None]] = {"prepare": prepare, "trial": trial, "report": report}

@@ -41,7 +41,9 @@ def test_times_are_of_the_recipe_and_choices_hold_it(tmp_path):
     file.write_text("learning_rate: {times: [0.5, 2]}\nlora_r: {times: [0.5, 4]}\nretain_loss: {choices: [nll, kl]}\n")
     with pytest.raises(ValueError, match=r"a part of a loss .* got 'retain_loss'"):
         read_space(str(file), known())
-    file.write_text("learning_rate: {times: [0.5, 2]}\nlora_r: {times: [0.5, 4]}\noptim: {choices: [sophia, adamw_torch]}")
+    file.write_text(
+        "learning_rate: {times: [0.5, 2]}\nlora_r: {times: [0.5, 4]}\noptim: {choices: [sophia, adamw_torch]}"
+    )
     rate, rank, optimizer = read_space(str(file), known())
     assert (rate.low, rate.high, rate.log, rate.whole) == (0.002, 0.008, True, False)
     assert (rank.low, rank.high, rank.whole) == (8, 64, True)
@@ -74,7 +76,7 @@ def test_a_space_that_no_run_could_take_is_refused(tmp_path, line, words):
 
 
 def test_a_space_that_is_nowhere_is_refused():
-    with pytest.raises(ValueError, match="rate_and_weights, got 'spaces/none.yaml'"):
+    with pytest.raises(ValueError, match=r"rate_and_weights, got 'spaces/none\.yaml'"):
         read_space("spaces/none.yaml", known())
     assert [one.path for one in read_space("rate_and_weights", known())] == ["learning_rate", "retain_weight"]
 
