@@ -5,10 +5,14 @@ A plugin imports hf_unlearn, so none is imported while hf_unlearn itself is bein
 """
 
 import importlib
+import importlib.util
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from pathlib import Path
+from types import ModuleType
 
 from ..errors import input_error
 from .declaration import Plugin, PluginSource
@@ -50,8 +54,8 @@ def load_plugins(modules: Iterable[str] | str | None = None) -> None:
     """Import the modules that a run names, and add what they declare.
 
     Args:
-        modules: dotted names; each module assigns a `Plugin` to `HF_UNLEARN`. Installed plugins (entry-point group
-            `hf_unlearn.plugins`) need not be named; one that is must be whole.
+        modules: dotted names, or paths of Python files ("my_loss.py"); each assigns a `Plugin` to `HF_UNLEARN`.
+            Installed plugins (entry-point group `hf_unlearn.plugins`) need not be named; one that is must be whole.
 
     Raises:
         ValueError: a module that cannot be imported or declares nothing, something of a wrong type, or a name that is
@@ -59,16 +63,18 @@ def load_plugins(modules: Iterable[str] | str | None = None) -> None:
     """
     names = [modules] if isinstance(modules, str) else list(modules or ())
     for name in names:
-        module = name.partition(":")[0]
+        file = plugin_file(name)
+        module = name.partition(":")[0] if file is None else _name_of_file(file)
         if module not in _loaded:
             try:
-                _loaded[module] = LoadedPlugin(_source_of_module(module), _declared(name))
+                _loaded[module] = LoadedPlugin(_source_of_module(module), _declared(name, file))
             except _FAILURES as error:
                 raise input_error(
-                    expected=f"a module that can be imported and assigns a Plugin to {DECLARED}",
+                    expected=f"a module or a Python file that can be imported and assigns a Plugin to {DECLARED}",
                     got=f"{name!r}: {type(error).__name__}: {error}",
                     why="the run is to use what it adds",
-                    fix="install the package that has it, or put its folder on PYTHONPATH; docs/plugins.md shows one",
+                    fix="name the file (--plugins my_loss.py), install the package that has the module, or put its "
+                    "folder on PYTHONPATH; docs/plugins.md shows one",
                 ) from error
         _loaded[module].named = True
     if names:
@@ -124,13 +130,54 @@ def left_out(source: PluginSource, problem: str) -> None:
     logger.warning(f"The plugin {source.module} of the package {source} is left out: {problem}")
 
 
-def _declared(name: str) -> Plugin:
-    module, _, attribute = name.partition(":")
-    imported = importlib.import_module(module)
+def plugin_file(name: str) -> Path | None:
+    """The Python file that `--plugins` names by its path; None for the dotted name of a module."""
+    return Path(name).expanduser().absolute() if name.endswith(".py") else None
+
+
+def _name_of_file(file: Path) -> str:
+    """The module that a file becomes: its stem.
+
+    Raises:
+        ValueError: another module has that name, and would be hidden or taken for it.
+    """
+    name = file.stem
+    known = sys.modules.get(name)
+    place = getattr(known, "__file__", None) if known is not None else str(file)
+    if known is None and name.isidentifier() and (spec := importlib.util.find_spec(name)) is not None:
+        place = spec.origin  # the file itself, where its folder is on the path
+    if not name.isidentifier() or place is None or Path(place).resolve() != file.resolve():
+        raise input_error(
+            expected="the file of a plugin under a name that is free, such as my_loss.py",
+            got=f"{file.name}, "
+            + ("another module's name" if name.isidentifier() else "which no module can be called"),
+            why="what the file declares is known by the name of its module",
+            fix="give the file another name",
+        )
+    return name
+
+
+def _declared(name: str, file: Path | None = None) -> Plugin:
+    module, _, attribute = name.partition(":") if file is None else (file.stem, "", "")
+    imported = importlib.import_module(module) if file is None else _imported(file)
     plugin = getattr(imported, attribute or DECLARED, None)
     if not isinstance(plugin, Plugin):
         raise ValueError(f"expected {module}.{attribute or DECLARED} to be a Plugin, got {type(plugin).__name__}")
     return plugin
+
+
+def _imported(file: Path) -> ModuleType:
+    """The module of a file, known to Python by its stem as an import would make it."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None  # the file's name ends with .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # dataclasses look their module up while it is being run
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[file.stem]
+        raise
+    return module
 
 
 def _source_of_module(module: str) -> PluginSource:

@@ -147,6 +147,11 @@ class RunRecord:
         return [*overruled, *stand_in, *poor, *edits, *self.signs]
 
     @property
+    def removable_adapter(self) -> bool:
+        """Whether an adapter lies beside its base: without it the model is the one before unlearning."""
+        return self.model.adapter is not None and not self.model.merged
+
+    @property
     def public(self) -> bool:
         """Whether model and sets are known to come, unchanged, from where others may read them: Hub or lab."""
         sets = self.sets.values()

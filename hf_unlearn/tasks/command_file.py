@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import input_error
 from ..model.fingerprints import hash_parts
-from ..plugins import load_plugins
+from ..plugins import load_plugins, plugin_file
 from ..results.files import atomic_write_text, read_json
 from ..results.schema import as_json
 from ..training.hooks.run_description import changed_arguments, is_path
@@ -23,7 +23,7 @@ _LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows",
 
 # Arguments that may name a file or a folder.
 _PLACES = re.compile(
-    r"\w+_(dataset|dir|prompts|book)|model_name_or_path|oracle|checkpoint|continue_from|source|book|judge"
+    r"\w+_(dataset|dir|prompts|book)|model_name_or_path|oracle|checkpoint|continue_from|source|book|judge|plugins"
 )
 
 
@@ -44,7 +44,7 @@ def write_command(
     recipe = {name: located(name, value) for name, value in parsed.recipe_values.items() if _kept(name)}
     words = _located_words(kept_words(parsed.words, _kept))
     stored: dict[str, Any] = {"format": _FORMAT, "task": task, "recipe": recipe, "words": words}
-    stored["plugins"] = list(parsed.args.plugins or [])
+    stored["plugins"] = _located("plugins", list(parsed.args.plugins or []))
     stored["launch"] = list(launch)
     if models is not None:
         names = {name: located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
@@ -111,6 +111,10 @@ def stored_command(folder: str | Path) -> Mapping[str, Any]:
 
 def located(name: str, value: Any) -> Any:
     """The value of an argument, absolute where it is a file or a folder here."""
+    if isinstance(value, list):
+        return [_located(name, one) for one in value]
+    if name == "plugins" and (not isinstance(value, str) or plugin_file(value) is None):
+        return value  # the dotted name of a module, beside which a folder of that name may lie
     if isinstance(value, str) and _PLACES.fullmatch(name) and value and Path(value).expanduser().exists():
         return str(Path(value).expanduser().absolute())
     return value

@@ -187,3 +187,55 @@ def test_metrics_with_and_without_a_function(module):
     assert evaluate_metric("rhymes").compute(flags=[True, False])["rhymes"] == 0.5
     with pytest.raises(ValueError, match="MetricFunction with one"):
         load_plugins(module("bare", Plugin(metrics=[MetricFunction(proportion, {})])))
+
+
+# Files
+
+
+LOSS = """
+from dataclasses import dataclass
+from hf_unlearn.losses import NPO
+from hf_unlearn.plugins import Plugin
+
+@dataclass(frozen=True)
+class Tanka(NPO):
+    name = "tanka"
+    formula = "5 + 7 + 5 + 7 + 7"
+
+HF_UNLEARN = Plugin(forget_losses=[Tanka])
+"""
+
+
+@pytest.fixture
+def loss_file(tmp_path, monkeypatch):
+    """A file of one's own with a loss, in a folder that is not on the path."""
+    file = tmp_path / "my_tanka.py"
+    file.write_text(LOSS, encoding="utf-8")
+    yield file
+    sys.modules.pop("my_tanka", None)
+
+
+def test_a_plugin_is_named_by_its_file(loss_file):
+    config = UnlearningConfig(output_dir="o", forget_loss="tanka", plugins=[str(loss_file)], use_cpu=True)
+    assert config.plugins == [str(loss_file)] and "tanka" in FORGET_LOSSES
+    assert plugin_source(FORGET_LOSSES["tanka"]) == PluginSource("my_tanka", "", "my_tanka")
+    load_plugins([str(loss_file)])  # a second naming is none of another module
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("json.py", LOSS, ["json.py, another module's name", "give the file another name"]),
+        ("my-loss.py", LOSS, ["which no module can be called"]),
+        ("my_broken.py", "import nowhere_at_all", ["ModuleNotFoundError", "my_broken.py"]),
+        ("my_empty.py", "", ["to be a Plugin, got NoneType"]),
+        ("my_absent.py", None, ["FileNotFoundError", "--plugins my_loss.py"]),
+    ],
+)
+def test_files_that_are_no_plugins(tmp_path, name, text, words):
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        load_plugins([str(tmp_path / name)])
+    assert_four_parts(str(error.value), *words)
+    sys.modules.pop("my_empty", None)

@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.examples import assert_four_parts
 from hf_unlearn.tasks import parse_task
-from hf_unlearn.tasks.command_file import COMMAND_FILE, read_command, write_command
+from hf_unlearn.tasks.command_file import COMMAND_FILE, _located, read_command, stored_command, write_command
 
 WORDS = ["--config", "methods/npo", "--use_cpu", "--limit", "7", "--learning_rate=3e-4", "--retain_weight", "2"]
 
@@ -43,3 +43,19 @@ def test_words_that_are_no_arguments_any_more(tmp_path):
     (tmp_path / COMMAND_FILE).write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         read_command(tmp_path)
+
+
+def test_the_file_of_a_plugin_is_found_from_other_places(tmp_path, monkeypatch):
+    """Given on the command line or in a recipe; the name of a module stays, whatever lies beside it."""
+    (tmp_path / "my_own.py").write_text("from hf_unlearn.plugins import Plugin\nHF_UNLEARN = Plugin()\n")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "own.yaml").write_text("task: harmful\nplugins: [my_own.py]\n")
+    monkeypatch.chdir(tmp_path)
+    for words in (["--config", "own.yaml"], ["--config", "methods/npo", "--plugins", "my_own.py"]):
+        write_command("harmful", parse_task("harmful", ["--use_cpu", *words]), tmp_path)
+        monkeypatch.chdir(tmp_path.parent)
+        stored = stored_command(tmp_path)
+        assert stored["plugins"] == [str(tmp_path / "my_own.py")]
+        assert read_command(tmp_path)[1].args.plugins == stored["plugins"]
+        monkeypatch.chdir(tmp_path)
+    assert _located("plugins", ["json"]) == ["json"]

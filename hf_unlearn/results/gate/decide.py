@@ -95,7 +95,8 @@ def gate(folder: str | os.PathLike[str], policy: Policy, ways: Sequence[str] | N
     report, why = _report(Path(folder), record)
     utility = _utility(record)
     decisions = [
-        _decision(way, policy.ways[way], report, why, utility) for way in _asked(ways, policy, _has_adapter(record))
+        _decision(way, policy.ways[way], report, why, utility)
+        for way in _asked(ways, policy, record.removable_adapter)
     ]
     return Gate(
         run=record.name,
@@ -127,10 +128,6 @@ def _report(folder: Path, record: RunRecord) -> tuple[AttackReport, str]:
             fix=_ATTACK,
         )
     return full, ""
-
-
-def _has_adapter(record: RunRecord) -> bool:
-    return record.model.adapter is not None and not record.model.merged
 
 
 def _asked(ways: Sequence[str] | None, policy: Policy, adapter: bool) -> list[str]:

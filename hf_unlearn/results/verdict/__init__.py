@@ -1,17 +1,21 @@
-"""The verdict on a run: a level and a sentence, by fixed rules, from its record."""
+"""The verdict on a run by fixed rules, from its record: answers to three questions, a level and a sentence."""
 
+from .answers import Answer, Word
 from .figures import MODELS, side_by_side
 from .membership import Membership, membership
 from .never_seen import NeverSeen, never_seen
 from .rules import Level, Verdict, verdict, verdict_rules
-from .words import named_oracle, oracle_words, settings_words
+from .words import GLOSSARY, named_oracle, oracle_words, settings_words
 
 __all__ = [
+    "GLOSSARY",
     "MODELS",
+    "Answer",
     "Level",
     "Membership",
     "NeverSeen",
     "Verdict",
+    "Word",
     "membership",
     "named_oracle",
     "never_seen",

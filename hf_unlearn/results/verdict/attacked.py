@@ -43,14 +43,18 @@ def attacked(record: RunRecord) -> Attacked:
         clauses.append(_by_report(report))
     if not clauses:
         return Attacked(False, False, "no relearning or other attack was tried on it")
-    counted = [finding for finding in findings if _counts(finding)]
+    counted = [finding for finding in findings if _gets_more(finding)]
     told = any(not finding.content and ORACLE in finding.subjects for finding in counted)
     return Attacked(any(finding.content for finding in counted), told, "; ".join(clauses))
 
 
-def _counts(finding: AttackFinding) -> bool:
-    """Whether it gets more than from the controls; not counted are those that hold the model before unlearning."""
-    return is_above(finding.excess) and not is_removal(finding) and finding.threat != "weights_and_before"
+def counts(finding: AttackFinding) -> bool:
+    """Whether what it gets counts: its attacker does not hold the model before, under an adapter or beside it."""
+    return not is_removal(finding) and finding.threat != "weights_and_before"
+
+
+def _gets_more(finding: AttackFinding) -> bool:
+    return is_above(finding.excess) and counts(finding)
 
 
 def _by_report(report: AttackReport) -> str:
@@ -58,7 +62,7 @@ def _by_report(report: AttackReport) -> str:
         (finding for finding in report.findings if is_above(finding.excess)),
         key=lambda finding: -_value(finding),
     )
-    if any(map(_counts, above)):
+    if any(map(_gets_more, above)):
         return _more(above, report)
     # What is left is of attackers who hold the model before unlearning: the others have still to be spoken of.
     others = replace(report, findings=[finding for finding in report.findings if finding not in above])

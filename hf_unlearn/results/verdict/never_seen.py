@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..evaluation_result import EvaluationResult
 from ..table import description_of
 from .figures import Metric, ends, metric_of
+from .words import list_words
 
 FEWEST_ROWS = 40  # of either set: with fewer, intervals are so wide that they hold almost anything
 _GUESS = 0.5
@@ -43,7 +44,7 @@ def never_seen(results: Mapping[str, EvaluationResult]) -> NeverSeen | None:
     telling += [_words(metric_of(name, results)) for name in _DISTANCES if _distance_tells(name, results)]
     if telling:
         return NeverSeen(
-            True, f"the losses of the forget rows are told from those of rows never seen by {_list(telling)}"
+            True, f"the losses of the forget rows are told from those of rows never seen by {list_words(telling)}"
         )
     if min(rows.values()) < FEWEST_ROWS:
         words = f"{counted} are too few to say whether the losses of the forget rows are like those of rows never seen"
@@ -73,7 +74,3 @@ def _distance_tells(name: str, results: Mapping[str, EvaluationResult]) -> bool:
 
 def _words(metric: Metric) -> str:
     return f"{metric.label} {metric.words.get('after', 'without a figure')}"
-
-
-def _list(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

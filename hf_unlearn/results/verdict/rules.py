@@ -1,18 +1,20 @@
-"""The rules of the verdict: one of eight levels, and a sentence with the figures that it rests on."""
+"""The verdict: one of eight levels by fixed rules, a sentence with the figures, and the answers to three questions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...metrics import METRIC_DESCRIPTIONS, MetricResult
 from ..evaluation_result import PACKAGED_PAIRS, EvaluationResult
 from ..phase_record import suppression_of
 from ..record import RunRecord
-from ..table import description_of, label_of
+from ..table import label_of
+from .answers import ANSWER_RULES, Answer, answers
 from .attacked import attacked
-from .figures import Metric, metric_of, overlap, side_by_side
+from .figures import metric_of, side_by_side
 from .membership import Membership, membership
 from .never_seen import NeverSeen, never_seen
+from .pair import broken, broken_words, forgotten, kept
+from .quality import forget_quality
 from .words import named_oracle
 
 Level = Literal[
@@ -25,12 +27,6 @@ Level = Literal[
     "not measured",
     "broken",
 ]
-
-_BROKEN_FROM = 0.5
-_LOST_FROM = 0.05
-_LEFT_AT_MOST = 0.2  # of the value before, where no oracle says how far forgetting goes
-_QUALITY = "forget_quality"
-_SAME_FROM = 0.05  # p of the KS test, above which the model is not told from the oracle
 
 _AT_INFERENCE: Level = "suppression, the weights still know"
 
@@ -71,7 +67,7 @@ def verdict_rules(results: Iterable[EvaluationResult] = ()) -> list[str]:
     named = [
         f"{suite}: {label_of(forget, shown)}, {label_of(utility, shown)}" for suite, (forget, utility) in pairs.items()
     ]
-    return [*RULES, f"Metrics (forget, utility) by suite: {'; '.join(named)}."]
+    return [*ANSWER_RULES, *RULES, f"Metrics (forget, utility) by suite: {'; '.join(named)}."]
 
 
 @dataclass(frozen=True)
@@ -81,10 +77,12 @@ class Verdict:
     Attributes:
         sentence: for people, with the figures it rests on, 95% intervals in brackets.
         level: by RULES.
+        answers: to the three questions of ANSWER_RULES, in their order.
     """
 
     sentence: str
     level: Level
+    answers: tuple[Answer, ...]
 
 
 def verdict(record: RunRecord) -> Verdict:
@@ -107,26 +105,31 @@ def verdict(record: RunRecord) -> Verdict:
     * "forgotten, at a cost": else.
     """
     results = side_by_side(record.evaluations)
+    sentence, level = _judged(record, results)
+    return Verdict(sentence, level, answers(record))
+
+
+def _judged(record: RunRecord, results: Mapping[str, EvaluationResult]) -> tuple[str, Level]:
+    """Sentence and level of a run, of its results that stand side by side."""
     if "after" not in results:
-        return Verdict("The model was not evaluated after unlearning, so nothing can be said of it.", "not measured")
-    broken, pair, attack = _broken(results), results["after"].pair, membership(results)
+        return "The model was not evaluated after unlearning, so nothing can be said of it.", "not measured"
+    damage, pair, attack = broken(results), results["after"].pair, membership(results)
+    damaged = "" if damage is None else broken_words(damage)
     tried = attacked(record)
     rest = _rest(tried.words, attack, never_seen(results), results["after"].warnings)
-    if pair is None and not broken:
-        return Verdict(
-            "What was evaluated has no measure of forgetting, so nothing can be said of it.", "not measured"
-        )
+    if pair is None and not damaged:
+        return "What was evaluated has no measure of forgetting, so nothing can be said of it.", "not measured"
     if pair is None:
-        return Verdict(f"The model is broken: {broken}; {_MEASUREMENT}{rest}.", "broken")
+        return f"The model is broken: {damaged}; {_MEASUREMENT}{rest}.", "broken"
     forget, utility = (metric_of(name, results) for name in pair)
-    forgotten, forget_words = _forgotten(forget, named_oracle(record))
-    kept, utility_words = _kept(utility)
-    quality = metric_of(_QUALITY, results)
-    unlike = tried.told or _unlike(quality, attack)
-    level = "broken" if broken else _level(forgotten, kept, unlike, tried.back)
+    gone, forget_words = forgotten(forget, named_oracle(record))
+    intact, utility_words = kept(utility)
+    quality = forget_quality(results)
+    unlike = tried.told or (quality is not None and quality.told) or (attack is not None and attack.member)
+    level = "broken" if damaged else _level(gone, intact, unlike, tried.back)
     if level.startswith(("forgotten", "suppressed")) and suppression_of(record) is not None:
         level = _AT_INFERENCE
-    opening = f"The model is broken ({broken})" if broken else _opening(forgotten, kept, level)
+    opening = f"The model is broken ({damaged})" if damaged else _opening(gone, intact, level)
     caveat = (
         _OF_ANSWERS
         if level == _AT_INFERENCE
@@ -134,38 +137,26 @@ def verdict(record: RunRecord) -> Verdict:
         if level.startswith(("forgotten", "suppressed"))
         else _MEASUREMENT
     )
-    close = f"; {_quality_words(quality)}" if "after" in quality.figures else ""
-    return Verdict(f"{opening}: {forget_words}, while {utility_words}{close}; {caveat}{rest}.", level)
+    close = "" if quality is None else f"; {quality.words}"
+    return f"{opening}: {forget_words}, while {utility_words}{close}; {caveat}{rest}.", level
 
 
-def _unlike(quality: Metric, attack: Membership | None) -> bool:
-    """Whether something tells the model from the oracle, though the forget metric does not."""
-    p_value = quality.figures.get("after")
-    return (p_value is not None and p_value.value <= _SAME_FROM) or (attack is not None and attack.member)
-
-
-def _quality_words(quality: Metric) -> str:
-    same = quality.figures["after"].value > _SAME_FROM
-    tells = "does not tell it from the oracle" if same else "tells it from the oracle"
-    return f"the KS test {tells} (forget quality p = {quality.words['after']})"
-
-
-def _level(forgotten: bool | None, kept: bool | None, unlike: bool, back: bool) -> Level:
-    if forgotten is False:
+def _level(gone: bool | None, intact: bool | None, unlike: bool, back: bool) -> Level:
+    if gone is False:
         return "not forgotten"
-    if forgotten is None or kept is None:
+    if gone is None or intact is None:
         return "not measured"
     if back:
         return "suppressed, comes back under attack"
     if unlike:
         return "suppressed, not like the oracle"
-    return "forgotten, kept" if kept else "forgotten, at a cost"
+    return "forgotten, kept" if intact else "forgotten, at a cost"
 
 
-def _opening(forgotten: bool | None, kept: bool | None, level: Level) -> str:
-    if forgotten is None:
+def _opening(gone: bool | None, intact: bool | None, level: Level) -> str:
+    if gone is None:
         return "Whether the model forgot was not measured"
-    if not forgotten:
+    if not gone:
         return "The model has not forgotten as it should"
     rest = {True: "and the rest was kept", False: "at a cost to the rest", None: "but what it cost was not measured"}
     but = {
@@ -173,77 +164,7 @@ def _opening(forgotten: bool | None, kept: bool | None, level: Level) -> str:
         "suppressed, not like the oracle": " but does not become like the oracle,",
         _AT_INFERENCE: " by a change of its answers alone,",
     }
-    return f"The model suppresses what it was to forget,{but.get(level, '')} {rest[kept]}"
-
-
-def _forgotten(metric: Metric, named: str) -> tuple[bool | None, str]:
-    label = metric.label
-    before, after, oracle = (metric.figures.get(name) for name in ("before", "after", "oracle"))
-    if after is None:
-        return None, f"there is no figure for {label}"
-    if oracle is None:
-        return _forgotten_alone(metric, before, after)
-    ceiling = oracle.value if oracle.high is None else oracle.high
-    level = f"the level of {named} ({metric.words['oracle']}"
-    if before is not None and before.value <= ceiling:
-        nothing = f"the model before was already at {level}), so that nothing was there to be forgotten"
-        return None, f"{metric.change}, but {nothing}"
-    level += f"{_intervals(overlap(after, oracle), ', ')})"
-    if after.value > ceiling:
-        return False, f"{metric.change}, above {level}"
-    chance = ", but not clear of the interval before" if before is not None and overlap(before, after) else ""
-    return True, f"{metric.change}, not above {level}{chance}"
-
-
-def _intervals(they_overlap: bool | None, before: str = "") -> str:
-    if they_overlap is None:
-        return ""
-    return f"{before}the intervals {'' if they_overlap else 'do not '}overlap"
-
-
-def _forgotten_alone(metric: Metric, before: MetricResult | None, after: MetricResult) -> tuple[bool | None, str]:
-    alone = "there is no oracle to compare with"
-    overlapping = None if before is None else overlap(before, after)
-    if before is None or overlapping is None:
-        return None, f"{metric.change}, and {alone}, nor an interval before unlearning"
-    if overlapping or after.value >= before.value:
-        return False, f"{metric.change}, not clear of the interval before ({alone})"
-    if after.value > _LEFT_AT_MOST * before.value:
-        return False, f"{metric.change}, which leaves more than a fifth of the value before ({alone})"
-    return True, f"{metric.change}, clear of the interval before and a fifth of its value or less ({alone})"
-
-
-def _kept(metric: Metric) -> tuple[bool | None, str]:
-    label = metric.label
-    before, after = metric.figures.get("before"), metric.figures.get("after")
-    if after is None:
-        return None, f"there is no figure for {label}"
-    if before is None:
-        return None, f"{metric.change}, with no figure before unlearning"
-    words = _intervals(overlap(before, after))
-    apart = f" ({words})" if words else ""
-    return _drop(metric, before.value, after.value) < _LOST_FROM, f"{metric.change}{apart}"
-
-
-def _drop(metric: Metric, before: float, after: float) -> float:
-    """By how much a utility fell: of a percentage in points, of other scores as a share of the value before."""
-    drop = before - after
-    if not metric.described.in_points:
-        drop = drop / before if before > 0 else 0.0
-    return round(drop, 9)  # 0.95 - 0.90 is 5 points, not a little less
-
-
-def _broken(results: dict[str, EvaluationResult]) -> str:
-    names = dict.fromkeys([*METRIC_DESCRIPTIONS.packaged, *results["after"].descriptions])
-    for metric in (metric_of(name, results) for name in names if description_of(name, results.values()).damage):
-        after, before = metric.figures.get("after"), metric.figures.get("before")
-        if after is not None and after.value >= _BROKEN_FROM:
-            already = f" (before unlearning {metric.words['before']})" if before is not None else ""
-            return (
-                f"{metric.words['after']} of its {metric.described.damage}{already}, so that what it no longer says "
-                "shows damage, not forgetting"
-            )
-    return ""
+    return f"The model suppresses what it was to forget,{but.get(level, '')} {rest[intact]}"
 
 
 def _rest(tried: str, attack: Membership | None, losses: NeverSeen | None, warnings: list[str]) -> str:

@@ -1,10 +1,19 @@
 """Sentences that a reader of the figures needs: what the oracle is, how answers were made and judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..record import RunRecord
+from .figures import Metric
 
+# The words that a reader of a verdict needs, each told once on a page or a card.
+GLOSSARY = {
+    "forget set": "the rows that the model was to forget",
+    "oracle": "a model that never was trained on the forget set, which is what forgetting is measured against",
+    "membership": "an attack that guesses from the model's losses whether a row was trained on: an AUC of 0.5 is a "
+    "guess, 1 is always right",
+    "relearning": "an attack that trains the model a little, on some of the rows or on others, to see what comes back",
+}
 _UNKNOWN = "a model named as the oracle, which has not been trained on the forget rows"
 
 
@@ -36,3 +45,26 @@ def settings_words(settings: Mapping[str, Any]) -> str:
         parts.append(f"split {split}")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
+def list_words(items: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def sentence_of(clause: str) -> str:
+    """A clause as a sentence of its own."""
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
+def short_figure(metric: Metric, models: Sequence[str] = ("before", "after", "oracle")) -> str:
+    """ "harmful answers 100% -> 3.1%, oracle 2.5%", without intervals, as far as there are figures of those models."""
+    values = {name: _short(metric, name) for name in models if name in metric.figures}
+    change = " -> ".join(value for name, value in values.items() if name != "oracle")
+    oracle = [f"oracle {values['oracle']}"] if "oracle" in values else []
+    return ", ".join([f"{metric.label} {change}", *oracle])
+
+
+def _short(metric: Metric, model: str) -> str:
+    value = metric.described.write(metric.figures[model].value)
+    return f"{value.removesuffix('.0%')}%" if value.endswith(".0%") else value

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ...results.card_file import CARD_FILE
 from ...results.record import RECORD_FILE
-from .lineage import Lineage
 from .mark import checkpoints_in, fault_of, flush_to_disk, read_mark
+from .run_starts import RunStarts
 
 UNFINISHED = ".unfinished"  # in an output folder: what is being written, and is not there yet for anybody else
 
@@ -56,19 +56,19 @@ def move_files(source: Path, place: Path) -> None:
             (source / name).replace(place / name)
 
 
-def rotate(folder: Path, lineage: Lineage, limit: int | None, newest: Path, best: str | None) -> None:
+def rotate(folder: Path, starts: RunStarts, limit: int | None, newest: Path, best: str | None) -> None:
     """Delete the oldest checkpoints of a run beyond `save_total_limit`; never the newest, nor the best.
 
     Args:
         folder: of the checkpoints.
-        lineage: of the run; checkpoints of others are left alone.
+        starts: of the run; checkpoints of others are left alone.
         limit: checkpoints to keep; None for all.
         newest: was written just now, and is whole.
         best: folder of the best one.
     """
     if limit is None or limit <= 0:
         return
-    own = [path for step, path in checkpoints_in(folder).items() if lineage.has(read_mark(path), step)]
+    own = [path for step, path in checkpoints_in(folder).items() if starts.has(read_mark(path), step)]
     kept = {newest.name, *([] if best is None else [Path(best).name])}
     deletable = [path for path in own if path.name not in kept]
     for path in deletable[: max(0, len(own) - max(limit, len(kept)))]:

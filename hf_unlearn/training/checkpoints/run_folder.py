@@ -20,10 +20,10 @@ from ...results.files import atomic_write
 from ...results.record import RECORD_FILE, RunRecord, load_record
 from ..hooks.trainer_view import TrainerView
 from .comparison import adapter_differences, changed_length, differences, in_words
-from .lineage import Lineage
 from .lock import lock_folder
 from .mark import STATE_FILE, checkpoints_in, fault_of, has_optimizer, read_mark, step_of, write_mark
 from .moves import UNFINISHED, move_files, put_in_place, recover, rotate
+from .run_starts import RunStarts
 from .selection import full_disk, no_checkpoint, select_checkpoint, whole_steps
 from .sharded_states import save_adapter_config, save_gathered_model
 
@@ -45,7 +45,7 @@ class RunFolder:
         self._lock: FileLock | None = None
         self._opened: str | None = None  # the checkpoint that was checked last
         self._ready = False  # for a run that has not begun yet
-        self._lineage = Lineage.anew()
+        self._starts = RunStarts.anew()
         self._staging: Path | None = None  # while a checkpoint is written
 
     @property
@@ -92,10 +92,10 @@ class RunFolder:
                 answer[2] = full_disk(self._folder, error) if is_full_disk(error) else error
         if self._accelerator.num_processes > 1:
             broadcast_object_list(answer)
-        checkpoint, lineage, refusal = answer
+        checkpoint, starts, refusal = answer
         if refusal is not None:
             raise refusal
-        self._opened, self._lineage, self._ready = checkpoint, lineage, True
+        self._opened, self._starts, self._ready = checkpoint, starts, True
         return checkpoint
 
     def resumed_from(self) -> str:
@@ -120,10 +120,10 @@ class RunFolder:
             weakref.finalize(self, self._lock.release).atexit = False
         recover(self._folder)
 
-    def _checked(self, checkpoint: str | None, *, trial: bool) -> Lineage:
-        """The lineage of the run; raises where the checkpoint is not whole or of another run."""
+    def _checked(self, checkpoint: str | None, *, trial: bool) -> RunStarts:
+        """The starts of the run; raises where the checkpoint is not whole or of another run."""
         if checkpoint is None:
-            lineage = Lineage.anew()
+            starts = RunStarts.anew()
             others = [] if trial else list(checkpoints_in(self._folder))
             if others:
                 logger.warning(
@@ -137,10 +137,10 @@ class RunFolder:
                 raise no_checkpoint(self._folder, checkpoint)
             self._require_same_run(folder)
             mark = read_mark(folder)
-            lineage = Lineage.resumed(mark, step_of(folder) or 0 if mark is None else mark.step)
+            starts = RunStarts.resumed(mark, step_of(folder) or 0 if mark is None else mark.step)
         if not trial:
-            lineage.write(self._folder)
-        return lineage
+            starts.write(self._folder)
+        return starts
 
     def _require_same_run(self, folder: Path) -> None:
         fault = fault_of(folder)
@@ -219,12 +219,12 @@ class RunFolder:
                 state.save_to_json(str(staged / STATE_FILE))
             self._accelerator.wait_for_everyone()
             if trainer.args.should_save:  # a process a node, where nodes have disks of their own
-                starts = [list(start) for start in self._lineage.starts]
+                starts = [list(start) for start in self._starts.starts]
                 write_mark(staged, state.global_step, starts, *self._hashes())
                 put_in_place(staged, place)
             self._accelerator.wait_for_everyone()
         if trainer.args.should_save:
-            rotate(Path(run_dir), self._lineage, trainer.args.save_total_limit, place, state.best_model_checkpoint)
+            rotate(Path(run_dir), self._starts, trainer.args.save_total_limit, place, state.best_model_checkpoint)
 
     def save_state(self) -> None:
         """Trainer's `save_state`, by which a process that is killed leaves the former file."""
@@ -238,7 +238,7 @@ class RunFolder:
             return
         best = place.parent / f"checkpoint-{state.best_global_step}"
         # One of an earlier run, which Trainer would take, is not this run's best.
-        if best == place or (best.is_dir() and self._lineage.has(read_mark(best), state.best_global_step)):
+        if best == place or (best.is_dir() and self._starts.has(read_mark(best), state.best_global_step)):
             state.best_model_checkpoint = str(best)
 
     @contextlib.contextmanager

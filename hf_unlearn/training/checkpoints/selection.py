@@ -7,8 +7,8 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ...errors import full_disk_error, input_error
-from .lineage import Lineage
 from .mark import checkpoints_in, fault_of, read_mark
+from .run_starts import RunStarts
 
 logger = logging.get_logger(__name__)
 
@@ -45,8 +45,8 @@ def select_checkpoint(folder: Path, steps: Collection[int]) -> str:
 
 
 def _reason_against(folder: Path, step: int, path: Path) -> str | None:
-    lineage = Lineage.of_folder(folder)
-    if lineage is not None and not lineage.has(read_mark(path), step):
+    starts = RunStarts.of_folder(folder)
+    if starts is not None and not starts.has(read_mark(path), step):
         return "it is of an earlier run than the one that was last started in this folder"
     fault = fault_of(path)
     return None if fault is None else f"it is not whole ({fault})"

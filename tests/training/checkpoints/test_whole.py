@@ -15,9 +15,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from fixtures.models import make_trainer, tiny_model, weights
 from hf_unlearn.results.files import atomic_write_text
 from hf_unlearn.results.record import RECORD_FILE
-from hf_unlearn.training.checkpoints.lineage import Lineage
 from hf_unlearn.training.checkpoints.mark import MARK_FILE, checkpoints_in, fault_of, has_optimizer, write_mark
 from hf_unlearn.training.checkpoints.moves import UNFINISHED, move_files, recover, rotate
+from hf_unlearn.training.checkpoints.run_starts import RunStarts
 from hf_unlearn.training.checkpoints.selection import last_checkpoint
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
@@ -160,7 +160,7 @@ def test_a_new_run_in_an_old_folder_never_goes_on_as_the_old_one(tmp_path, caplo
     assert get_last_checkpoint(str(tmp_path / "out")).endswith("checkpoint-4")
 
 
-def marked(folder: Path, step: int, lineage: Lineage) -> Path:
+def marked(folder: Path, step: int, lineage: RunStarts) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / RECORD_FILE).touch()
@@ -169,7 +169,7 @@ def marked(folder: Path, step: int, lineage: Lineage) -> Path:
 
 
 def test_rotation_keeps_the_newest_the_best_and_what_is_not_its_own(tmp_path):
-    run, other = Lineage.anew(), Lineage.anew()
+    run, other = RunStarts.anew(), RunStarts.anew()
     marked(tmp_path, 100, other)  # a later step, of another run: by number it would be the one to keep
     paths = {step: marked(tmp_path, step, run) for step in (1, 2, 3, 4)}
     rotate(tmp_path, run, 1, paths[4], str(paths[2]))
@@ -178,14 +178,14 @@ def test_rotation_keeps_the_newest_the_best_and_what_is_not_its_own(tmp_path):
     rotate(tmp_path, run, 2, paths[4], None)
     assert list(checkpoints_in(tmp_path)) == [2, 4, 100]
     # Back to step 2: what came after it is of no run that goes on.
-    back = Lineage(((run.starts[0][0], 2), *Lineage.anew().starts))
+    back = RunStarts(((run.starts[0][0], 2), *RunStarts.anew().starts))
     back.write(tmp_path)
     assert last_checkpoint(tmp_path).name == "checkpoint-2"
 
 
 def test_a_checkpoint_whose_last_move_was_cut_off_is_moved(tmp_path):
-    staged = marked(tmp_path / UNFINISHED, 7, Lineage.anew())
-    marked(tmp_path / UNFINISHED, 8, Lineage.anew()).joinpath(MARK_FILE).unlink()
+    staged = marked(tmp_path / UNFINISHED, 7, RunStarts.anew())
+    marked(tmp_path / UNFINISHED, 8, RunStarts.anew()).joinpath(MARK_FILE).unlink()
     recover(tmp_path)
     assert list(checkpoints_in(tmp_path)) == [7] and not staged.exists() and not (tmp_path / UNFINISHED).exists()
 

@@ -13,7 +13,7 @@ RUN_FILE = ".run.json"
 
 
 @dataclass(frozen=True)
-class Lineage:
+class RunStarts:
     """The starts of a run: anew, and once for each time that it was resumed.
 
     A run that goes back to an earlier checkpoint leaves later ones behind, which are its own no more.
@@ -26,19 +26,19 @@ class Lineage:
     starts: tuple[tuple[str | None, int | None], ...]
 
     @classmethod
-    def anew(cls) -> "Lineage":
+    def anew(cls) -> "RunStarts":
         """Of a run that begins at its first step."""
         return cls(((_new_id(), None),))
 
     @classmethod
-    def resumed(cls, mark: Mark | None, step: int) -> "Lineage":
+    def resumed(cls, mark: Mark | None, step: int) -> "RunStarts":
         """Of a run that goes on from a checkpoint."""
         earlier = _restored(mark.lineage) if mark is not None else ((None, None),)
         ended = tuple((run, step if last is None else min(last, step)) for run, last in earlier)
         return cls((*ended, (_new_id(), None)))
 
     @classmethod
-    def of_folder(cls, folder: str | Path) -> "Lineage | None":
+    def of_folder(cls, folder: str | Path) -> "RunStarts | None":
         """Of the run that was last started in a folder; None where that is not known."""
         try:
             stored = read_json(Path(folder) / RUN_FILE)
