@@ -44,7 +44,7 @@ def write_command(
     recipe = {name: located(name, value) for name, value in parsed.recipe_values.items() if _kept(name)}
     words = _located_words(kept_words(parsed.words, _kept))
     stored: dict[str, Any] = {"format": _FORMAT, "task": task, "recipe": recipe, "words": words}
-    stored["plugins"] = _located("plugins", list(parsed.args.plugins or []))
+    stored["plugins"] = located("plugins", list(parsed.args.plugins or []))
     stored["launch"] = list(launch)
     if models is not None:
         names = {name: located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
@@ -112,7 +112,7 @@ def stored_command(folder: str | Path) -> Mapping[str, Any]:
 def located(name: str, value: Any) -> Any:
     """The value of an argument, absolute where it is a file or a folder here."""
     if isinstance(value, list):
-        return [_located(name, one) for one in value]
+        return [located(name, one) for one in value]
     if name == "plugins" and (not isinstance(value, str) or plugin_file(value) is None):
         return value  # the dotted name of a module, beside which a folder of that name may lie
     if isinstance(value, str) and _PLACES.fullmatch(name) and value and Path(value).expanduser().exists():

@@ -1,5 +1,6 @@
 """The runs that a sweep reports: the best recipe and the unchanged one, with fresh seeds, on rows not chosen by."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from ...data.holdout_split import REPORTING
 from ...evaluation import load_result
@@ -66,7 +68,7 @@ def best_recipe(plan: SweepPlan, best: ScoredTrial) -> dict[str, Any]:
 def final_runs(
     plan: SweepPlan, best: ScoredTrial, objectives: Sequence[Objective], tell: Callable[[str], None], *, levels: bool
 ) -> FinalRuns:
-    """Write best.yaml, and make the runs that are reported, as far as they are not there yet.
+    """Write best.yaml, and make the runs that are reported, as far as they are not there yet; processes share them.
 
     Args:
         plan: of the sweep.
@@ -77,42 +79,59 @@ def final_runs(
     """
     recipe = best_recipe(plan, best)
     atomic_write_text(plan.folder / BEST_FILE, _commented(plan, best, recipe))
-    unchanged = {"task": plan.task} | dict(plan.recipe)
-    made = [_run(plan, "unchanged", unchanged, seed, objectives, tell, levels) for seed in plan.fresh_seeds]
-    again: list[FinalRun] = []
+    recipes = {"unchanged": {"task": plan.task} | dict(plan.recipe)}
     if not best.unchanged:
-        name = f"best-{best.number:04d}"
-        again = [_run(plan, name, recipe, seed, objectives, tell, levels) for seed in plan.fresh_seeds]
-    better, conclusion = _conclusion(made, again, objectives)
-    return FinalRuns(made, again, better, conclusion, _measured([*made, *again]))
+        recipes[f"best-{best.number:04d}"] = recipe
+    # By seed, so that what is there when time is up can be compared.
+    planned = [(name, seed) for seed in plan.fresh_seeds for name in recipes]
+    failures: dict[Path, str] = {}
+    # First those that nobody is at, then the others, which are there by then, or were left by a process that died.
+    for wait in (0, -1):
+        for name, seed in planned:
+            folder = plan.folder / RUNS / f"{name}-seed{seed}"
+            if folder not in failures:
+                with contextlib.suppress(Timeout), FileLock(plan.folder / f"{folder.name}.lock", timeout=wait):
+                    failures |= _make(plan, folder, recipes[name], seed, tell)
+    runs: dict[str, list[FinalRun]] = {"unchanged": [], "best": []}
+    for name, seed in planned:
+        folder = plan.folder / RUNS / f"{name}-seed{seed}"
+        figures = () if folder in failures else _figures(folder, objectives, levels=levels)
+        runs["unchanged" if name == "unchanged" else "best"].append(
+            FinalRun(folder, seed, figures, failures.get(folder))
+        )
+    better, conclusion = _conclusion(runs["unchanged"], runs["best"], objectives)
+    return FinalRuns(
+        runs["unchanged"], runs["best"], better, conclusion, _measured([*runs["unchanged"], *runs["best"]])
+    )
 
 
-def _run(
-    plan: SweepPlan,
-    name: str,
-    recipe: Mapping[str, Any],
-    seed: int,
-    objectives: Sequence[Objective],
-    tell: Callable[[str], None],
-    levels: bool,
-) -> FinalRun:
-    folder = plan.folder / RUNS / f"{name}-seed{seed}"
-    if not _is_whole(folder):
-        tell(f"Run for the report: {folder.name} ...")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        config = folder / "recipe.yaml"
-        atomic_write_text(config, yaml.safe_dump(dict(recipe), sort_keys=False))
-        words = ["--output_dir", str(folder), "--seed", str(seed), "--evaluated_half", REPORTING]
-        try:
-            run_job("report", folder, {"task": plan.task, "values": recipe, "config": str(config), "words": words})
-        except (JobFailed, ValueError) as error:
-            tell(f"{folder.name} failed: {str(error).splitlines()[0]}; log: {folder / 'log.txt'}")
-            return FinalRun(folder, seed, failure=str(error).splitlines()[0])
+def _make(
+    plan: SweepPlan, folder: Path, recipe: Mapping[str, Any], seed: int, tell: Callable[[str], None]
+) -> dict[Path, str]:
+    """Make a run unless it is there; why it failed, by its folder."""
+    if _is_whole(folder):
+        return {}
+    tell(f"Run for the report: {folder.name} ...")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    config = folder / "recipe.yaml"
+    atomic_write_text(config, yaml.safe_dump(dict(recipe), sort_keys=False))
+    words = ["--output_dir", str(folder), "--seed", str(seed), "--evaluated_half", REPORTING]
+    try:
+        run_job("report", folder, {"task": plan.task, "values": recipe, "config": str(config), "words": words})
+    except (JobFailed, ValueError) as error:
+        why = str(error).splitlines()[0]
+        tell(f"{folder.name} failed: {why}; log: {folder / 'log.txt'}")
+        return {folder: why}
+    return {}
+
+
+def _figures(folder: Path, objectives: Sequence[Objective], *, levels: bool) -> tuple[float, ...]:
+    """The figures of a run on its rows, beside its own evaluations of the model before and of the oracle."""
     results = {path.stem.removeprefix("evaluation_"): load_result(path) for path in folder.glob("evaluation_*.json")}
     names = [one.name for one in objectives]
     own = find_objectives(results["before"], results.get("oracle"), levels=levels, asked=names)
-    return FinalRun(folder, seed, tuple(one.figure(results["after"]) for one in own))
+    return tuple(one.figure(results["after"]) for one in own)
 
 
 def _is_whole(folder: Path) -> bool:

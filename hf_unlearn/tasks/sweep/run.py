@@ -56,8 +56,8 @@ class Sweep:
 def run_sweep(plan: SweepPlan, tell: Callable[[str], None]) -> Sweep:
     """Do what is left of a sweep.
 
-    Any number of processes may do so at once: each takes the next run, and the first that finds none left makes those
-    that are reported while the others wait for them.
+    Any number of processes may do so at once: each takes the next run that nobody is at, and waits for the others' at
+    the end.
 
     Args:
         plan: of the sweep.
@@ -83,8 +83,7 @@ def _swept(plan: SweepPlan, tell: Callable[[str], None]) -> Sweep:
     _run_trials(plan, study, objectives, tell)
     trials = studies.scored_trials(study)
     best = choose(trials, objectives)
-    with FileLock(plan.folder / "report.lock"):
-        final = final_runs(plan, best, objectives, tell, levels=prepared["levels"])
+    final = final_runs(plan, best, objectives, tell, levels=prepared["levels"])
     return Sweep(plan, objectives, trials, best, final, prepared["measured"])
 
 
