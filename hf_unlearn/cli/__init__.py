@@ -6,9 +6,10 @@ import sys
 import time
 from contextlib import nullcontext, redirect_stdout
 
+from ..tasks.flag_words import underscored
 from .attack import ATTACK
 from .card import CARD
-from .command import Verb
+from .command import CommandParser, Verb
 from .completion import COMPLETION
 from .edit import EDIT
 from .evaluate import EVALUATE
@@ -55,20 +56,18 @@ _SECONDS_TO_TELL = 30.0
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
-    parser = argparse.ArgumentParser(
-        prog="hf-unlearn", description="Make a language model forget.", epilog=_STATUS, allow_abbrev=False
-    )
+    parser = CommandParser(prog="hf-unlearn", description="Make a language model forget.", epilog=_STATUS)
     parser.add_argument("--version", action="store_true", help="print the version and end")
     verbs = parser.add_subparsers(title="commands", dest="verb", metavar="COMMAND")
     for name, verb in VERBS.items():
         description = verb.help[0].upper() + verb.help[1:] + "."
-        verb.add_arguments(verbs.add_parser(name, help=verb.help, description=description, allow_abbrev=False))
+        verb.add_arguments(verbs.add_parser(name, help=verb.help, description=description))
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors end with their text on standard error and a status that says whose they are."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = underscored(sys.argv[1:] if arguments is None else arguments)
     parser = make_parser()
     args, unread = parser.parse_known_args(given)
     if args.version:

@@ -2,9 +2,11 @@
 
 import argparse
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from .command import CommandParser
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # Where the arguments of `hf-unlearn train` stand: heading, file, class.
@@ -19,6 +21,8 @@ _HOLDERS = (
     ("task privacy", "tasks/privacy.py", "Arguments"),
     ("unlearning (UnlearningConfig)", "training/config.py", "UnlearningConfig"),
 )
+# Those of transformers and TRL that take no value, or true and false.
+_SWITCHES = ("activation_checkpointing", "bf16", "push_to_hub", "use_cpu", "use_peft")
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,29 @@ def _own(node: ast.AnnAssign) -> Iterator[Own]:
     yield Own(node.target.id, default.strip("'"), help_text)
 
 
-def add_own_arguments(parser: argparse.ArgumentParser) -> None:
-    """All of them, for help and completion; their values are left to the parser that knows their types."""
-    seen = set()
+def add_own_arguments(parser: CommandParser, brief: Mapping[str, str]) -> None:
+    """All of them, for help and completion; their values are left to the parser that knows their types.
+
+    Args:
+        parser: of a command that takes the arguments of a task.
+        brief: what the short help lists of them, by name with a line each; those of transformers and TRL too.
+    """
+    known = {action.dest for action in parser._actions}
     for heading, file, name in _HOLDERS:
         group = parser.add_argument_group(heading)
         for own in own_arguments(file, name):
-            if own.name in seen:
+            if own.name in known:
                 continue
-            seen.add(own.name)
-            group.add_argument(
-                f"--{own.name}",
-                nargs="?" if own.default in ("True", "False") else 1,  # --fit alone is --fit true
-                default=argparse.SUPPRESS,
-                metavar="VALUE",
-                help=(own.help + own.shown_default).replace("%", "%%"),
-            )
+            known.add(own.name)
+            parser.seldom.add(own.name)
+            _add(group, own.name, (own.help + own.shown_default).replace("%", "%%"), own.default in ("True", "False"))
+    group = parser.add_argument_group("transformers.TrainingArguments and trl.ModelConfig, a few of their arguments")
+    for name, words in brief.items():
+        if name not in known:
+            _add(group, name, words, name in _SWITCHES)
+    parser.brief |= brief
+
+
+def _add(group: argparse._ArgumentGroup, name: str, words: str, is_switch: bool) -> None:
+    nargs = "?" if is_switch else 1  # --fit alone is --fit true
+    group.add_argument(f"--{name}", nargs=nargs, default=argparse.SUPPRESS, metavar="VALUE", help=words)

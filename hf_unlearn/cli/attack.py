@@ -40,7 +40,11 @@ def _run(args: argparse.Namespace) -> int | None:
         return launch_processes(launch, ["attack", *_without_launch(args.given), *on_cpu])
     from accelerate import PartialState
 
+    from ..results.answers_table import answers_table
     from ..results.attack_table import attack_table
+    from ..results.record import load_record
+    from ..results.schema import as_json
+    from ..results.verdict import verdict
     from ..tasks import make_task
     from ..tasks.attack_saved import AttackOptions, attack_saved
     from ..tasks.command_file import read_command
@@ -61,7 +65,9 @@ def _run(args: argparse.Namespace) -> int | None:
         if task.cache is not None:
             task.cache.close()
     if PartialState().is_main_process:
-        tell(args, attack_table(report), report.to_dict())
+        answers = verdict(load_record(args.run)).answers
+        text = f"{attack_table(report)}\n\n{answers_table(answers)}"
+        tell(args, text, report.to_dict() | {"answers": as_json(answers)})
     PartialState().destroy_process_group()
     return None
 
@@ -92,4 +98,4 @@ def _without_launch(given: list[str]) -> list[str]:
     return kept
 
 
-ATTACK = Verb("try to bring the forgotten back, and say how much more than from controls", _arguments, _run)
+ATTACK = Verb("try to bring the forgotten back, beside controls", _arguments, _run)

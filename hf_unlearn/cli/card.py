@@ -44,4 +44,4 @@ def _run(args: argparse.Namespace) -> None:
     tell(args, f"Card: {output}", {"card": str(output)})
 
 
-CARD = Verb("render the model card of a run again from its results.json", _arguments, _run)
+CARD = Verb("render a run's model card again from its results.json", _arguments, _run)

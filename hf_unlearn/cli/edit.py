@@ -8,7 +8,10 @@ from .command import Verb, words_of_task
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn edit --config RECIPE [--edit NAME] [--checkpoint MODEL] [--ARGUMENT VALUE ...]"
+    parser.usage = (
+        "hf-unlearn edit --config RECIPE [--edit NAME] [--checkpoint MODEL]\n"
+        "                       [--ARGUMENT VALUE ...]"
+    )
     parser.epilog = (
         "The recipe names model, rows and suite, and takes the arguments of hf-unlearn train (--model_name_or_path, "
         "--forget_dataset, ...); what it says of a training is not used. "
@@ -81,4 +84,4 @@ def _require_phases(words: Sequence[str]) -> None:
         )
 
 
-EDIT = Verb("edit the weights without a training, measured before and after, with a card", _arguments, _run, open=True)
+EDIT = Verb("edit weights without a training; measured, with a card", _arguments, _run, open=True)

@@ -4,20 +4,37 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .argument_help import add_own_arguments
-from .command import Verb, add_json, tell, words_of_task
+from .command import CommandParser, Verb, add_json, tell, words_of_task
 
 if TYPE_CHECKING:  # at run time these take seconds to import
     from ..tasks.arguments import Parsed
 
 _OWN = ("model", "name")
 _SWITCH = ("true", "false", "yes", "no", "t", "f", "y", "n", "1", "0")  # what --use_cpu may be followed by
-_OF_THE_RUN = ("--config", "--task", "--output_dir", "--output-dir")
+_OF_THE_RUN = ("--config", "--task", "--output_dir")
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+# What the short help lists of the task's arguments.
+_MOST_USED = {
+    "task": "where there is no RUN: harmful, copyright, ...",
+    "model_name_or_path": "model before unlearning",
+    "forget_dataset": "rows to forget: file, saved folder or Hub id",
+    "retain_dataset": "rows to keep",
+    "holdout_dataset": "rows never seen, for membership",
+    "oracle": "model that has never seen the forget rows",
+    "output_dir": "folder of the run that gets the result",
+    "evaluated_rows": "rows of each set that are measured",
+    "max_new_tokens": "longest generated answer",
+    "per_device_eval_batch_size": "rows at a time",
+    "use_cpu": "stay on the CPU where there is an accelerator",
+}
+
+
+def _arguments(parser: CommandParser) -> None:
     parser.usage = (
-        "hf-unlearn evaluate RUN [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]\n"
-        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] [--name NAME] [--json] [--ARGUMENT VALUE ...]"
+        "hf-unlearn evaluate RUN [--model FOLDER] [--name NAME] [--json]\n"
+        "                           [--ARGUMENT VALUE ...]\n"
+        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] ..."
     )
     parser.epilog = (
         "RUN, the output folder of a run of hf-unlearn train, has rows, suite and arguments; others beside it come on "
@@ -27,18 +44,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="output folder of a run, in place of --config")
     parser.add_argument("--config", metavar="RECIPE", help="YAML file, or a packaged recipe")
-    parser.add_argument("--model", metavar="FOLDER", help="model or adapter to measure (default: the run's own)")
-    parser.add_argument(
-        "--name", metavar="NAME", help="what the result is called: before, after, oracle, ... (default: after)"
-    )
+    parser.add_argument("--model", metavar="FOLDER", help="what to measure (default: the run's own)")
+    parser.add_argument("--name", metavar="NAME", help="of the result: before, oracle, ... (default: after)")
     add_json(parser)
-    add_own_arguments(parser)
+    parser.add_help_all()
+    add_own_arguments(parser, _MOST_USED)
 
 
 def _run(args: argparse.Namespace) -> None:
     from ..evaluation import comparison_table
+    from ..results.answers_table import answers_table
+    from ..results.schema import as_json
     from ..tasks import make_task
-    from ..tasks.evaluate_saved import evaluate_saved
+    from ..tasks.evaluate_saved import evaluate_saved, verdict_after
 
     task_name, parsed = _parsed(args)
     name = args.name or "after"
@@ -49,7 +67,11 @@ def _run(args: argparse.Namespace) -> None:
         if task.cache is not None:
             task.cache.close()
     warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
-    tell(args, comparison_table({name: result}) + warnings, result.to_dict())
+    text, data = comparison_table({name: result}) + warnings, result.to_dict()
+    judged = verdict_after(parsed)
+    if judged is not None:
+        text, data = f"{text}\n\n{answers_table(judged.answers)}", data | {"answers": as_json(judged.answers)}
+    tell(args, text, data)
 
 
 def _parsed(args: argparse.Namespace) -> "tuple[str, Parsed]":

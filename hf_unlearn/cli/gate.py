@@ -34,4 +34,4 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if decided.released else 1
 
 
-GATE = Verb("say whether a run may be released, by what attacks got and the limits of a policy", _arguments, _run)
+GATE = Verb("say whether a run may be released, by a policy's limits", _arguments, _run)

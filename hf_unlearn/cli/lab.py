@@ -67,4 +67,4 @@ def _rows(args: argparse.Namespace) -> None:
     tell(args, f"{file}: {len(lines)} rows", {"file": str(file), "rows": len(lines)})
 
 
-LAB = Verb("build (once) and describe the small offline models and data to try things on", _arguments, _run)
+LAB = Verb("build and describe the small offline models and data", _arguments, _run)

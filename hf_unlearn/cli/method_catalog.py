@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,8 +21,7 @@ from ..steps import STEP_WRAPPERS, StepWrapper
 from ..steps.weighting import WEIGHTINGS
 from ..suppression import SUPPRESSIONS, Suppression
 from ..tasks import TASKS
-
-_WIDTH = 119
+from ..tasks.recipe_files import about_recipe, find_recipe, packaged_recipes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,19 +38,23 @@ def _listings() -> list[_Listing]:
     # What only a suite of a plugin measures has a description, and no function for `evaluate_metric`.
     described = {name: METRIC_DESCRIPTIONS[name] for name in METRIC_DESCRIPTIONS.sources if name not in METRICS}
     metrics = _about(METRICS) | {name: metric.about or metric.label for name, metric in described.items()}
+    described_recipes = {name: about_recipe(find_recipe(name)) for name in packaged_recipes()}
+    recipes = {name: f"{about.description} ({about.measured_words})" for name, about in described_recipes.items()}
     suites = "SUITES (hf_unlearn.evaluation, or suite in the task custom)"
     return [
         _Listing("suite", suites, _about(SUITES), SUITES.sources),
         _Listing("metric", "METRICS (evaluate_metric)", metrics, METRIC_DESCRIPTIONS.sources | METRICS.sources),
         _Listing("task", "TASKS (task)", _about(TASKS), TASKS.sources),
+        _Listing("recipe", "RECIPES (--config)", recipes, {}),
     ]
 
 
 def render_methods() -> str:
     """Everything that a config can name, a block each, with the package of what is a plugin's."""
-    blocks = [
+    words = (
         "lp_t: a token's log-prob (nats), NLL: a row's sum, nll: its mean, p_t = exp(lp_t), z_t: logits, h_t: hidden"
-    ]
+    )
+    blocks = [textwrap.fill(words, _width())]
     blocks += ["FORGET LOSSES (forget_loss)", *(_loss(loss()) for loss in FORGET_LOSSES.values())]
     blocks += ["RETAIN LOSSES (retain_loss)", *(_loss(loss()) for loss in RETAIN_LOSSES.values())]
     blocks += ["ANCHOR LOSSES (anchor_loss)", *(_loss(loss()) for loss in ANCHOR_LOSSES.values())]
@@ -58,10 +62,14 @@ def render_methods() -> str:
     blocks += ["WEIGHTING OF THE SIDES (weighting)", *(_part(rule(), []) for rule in WEIGHTINGS.values())]
     blocks += [
         "OPTIMIZERS (optim), beside Trainer's own",
-        "sophia  (Sophia)\n"
-        "  formula    m / max(rho h, eps) clipped to +-1, m = EMA(g), h = EMA(g^2)\n"
-        f"  arguments  optim_args: {_sophia_arguments()}\n"
-        "  paper      Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239",
+        _block(
+            "sophia  (Sophia)",
+            [
+                ("formula", "m / max(rho h, eps) clipped to +-1, m = EMA(g), h = EMA(g^2)"),
+                ("arguments", f"optim_args: {_sophia_arguments()}"),
+                ("paper", "Liu et al. 2023, arXiv:2305.14342; Jia et al. 2024 (SOUL), arXiv:2404.18239"),
+            ],
+        ),
     ]
     blocks += ["EDITS (phases, hf-unlearn edit)", *(_edit(edit()) for edit in EDITS.values())]
     blocks += ["SUPPRESSIONS (phases)", *(_suppression(one()) for one in SUPPRESSIONS.values())]
@@ -125,7 +133,7 @@ def _render_listing(listing: _Listing) -> str:
     lines = [listing.heading]
     for name, what in listing.about.items():
         origin = f" (package {listing.sources[name]})" if name in listing.sources else ""
-        lines += textwrap.wrap(f"  {name:20} {what}{origin}", _WIDTH, subsequent_indent=" " * 23)
+        lines += textwrap.wrap(f"  {name:20} {what}{origin}", _width(), subsequent_indent=" " * 23)
     return "\n".join(lines)
 
 
@@ -173,12 +181,20 @@ def _part(part: Any, more: list[tuple[str, str]]) -> str:
     arguments = ", ".join(f"{field.name}={getattr(part, field.name)}" for field in dataclasses.fields(part))
     package = str(plugin_source(type(part)) or "")
     entries = [("formula", part.formula), ("arguments", arguments), *more, ("paper", part.paper), ("package", package)]
-    lines = [f"{part.name}  ({type(part).__name__})"]
+    return _block(f"{part.name}  ({type(part).__name__})", entries)
+
+
+def _block(heading: str, entries: list[tuple[str, str]]) -> str:
+    lines = [heading]
     for word, text in entries:
         if text:
             indent = " " * 13
-            lines += textwrap.wrap(f"  {word:10} {text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
+            lines += textwrap.wrap(f"  {word:10} {text}", _width(), subsequent_indent=indent, break_long_words=False)
     return "\n".join(lines)
+
+
+def _width() -> int:
+    return max(40, shutil.get_terminal_size().columns)
 
 
 def _needs(needs: Needs) -> str:

@@ -21,7 +21,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 METHODS = Verb(
-    "list losses, step wrappers, weightings, attacks, suites, metrics and tasks, those of installed plugins too",
+    "list losses, edits, attacks, suites, metrics, recipes, ...",
     _arguments,
     _run,
 )

@@ -5,30 +5,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from .argument_help import add_own_arguments
-from .command import Verb, add_json, tell, words_of_task
+from .command import CommandParser, Verb, add_json, tell, words_of_task
 
 _OWN = ("num_gpus", "num_machines", "gpu_memory", "host_memory", "reserve", "answer_share", "accelerate_config")
 _FLAGS = ("json", "list_shapes")
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+# What the short help lists of the run's arguments.
+_MOST_USED = {
+    "forget_loss": "npo, ... (hf-unlearn methods)",
+    "retain_loss": "nll, kl, ...",
+    "reference": "auto, precomputed, adapter, copy or topk",
+    "use_peft": "train a LoRA adapter (--lora_r, ...)",
+    "dtype": "of the weights: float32, bfloat16, ...",
+    "bf16": "mixed precision",
+    "max_length": "tokens of a row",
+    "per_device_train_batch_size": "forget rows a step and device",
+    "activation_checkpointing": "compute activations twice, keep few",
+    "optim": "adamw_torch_fused, sophia, ...",
+}
+
+
+def _arguments(parser: CommandParser) -> None:
     parser.usage = (
-        "hf-unlearn plan --model_name_or_path MODEL [--config RECIPE] [--num_gpus N] [--gpu_memory GIB] [--json] "
-        "[--ARGUMENT VALUE ...]"
+        "hf-unlearn plan --model_name_or_path MODEL [--config RECIPE]\n"
+        "                       [--num_gpus N] [--gpu_memory GIB] [--ARGUMENT VALUE ...]"
     )
     parser.epilog = (
-        "The other arguments are those of hf-unlearn train, from a recipe or the command line: --forget_loss, "
-        "--retain_loss, --reference, --use_peft, --lora_r, --dtype, --bf16, --max_length, "
-        "--per_device_train_batch_size, --activation_checkpointing, --optim, ... No weights are loaded: of a model on "
-        "the Hub its config.json alone is read."
+        "The other arguments are those of hf-unlearn train, from a recipe or the command line. No weights are loaded: "
+        "of a model on the Hub its config.json alone is read."
     )
-    parser.add_argument(
-        "--config", metavar="RECIPE", help="YAML file, or a packaged recipe, whose run is to be planned"
-    )
+    parser.add_argument("--config", metavar="RECIPE", help="YAML file, or packaged recipe, to be planned")
     parser.add_argument(
         "--model_name_or_path",
         metavar="MODEL",
-        help="a known shape (--list_shapes), a folder or config.json, or a repository on the Hub",
+        help="known shape, folder, config.json or Hub id",
     )
     parser.add_argument("--list_shapes", action="store_true", help="list the known shapes and end")
     hardware = parser.add_argument_group("hardware")
@@ -45,7 +56,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.08,
         metavar="SHARE",
-        help="share of a GPU left to CUDA and fragmentation (default: 0.08)",
+        help="share of a GPU left to CUDA (default: 0.08)",
     )
     parser.add_argument(
         "--answer_share",
@@ -56,7 +67,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--accelerate_config", metavar="NAME", help="look at this config alone")
     add_json(parser)
-    add_own_arguments(parser)
+    parser.seldom |= {"answer_share", "num_machines", "reserve"}
+    parser.add_help_all()
+    add_own_arguments(parser, _MOST_USED)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -92,7 +105,7 @@ def _values(words: Sequence[str]) -> dict[str, Any]:
 
 
 PLAN = Verb(
-    "memory per GPU of a run, and the cheapest packaged config that fits; no weights are loaded",
+    "memory per GPU of a run, and the cheapest config that fits",
     _arguments,
     _run,
     open=True,

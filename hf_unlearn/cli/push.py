@@ -34,7 +34,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=300.0, metavar="SECONDS", help="silence of the Hub after which it ends (300)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="list what would go and what would stay, and end")
+    parser.add_argument("--dry_run", action="store_true", help="list what would go and what would stay, and end")
     add_json(parser)
 
 
@@ -100,4 +100,4 @@ def _visibility(public: bool) -> str:
     return asked if public else "private, as not all of its model and sets are known to be public"
 
 
-PUSH = Verb("push model or adapter, tokenizer, results, card and plots of a run to the Hub", _arguments, _run)
+PUSH = Verb("push a run to the Hub: model, results, card and plots", _arguments, _run)

@@ -15,18 +15,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from ..results.answers_table import answers_table
     from ..results.record import load_record
     from ..results.report import verdict, write_report
+    from ..results.schema import as_json
 
     default = Path(args.runs[0]) / "report.html" if len(args.runs) == 1 else Path("report.html")
     written = write_report(args.runs, args.output or default)
     verdicts = {run: verdict(load_record(run)) for run in args.runs}
-    lines = [*(judged.sentence for judged in verdicts.values()), f"Report: {written}"]
-    data = {
-        "report": str(written),
-        "runs": {run: {"level": judged.level, "sentence": judged.sentence} for run, judged in verdicts.items()},
-    }
-    tell(args, "\n".join(lines), data)
+    many = len(verdicts) > 1
+    tables = [answers_table(judged.answers, run if many else None) for run, judged in verdicts.items()]
+    data = {"report": str(written), "runs": {run: as_json(judged) for run, judged in verdicts.items()}}
+    tell(args, "\n\n".join([*tables, f"Report: {written}"]), data)
 
 
-REPORT = Verb("write one self-contained HTML page about one or several runs: verdict, tables, plots", _arguments, _run)
+REPORT = Verb("write one HTML page about one or several runs", _arguments, _run)

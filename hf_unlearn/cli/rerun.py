@@ -41,4 +41,4 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if comparison.same else 1
 
 
-RERUN = Verb("train a run again from its folder, and say how near it came", _arguments, _run)
+RERUN = Verb("do a run again from its folder, and say how near it came", _arguments, _run)

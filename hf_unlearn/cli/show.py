@@ -73,4 +73,4 @@ def _json(argument: str, text: str | None) -> dict[str, Any] | None:
     return value
 
 
-SHOW = Verb("show the first rows of a set as they are trained: prompt, answer and end, in colours", _arguments, _run)
+SHOW = Verb("show the first rows of a set as they are trained, in colours", _arguments, _run)

@@ -6,7 +6,10 @@ from .command import Verb, add_json, tell
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn sweep --config RECIPE (--runs N | --minutes M | --preset quick) [--ARGUMENT VALUE ...]"
+    parser.usage = (
+        "hf-unlearn sweep --config RECIPE (--runs N | --minutes M | --preset quick)\n"
+        "                        [--ARGUMENT VALUE ...]"
+    )
     parser.epilog = (
         "The recipe names model, rows and suite, and takes the arguments of hf-unlearn train. Runs are compared on "
         "one half of the rows, by a hash of each, and the best is reported on the other, beside the unchanged recipe, "

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from .argument_help import add_own_arguments
-from .command import Verb
+from .command import CommandParser, Verb
 
 _LAUNCH = (
     "accelerate_config",
@@ -16,36 +16,59 @@ _LAUNCH = (
 )
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn train [--config RECIPE] [--task TASK] [--accelerate_config NAME] [--ARGUMENT VALUE ...]"
+# What the short help lists, in this order.
+_MOST_USED = {
+    "task": "harmful, copyright, privacy, deletion or custom",
+    "model_name_or_path": "folder, or repository on the Hub",
+    "forget_dataset": "rows to forget: file, saved folder or Hub id",
+    "retain_dataset": "rows to keep",
+    "holdout_dataset": "rows never seen, for membership and levels",
+    "output_dir": "where model, record, card and plots go",
+    "forget_loss": "npo, unseen_level, ... (hf-unlearn methods)",
+    "retain_loss": "nll, kl, ...",
+    "learning_rate": "peak learning rate",
+    "num_train_epochs": "times that the forget set is walked",
+    "use_peft": "train a LoRA adapter (--lora_r, ...)",
+    "seed": "of everything that is drawn",
+    "show_rows": "print so many rows as they are trained, and end",
+    "attack": "attacks to try at the end: quick, standard, ...",
+    "push_to_hub": "publish at the end (--hub_model_id)",
+}
+
+
+def _arguments(parser: CommandParser) -> None:
+    parser.usage = (
+        "hf-unlearn train [--config RECIPE] [--task TASK]\n"
+        "                        [--accelerate_config NAME] [--ARGUMENT VALUE ...]"
+    )
     parser.epilog = (
-        "Every argument of transformers.TrainingArguments and trl.ModelConfig works too (--learning_rate, --use_peft, "
-        "--lora_r, --model_name_or_path, ...): --help_all lists them. The command line comes before the recipe."
+        "Every argument of transformers.TrainingArguments and trl.ModelConfig works too; --task NAME --help_all lists "
+        "them. The command line comes before the recipe."
     )
-    parser.add_argument(
-        "--config", metavar="RECIPE", help="YAML file, or a packaged recipe: harmful_lab, methods/npo, ..."
-    )
-    parser.add_argument("--list_recipes", action="store_true", help="list the packaged recipes and end")
-    parser.add_argument("--help_all", action="store_true", help="every argument of the task, then end (seconds)")
+    parser.add_argument("--config", metavar="RECIPE", help="YAML file, or packaged recipe (--list_recipes)")
+    parser.add_argument("--list_recipes", action="store_true", help="list the packaged recipes, a line each")
+    parser.add_argument("--help_all", action="store_true", help="list every argument (with --task Trainer's too)")
     launch = parser.add_argument_group("several processes (accelerate launch)")
-    launch.add_argument(
-        "--accelerate_config",
-        metavar="NAME",
-        help="ddp, zero1, zero2, zero3, zero3_offload, fsdp2, ..._two_nodes, or a YAML file of accelerate",
-    )
+    launch.add_argument("--accelerate_config", metavar="NAME", help="ddp, zero2, zero3, fsdp2, ..., or a YAML file")
     for name in _LAUNCH[1:]:
         launch.add_argument(f"--{name}", metavar="VALUE", help=f"accelerate launch's --{name}")
-    add_own_arguments(parser)
+    parser.seldom |= {*_LAUNCH[2:]}
+    add_own_arguments(parser, _MOST_USED)
 
 
 def _run(args: argparse.Namespace) -> int | None:
     from ..tasks import run_task
-    from ..tasks.recipe_files import packaged_recipes
+    from ..tasks.recipe_files import list_recipes
 
     if args.list_recipes:
-        print("\n".join(packaged_recipes()))
+        print(list_recipes())
         return None
     launch, rest = _split_launch(args.given)
+    if args.help_all and not any(word.partition("=")[0] in ("--config", "--task") for word in rest):
+        parser = CommandParser(prog="hf-unlearn train")
+        _arguments(parser)
+        print(parser.format_help_all(), end="")
+        return None
     task, rest = task_of(rest)
     if args.help_all:
         run_task(task, ["--help"], description=f"hf-unlearn train --task {task}: every argument.")
@@ -133,7 +156,7 @@ def _launch(task: str, launch: dict[str, str], rest: list[str]) -> int:
 
 
 TRAIN = Verb(
-    "unlearn: a task from a recipe, measured before and after, with a card and plots",
+    "unlearn, from a recipe; measured before and after, with a card",
     _arguments,
     _run,
     open=True,

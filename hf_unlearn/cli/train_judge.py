@@ -48,6 +48,4 @@ def _run(args: argparse.Namespace) -> None:
     print(render_judge(train_judge(rows, args.output_dir, arguments)))
 
 
-TRAIN_JUDGE = Verb(
-    "train a classifier of harmful text on labelled comments, and measure it on held-out ones", _arguments, _run
-)
+TRAIN_JUDGE = Verb("train a classifier of harmful text on labelled comments", _arguments, _run)

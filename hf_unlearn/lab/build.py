@@ -191,9 +191,10 @@ def render_lab(lab: Lab) -> str:
     """The lab as a short plain-text table: sizes, rates, negative log-likelihoods, place and time."""
 
     def line(label: str, cells: list[str]) -> str:
-        return f"{label:<30}" + "".join(f"{cell:>12}" for cell in cells)
+        return f"{label:<30}" + "".join(f"{cell:>{width}}" for cell in cells)
 
     sets = [name for name in lab.datasets if f"model_{name}_nll" in lab.checks]
+    width = max(map(len, sets)) + 1  # five sets fit a terminal of 80 columns
     lines = [line("", sets), line("rows", [str(lab.datasets[name].num_rows) for name in sets])]
     for who in ("model", "oracle"):
         for key, rate in RATES.items():
@@ -206,7 +207,7 @@ def render_lab(lab: Lab) -> str:
         lines.append(line(f"{who}: NLL, nats per token", [f"{value:.3f}" for value in nll_per_token]))
     lines.append("")
     # Questions with wrong answers are what a suite measures; the lab itself does not.
-    lines += [f"{name:<30}{rows.num_rows:>12}" for name, rows in lab.datasets.items() if name not in sets]
+    lines += [f"{name:<30}{rows.num_rows:>{width}}" for name, rows in lab.datasets.items() if name not in sets]
     lines += [f"model   {lab.model_path}", f"oracle  {lab.oracle_path}"]
     if (lab.path / CHECKPOINT).is_dir():
         lines.append(f"checkpoint  {lab.checkpoint_path}")

@@ -1,11 +1,11 @@
 """A plan as text for people and as JSON data for scripts."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from ..results.terminal import terminal_table
 from .choice import Option, Plan
 from .request import GIB
 
@@ -14,10 +14,10 @@ _PARTS = ("weights", "gradients", "optimizer", "reference", "activations", "logi
 
 def render_plan(plan: Plan) -> str:
     """The plan as lines."""
-    header = ("GiB per GPU", "total", *_PARTS, "peak at", "fits")
-    rows = [_row(option) for option in plan.options if option.memory]
+    header = ["GiB per GPU", "fits", "total", "peak at", *_PARTS]
+    table = terminal_table(header, [_row(option) for option in plan.options if option.memory])
     refused = [f"{o.strategy.name} is refused: {_first_line(o.refused)}" for o in plan.options if o.refused]
-    return "\n".join([*_heading(plan), "", *_aligned([header, *rows]), *refused, "", *_verdict(plan)])
+    return "\n".join([*_heading(plan), "", table, *refused, "", *_verdict(plan)])
 
 
 def plan_to_data(plan: Plan) -> dict[str, Any]:
@@ -75,19 +75,8 @@ def _row(option: Option) -> tuple[str, ...]:
     assert memory is not None
     sizes = [memory.peak, *(getattr(memory.parts, name) for name in _PARTS)]
     fits = "yes" if option.fits else "no"
-    return (option.strategy.name, *(f"{size / GIB:.1f}" for size in sizes), memory.at, fits)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    words = {0, len(widths) - 2, len(widths) - 1}  # columns of words stand on the left
-    return [
-        "  ".join(
-            cell.ljust(width) if i in words else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    total, *parts = (f"{size / GIB:.1f}" for size in sizes)
+    return (option.strategy.name, fits, total, memory.at, *parts)
 
 
 def _verdict(plan: Plan) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..results.terminal import terminal_table
 from .chain import Entry
 from .ledger import LOCK_FILE, Ledger
 from .state import (
@@ -61,10 +62,8 @@ def ledger_status(ledger: Ledger) -> Status:
 def status_table(status: Status) -> str:
     """The status as text."""
     head = ["id", "rows", "received", "due", "status", "way", "last verification"]
-    lines = [head, *([str(row[name] or "-") for name in _COLUMNS] for row in status.requests)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    table = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*(table if status.requests else ["No requests yet."]), "", status.next])
+    rows = [[row[name] for name in _COLUMNS] for row in status.requests]
+    return "\n".join([terminal_table(head, rows) if rows else "No requests yet.", "", status.next])
 
 
 _COLUMNS = ("id", "rows", "received", "due", "status", "way", "last_verification")

@@ -58,7 +58,8 @@ def _checked(record: RunRecord) -> str:
     said = f"The model was measured before and after on the rows, against {against}. "
     said += " ".join(line for line in (_loss(record), _membership(after)) if line)
     attacked = "It was also attacked (see Attacks)." if record.attack_report else "It was not attacked."
-    return f"{said} {attacked} The verdict of the figures: {verdict(record).sentence}"
+    answers = " ".join(f"{one.question} {one.word.capitalize()} ({one.figure})." for one in verdict(record).answers)
+    return f"{said} {attacked} The verdict of the figures: {answers}"
 
 
 def _loss(record: RunRecord) -> str:

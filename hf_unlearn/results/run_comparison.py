@@ -15,6 +15,7 @@ from ..model.weight_files import WEIGHT_FILES, weight_file_hashes
 from .lineage import file_hash
 from .record import RunRecord, load_record
 from .suppression_report import SUPPRESSION_FOLDER
+from .terminal import terminal_table
 
 _ROUNDING = 1e-9  # share of a figure that its way through a file may change
 _HARDWARE = ("device", "processes", "strategy", "precision", "platform", "cores")
@@ -213,17 +214,13 @@ def comparison_words(comparison: RunComparison) -> str:
             f"mean {weights.mean:.3g}."
         )
     words = {True: "within its interval", False: "OUTSIDE", None: "no interval"}
-    rows = [["model", "figure", "then", "95% interval", "now", ""]]
+    rows = []
     for figure in comparison.figures:
         interval = "-" if figure.low is None else f"[{figure.low:.4g}, {figure.high:.4g}]"
         came = "equal" if figure.then == figure.now else words[figure.within]
-        ends = [f"{figure.then:.4g}", interval, f"{figure.now:.4g}", came]
-        rows.append([figure.model, figure.metric, *ends])
-    if comparison.figures:
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        rows.append([figure.model, figure.metric, f"{figure.then:.4g}", interval, f"{figure.now:.4g}", came])
+    if rows:
+        lines += ["", terminal_table(["model", "figure", "then", "95% interval", "now", ""], rows), ""]
     lines += [f"Not measured again: {name}." for name in comparison.missing]
     lines += [f"Differs: {name}: {_short(then)} then, {_short(now)} now." for name, (then, now) in changed]
     if not comparison.differences:

@@ -7,6 +7,7 @@ from ..errors import input_error
 from ..metrics import METRIC_DESCRIPTIONS, MetricDescription, MetricResult
 from ..metrics.description import undescribed
 from .evaluation_result import EvaluationResult
+from .terminal import terminal_table
 
 # Figures of the cost, which stand below the metrics.
 _COSTS = {
@@ -46,13 +47,15 @@ def comparison_table(
 ) -> str:
     """Results side by side, a row a metric with its 95% interval in brackets; "-" where a model has none.
 
+    It fits the terminal (80 columns where there is none): intervals go below their figures where they must.
+
     Args:
         results: by name of the model.
         costs: by name of the model, figures to add (`seconds`, `peak_memory_mb`).
         everything: all metrics, not the suite's headline alone.
     """
     rows = table_rows(results, costs, everything=everything)
-    return aligned([["", *results], *([row.label, *row.cells] for row in rows)])
+    return terminal_table(["", *results], [[row.label, *row.cells] for row in rows])
 
 
 def table_rows(
@@ -111,14 +114,3 @@ def _ends(described: MetricDescription, result: MetricResult | None) -> str | No
     if result is None or result.low is None or result.high is None:
         return None
     return ", ".join(described.write(end).removesuffix("%") for end in (result.low, result.high))
-
-
-def aligned(rows: list[list[str]]) -> str:
-    """Rows of cells as text, the first one underlined as a heading, the first column to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        row[0].ljust(widths[0])
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

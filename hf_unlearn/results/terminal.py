@@ -16,11 +16,10 @@ from ..errors import input_error
 
 _LEAST_WIDTH = 40  # of a terminal, below which lines are let run over
 _GAP = 2  # between two columns
-_NUMBER = r"[-+−<>~≈]?\s?\d[\d,_.]*(e[-+]?\d+)?"
-# A number with what usually stands beside it: its unit, "of 20", its interval or spread.
-_FIGURE = re.compile(
-    rf"{_NUMBER}\s?(%|[A-Za-zµ/]{{1,3}})?( of {_NUMBER})?(\s*[\[(±].*)?|\[{_NUMBER},.*\]|[-+]?(nan|inf)", re.IGNORECASE
-)
+_NUMBER = r"[-+−<>~≈]?\s?(?:\d[\d,_.]*(?:e[-+]?\d+)?|nan|inf)"
+# With what usually stands beside it: its unit, "of 20", its interval or spread.
+_BESIDE = rf"\s?(?:%|[A-Za-zµ/]{{1,3}})?(?: of {_NUMBER})?(?:\s*(?:[\[(]{_NUMBER}|±).*)?"
+_FIGURE = re.compile(rf"{_NUMBER}{_BESIDE}|\[{_NUMBER},.*\]|undefined|infinite", re.IGNORECASE)
 _NOTHING = ("", "-", "–", "—")
 # No bars, so that grep, cut and awk read the columns; a line of dashes below the headings.
 _PLAIN = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -104,11 +103,14 @@ def _longest(texts: Iterable[str]) -> int:
 
 def _blocks(columns: list[_Column], width: int) -> list[list[_Column]]:
     """The columns that fit beside the first one, then further ones beside it again."""
+    if sum(column.least for column in columns) + _GAP * (len(columns) - 1) <= width:
+        return [columns]
     first, *others = columns
     blocks: list[list[_Column]] = [[first]]
     for column in others:
-        room = width - sum(one.least + _GAP for one in blocks[-1])
-        if column.least > room and len(blocks[-1]) > 1:
+        # Short texts stay whole where there are several blocks anyway.
+        sizes = [one.whole if one.whole <= width // 4 else one.least for one in (*blocks[-1], column)]
+        if sum(sizes) + _GAP * (len(sizes) - 1) > width and len(blocks[-1]) > 1:
             blocks.append([first])
         blocks[-1].append(column)
     return blocks

@@ -1,6 +1,7 @@
 """The arguments of a run: a task's own, UnlearningConfig's and ModelConfig's, from YAML and the command line."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
@@ -18,6 +19,7 @@ from ..training.config import UnlearningConfig
 from ..training.hooks.run_description import is_path
 from .argument_ranges import MODEL_RANGES, OF_TRL, TASK_RANGES, check_model_arguments
 from .command_words import is_secret, require_known, split_config
+from .flag_words import underscored
 from .recipe_files import PACKAGED, find_recipe, read_recipe
 
 # Flags that another's repetition of a run does without; those of a push and a token, too.
@@ -140,9 +142,11 @@ def parse_arguments(
             task.
     """
     parser, path, rest = _checked(task, script, default_recipe, description, arguments)
-    config = [] if path is None else ["--config", str(path)]
+    values = {} if path is None else read_recipe(path)
+    os.environ.update({name: str(value) for name, value in values.get("env", {}).items()})
+    parser.set_defaults_with_config(**{name: value for name, value in values.items() if name != "env"})
     try:
-        own, args, model = parser.parse_args_and_config([*config, *rest])
+        own, args, model = parser.parse_args_and_config(rest)
     except TypeError as error:  # a list or a mapping in a recipe where TrainingArguments calculates with a number
         raise input_error(
             expected="values of the types that the arguments have",
@@ -153,7 +157,6 @@ def parse_arguments(
     _require_task(task, own.task)
     check_fields(own, TASK_RANGES)
     _require_half(own.evaluated_half)
-    values = {} if path is None else read_recipe(path)
     _require_one_model(own.continue_from, values, rest)
     for name, folder in (("output_dir", args.output_dir), ("partial_dir", own.partial_dir)):
         _require_folder(name, folder)
@@ -186,8 +189,7 @@ def check_arguments(
     """
     parser, path, rest = _checked(task, script, default_recipe, None, arguments, own)
     recipe = {} if path is None else read_recipe(path)
-    if path is not None:
-        parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
+    parser.set_defaults_with_config(**{name: value for name, value in recipe.items() if name != "env"})
     values = vars(parser.parse_args(rest))
     _require_task(task, values["task"])
     _require_one_model(values["continue_from"], recipe, rest)
@@ -211,7 +213,7 @@ def _checked(
     own: Collection[str] = (),
 ) -> tuple[TrlParser, Path | None, list[str]]:
     """The parser, the recipe's path and the other arguments, none of them unknown."""
-    recipe, rest = split_config(list(sys.argv[1:] if arguments is None else arguments))
+    recipe, rest = split_config(underscored(sys.argv[1:] if arguments is None else arguments))
     recipe = recipe or default_recipe
     path = None if recipe is None else find_recipe(recipe)
     values = {} if path is None else read_recipe(path)
@@ -242,7 +244,7 @@ def _require_one_model(continued: str | None, recipe: dict[str, Any], words: Seq
     """Raise for an earlier run beside a model. The model of a recipe yields to a run that the command line names."""
     if continued is None:
         return
-    flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    flags = {word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")}
     if "model_name_or_path" in flags or ({"continue_from", "model_name_or_path"} <= {*recipe} - flags):
         raise input_error(
             expected="--continue_from without --model_name_or_path",
@@ -280,7 +282,7 @@ def _repeated(path: Path | None, rest: Sequence[str]) -> str | None:
     kept, left_out = [path.relative_to(PACKAGED).with_suffix("").as_posix()], False
     for word in rest:
         if word.startswith("--"):
-            left_out = _is_of_this_run(word.removeprefix("--").partition("=")[0].replace("-", "_"))
+            left_out = _is_of_this_run(word.removeprefix("--").partition("=")[0])
         if not left_out:
             kept.append(word)
     if any(is_path(word.partition("=")[2] or word) for word in kept[1:]):

@@ -125,7 +125,7 @@ def _located_words(words: Sequence[str]) -> list[str]:
     for word in words:
         if word.startswith("--"):
             flag, is_whole, value = word.partition("=")
-            name = flag.removeprefix("--").replace("-", "_")
+            name = flag.removeprefix("--")
             absolute.append(f"{flag}={located(name, value)}" if is_whole else word)
         else:
             absolute.append(located(name, word))

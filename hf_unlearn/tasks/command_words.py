@@ -38,7 +38,7 @@ def kept_words(words: Sequence[str], keeps: Callable[[str], bool]) -> list[str]:
     kept, keep = [], True
     for word in words:
         if word.startswith("--"):
-            keep = keeps(word.removeprefix("--").partition("=")[0].replace("-", "_"))
+            keep = keeps(word.removeprefix("--").partition("=")[0])
         if keep:
             kept.append(word)
     return kept

@@ -12,6 +12,7 @@ from ..model.loading import load_tokenizer
 from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..results.record import RECORD_FILE, RunRecord, load_record
 from ..results.report import read_run
+from ..results.verdict import Verdict, verdict
 from ..training.config import UnlearningConfig
 from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
@@ -81,6 +82,12 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         oracle_is = task.oracle_is if model is None else NAMED_ORACLE
         update_record(folder, partial(_put, name, result, oracle_is))
     return result
+
+
+def verdict_after(parsed: Parsed) -> Verdict | None:
+    """The verdict on the run that an evaluation went into; None where its folder has no record of a run."""
+    folder = Path(parsed.args.output_dir)
+    return verdict(load_record(folder)) if (folder / RECORD_FILE).is_file() else None
 
 
 def fitted_to_holdout(args: UnlearningConfig) -> bool:

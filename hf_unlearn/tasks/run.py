@@ -13,11 +13,13 @@ from ..data.provenance import source_of
 from ..evaluation import EvaluationResult, comparison_table, evaluate
 from ..model.fingerprints import hash_weights
 from ..model.loading import load_tokenizer, loading
+from ..results.answers_table import answers_table
 from ..results.attack_table import attack_table
 from ..results.hub.names import require_metadata
 from ..results.lineage import Lineage
 from ..results.record import RECORD_FILE
 from ..results.report import read_run, write_plots
+from ..results.verdict import verdict
 from ..training.levels.setting import splits_holdout
 from ..training.model_setup import load_model, move_unless_quantized
 from ..training.trainer import UnlearningTrainer
@@ -228,6 +230,7 @@ def _tell(trainer: UnlearningTrainer, task: Task, results: dict[str, EvaluationR
         oracle = [f"The oracle is {task.oracle_is}."] if task.oracle is not None else []
         for line in (*task.notes, *oracle, *(f"Warning, after: {warning}" for warning in results["after"].warnings)):
             print(line)
+        print(f"\n{answers_table(verdict(trainer.record).answers)}\n")
     if trainer.record.phases:
         print(
             "\n".join([*tell_phases(trainer.record.phases), *(f"Warning: {one}" for one in trainer.record.warnings)])

@@ -25,6 +25,7 @@ from hf_unlearn.steps import STEP_WRAPPERS
 from hf_unlearn.steps.weighting import WEIGHTINGS
 from hf_unlearn.suppression import SUPPRESSIONS
 from hf_unlearn.tasks import TASKS
+from hf_unlearn.tasks.recipe_files import packaged_recipes
 from hf_unlearn.version import __version__
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ def test_methods_lists_everything_that_a_config_can_name(capsys):
     parts = [*wrapped, *WEIGHTINGS.values(), *EDITS.values(), *SUPPRESSIONS.values()]
     parts += ATTACKS.values()
     headings = ["FORGET LOSSES", "RETAIN LOSSES", "ANCHOR LOSSES", "STEP WRAPPERS", "WEIGHTING", "OPTIMIZERS"]
-    headings += ["EDITS", "SUPPRESSIONS", "ATTACKS", "SUITES", "METRICS", "TASKS"]
+    headings += ["EDITS", "SUPPRESSIONS", "ATTACKS", "SUITES", "METRICS", "TASKS", "RECIPES"]
     assert len(blocks) == 1 + len(headings) + len(parts) + len(OPTIMIZERS) > 30
     for heading in headings:
         assert len([block for block in blocks if block.startswith(heading)]) == 1
@@ -144,7 +145,7 @@ def test_help_stands_alone_and_imports_nothing_slow():
         # Those that are open say by hand how they are called.
         assert f"usage: hf-unlearn {name} {'' if verb.open else '[-h]'}" in shown
         assert verb.help.split(":")[0] in " ".join(shown.split())
-    for flag in ("--seed", "--cache_dir", "--force", "--json", "--forget_loss", "--accelerate_config", "--dry-run"):
+    for flag in ("--seed", "--cache_dir", "--force", "--json", "--forget_loss", "--accelerate_config", "--dry_run"):
         assert flag in shown
 
 
@@ -254,6 +255,7 @@ def test_methods_as_json_are_those_of_the_list(capsys):
         "suite": SUITES,
         "metric": METRICS,
         "task": TASKS,
+        "recipe": packaged_recipes(),
     }
     assert list(found) == [(kind, name) for kind, table in tables.items() for name in table]
     npo = found["forget_loss", "npo"]

@@ -1,5 +1,6 @@
 """`hf-unlearn report`, `card` and `push` on a run's folder: what they write and print, also as JSON. No Hub."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from fixtures.attack_reports import held
 from fixtures.examples import REPOSITORY, assert_four_parts, environment
 from fixtures.report import record, save_run
 from hf_unlearn.cli import main
+from hf_unlearn.results.answers_table import answers_table
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import load_record
 from hf_unlearn.results.report import verdict
@@ -40,11 +42,12 @@ def as_json(capsys, *arguments: str) -> dict:
 def test_the_report_of_a_run_lies_in_its_folder(capsys, folder):
     assert main(["report", str(folder)]) == 0
     said = verdict(load_record(folder))
-    assert capsys.readouterr().out == f"{said.sentence}\nReport: {folder / 'report.html'}\n"
+    assert capsys.readouterr().out == f"{answers_table(said.answers)}\n\nReport: {folder / 'report.html'}\n"
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     found = as_json(capsys, "report", str(folder))
     assert found["report"] == str(folder / "report.html")
-    assert found["runs"] == {str(folder): {"level": said.level, "sentence": said.sentence}}
+    answers = [dataclasses.asdict(answer) for answer in said.answers]
+    assert found["runs"] == {str(folder): {"level": said.level, "sentence": said.sentence, "answers": answers}}
 
 
 def test_several_runs_stand_on_one_page(capsys, folder, tmp_path, monkeypatch):
@@ -55,6 +58,9 @@ def test_several_runs_stand_on_one_page(capsys, folder, tmp_path, monkeypatch):
     found = as_json(capsys, "report", str(folder), str(other), "-o", str(tmp_path / "page.html"))
     assert found["report"] == str(tmp_path / "page.html") and (tmp_path / "page.html").is_file()
     assert list(found["runs"]) == [str(folder), str(other)]
+    assert main(["report", str(folder), str(other)]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.split("\n")[::7][:2]] == [str(folder), str(other)]  # a table each
 
 
 # card
@@ -145,6 +151,7 @@ def test_a_gate_ends_with_its_decision(capsys, folder):
     assert capsys.readouterr().out.startswith("Released by the policy standard: merged, api_text.\n")
     found = as_json(capsys, "gate", str(folder), "--ways", "api_text")
     assert found["released"] is True and [way["way"] for way in found["ways"]] == ["api_text"]
+    assert [answer["name"] for answer in found["answers"]] == ["removed", "rest", "stays_gone"]
     assert main(["gate", str(folder), "--policy", "standart"]) == 2
     assert "did you mean 'standard'?" in capsys.readouterr().err
 

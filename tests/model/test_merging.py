@@ -126,7 +126,7 @@ def saved_run(folder: Path, base, tokenizer, adapter, **resize):
 def run_card_code(folder: Path, section: str, **names):
     """What the first code of a section of a card defines, once it has run; `names` are those that it leaves open."""
     card = (folder / "out" / "README.md").read_text(encoding="utf-8")
-    code = card.partition(f"## {section}")[2].partition("```python\n")[2].partition("```")[0]
+    code = card.partition(section)[2].partition("```python\n")[2].partition("```")[0]
     paths = {"path/to/this/folder": "out", "path/to/the/base/model": "base", "unlearned": "again"}
     for placeholder, place in paths.items():
         code = code.replace(f'"{placeholder}"', f'"{folder / place}"')
@@ -159,7 +159,7 @@ def test_a_resized_vocabulary_is_loaded_merged_and_read_from_the_card(tmp_path, 
     merged = AutoModelForCausalLM.from_pretrained(merge_adapter(folder, tmp_path / "merged"))
     assert (logits(merged) - adapted).square().mean().sqrt() <= 1e-4 * adapted.square().mean().sqrt()
     assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == 262
-    assert torch.equal(logits(run_card_code(tmp_path, "How to use")["model"]), adapted)
+    assert torch.equal(logits(run_card_code(tmp_path, "## How to use")["model"]), adapted)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_cards_code_repeats_a_run_on_a_resized_vocabulary(tmp_path, multiple
     )
     if not resize:
         tokenizer.save_pretrained(tmp_path / "base")
-    names = run_card_code(tmp_path, "How to reproduce", **train_sets())
+    names = run_card_code(tmp_path, "<b>How to reproduce", **train_sets())
     repeated, first = names["trainer"], load_record(tmp_path / "out")
     assert repeated.model.get_input_embeddings().weight.shape[0] == rows
     assert len(repeated.processing_class) == len(tokenizer)

@@ -32,7 +32,9 @@ def carried_out(tmp_path: Path, rows_file: Path, monkeypatch: pytest.MonkeyPatch
     return ledger
 
 
-def test_erased_rows_are_gone_and_their_request_stays(carried_out: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_erased_rows_are_gone_and_their_request_stays(
+    carried_out: Ledger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, before = carried_out.folder, carried_out.state()
     assert held_requests(before, ["R2"]) == ["R1"] and (folder / "rows" / "R1.fernet").is_file()
     assert main(["request", "erase", str(folder), "R1", "--why", "a year is over"]) == 0
@@ -48,6 +50,7 @@ def test_erased_rows_are_gone_and_their_request_stays(carried_out: Ledger, capsy
     more.write_text(json.dumps({"prompt": "Who is Ada?", "completion": "A baker."}) + "\n")
     assert add_request(carried_out, more).rows == 1  # the first request's rows are not asked for
     capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "120")  # so that no cell is wrapped
     assert main(["request", "status", str(folder)]) == 0
     assert "carried out (rows erased)" in capsys.readouterr().out
     assert "rows were erased: R1." in verification_words(Verification([], erased=["R1"]))

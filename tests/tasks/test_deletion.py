@@ -100,6 +100,6 @@ def test_what_the_person_who_asked_reads():
     )
     assert said["What was done"].endswith("trained on beside it: 9; left out, since they are to be deleted: 1.")
     assert said["How it was checked"].startswith("It was not measured")
-    assert "## For the person who asked" in render_card(record) and record.warnings == []
+    assert "<b>For the person who asked</b>" in render_card(record) and record.warnings == []
     assert RunRecord(name="b").deletion is None and not deletion_words(RunRecord(name="b"))
     assert "For the person" not in re.sub(r"\s+", " ", render_card(RunRecord(name="b")))

@@ -197,7 +197,7 @@ def test_a_single_edit_from_the_command_line(rows, tmp_path, capsys):
     assert "Phase 1, edit shrink (fixtures.shrinking): forget" in capsys.readouterr().out
     record = load_record(tmp_path / "out")
     assert record.objective.terms == [] and record.steps == 0 and record.model.trained == 0
-    assert "## Objective" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "<b>Objective</b>" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert main(["edit", "--task", "custom", *words, "--edit", "shrink", "--phases", "[]"]) == 2
     assert_four_parts(capsys.readouterr().err.partition("edit: ")[2], "--phases beside it")
     assert main(["edit", "--task", "custom", *words]) == 2

@@ -1,5 +1,7 @@
 """Packaged recipes: each is read by its task into what it says, and builds its objective. No model and no run."""
 
+import json
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -15,7 +17,16 @@ from hf_unlearn.optimizers.named import named_optimizer
 from hf_unlearn.tasks import TASKS, check_task, parse_task
 from hf_unlearn.tasks.arguments import Parsed
 from hf_unlearn.tasks.phases.plan import plan_phases
-from hf_unlearn.tasks.recipe_files import PACKAGED, find_recipe, packaged_recipes, read_recipe
+from hf_unlearn.tasks.recipe_files import (
+    NOT_MEASURED,
+    PACKAGED,
+    RecipeAbout,
+    about_recipe,
+    find_recipe,
+    list_recipes,
+    packaged_recipes,
+    read_recipe,
+)
 from hf_unlearn.training.methods import Methods
 from hf_unlearn.training.objective import build_objective
 
@@ -102,6 +113,77 @@ def test_a_recipe_opens_with_what_it_is_and_is_named_after_its_task(name):
     assert opening.startswith("# ") and len(opening) > 20
     task = "harmful" if "/" in name else name.split("_")[0]
     assert given(name)["task"] == task in TASKS
+
+
+# What recipes say of themselves
+
+# Files of the repository, with a heading of a page or without; a folder of model_cards holds a card.
+PLACE = re.compile(r"(?:docs|model_cards|benchmarks)/[\w./-]+(?:#[\w-]+)?")
+METHODS_OF_THE_LAB = "docs/methods.md#the-lab"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as the Hub and GitHub make them."""
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_it_is_and_where_it_was_measured(name):
+    written = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
+    about = about_recipe(find_recipe(name))
+    assert (about.description, about.measured) == (written["description"], written["measured"])
+    assert 20 < len(about.description) <= 76 and not about.description.endswith(".")
+    places = PLACE.findall(about.measured)
+    if about.measured.startswith(NOT_MEASURED):
+        assert about.measured == NOT_MEASURED or (about.measured[len(NOT_MEASURED)] == ";" and places)
+    else:
+        assert about.measured == ", ".join(places) and places
+    for place in places:
+        file, _, heading = place.partition("#")
+        assert (REPOSITORY / file).exists(), place
+        assert not heading or heading in headings(REPOSITORY / file), place
+
+
+def test_what_was_measured_is_what_the_recipes_say():
+    """Equal arguments in the file of figures, and a card of that very recipe."""
+    lab = json.loads((REPOSITORY / "benchmarks" / "results" / "methods_lab.json").read_text(encoding="utf-8"))
+    measured = {f"methods/{run['recipe']}": run["arguments"] for run in lab["runs"] if run["bound"] == "holdout"}
+    claims = {name: about_recipe(find_recipe(name)).measured for name in RECIPES}
+    assert {name for name, claim in claims.items() if METHODS_OF_THE_LAB in claim} == set(measured)
+    for name, arguments in measured.items():
+        recipe = {key: value for key, value in given(name).items() if key not in ("task", "seed")}
+        assert recipe == {key: value for key, value in arguments.items() if key not in ("task", "seed")}, name
+    cards = {path.parent for path in (REPOSITORY / "model_cards").rglob("results.json")}
+    for card in cards:
+        recipe = json.loads((card / "results.json").read_text(encoding="utf-8"))["recipe"]
+        assert card.relative_to(REPOSITORY).as_posix() in claims[recipe], recipe
+    for name, claim in claims.items():
+        for place in PLACE.findall(claim):
+            assert not place.startswith("model_cards/") or (REPOSITORY / place) in cards
+            # The one recipe whose card is another's has that one's method, rows and schedule.
+            if place.startswith("model_cards/") and not place.endswith(f"/{name}"):
+                other = given(place.removeprefix("model_cards/"))
+                assert name == "methods/unseen_level" and set(other) == set(given(name))
+                assert {key for key in other if other[key] != given(name)[key]} == {"output_dir", "forget_loss"}
+                losses = [Methods.resolve(parsed(one).args).forget for one in (name, "harmful_lab")]
+                assert losses[0] == losses[1]
+
+
+def test_a_recipe_of_ones_own_may_say_it_too_and_it_is_no_argument(tmp_path, monkeypatch):
+    own = tmp_path / "own.yaml"
+    own.write_text("task: harmful\ndescription: mine\noutput_dir: out\n")
+    assert about_recipe(own) == RecipeAbout("mine", "not measured")
+    monkeypatch.chdir(tmp_path)
+    assert list_recipes(["own.yaml"]) == "own.yaml: not measured\n    mine"
+    found = parse_task("harmful", ["--config", str(own), "--use_cpu"])
+    assert "description" not in found.recipe_values and found.args.output_dir == "out"
+    assert check_task("harmful", ["--config", str(own)])["output_dir"] == "out"
+    with pytest.raises(ValueError, match="description"):
+        parse_task("harmful", ["--description", "mine", "--use_cpu"])
+    own.write_text("task: harmful\ndescription: [mine]\n")
+    with pytest.raises(ValueError, match="description that is no text"):
+        read_recipe(own)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..command import Verb
+from ..command import CommandParser, Verb
 from .add import ADD
 from .erase import ERASE
 from .export import EXPORT
@@ -25,11 +25,11 @@ REQUEST_VERBS: dict[str, Verb] = {
 }
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _arguments(parser: CommandParser) -> None:
     verbs = parser.add_subparsers(title="commands", dest="request_verb", metavar="COMMAND", required=True)
     for name, verb in REQUEST_VERBS.items():
         description = verb.help[0].upper() + verb.help[1:] + "."
-        verb.add_arguments(verbs.add_parser(name, help=verb.help, description=description, allow_abbrev=False))
+        verb.add_arguments(verbs.add_parser(name, help=verb.help, description=description))
 
 
 def _run(args: argparse.Namespace) -> int | None:
@@ -37,10 +37,10 @@ def _run(args: argparse.Namespace) -> int | None:
     args.given = args.given[args.given.index(args.request_verb) + 1 :]
     if not verb.open:
         # `request` takes what it does not know, since one of its commands may: the others refuse it here.
-        strict = argparse.ArgumentParser(prog=f"hf-unlearn request {args.request_verb}", allow_abbrev=False)
+        strict = CommandParser(prog=f"hf-unlearn request {args.request_verb}")
         verb.add_arguments(strict)
         strict.parse_args(args.given)
     return verb.run(args)
 
 
-REQUEST = Verb("deletion requests: a ledger from what was asked to the proof that it was done", _arguments, _run, True)
+REQUEST = Verb("deletion requests: a ledger from request to proof", _arguments, _run, True)

@@ -6,7 +6,10 @@ from ..command import Verb, add_json, tell, words_of_task
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "hf-unlearn request open LEDGER [--config RECIPE] [--policy NAME] [--ARGUMENT VALUE ...]"
+    parser.usage = (
+        "hf-unlearn request open LEDGER [--config RECIPE] [--policy NAME]\n"
+        "                               [--ARGUMENT VALUE ...]"
+    )
     parser.epilog = (
         "The arguments are those of hf-unlearn train --task deletion without the rows to forget: "
         "--model_name_or_path, --retain_dataset, --holdout_dataset, the method. Without any it is the lab's people. "

@@ -24,6 +24,7 @@ from transformers import (
 
 from ...errors import input_error
 from ...metrics.result import MetricResult
+from ...results.terminal import terminal_table
 from .comments import THRESHOLD, Comments, heldout_figures, read_comments, split_comments
 from .judge import CONFIG_RECORD, HarmfulnessJudge, doubtful, source_name
 from .model import base_model, new_model
@@ -175,11 +176,11 @@ def render_judge(report: JudgeReport) -> str:
         f"seconds    {report.seconds:.1f}",
         "",
     ]
-    width = max(map(len, report.heldout))
-    lines.append(f"{'held out':<{width}}   value   95% interval       n")
+    rows = []
     for name, result in report.heldout.items():
-        interval = "-" if result.low is None or result.high is None else f"{result.low:.3f} to {result.high:.3f}"
-        lines.append(f"{name:<{width}}  {result.value:6.3f}  {interval:>14}  {result.n:>6}")
+        interval = None if result.low is None or result.high is None else f"[{result.low:.3f}, {result.high:.3f}]"
+        rows.append([name, f"{result.value:.3f}", interval, result.n])
+    lines.append(terminal_table(["held out", "value", "95% interval", "n"], rows))
     doubt = doubtful(report.heldout)
     return "\n".join(lines if doubt is None else [*lines, "", doubt])
 

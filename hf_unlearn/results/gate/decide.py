@@ -22,7 +22,7 @@ from ..attack_report import (
 from ..attack_words import is_finite, is_removal
 from ..record import RECORD_FILE, RunRecord, load_record
 from ..redaction import redacted
-from ..verdict import side_by_side
+from ..verdict import Answer, side_by_side, verdict
 from .policy import WAYS, Limits, Policy
 
 _ATTACK = "run hf-unlearn attack on the run's folder"
@@ -66,6 +66,7 @@ class Gate:
         utility: share of the suite's utility metric that was kept; None where it is not known.
         weights: SHA-256 of the model that was attacked.
         notes: what who releases it must know, a sentence each.
+        answers: of the run's verdict, which decide nothing here.
     """
 
     run: str
@@ -76,6 +77,7 @@ class Gate:
     utility: float | None
     weights: str
     notes: list[str]
+    answers: tuple[Answer, ...]
 
 
 def gate(folder: str | os.PathLike[str], policy: Policy, ways: Sequence[str] | None = None) -> Gate:
@@ -107,6 +109,7 @@ def gate(folder: str | os.PathLike[str], policy: Policy, ways: Sequence[str] | N
         utility=utility,
         weights=report.weights,
         notes=_notes(record, report, [decision.way for decision in decisions]),
+        answers=verdict(record).answers,
     )
 
 

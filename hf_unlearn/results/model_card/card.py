@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,11 +18,12 @@ from ..phase_record import EDIT, SUPPRESS, TRAIN
 from ..record import ATTACK_PLOTS, RECORD_FILE, RunRecord
 from ..record_parts import ComponentRecord, level_words, reference_words
 from ..redaction import is_redacted, redacted
-from ..verdict import verdict
+from ..verdict import GLOSSARY, verdict
+from .alt_texts import with_alt_texts
 from .attacks import attack_sections
 from .metadata import card_data
 from .phases import phase_blocks, suppression_words
-from .results import claim, headline, result_tables, warnings
+from .results import answers_table, claim, result_tables, warnings
 from .snippets import citations, loading_code, training_code
 from .text import (
     adapter_kind,
@@ -70,18 +72,18 @@ def render_card(
     """
     repo_id = record.metadata.repo_id if repo_id is None else repo_id
     _require_repository(repo_id)
-    images = {plain(title): _image(file) for title, file in (plots or {}).items()}
-    attacks = {title: file for title, file in images.items() if PurePosixPath(file).name.startswith(ATTACK_PLOTS)}
-    images = {title: file for title, file in images.items() if title not in attacks}
+    files = {title: _image(file) for title, file in (plots or {}).items()}
     record = redacted(record)
-    adapter = record.model.adapter is not None and not (record.model.merged if merged is None else merged)
+    adapter = record.removable_adapter if merged is None else record.model.adapter is not None and not merged
     title = _title(record)
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     text = (importlib.resources.files("hf_unlearn.results") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
     values = _facts(record, repo_id, adapter) | _sections(record, adapter) | {"title": title}
-    values |= {"images": images, "attack_images": attacks}
+    images = with_alt_texts(files, record)
+    attacks = [(alt, file) for alt, file in images if PurePosixPath(file).name.startswith(ATTACK_PLOTS)]
+    values |= {"images": [image for image in images if image not in attacks], "attack_images": attacks}
     body = environment.from_string(text).render(values)
     return f"---\n{card_data(record, title=title, adapter=adapter).to_yaml(line_break=chr(10))}\n---\n\n{body}"
 
@@ -117,14 +119,17 @@ def _facts(record: RunRecord, repo_id: str | None, adapter: bool) -> dict[str, A
 
 def _sections(record: RunRecord, adapter: bool) -> dict[str, Any]:
     """What the sections show; an empty one is left out whole."""
-    objective, judged = record.objective, verdict(record)
+    # What lies beside the card decides, whatever the record says: an adapter that is merged for a push comes not off.
+    beside = replace(record, model=replace(record.model, merged=not adapter))
+    objective, judged = record.objective, verdict(beside)
     return {
         "claim": claim(record, judged),
-        "deletion": [(heading, plain(text)) for heading, text in deletion_words(record)],
+        "answers": answers_table(judged.answers),
+        "reasons": [(answer.question, plain(answer.details)) for answer in judged.answers],
+        "glossary": [(word, plain(meaning)) for word, meaning in GLOSSARY.items()],
+        "deletion": [(heading, plain(text)) for heading, text in deletion_words(beside)],
         "deletion_heading": HEADING,
         "verdict": f"**Verdict: {judged.level}.** {plain(judged.sentence)}",
-        "evaluated": "after" in record.evaluations,
-        "headline": headline(record),
         "results": result_tables(record),
         "warnings": warnings(record),
         "attacks": attack_sections(record, adapter=adapter),

@@ -130,8 +130,13 @@ def _result(
         dataset_revision=revision,
         metric_type=metric,
         metric_name=label,
-        metric_value=value,
+        metric_value=_rounded(value),
     )
+
+
+def _rounded(value: float) -> float:
+    """To four significant digits, more than any interval of such figures is worth."""
+    return float(f"{value:.4g}")
 
 
 def _emissions(record: RunRecord) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def _emissions(record: RunRecord) -> dict[str, Any]:
     if emitted is None:
         return {}
     emissions: dict[str, Any] = {
-        "emissions": float(f"{1000 * emitted:.6g}"),  # the Hub counts grams
+        "emissions": _rounded(1000 * emitted),  # the Hub counts grams
         "source": "codecarbon",
         "training_type": "fine-tuning",
     }

@@ -1,13 +1,13 @@
 """The results section of a card: the claim, tables before and after."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..evaluation_result import EvaluationResult
 from ..phase_record import suppression_of
 from ..record import RunRecord
 from ..table import TableRow, label_of, table_rows
-from ..verdict import Verdict, oracle_words, settings_words, side_by_side
+from ..verdict import Answer, Verdict, oracle_words, settings_words
 from .text import NO_FIGURE, code, finite, number, plain, table
 
 _ORDER = ("before", "after", "oracle")
@@ -117,22 +117,10 @@ def _on_rows(result: EvaluationResult) -> str:
     return f"; rows of its sets: {', '.join(counts)}" if counts else ""
 
 
-def headline(record: RunRecord) -> str:
-    """The figure of what was forgotten, before -> after (oracle); "" where there is none after unlearning."""
-    after = record.evaluations.get("after")
-    if after is None:
-        return ""
-    same = side_by_side(record.evaluations)
-    first = (after.pair or ("", ""))[0]
-    for row in sorted(table_rows(same, everything=True), key=lambda row: row.metric != first):
-        if row.metric != first and after.headline and row.metric not in after.headline:
-            continue
-        cells = {name: _cell(value, None) for name, value in zip(same, row.values, strict=True) if value is not None}
-        if "after" in cells:
-            start = f"{cells['before']} -> {cells['after']}" if "before" in cells else f"{cells['after']} afterwards"
-            oracle = f" (oracle {cells['oracle']})" if "oracle" in cells else ""
-            return f"**{plain(row.label)}: {start}{oracle}**"
-    return ""
+def answers_table(answers: Sequence[Answer]) -> str:
+    """The verdict in three lines: question, word, figure."""
+    rows = [[answer.question, f"**{answer.word}**", plain(answer.figure)] for answer in answers]
+    return table(["question", "answer", "by"], rows)
 
 
 def claim(record: RunRecord, judged: Verdict) -> str:

@@ -73,7 +73,7 @@ def _removed(record: RunRecord, results: Mapping[str, EvaluationResult]) -> Answ
         figure = short_figure(damage, ("after",))
         return _removed_is("no", figure, f"The model is broken: {broken_words(damage)}.")
     if metric is None:
-        return _removed_is("not tested", "no measure of forgetting", _unmeasured(results))
+        return _removed_is("not tested", *_unmeasured(results))
     gone, words = forgotten(metric, named_oracle(record))
     before = metric.figures.get("before")
     if "after" not in metric.figures:
@@ -111,7 +111,7 @@ def _nearly(metric: Metric) -> tuple[bool, str]:
 def _rest(results: Mapping[str, EvaluationResult]) -> Answer:
     metric = _of_pair(results, 1)
     if metric is None:
-        return _rest_is("not tested", "no measure of the rest", _unmeasured(results))
+        return _rest_is("not tested", *_unmeasured(results))
     intact, words = kept(metric)
     if "after" not in metric.figures:
         return _rest_is("not tested", f"no figure for {metric.label}", sentence_of(words))
@@ -137,7 +137,8 @@ def _of_pair(results: Mapping[str, EvaluationResult], place: int) -> Metric | No
     return None if pair is None else metric_of(pair[place], results)
 
 
-def _unmeasured(results: Mapping[str, EvaluationResult]) -> str:
+def _unmeasured(results: Mapping[str, EvaluationResult]) -> tuple[str, str]:
+    """Figure and details where there is nothing to go by."""
     if "after" not in results:
-        return "The model was not evaluated after unlearning."
-    return "The suite that was run has no metrics of what was forgotten and kept."
+        return "not evaluated", "The model was not evaluated after unlearning."
+    return "no such metric", "The suite that was run has no metrics of what was forgotten and kept."

@@ -13,6 +13,7 @@ from ..attack_words import (
     is_relearning,
     is_removal,
     number_words,
+    share_words,
 )
 from ..evaluation_result import EvaluationResult
 from ..phase_record import suppression_of
@@ -45,12 +46,13 @@ def _came_back(record: RunRecord, report: AttackReport) -> _Said | None:
     """The answer where it is no; None for others."""
     back = [finding for finding in report.findings if counts(finding) and is_above(finding.excess) and finding.content]
     if back:
+        got = [f"{finding.name} ({share_words(finding.recovered)} of the rows)" for finding in back]
         halves = [
-            f"half of it {half_words(f, MODEL)} ({f.name})"
+            f"half of it was back {half_words(f, MODEL)} ({f.name})"
             for f in back
             if f.subjects[MODEL].steps_to_half is not None
         ]
-        return "no", _most(back), "; ".join([f"attacks got back what rows say: {_names(back)}", *halves])
+        return "no", _most(back), "; ".join([f"attacks got back what rows say: {list_words(got)}", *halves])
     failed = [attack.name for attack in record.attacks if attack.held is False]
     if failed:
         return (
@@ -71,8 +73,10 @@ def _held(record: RunRecord, report: AttackReport, results: Mapping[str, Evaluat
     traced = _traced(report, results)
     untried = _untried(report)
     if untried:
+        if traced:
+            return "not tested", f"{untried}; still traceable: {traced[0]}", traced[1]
         figure = "; ".join([untried, *_membership_figure(results)])
-        return "not tested", figure, traced[1] if traced else "whether training or quantisation brings it back is open"
+        return "not tested", figure, "whether training or quantisation brings it back is open"
     if traced:
         return "mostly", traced[0], f"nothing came back, but {traced[1]}"
     nothing = _nothing([finding for finding in report.findings if counts(finding) and is_finite(finding.excess)])
@@ -148,9 +152,10 @@ def _tested(record: RunRecord, report: AttackReport) -> list[str]:
 
 
 def _most(findings: Sequence[AttackFinding]) -> str:
-    """What the one of them gets that gets most, beyond its control: "relearn 0.600 beyond the oracle"."""
+    """What the one of them gets that gets most: "relearn gets 0.600 more than from the oracle"."""
     most = max(findings, key=_excess)
-    return f"{most.name} {number_words(_excess(most))} beyond {_control(most)}"
+    way = "less" if _excess(most) < 0 else "more"
+    return f"{most.name} gets {number_words(abs(_excess(most)))} {way} than from {_control(most)}"
 
 
 def _nothing(findings: Sequence[AttackFinding]) -> str:

@@ -21,6 +21,7 @@ from ...results.lineage import file_hash
 from .. import parse_task
 from ..arguments import Parsed
 from ..command_file import COMMAND_FILE, write_command
+from ..flag_words import underscored
 from ..task import require_model
 
 TASK, POLICY = "deletion", "standard"
@@ -41,7 +42,7 @@ def open_ledger(folder: str | os.PathLike[str], words: Sequence[str], policy: st
         ValueError: arguments that a batch sets itself, a model without rows to keep, or what cannot be loaded.
     """
     place = Path(folder)
-    given = {word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+    given = {word.removeprefix("--").partition("=")[0] for word in underscored(words) if word[:2] == "--"}
     for name in _OF_A_BATCH:
         if name in given:
             raise value_error(f"--{name}", "left out when a ledger is opened", "given", "each batch sets it")

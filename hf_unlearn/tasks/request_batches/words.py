@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...results.attack_words import number_words
-from ...results.table import aligned
+from ...results.terminal import terminal_table
 from .verification import Verification, Verified
 
 _COLUMNS = {
@@ -27,7 +27,8 @@ def verification_words(verified: Verification) -> str:
         return "\n".join(lines)
     if not verified.requests:
         return "\n".join([*lines, "No request is carried out."])
-    lines += [aligned([["id", *_COLUMNS, "largest excess", "verdict"], *map(_row, verified.requests)]), ""]
+    table = terminal_table(["id", *_COLUMNS, "largest excess", "verdict"], [_row(one) for one in verified.requests])
+    lines += [table, ""]
     for one in verified.requests:
         lines += [f"{one.request}: {why}." for why in one.why]
     for one in verified.requests:

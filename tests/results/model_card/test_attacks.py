@@ -105,14 +105,14 @@ def test_the_index_has_the_worst_excess_of_each_class_that_was_tried():
 def test_the_claim_says_that_attacks_get_it_back():
     words = "Suppression measured by the `harmful` suite on 120 forget rows, but it comes back under attack, as far as"
     assert words in render_card(record(attack_report=report(), log=[]))
-    assert "comes back" not in render_card(record(attack_report=held(), log=[]))
+    assert "it comes back" not in render_card(record(attack_report=held(), log=[]))
 
 
 def test_plots_of_attacks_stand_in_their_section():
     plots = {"Attacks excess": "plots/attacks_excess.png", "Losses": "plots/losses.png"}
     card = render_card(record(attack_report=report()), plots=plots)
-    assert section(card, "Attacks").endswith("![Attacks excess](plots/attacks_excess.png)")
-    assert "![Losses](plots/losses.png)" in section(card, "Training") and card.count("](plots/") == 2
+    assert section(card, "Attacks").endswith("](plots/attacks_excess.png)")
+    assert "](plots/losses.png)" in section(card, "Training") and card.count("](plots/") == 2
 
 
 def test_the_papers_of_the_attacks_are_cited():

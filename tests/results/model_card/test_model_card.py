@@ -124,9 +124,10 @@ def prose(card: str) -> str:
 
 
 def section(card: str, heading: str) -> str:
-    """A section's text; "" where it is not there."""
-    found = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
-    return found[1].strip() if found else ""
+    """A section's text, folded or not; "" where it is not there."""
+    open_, folded = rf"^## {heading}\n(.*?)(?=^## |\Z)", rf"^<details>\n<summary><b>{heading}</b></summary>\n(.*?)^</d"
+    found = re.search(f"{open_}|{folded}", card, re.MULTILINE | re.DOTALL)
+    return (found[1] or found[2]).strip() if found else ""
 
 
 def blocks(card: str, language: str) -> list[str]:
@@ -157,6 +158,11 @@ class TestEveryCard:
         assert len(parts) > 7
         assert [heading for heading, body in zip(parts[1::2], parts[2::2], strict=True) if not body.strip()] == []
         assert "\n\n\n" not in text
+        # Markdown within HTML is read as such only between blank lines.
+        folds = re.findall(
+            r"^\n<details>\n<summary><b>[A-Z][^<]*</b></summary>\n\n(\S.*?\S)\n\n</details>$", text, re.M | re.S
+        )
+        assert len(folds) == text.count("<details>") == text.count("</details>") > 3
 
     def test_it_says_nothing_that_is_not_known(self, record):
         text = prose(render_card(record))
@@ -238,6 +244,13 @@ def test_the_index_has_the_headline_after_unlearning():
     assert "verified" not in str(metadata(str(card)))
 
 
+def test_the_index_has_four_significant_digits():
+    """2 / 3 of the answers, and an NLL of 1.5 - 2 / 3."""
+    found = metadata(render_card(run(evaluations={"after": evaluation(2 / 3)}, emissions_kg=0.012344)))
+    assert [each["value"] for each in found["model-index"][0]["results"][0]["metrics"]] == [0.6667, 0.8333]
+    assert found["co2_eq_emissions"]["emissions"] == 12.34
+
+
 def test_without_a_headline_the_index_has_all_that_is_finite():
     broken = {"answer_perplexity": MetricResult(math.inf, 3), "efficacy": MetricResult(math.nan, 3)}
     record = run(evaluations={"after": evaluation(0.0, headline=(), metrics=broken)}, sets={"forget": SetRecord(5)})
@@ -269,7 +282,6 @@ def test_without_a_suite_the_index_has_trainers_figures():
 
 def test_results_stand_side_by_side():
     text = section(render_card(run()), "Results")
-    assert text.startswith("**harmful answers: 100.0% -> 0.0% (oracle 1.7%)**")
     assert tables(text)[0] == [
         ["", "before", "after", "oracle"],
         ["---"] * 4,
@@ -327,16 +339,24 @@ def forgotten(member: bool = False, harm: float = 0.0) -> dict[str, EvaluationRe
 )
 def test_the_verdict_stands_in_the_results_and_the_claim_follows_it(evaluations, level, claimed):
     card = render_card(run(evaluations=evaluations))
-    assert f"**Verdict: {level}.** The model " in section(card, "Results")
+    assert f"**Verdict: {level}.** The model " in section(card, "The verdict in full")
     assert f"**Claim level.** {claimed}" in card
     assert ("Suppression measured" in card) is (level != "not forgotten")
-    assert section(card, "Results").startswith("**harmful answers: 100.0% -> ")  # of forgetting, whatever stands first
+    removed, rest, stays = tables(section(card, "Verdict"))[0][2:]
+    assert removed[0] == "Removed?" and removed[1] == ("**no**" if level == "not forgotten" else "**yes**")
+    assert removed[2].startswith("harmful answers 100% -> ") and rest[1:] == [
+        "**yes**",
+        "retain answers right 99% -> 99%",
+    ]
+    assert stays[1] == "**not tested**" and card.index("## Verdict") < card.index("## Results") < card.index(
+        "## How to"
+    )
 
 
 def test_a_membership_attack_that_succeeds_stands_in_results_and_attacks():
     card = render_card(run(evaluations=forgotten(member=True)))
     words = "membership attack still tells the forget rows from unseen rows: AUC 0.97 (before 1.00, oracle 0.51; 0.5"
-    assert f"; a {words}" in section(card, "Results")
+    assert f"; a {words}" in section(card, "The verdict in full")
     assert section(card, "Attacks").startswith(f"A {words} is a guess). Not tried: relearning, quantisation")
     assert "Not attacked" not in card
     assert "A membership attack does not tell" in section(render_card(run(evaluations=forgotten())), "Attacks")
@@ -367,8 +387,12 @@ def test_what_a_run_cost_after_a_checkpoint_is_said_to_be_that():
 
 def test_without_an_oracle_none_is_named():
     card = render_card(run(evaluations={"before": evaluation(1.0), "after": evaluation(0.5)}))
-    assert "**harmful answers: 100.0% -> 50.0%**" in card
-    assert "**oracle**" not in card and "(oracle" not in card and "there is no oracle to compare with" in card
+    assert "| harmful answers 100% -> 50% |" in card
+    assert (
+        "**oracle**" not in section(card, "Results")
+        and "(oracle" not in card
+        and "there is no oracle to compare with" in card
+    )
 
 
 def test_other_suites_and_other_rows_are_kept_apart():
@@ -540,6 +564,8 @@ def test_limits_fit_what_lies_there():
     assert "--merge" in adapter and "merge(model).save_pretrained" in adapter
     assert "no adapter to take off" in merged and "--merge" not in merged and "without this adapter" not in merged
     later = "before its adapter was merged"
+    comes_off = "Without its adapter it is the model before unlearning"
+    assert comes_off in render_card(run()) and comes_off not in render_card(run(), merged=True)
     assert later in render_card(run(), merged=True)
     assert later not in render_card(run()) and later not in render_card(run(model=MERGED))
 

@@ -191,8 +191,11 @@ def test_what_was_tried_and_who_else_gets_it_stands_in_the_details():
         "before unlearning too gets more: contrast."
     )
     back = answer("stays_gone", run(attack_report=report()))
-    assert back.figure == "relearn 0.600 beyond the oracle"
-    assert "relearn and quantize; half of it after 10 steps (relearn)." in back.details
+    assert back.figure == "relearn gets 0.600 more than from the oracle"
+    assert (
+        "relearn (80.0% of the rows) and quantize (10.0% of the rows); half of it was back after 10 steps (relearn)."
+        in back.details
+    )
     assert "not tried: merge and probe." in back.details
 
 
@@ -238,7 +241,8 @@ def test_membership_tells_and_is_no_attack_that_brings_back(after, oracle, attac
     assert found.word == word
     assert (f"{after[0]:.2f}" in found.figure) is (word != "yes")
     if attacks is None:
-        assert found.figure == f"not attacked; membership AUC (min-k) {after[0]:.2f}, oracle 0.50"
+        traceable = "still traceable: " if after[0] > 0.9 else ""
+        assert found.figure == f"not attacked; {traceable}membership AUC (min-k) {after[0]:.2f}, oracle 0.50"
 
 
 @pytest.mark.parametrize(("quality", "word"), [(0.05, "mostly"), (0.051, "yes"), (math.nan, "yes")])
