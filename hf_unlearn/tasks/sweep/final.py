@@ -168,8 +168,10 @@ def _conclusion(
     if not after < before:
         return False, f"On rows not chosen by, the chosen recipe is not better than yours ({said}): keep yours."
     apart = max(distances[1]) < min(distances[0])
-    how = "in every seed" if apart and len(best) > 1 else "though the seeds overlap, so that it may be chance"
-    how = "in the one seed that was run" if len(best) == 1 else how
+    if not apart:
+        nearer = "the chosen recipe is nearer to the ideal than yours in the mean"
+        return True, f"On rows not chosen by, {nearer}, but the seeds overlap, so that it may be chance: {said}."
+    how = "in the one seed that was run" if len(best) == 1 else "in every seed"
     return True, f"On rows not chosen by, the chosen recipe is better than yours {how}: {said}."
 
 
