@@ -1,6 +1,6 @@
 """Make the picture of a report that README.md shows: the verdict, the table and the plane of one run.
 
-    hf-unlearn train --config harmful_lab
+    hf-unlearn train --config harmful_lab --attack quick
     python docs/make_picture.py unlearned/harmful-lab    # writes docs/images/report.png
 
 It needs Chromium (`apt-get install chromium`) and Pillow, which comes with matplotlib.
@@ -18,9 +18,14 @@ from hf_unlearn.cli import main as hf_unlearn
 PICTURE = Path(__file__).parent / "images" / "report.png"
 # In CSS pixels: about as wide as README is on a screen, at 1.75 times its resolution.
 WIDTH, HEIGHT, PIXELS = 940, 2000, 1.75
-# The picture ends after the first plot; the page's own head and the folded table of all metrics are left out.
-HIDDEN = ".masthead, .rules, .colophon, details, .run > figure:first-of-type ~ * { display: none }"
+# The picture ends after the first plot; the page's own head, what is folded and the tables of attacks are left out.
+HIDDEN = (
+    ".masthead, .rules, .colophon, details, .glossary, .toggle, .attacked, .run > figure:first-of-type ~ * "
+    "{ display: none }"
+)
 NARROW = "main { padding: 0 } main > section.run { margin: 0; border: 0; padding-top: 1rem } h3 { margin-top: 1.5rem }"
+# Time for the plots to be drawn, which begin when they come into sight.
+WAIT = 10_000
 
 
 def make(run: Path, picture: Path) -> None:
@@ -33,7 +38,12 @@ def make(run: Path, picture: Path) -> None:
         page.write_text(text.replace("</head>", f"<style>{HIDDEN} {NARROW}</style></head>"), encoding="utf-8")
         command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         command += ["--hide-scrollbars", f"--user-data-dir={folder / 'profile'}", f"--window-size={WIDTH},{HEIGHT}"]
-        command += [f"--force-device-scale-factor={PIXELS}", f"--screenshot={shot}", page.as_uri()]
+        command += [
+            f"--force-device-scale-factor={PIXELS}",
+            f"--virtual-time-budget={WAIT}",
+            f"--screenshot={shot}",
+            page.as_uri(),
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         image = Image.open(shot).convert("RGB")
     # Below the section lies the page's background alone: the last pixel of the shot.

@@ -20,6 +20,7 @@ PACKAGE = REPOSITORY / "hf_unlearn"
 # page, never from above.
 FOLDERS = (
     "cli",  # a dict of verbs
+    "demo",  # the page on which a person tries before, after and oracle
     "tasks",  # whole runs: rows, before, unlearn, after, record
     "requests",  # the ledger of deletion requests: what was asked, done and proved
     "planning",  # memory per GPU, before a run
@@ -39,12 +40,13 @@ FOLDERS = (
     "lab",  # small models made offline, and their oracles
     "plugins",  # what other packages add, by name
     "component",  # what losses, step wrappers and weightings share
+    "progress",  # bars on a terminal, lines in a log
     "errors",  # user errors
     "version",  # of the package
 )
 
 # Folders that may import less than their place on the page allows.
-ONLY_FROM = {"lab": {"errors"}}
+ONLY_FROM = {"lab": {"errors", "progress"}}
 
 # A loss sees tensors, never a model, so it has no use for the libraries that make or wrap one.
 _MODEL_LIBRARIES = {"accelerate", "datasets", "deepspeed", "peft", "transformers", "trl"}
@@ -194,9 +196,9 @@ def test_every_folder_exists():
     assert not missing, f"in FOLDERS, but not in the package: {missing}"
 
 
-def test_only_four_files_lie_at_the_root():
+def test_only_these_files_lie_at_the_root():
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "component.py", "errors.py", "version.py", "py.typed"}
+    assert files == {"__init__.py", "component.py", "errors.py", "progress.py", "version.py", "py.typed"}
 
 
 @pytest.mark.parametrize(

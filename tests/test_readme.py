@@ -56,6 +56,7 @@ def test_the_pages_have_the_python_blocks_that_they_should():
         *(f"docs/evaluation.md-{number}" for number in (1, 2, 3, 4)),
         *(f"docs/plugins.md-{number}" for number in (1, 2)),
         "docs/attacks.md-1",
+        "docs/compare.md-1",
         *(f"docs/edits.md-{number}" for number in (1, 2)),
         "docs/publishing.md-1",
         "docs/trainer.md-1",

@@ -11,11 +11,11 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
 
 from ..evaluation.main_process import refused_together
 from ..model.fingerprints import hash_parts
 from ..model.score_rows import preserve_rng_state
+from ..progress import phase, progress
 from ..results.attack_report import BEFORE, SettingLeak, SubjectLeak
 from ..results.files import atomic_write_text, read_json
 from ..version import __version__
@@ -105,15 +105,15 @@ def run_jobs(
     started = time.perf_counter()
     own = jobs[accelerator.process_index :: accelerator.num_processes]
     results: list[tuple[tuple[str, str], SubjectLeak]] = []
-    bar = tqdm(own, desc="attacks", disable=not accelerator.is_main_process or None, leave=False)
+    shown = accelerator.is_main_process
     with refused_together(accelerator, jobs[0].subject.target.model):
-        for job in bar:
-            bar.set_postfix_str(" on ".join(job.key))
+        for job in progress(own, "attacks", shown=shown):
             leak = done.read(job)
             if leak is None:
                 if minutes is not None and time.perf_counter() - started > 60 * minutes:
                     continue
-                leak = _attacked(job, sets)
+                with phase(f"attack {' on '.join(job.key)}", one_line=True, shown=shown):
+                    leak = _attacked(job, sets)
                 done.write(job, leak)
             results.append((job.key, leak))
     return dict(results if accelerator.num_processes == 1 else gather_object(results))

@@ -68,7 +68,7 @@ class Sampling(Attack):
         function = partial(decoding_logps, temperature=self.temperature, top_k=self.top_k)
         readout = TokenReadout("decoding", None, function)
         sums = np.full(len(rows), -np.inf)  # of an answer that is its end alone: there is nothing to get out
-        for places, scores in scorer.batches(target.model, rows, range(len(rows)), "rows", [readout]):
+        for places, scores in scorer.batches(target.model, rows, range(len(rows)), "likelihoods", [readout]):
             # In fp64: thousands of tokens are added up.
             parts = scores.readouts["decoding"].double().cpu().split(scores.lengths.tolist())
             for place, part in zip(places, parts, strict=True):

@@ -7,10 +7,13 @@ import time
 from contextlib import nullcontext, redirect_stdout
 
 from ..tasks.flag_words import underscored
+from ..tasks.library_noise import quiet_libraries
 from .attack import ATTACK
 from .card import CARD
 from .command import CommandParser, Verb
+from .compare import COMPARE
 from .completion import COMPLETION
+from .demo import DEMO
 from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
@@ -35,8 +38,10 @@ VERBS: dict[str, Verb] = {
     "rerun": RERUN,
     "evaluate": EVALUATE,
     "attack": ATTACK,
+    "compare": COMPARE,
     "gate": GATE,
     "request": REQUEST,
+    "demo": DEMO,
     "report": REPORT,
     "card": CARD,
     "push": PUSH,
@@ -74,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _print_version()
     if args.verb is None:
         parser.error("the following arguments are required: COMMAND")
+    quiet_libraries()
     verb = VERBS[args.verb]
     if unread and not verb.open:
         parser.error(f"unrecognized arguments: {' '.join(unread)}")

@@ -7,7 +7,7 @@ from .command import Verb, add_json, tell
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--plugins", nargs="+", metavar="MODULE", help="modules of other packages that add to the list"
+        "--plugins", nargs="+", metavar="MODULE", help="modules, or files such as my_loss.py, that add to the list"
     )
     add_json(parser)
 

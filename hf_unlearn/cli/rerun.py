@@ -26,7 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from ..results.run_comparison import compare_runs, comparison_words
+    from ..results.rerun_difference import compare_rerun, difference_words
     from ..tasks.rerun import rerun
 
     run = Path(args.run)
@@ -35,9 +35,9 @@ def _run(args: argparse.Namespace) -> int:
     status = rerun(run, output, [*more, *(["--use_cpu"] if args.use_cpu else [])])
     if status:
         return status
-    comparison = compare_runs(run, output)
+    comparison = compare_rerun(run, output)
     data = {"run": str(run), "again": str(output), "same": comparison.same} | dataclasses.asdict(comparison)
-    tell(args, f"\n{comparison_words(comparison)}", data)
+    tell(args, f"\n{difference_words(comparison)}", data)
     return 0 if comparison.same else 1
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from .argument_help import add_own_arguments
 from .command import CommandParser, Verb
+from .train_series import add_series, run_series_of, split_series
 
 _LAUNCH = (
     "accelerate_config",
@@ -38,8 +39,8 @@ _MOST_USED = {
 
 def _arguments(parser: CommandParser) -> None:
     parser.usage = (
-        "hf-unlearn train [--config RECIPE] [--task TASK]\n"
-        "                        [--accelerate_config NAME] [--ARGUMENT VALUE ...]"
+        "hf-unlearn train [--config RECIPE] [--task TASK] [--methods M ...]\n"
+        "                        [--seeds N ...] [--ARGUMENT VALUE ...]"
     )
     parser.epilog = (
         "Every argument of transformers.TrainingArguments and trl.ModelConfig works too; --task NAME --help_all lists "
@@ -52,6 +53,7 @@ def _arguments(parser: CommandParser) -> None:
     launch.add_argument("--accelerate_config", metavar="NAME", help="ddp, zero2, zero3, fsdp2, ..., or a YAML file")
     for name in _LAUNCH[1:]:
         launch.add_argument(f"--{name}", metavar="VALUE", help=f"accelerate launch's --{name}")
+    add_series(parser)
     parser.seldom |= {*_LAUNCH[2:]}
     add_own_arguments(parser, _MOST_USED)
 
@@ -63,7 +65,8 @@ def _run(args: argparse.Namespace) -> int | None:
     if args.list_recipes:
         print(list_recipes())
         return None
-    launch, rest = _split_launch(args.given)
+    series, rest = split_series(args.given)
+    launch, rest = _split_launch(rest)
     if args.help_all and not any(word.partition("=")[0] in ("--config", "--task") for word in rest):
         parser = CommandParser(prog="hf-unlearn train")
         _arguments(parser)
@@ -72,6 +75,8 @@ def _run(args: argparse.Namespace) -> int | None:
     task, rest = task_of(rest)
     if args.help_all:
         run_task(task, ["--help"], description=f"hf-unlearn train --task {task}: every argument.")
+    if series is not None:
+        return run_series_of(series, task, rest, launch, {*_LAUNCH, "methods", "seeds", "compare"})
     if launch:
         return _launch(task, launch, rest)
     trainer = run_task(task, rest)

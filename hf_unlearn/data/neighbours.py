@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeAlias
 import datasets
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import input_error, require_choice, require_range
 from ..metrics.segmentation import words
+from ..progress import progress
 from .formats import Row, Text, detect_format, to_row
 
 Rows: TypeAlias = datasets.Dataset | Sequence[Mapping[str, Any]]
@@ -182,7 +182,7 @@ def _embedded(texts: list[str], model: Encoder, batch_size: int) -> np.ndarray:
     training, parts = encoder.training, []
     encoder.eval()
     try:
-        for start in tqdm(range(0, len(texts), batch_size), desc="Embedding", leave=False, disable=None):
+        for start in progress(range(0, len(texts), batch_size), "embedding"):
             batch = tokenizer(
                 texts[start : start + batch_size], padding=True, padding_side="right", return_tensors="pt", **cut
             ).to(encoder.device)

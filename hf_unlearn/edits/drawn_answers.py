@@ -28,7 +28,7 @@ def with_drawn_answers(model: Any, questioner: Questioner, rows: Sequence[Tokeni
     scorer = RowScorer(questioner.collator, OneProcess(model.device), questioner.batch_size)
     readout = TokenReadout(_DRAWN, None, partial(_draw, generator))
     drawn: dict[int, list[int]] = {}
-    for places, scores in scorer.batches(model, rows, range(len(rows)), "rows", [readout]):
+    for places, scores in scorer.batches(model, rows, range(len(rows)), "likelihoods", [readout]):
         tokens = scores.readouts[_DRAWN].long().cpu().split(scores.lengths.tolist())
         drawn |= {place: part.tolist() for place, part in zip(places, tokens, strict=True)}
     return [row | {"labels": _relabelled(row["labels"], drawn[place])} for place, row in enumerate(rows)]

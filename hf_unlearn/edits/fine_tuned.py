@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..data.tokenized_row import TokenizedRow
 from ..errors import input_error
 from ..model.fine_tuning import BatchLoss, answer_nll, fine_tune
+from ..progress import progress
 from .base import EditData
 
 WARMUP_SHARE = 0.05  # of the steps, where the rate has a schedule
@@ -62,7 +62,7 @@ def train(
         shuffle=shuffle,
         loss=loss,
     )
-    taken = sum(1 for _ in tqdm(done, total=steps, desc="Fine-tuning", disable=None, leave=False))
+    taken = sum(1 for _ in progress(done, "fine-tuning", total=steps))
     if taken < steps:
         raise input_error(
             expected="a finite loss in every step of a fine-tuning",

@@ -6,6 +6,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from ..errors import input_error
+from ..progress import phase
 from ..results.evaluation_result import EvaluationResult
 from .evaluate import evaluate, require_evaluable
 from .suite import Suite
@@ -125,15 +126,17 @@ class UnlearningEvalCallback(TrainerCallback):
 
     def _run(self, args: TrainingArguments, step: int, model: Any) -> dict[str, float]:
         assert self.trainer is not None
-        self.results[step] = evaluate(
-            model,
-            self.trainer.processing_class,
-            self._suite,
-            batch_size=self._batch_size or args.per_device_eval_batch_size,
-            accelerator=self.trainer.accelerator,
-            fluency_model=self._fluency_model,
-            seed=args.seed,
-        )
+        shown = self.trainer.is_local_process_zero()
+        with phase(f"{self._suite.name} suite at step {step}", one_line=True, shown=shown):
+            self.results[step] = evaluate(
+                model,
+                self.trainer.processing_class,
+                self._suite,
+                batch_size=self._batch_size or args.per_device_eval_batch_size,
+                accelerator=self.trainer.accelerator,
+                fluency_model=self._fluency_model,
+                seed=args.seed,
+            )
         for warning in self.results[step].warnings:
             if self.trainer.is_world_process_zero():
                 logger.warning_once(f"{self._suite.name} suite: {warning}")

@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from ..data.answer_ends import template_ends
@@ -20,6 +19,7 @@ from ..data.turns import AnswerEnds
 from ..model.probe import probe_model
 from ..model.score_rows import evaluation_mode
 from ..model.sharding import is_sharded, reshard
+from ..progress import progress
 from .generation_trial import PromptBatches, first_positions, prompt_batches
 from .stop_rule import StopRule, generation_holders
 
@@ -102,7 +102,7 @@ def answer_batches(
     order = sorted(wanted, key=lambda i: -len(prompts[i]))
     if not order:
         return
-    together = prompt_batches(model, accelerator.autocast, _own_settings_aside)
+    together = prompt_batches(model, accelerator.autocast, own_settings_aside)
     alike, probe = together is PromptBatches.EQUAL_LENGTHS, probe_model(model, model)
     batch_size = 1 if together is PromptBatches.ONE else batch_size
     room = [min(decoding.max_new_tokens, answer_room(model, len(prompt))) for prompt in prompts]
@@ -116,16 +116,15 @@ def answer_batches(
         if sharded
         else [(batch, True) for batch in _batches(order[rank::ranks], kinds, batch_size)]
     )
-    bar = tqdm(calls, desc=description, disable=not accelerator.is_local_main_process or None, leave=False)
-    for indices, own in bar:
+    for indices, own in progress(calls, description, shown=accelerator.is_local_main_process):
         asked = [prompts[i] for i in indices]
         inputs = left_padded(asked, tokenizer.pad_token_id)
         inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
-        with evaluation_mode(model), accelerator.autocast(), _own_settings_aside(model):
+        with evaluation_mode(model), accelerator.autocast(), own_settings_aside(model):
             output = model.generate(
                 **inputs,
                 **first_positions(inputs["attention_mask"], probe),
-                generation_config=_settings(stop, room[indices[0]]),
+                generation_config=generation_settings(stop, room[indices[0]]),
                 logits_processor=_sampling(asked, decoding.of(indices)),
                 stopping_criteria=stop.criteria(inputs["input_ids"].shape[1]),
                 synced_gpus=sharded and ranks > 1,
@@ -192,7 +191,7 @@ def _calls_in_step(
 
 
 @contextlib.contextmanager
-def _own_settings_aside(model: Any) -> Iterator[None]:
+def own_settings_aside(model: Any) -> Iterator[None]:
     """Without the settings that came with the model, which `generate` puts wherever a config leaves one open."""
     holders = generation_holders(model)
     own = holders[-1].generation_config
@@ -205,7 +204,8 @@ def _own_settings_aside(model: Any) -> Iterator[None]:
             holder.generation_config = own
 
 
-def _settings(stop: StopRule, max_new_tokens: int) -> GenerationConfig:
+def generation_settings(stop: StopRule, max_new_tokens: int) -> GenerationConfig:
+    """Greedy decoding up to what ends an answer; a processor of logits makes draws of it."""
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,

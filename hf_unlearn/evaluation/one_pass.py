@@ -64,6 +64,10 @@ class Distinct:
         return {name: [findings[self.digests[place]] for place in places] for name, places in self.places.items()}
 
 
+# What is done for each kind of finding, as bars and lines say it.
+_DONE = {"scores": "likelihoods", "answers": "answers to prompts", "fluency": "fluency of the answers"}
+
+
 @dataclass
 class OnePass:
     """How the rows of a suite are gone through.
@@ -88,7 +92,7 @@ class OnePass:
         Args:
             model: whole on every rank.
             sets: tokenised rows by set.
-            kind: what the findings are called on disk and in the progress bar.
+            kind: what the findings are called on disk.
             statistics: also mean and deviation of log p over the vocabulary.
         """
         rows = Distinct.of(sets, row_digest)
@@ -96,7 +100,7 @@ class OnePass:
         readout = TokenReadout("figures", None, function, width=3 if statistics else 1)
 
         def batches(wanted: list[int]) -> FoundBatches:
-            for indices, scores in self.scorer.batches(model, rows.items, wanted, kind, [readout]):
+            for indices, scores in self.scorer.batches(model, rows.items, wanted, _DONE[kind], [readout]):
                 figures = token_figures(scores).cpu().numpy()
                 self.forwards += 1
                 yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
@@ -113,7 +117,7 @@ class OnePass:
 
         def batches(wanted: list[int]) -> FoundBatches:
             for indices, answers in answer_batches(
-                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, "answers"
+                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, _DONE["answers"]
             ):
                 yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
 

@@ -60,7 +60,7 @@ class Questioner:
 
     def scores(self, model: Any, rows: Sequence[TokenizedRow]) -> RowLogps:
         """Log-probabilities of the answer tokens of all rows, nats."""
-        return RowScorer(self.collator, OneProcess(model.device), self.batch_size)(model, rows, "rows")
+        return RowScorer(self.collator, OneProcess(model.device), self.batch_size)(model, rows, "likelihoods")
 
     def logps(self, model: Any, rows: Sequence[TokenizedRow]) -> list[NDArray[np.float64]]:
         """The same, row by row."""

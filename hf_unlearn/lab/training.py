@@ -12,10 +12,11 @@ from contextlib import contextmanager
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
-from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
 from hf_unlearn.lab.world import Recipe, Row
+
+from ..progress import bar
 
 IGNORED_LABEL = -100  # the label that torch's cross entropy skips
 MAX_GRADIENT_NORM = 1.0
@@ -127,7 +128,7 @@ def train_model(
     steps = recipe.epochs * math.ceil(len(encoded) / recipe.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.0, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, int(recipe.warmup_share * steps), steps)
-    with tqdm(total=steps, desc=f"Training the lab's {name}", disable=None) as progress:
+    with bar(total=steps, desc=f"Training the lab's {name}") as progress:
         for _ in range(recipe.epochs):
             order = torch.randperm(len(encoded)).tolist()
             for start in range(0, len(order), recipe.batch_size):

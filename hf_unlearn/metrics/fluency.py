@@ -97,7 +97,8 @@ DESCRIPTIONS = (
     *(
         MetricDescription(
             f"distinct_{n}",
-            about=f"distinct {n}-grams of words over all of them",
+            f"distinct {'words' if n == 1 else 'pairs of words'}",
+            f"distinct {n}-grams of words over all of them",
             greater_is_better=True,
             rows="forget",
         )

@@ -222,13 +222,13 @@ DESCRIPTIONS = (
         "row NLLs from unseen rows (KS)",
         "largest gap between the distributions of forget and unseen rows' NLL per token",
     ),
-    MetricDescription("level_ks_chance", "the same between unseen rows (95%)", "what chance gives at most"),
+    MetricDescription("level_ks_chance", "row NLLs between unseen rows (KS, 95%)", "what chance gives at most"),
     MetricDescription(
         "token_ks",
         "token losses from unseen rows (KS)",
         "largest gap between the distributions of forget and unseen rows' token losses",
     ),
-    MetricDescription("token_ks_chance", "the same between unseen tokens (95%)", "what chance gives at most"),
+    MetricDescription("token_ks_chance", "token losses between unseen rows (KS, 95%)", "what chance gives at most"),
     MetricDescription(
         "loss_features_auc",
         "membership AUC (classifier of losses)",
@@ -240,7 +240,9 @@ DESCRIPTIONS = (
         "row NLLs from the oracle's (KS)",
         "largest gap between the distributions of the forget rows' NLL per token here and under the oracle",
     ),
-    MetricDescription("oracle_level_ks_chance", "the same by chance (95%)", "what chance gives at most"),
+    MetricDescription(
+        "oracle_level_ks_chance", "row NLLs from the oracle's by chance (KS, 95%)", "what chance gives at most"
+    ),
     MetricDescription(
         "oracle_level_correlation",
         "row NLLs with the oracle's (Spearman)",

@@ -76,7 +76,7 @@ def influence_scores(
             size = float(norm(gradient)) * length if kind == "cosine" else 1.0
             return float(inner_product(gradient, target)) / size if size != 0 else float("nan")
 
-        gradients = row_gradients(model, rows["retain"], parameters, "Gradients of the retain set")
+        gradients = row_gradients(model, rows["retain"], parameters, "gradients of the retain set")
         return np.array(list(map(score, gradients)))
 
 
@@ -94,7 +94,7 @@ def _set_gradient(model: Any, rows: list[EncodedRow], parameters: list[nn.Parame
     """The gradient of the mean over all answer tokens of a set, in fp32 at least."""
     total = sum(target_count(row.labels) for row in rows)
     sums = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
-    gradients = row_gradients(model, rows, parameters, "Gradients of the forget set")
+    gradients = row_gradients(model, rows, parameters, "gradients of the forget set")
 
     def add(row: EncodedRow, gradient: list[Tensor]) -> None:
         for whole, part in zip(sums, gradient, strict=True):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..data.encoding import given_tokens
 from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error
+from ..progress import progress
 from .gradients import norm
 from .probe_checks import require_causal_lm
 
@@ -36,7 +36,7 @@ def row_gradient_norms(model: Any, rows: Iterable[Mapping[str, Any]]) -> np.ndar
         if not trainable:
             # `eval_mode_with_grad` takes this back.
             trainable = [p.requires_grad_() for p in model.parameters() if p.is_floating_point()]
-        gradients = row_gradients(model, tokens, trainable, "Gradient norms")
+        gradients = row_gradients(model, tokens, trainable, "gradient norms")
         return np.array([float(length) for length in map(norm, gradients)])
 
 
@@ -63,7 +63,7 @@ def row_gradients(
 
     Go over them with `map`: the variable of a loop would hold one gradient while the next is computed.
     """
-    for row in tqdm(rows, desc=description, leave=False, disable=None):
+    for row in progress(rows, description):
         inputs = torch.tensor([row.input_ids], device=model.device)
         output = model(
             input_ids=inputs,

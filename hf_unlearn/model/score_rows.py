@@ -12,12 +12,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..data.batch import Batch, indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.lengths import row_lengths
 from ..data.pairing import read_rows
+from ..progress import progress
 from .head_query import TokenReadout
 from .output_head import output_head
 from .scoring import RowScores, score_answers, sum_rows
@@ -152,8 +152,8 @@ class RowScorer:
         # A forward of a model that is split over ranks waits for theirs: a rank that has none left makes one for them.
         fillers = max(map(len, shares)) - len(mine) if is_sharded(model) else 0
         calls = [*mine, *([order[-1:]] * fillers)]
-        bar = tqdm(calls, desc=description, disable=not self.accelerator.is_local_main_process or None, leave=False)
-        for number, indices in enumerate(bar):
+        shown = self.accelerator.is_local_main_process
+        for number, indices in enumerate(progress(calls, description, shown=shown)):
             batch = self._to_device(indexed(self.collator.collate_rows(read_rows(rows, indices))))
             with evaluation_mode(model), self.accelerator.autocast():
                 scores, _ = score_answers(model, head, batch, readouts=readouts)

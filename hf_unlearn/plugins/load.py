@@ -174,7 +174,7 @@ def _imported(file: Path) -> ModuleType:
     sys.modules[file.stem] = module  # dataclasses look their module up while it is being run
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except _FAILURES:
         del sys.modules[file.stem]
         raise
     return module

@@ -11,7 +11,7 @@ def attack_table(report: AttackReport) -> str:
     names = list(rows[0].leaks) if rows else []
     heads = [SUBJECT_WORDS.get(name, name) for name in names]
     table = [
-        [row.attack, row.setting, *(row.leaks[name] for name in names), row.excess, row.recovered] for row in rows
+        [row.attack, row.excess, row.recovered, *(row.leaks[name] for name in names), row.setting] for row in rows
     ]
     classes = [[row.has, row.attack or "not tried", row.excess, row.recovered] for row in worst_rows(report)]
     skipped = [f"Not tried: {name}, as {why}." for name, why in report.skipped.items()]
@@ -19,7 +19,7 @@ def attack_table(report: AttackReport) -> str:
         f"{report.reported_rows} of {report.attacked_rows} rows are reported; settings were chosen on the others. "
         f"95% intervals that hold for all attacks together. Seed {report.seed}, {report.seconds:.0f} s."
     )
-    parts = [terminal_table(["attack", "setting", *heads, "excess", "recovered"], table)] if rows else []
+    parts = [terminal_table(["attack", "excess", "recovered", *heads, "setting"], table)] if rows else []
     parts += [
         terminal_table(["attacker has", "worst attack", "excess", "recovered"], classes),
         "\n".join([rows_words, *skipped, *(f"Warning: {warning}" for warning in report.warnings)]),

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..plugins import Plugin, PluginTable
+from .library_noise import quiet_libraries
 
 if TYPE_CHECKING:  # at run time these take seconds to import
     from ..training.trainer import UnlearningTrainer
@@ -49,6 +50,7 @@ def run_task(name: str, arguments: Sequence[str] | None = None, description: str
         ValueError: arguments that would not unlearn what was asked, before any training.
     """
     # Libraries that take seconds are imported when there is something to run.
+    quiet_libraries()
     from .run import run
     from .shown_rows import show_task
 

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from ..errors import input_error, value_error
 from ..evaluation import EvaluationResult, evaluate, load_result
 from ..model.loading import load_tokenizer
+from ..progress import phase
 from ..results.adapter_config import ADAPTER_CONFIG, read_adapter_config
 from ..results.record import RECORD_FILE, RunRecord, load_record
 from ..results.report import read_run
@@ -60,23 +61,24 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     }
     accelerator = Accelerator(cpu=args.use_cpu)
     fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)
-    result = evaluate(
-        move_unless_quantized(load_saved(chosen, parsed), accelerator.device),
-        load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
-        suite_of(
-            task,
-            unfitted=fitted_to_holdout(parsed.args),
-            count=parsed.script.evaluated_rows,
-            half=parsed.script.evaluated_half,
-            before=others.get("before") if name != "oracle" else None,
-            oracle=others.get("oracle"),
-        ),
-        batch_size=args.per_device_eval_batch_size,
-        accelerator=accelerator,
-        fluency_model=fluent,
-        seed=args.seed,
-        partial=None if parsed.script.partial_dir is None else Path(parsed.script.partial_dir) / name,
-    )
+    with phase(name):
+        result = evaluate(
+            move_unless_quantized(load_saved(chosen, parsed), accelerator.device),
+            load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
+            suite_of(
+                task,
+                unfitted=fitted_to_holdout(parsed.args),
+                count=parsed.script.evaluated_rows,
+                half=parsed.script.evaluated_half,
+                before=others.get("before") if name != "oracle" else None,
+                oracle=others.get("oracle"),
+            ),
+            batch_size=args.per_device_eval_batch_size,
+            accelerator=accelerator,
+            fluency_model=fluent,
+            seed=args.seed,
+            partial=None if parsed.script.partial_dir is None else Path(parsed.script.partial_dir) / name,
+        )
     if accelerator.is_main_process:
         result.save(folder / f"evaluation_{name}.json")
         oracle_is = task.oracle_is if model is None else NAMED_ORACLE

@@ -13,6 +13,7 @@ from ..data.provenance import source_of
 from ..evaluation import EvaluationResult, comparison_table, evaluate
 from ..model.fingerprints import hash_weights
 from ..model.loading import load_tokenizer, loading
+from ..progress import phase
 from ..results.answers_table import answers_table
 from ..results.attack_table import attack_table
 from ..results.hub.names import require_metadata
@@ -58,24 +59,25 @@ class RunEvaluator:
             # Named after the weights too: what an earlier run found of another model is left alone.
             weights = hash_weights(self.trainer.accelerator.unwrap_model(model))[:12]
             partial = Path(self.script.partial_dir) / f"{name}-{weights}"
-        result = evaluate(
-            model,
-            self.trainer.processing_class,
-            suite_of(
-                self.task,
-                unfitted=splits_holdout(self.trainer.args),
-                count=self.script.evaluated_rows,
-                half=self.script.evaluated_half,
-                before=before,
-                oracle=oracle,
-            ),
-            batch_size=self.trainer.args.per_device_eval_batch_size,
-            accelerator=self.trainer.accelerator,
-            fluency_model=fluency_model,
-            seed=self.trainer.args.seed,
-            partial=partial,
-        )
-        self.shown.ask(name, model)
+        with phase(name):
+            result = evaluate(
+                model,
+                self.trainer.processing_class,
+                suite_of(
+                    self.task,
+                    unfitted=splits_holdout(self.trainer.args),
+                    count=self.script.evaluated_rows,
+                    half=self.script.evaluated_half,
+                    before=before,
+                    oracle=oracle,
+                ),
+                batch_size=self.trainer.args.per_device_eval_batch_size,
+                accelerator=self.trainer.accelerator,
+                fluency_model=fluency_model,
+                seed=self.trainer.args.seed,
+                partial=partial,
+            )
+            self.shown.ask(name, model)
         if self.trainer.is_world_process_zero():
             result.save(Path(self.trainer.args.output_dir) / f"evaluation_{name}.json")
         self.trainer.add_evaluation(name, result)
@@ -109,7 +111,8 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
     results = measure_before(measure, parsed) if script.measure else {}
     if script.measure and not begun:  # a run that goes on has passed it
-        preflight(trainer, task.sets, results["before"], results.get("oracle"), force=script.force)
+        with phase("before"):
+            preflight(trainer, task.sets, results["before"], results.get("oracle"), force=script.force)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what was measured so far is no cost of the training
     trainer.train(resume_from_checkpoint=checkpoint) if phased is None else phased()

@@ -1,7 +1,8 @@
 """The folder of a run that has ended: its weights, and its record, plots and card when something new is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -20,17 +21,28 @@ from .arguments import Parsed
 def load_saved(name: str, parsed: Parsed) -> PreTrainedModel | PeftModel:
     """A model, or an adapter with its base, loaded as the run loads its own.
 
-    A folder with a saved suppressor (`suppression/`) gives a model whose answers it suppresses.
-
     Args:
         name: folder, or id on the Hub.
         parsed: arguments of the run.
     """
-    options = {"dtype": "float32", **parsed.args.init_kwargs}
+    options = dict(parsed.args.init_kwargs)
     if name != parsed.model.model_name_or_path:
         options["revision"] = None
+    return load_answering(name, options)
+
+
+def load_answering(name: str, init_kwargs: Mapping[str, Any]) -> PreTrainedModel | PeftModel:
+    """A model, or an adapter with its base, that answers as what lies in its folder does.
+
+    A folder with a saved suppressor (`suppression/`) gives a model whose answers it suppresses.
+
+    Args:
+        name: folder, or id on the Hub.
+        init_kwargs: of `from_pretrained`; fp32 where they name no `dtype`.
+    """
+    options = {"dtype": "float32", **init_kwargs}
     if (Path(name) / ADAPTER_CONFIG).is_file():
-        options.pop("revision")  # PEFT would take the adapter's for the base's
+        options.pop("revision", None)  # PEFT would take the adapter's for the base's
     with loading(name):
         if (Path(name) / ADAPTER_CONFIG).is_file():
             model = load_adapter(name, **options)

@@ -1,6 +1,7 @@
 """Answers of every model to prompts that the user allows to be shown in the report. No row of a set is shown."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from ..data.prepare import RowOptions
 from ..data.sources import load_rows
 from ..data.tokenized_row import prompt_ids
+from ..data.turns import AnswerEnds
 from ..errors import input_error
 from ..evaluation import generate_answers
 from ..results.report import SHOWABLE_FILE
@@ -34,6 +36,18 @@ def read_prompts(path: str | None) -> list[str]:
     return list(rows[columns[0]])
 
 
+def encode_prompts(prompts: Sequence[str], options: RowOptions) -> tuple[list[list[int]], AnswerEnds]:
+    """Token ids of prompts, read as a row's prompt is, and what ends their answers: a model sees what a set asks it.
+
+    Args:
+        prompts: as the user wrote them.
+        options: how the run's rows become tokens.
+    """
+    given = [{"prompt": prompt, "completion": " ."} for prompt in prompts]
+    rows = options.tokenize(given, "eval")
+    return [prompt_ids(row) for row in rows], options.answer_ends(given, rows)
+
+
 class ShownAnswers:
     """Greedy answers of each model to the prompts that may be shown.
 
@@ -53,21 +67,19 @@ class ShownAnswers:
             return
         args, accelerator = self._trainer.args, self._trainer.accelerator
         tokenizer = self._trainer.processing_class
-        # Read as a row's prompt is, so that the model sees what it would be asked in a set.
         options = RowOptions(
             tokenizer, args.max_length, args.template, None, chat_template_kwargs=args.template_variables
         )
-        given = [{"prompt": prompt, "completion": " ."} for prompt in self._prompts]
-        rows = options.tokenize(given, "eval")
+        prompts, ends = encode_prompts(self._prompts, options)
         answers = generate_answers(
             accelerator.unwrap_model(model),
             tokenizer,
-            [prompt_ids(row) for row in rows],
+            prompts,
             accelerator,
             max_new_tokens=self._longest,
             batch_size=args.per_device_eval_batch_size,
             description="answers to show",
-            ends=options.answer_ends(given, rows),
+            ends=ends,
         )
         self._answers[name] = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 

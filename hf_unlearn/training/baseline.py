@@ -87,11 +87,11 @@ def measure_baseline(
         unseen: scores of the holdout rows, where they are known already.
     """
     if unseen is None and needs_holdout(args):
-        unseen = scorer(model, sets.holdout, "holdout rows before unlearning")
+        unseen = scorer(model, sets.holdout, "likelihoods of holdout rows")
     holdout_nll = None if unseen is None else unseen.mean_nll()
     retain_nll = None
     if args.stop_retain_nll_increase is not None and retain is not None:
-        retain_nll = scorer(model, retain, "retain rows before unlearning").mean_nll()
+        retain_nll = scorer(model, retain, "likelihoods of retain rows").mean_nll()
     target = holdout_nll if args.stop_forget_nll == "holdout" else args.stop_forget_nll
     assert not isinstance(target, str)
     return Baseline(
@@ -121,7 +121,7 @@ def _bound(
         return float(unseen.nll_per_token().mean())
     if args.forget_nll_bound == "holdout_quantiles":
         assert unseen is not None
-        before = scorer(model, forget, "forget rows before unlearning").nll_per_token()
+        before = scorer(model, forget, "likelihoods of forget rows").nll_per_token()
         return matched_quantiles(before, unseen.nll_per_token()).to(scorer.accelerator.device)
     assert not isinstance(args.forget_nll_bound, str)
     return args.forget_nll_bound

@@ -99,8 +99,8 @@ class UnlearningConfig(TrainingArguments):
         row_cache_dir: folder for rows and token ids while the run needs them; None for `output_dir`/.rows.
         keep_cache: keep the rows and token ids that a run puts there, where only its owner can look; they are removed
             when it ends otherwise, and those of a killed run at the next start.
-        plugins: modules of other packages that add losses and the like (docs/plugins.md); those of installed packages
-            that declare themselves need not be named.
+        plugins: modules of other packages, or Python files of your own ("my_loss.py"), that add losses and the like
+            (docs/plugins.md); those of installed packages that declare themselves need not be named.
 
     Raises:
         ValueError: unknown losses, arguments or choices (with the nearest names), and `TrainingArguments` that
@@ -181,7 +181,7 @@ class UnlearningConfig(TrainingArguments):
     )
     keep_cache: bool = field(default=False, metadata={"help": "Keep rows and token ids when the run ends."})
     plugins: list[str] | None = field(
-        default=None, metadata={"help": "Modules of other packages that add losses and the like."}
+        default=None, metadata={"help": "Modules or files (my_loss.py) that add losses and the like."}
     )
 
     # Defaults of TrainingArguments that would hide or break unlearning.

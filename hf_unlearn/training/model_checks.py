@@ -36,7 +36,7 @@ def require_plain_sequences(model: Any, peft_config: PeftConfig | None, args: Un
     require_one_sequence(model, peft_config)
     # Two kinds lengthen the keys and values of every layer, not the sequence.
     past = [one for one in prompt_adapters(model, peft_config) if isinstance(one, PAST_ADAPTERS)]
-    checkpointing = args.activation_checkpointing or getattr(model, "is_gradient_checkpointing", False)
+    checkpointing = args.activation_checkpointing or getattr(model, "is_activation_checkpointing", False)
     if past and checkpointing:
         raise input_error(
             expected=f"{type(past[0]).__name__} without activation checkpointing",

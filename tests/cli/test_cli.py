@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from hf_unlearn.attacks import ATTACKS
+from hf_unlearn.attacks.suites import ATTACK_SUITES
 from hf_unlearn.cli import VERBS, main
+from hf_unlearn.cli.packaged_names import packaged_keys, packaged_names
 from hf_unlearn.edits import EDITS
 from hf_unlearn.errors import full_disk_error, input_error
 from hf_unlearn.evaluation import SUITES
@@ -317,6 +319,47 @@ def test_commands_and_flags_are_completed(completion):
         completion, "lab", "--"
     )
     assert completed(completion, "completion", "b") == ["bash"]
+
+
+def test_the_names_that_are_read_from_the_source_are_those_of_the_tables():
+    tables = {
+        ("losses", "FORGET_LOSSES"): FORGET_LOSSES,
+        ("losses", "RETAIN_LOSSES"): RETAIN_LOSSES,
+        ("losses", "ANCHOR_LOSSES"): ANCHOR_LOSSES,
+        ("edits", "_PACKAGED"): EDITS,
+        ("attacks", "_PACKAGED"): ATTACKS,
+    }
+    assert {place: packaged_names(*place) for place in tables} == {
+        place: list(table.packaged) for place, table in tables.items()
+    }
+    assert packaged_keys("attacks/suites.py", "ATTACK_SUITES") == list(ATTACK_SUITES)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["train", "--config", "edits/m"], ["edits/msa"]),
+        (["train", "--task", "p"], ["privacy"]),
+        (["train", "--forget_loss", "n"], ["npo"]),
+        (["train", "--retain_loss", "k"], ["kl"]),
+        (["train", "--accelerate_config", "fsdp2_"], ["fsdp2_two_nodes"]),
+        (["train", "--attack", "q"], ["quick"]),
+        (["attack", "out", "--suite", "s"], ["standard"]),
+        (["attack", "out", "--attacks", "rel"], ["relearn"]),
+        (["edit", "--edit", "ta"], ["task_vector"]),
+    ],
+)
+def test_values_are_completed(completion, words, offered):
+    assert completed(completion, *words) == offered
+
+
+def test_folders_of_runs_are_completed_first(completion, tmp_path, monkeypatch):
+    for name in ("other", "runs/one", "runs/two"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "runs" / "two" / "results.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert completed(completion, "report", "") == ["runs/two", "other", "runs"]
+    assert sorted({*completed(completion, "attack", "runs/")}) == ["runs/one", "runs/two"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "tcsh"])

@@ -72,9 +72,8 @@ def test_the_help_lists_exactly_the_tasks_and_unlearnings_arguments(verb):
     expected = set(own_fields(UnlearningConfig))
     for task in TASKS:
         expected |= {each.name for each in dataclasses.fields(holder(f"tasks/{task}.py", "Arguments"))}
-    verbs_own = {"help", "help_all", "config"} | {"train": {"list_recipes"} | LAUNCH, "evaluate": {"model", "name"}}[
-        verb
-    ]
+    of_train = {"list_recipes", "methods", "seeds", "compare"} | LAUNCH
+    verbs_own = {"help", "help_all", "config"} | {"train": of_train, "evaluate": {"model", "name"}}[verb]
     verbs_own |= {"json", "run"} if verb == "evaluate" else set()
     assert set(actions) - expected - verbs_own == set(parser.brief) - expected  # a few of transformers and TRL
     assert expected | verbs_own <= set(actions)

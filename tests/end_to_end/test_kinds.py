@@ -57,7 +57,7 @@ def ended(tmp_path_factory, request) -> Ended:
     with pytest.MonkeyPatch.context() as patch:
         if request.param not in DRAWN:
             patch.setattr("hf_unlearn.results.report.plots.save_plot", plot_in_words)
-            patch.setattr("hf_unlearn.results.report.page.inline_svg", lambda panel, prefix: panel.summary)
+            patch.setattr("hf_unlearn.results.report.sections.inline_svg", lambda panel, prefix: panel.summary)
         trained = said("train", *words)
         record = results(folder / "run")
         again = said("evaluate", *words, "--name", "again", "--json")

@@ -1,5 +1,6 @@
 """One recipe in three ways: an example under accelerate, the command under ZeRO-2, a plain script. One result."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ SHORTER = {
     "min(200, ": "min(24, ",
     'in_scope=lab.datasets["paraphrase"]': 'in_scope=lab.datasets["paraphrase"].select(range(24))',
 }
+# What a user of a command can do nothing about, and bars that would write a line an update into a log.
+NOISE = re.compile("FutureWarning|DeprecationWarning|Setting accelerator to CPU|Loading weights:|Tokenizing the .*%")
 ONE_CPU = ["launch", "--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
@@ -38,6 +41,8 @@ def run(folder: Path, *command: str) -> Path:
         timeout=600,  # DeepSpeed compiles its communication on the first run
     )
     assert done.returncode == 0, done.stdout[-5000:]
+    assert [line for line in done.stdout.splitlines() if NOISE.search(line)] == []
+    assert "after: answers to prompts\n" in done.stdout  # a line a phase, where there is no terminal
     return folder
 
 

@@ -10,10 +10,10 @@ import lm_eval.api.model
 import lm_eval.api.task
 import lm_eval.models.huggingface
 from peft import PeftModel
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ...data.chat_template import DATE_VARIABLE, ChatTemplate
+from ...progress import bar
 
 # Each of them imported tqdm under a name of its own.
 _WITH_BARS: tuple[Any, ...] = (lm_eval.api.task, lm_eval.api.model, lm_eval.models.huggingface)
@@ -93,13 +93,9 @@ def quiet() -> Iterator[None]:
     try:
         logger.setLevel(logging.ERROR)
         for module in _WITH_BARS:
-            module.tqdm = _bar
+            module.tqdm = bar
         yield
     finally:
         logger.setLevel(level)
-        for module, bar in zip(_WITH_BARS, bars, strict=True):
-            module.tqdm = bar
-
-
-def _bar(*arguments: Any, **settings: Any) -> Any:
-    return tqdm(*arguments, **settings | {"disable": None, "leave": False})
+        for module, own in zip(_WITH_BARS, bars, strict=True):
+            module.tqdm = own

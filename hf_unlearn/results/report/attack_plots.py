@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from ..attack_report import BEFORE, MODEL, ORACLE, UNSEEN, AttackFinding, AttackReport, SubjectLeak
 from ..attack_words import excess_words, is_finite, is_relearning
 from ..record import ATTACK_PLOTS
+from .charts import bars_chart, course_chart, panel_of
 from .drawings import Bar, Level, Line, draw_bars, draw_course
 from .figures import Panel, Plot
 
@@ -40,9 +40,9 @@ def excess_plot(report: AttackReport | None) -> Plot | None:
         "What each attack gets from the model beyond the most that it gets from a control, with 95% intervals that "
         "hold for all attacks at once. A bar whose interval includes 0 does not tell the model from its control."
     )
-    draw = partial(draw_bars, bars=bars, unit="excess over the controls")
-    height = max(1.0, len(bars) / _ROWS)
-    panel = Panel(draw, f"Excess with its interval: {summary}", scale=1.2, height=height)
+    words, height = f"Excess with its interval: {summary}", max(1.0, len(bars) / _ROWS)
+    unit = "excess over the controls"
+    panel = panel_of(draw_bars, bars_chart, words, scale=1.2, height=height, bars=bars, unit=unit)
     return Plot(f"{ATTACK_PLOTS}_excess", "Excess by attack", caption, [panel])
 
 
@@ -103,8 +103,9 @@ def _panel(finding: AttackFinding, axis: str) -> Panel:
             lines.append(Line(label, kind, [(x, y) for x, y, _ in points], _DASHES.get(subject), crossed))
     ends = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     unit = _UNITS.get(axis, axis.replace("_", " "))
-    draw = partial(draw_course, title=finding.name, unit=unit, lines=lines, levels=_half(finding.subjects, finding))
-    return Panel(draw, f"{finding.name}, mean leak over {unit}: {ends}")
+    words = f"{finding.name}, mean leak over {unit}: {ends}"
+    levels = _half(finding.subjects, finding)
+    return panel_of(draw_course, course_chart, words, title=finding.name, unit=unit, lines=lines, levels=levels)
 
 
 def _half(subjects: Mapping[str, SubjectLeak], finding: AttackFinding) -> list[Level]:

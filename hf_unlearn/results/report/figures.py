@@ -24,6 +24,7 @@ COLORS = {
     "forget": "#9c2f78",
     "retain": "#0b7058",
     "holdout": "#6b5d00",
+    "violet": "#5d3fb3",
 }
 _WIDTH, _HEIGHT = 300, 218  # of a panel, in units of a page's pixels
 _DPI = 150
@@ -66,12 +67,21 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing: what draws it into matplotlib's axes, what it shows in words, how much larger and higher it is."""
+    """One drawing.
+
+    Attributes:
+        draw: draws it into matplotlib's axes.
+        summary: what it shows, in words.
+        scale: how much larger it is than others.
+        height: how much higher.
+        chart: makes what a page replaces it by where scripts run; None where it stays as it is.
+    """
 
     draw: Callable[[Any], None]
     summary: str
     scale: float = 1.0
     height: float = 1.0
+    chart: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

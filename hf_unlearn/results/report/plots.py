@@ -6,18 +6,18 @@ They are made of the record and of the scores of rows; how lines and points are 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ..evaluation_result import EvaluationResult
 from ..record import PLOTS, PLOTS_OF, RunRecord
-from ..table import description_of, label_of
-from ..verdict import MODELS, oracle_words, side_by_side
+from ..verdict import MODELS, side_by_side
 from .attack_plots import courses_plot, excess_plot
-from .drawings import Level, Line, Point, draw_lines, draw_plane, draw_shares
-from .figures import Panel, Plot, save_plot
+from .charts import lines_chart, panel_of, shares_chart
+from .drawings import Level, Line, draw_lines, draw_shares
+from .figures import Plot, save_plot
+from .planes import plane
 from .read import Run
 
 _NLL = {"forget_nll": "forget", "retain_nll": "retain", "holdout_nll": "holdout"}
@@ -82,57 +82,15 @@ def losses(record: RunRecord) -> Plot | None:
         if group:
             levels = _levels(record) if title.startswith("NLL") else []
             shown = group if levels or len(group) > 1 else [Line("_", line.kind, line.points) for line in group]
-            panels.append(Panel(partial(draw_lines, title=title, lines=shown, levels=levels), _course(title, group)))
+            words = _course(title, group)
+            panels.append(panel_of(draw_lines, lines_chart, words, title=title, lines=shown, levels=levels))
     if "bound_share" in lines and _may_be_bounded(record):
         line, title = Line("_", "forget", lines["bound_share"]), "Forget rows at the bound"
-        panels.append(Panel(partial(draw_lines, title=title, lines=[line], share=True), _course(title, [line])))
+        words = _course(title, [line])
+        panels.append(panel_of(draw_lines, lines_chart, words, title=title, lines=[line], share=True))
     if not panels:
         return None
     return Plot("losses", "Loss over the steps", _losses_caption(entries, record), panels)
-
-
-def plane(runs: Mapping[str, Run]) -> Plot | None:
-    """The forget metric against the utility, for runs of one suite by the label of their points; None without both."""
-    results = {label: side_by_side(run.evaluations) for label, run in runs.items()}
-    after = next((evaluations["after"] for evaluations in results.values() if "after" in evaluations), None)
-    names = None if after is None else after.pair
-    if after is None or names is None:
-        return None
-    points: list[Point] = []
-    for label, evaluations in results.items():
-        points += _points_of(evaluations, names, label)
-    if not any(point.kind == "after" for point in points):
-        return None
-    labels = (label_of(names[0], [after]), label_of(names[1], [after]))
-    caption = plane_caption(runs, any(point.kind == "oracle" for point in points), labels)
-    summary = "; ".join(
-        f"{point.kind}{' ' + point.label if point.label else ''}: {labels[0]} {point.x.value:.3g}, {labels[1]} "
-        f"{point.y.value:.3g}"
-        for point in points
-    )
-    shares = [description_of(name, [after]).in_points for name in names]
-    draw = partial(draw_plane, points=_once(points), shares=shares, labels=labels)
-    return Plot("plane", "Forgetting against utility", caption, [Panel(draw, summary, scale=1.2)])
-
-
-def plane_caption(runs: Mapping[str, Run], with_oracle: bool, labels: tuple[str, str] | None = None) -> str:
-    """How a plane is read, or several of them whose metrics differ."""
-    forget, utility = ("", "") if labels is None else (f" ({label})" for label in labels)
-    caption = (
-        f"Each point is a model: further left, less is left of what was to be forgotten{forget}; further up, more is "
-        f"kept{utility}. Bars are 95% intervals."
-    )
-    if with_oracle:
-        caption += f" The aim is the oracle: {_oracle(runs)}."
-    if any(runs):
-        caption += " The numbers are those of the runs in the table; points that lie together share a label."
-    return caption
-
-
-def _oracle(runs: Mapping[str, Run]) -> str:
-    """What it is; of runs whose oracles are not of one kind, what is known of all."""
-    words = {oracle_words(run.record) for run in runs.values() if "oracle" in run.evaluations}
-    return words.pop() if len(words) == 1 else oracle_words(RunRecord())
 
 
 def distributions(run: Run) -> Plot | None:
@@ -152,8 +110,9 @@ def distributions(run: Run) -> Plot | None:
         if rows:
             most = max(unseen) if name in ("forget_nll", "holdout_nll") else max(map(max, rows.values()))
             middles = ", ".join(f"{model} {median(values):.3g}" for model, values in rows.items())
-            draw = partial(draw_shares, title=title, unit=unit, rows=rows, most=most or 1.0)
-            panels.append(Panel(draw, f"{title}, cumulated over rows; median {unit}: {middles}"))
+            words = f"{title}, cumulated over rows; median {unit}: {middles}"
+            shares: dict[str, Any] = dict(title=title, unit=unit, rows=rows, most=most or 1.0)
+            panels.append(panel_of(draw_shares, shares_chart, words, **shares))
     if not panels:
         return None
     caption = (
@@ -218,24 +177,3 @@ def _losses_caption(entries: Sequence[Mapping[str, Any]], record: RunRecord) -> 
     if words:
         caption += f" {words} values that are not finite are left out: the loss was not finite at those steps."
     return caption
-
-
-def _points_of(results: Mapping[str, EvaluationResult], names: tuple[str, str], label: str) -> list[Point]:
-    points = []
-    for model in MODELS:
-        pair = [results[model].metrics.get(name) if model in results else None for name in names]
-        x, y = pair
-        if x is not None and y is not None and math.isfinite(x.value) and math.isfinite(y.value):
-            points.append(Point(model, label if model == "after" else "", x, y))
-    return points
-
-
-def _once(points: Sequence[Point]) -> list[Point]:
-    """Runs from one model share their points before and oracle."""
-    seen, kept = set(), []
-    for point in points:
-        key = (point.kind, point.label, round(point.x.value, 9), round(point.y.value, 9))
-        if key not in seen:
-            seen.add(key)
-            kept.append(point)
-    return kept

@@ -34,8 +34,9 @@ ANSWER_RULES = (
     "weights was tried with a control, whatever membership says, or Removed? is no, as only what is gone can come "
     "back. Mostly: nothing came back, but something tells the rows (an attack that only tells; a membership AUC or a "
     "KS distance unlike the oracle's, without an oracle unlike chance; a forget quality of 0.05 or less; an attack "
-    "that gets less than from its controls), or an attack has no interval, or there is an adapter that is not merged, "
-    "without which the model is the one before. Yes: nothing came back, and none of these.",
+    "that gets less than from its controls), or an attack has no interval, or the largest excess of a class of "
+    "attackers lies above 0 though no single attack's does, or there is an adapter that is not merged, without "
+    "which the model is the one before. Yes: nothing came back, and none of these.",
 )
 
 

@@ -21,10 +21,12 @@ class NeverSeen:
     Attributes:
         told: whether something tells them from rows never seen; None with too few rows to say.
         words: the same as a clause, with the figures or the numbers of rows.
+        tells: by what, each with its figure.
     """
 
     told: bool | None
     words: str
+    tells: tuple[str, ...] = ()
 
 
 def never_seen(results: Mapping[str, EvaluationResult]) -> NeverSeen | None:
@@ -43,9 +45,8 @@ def never_seen(results: Mapping[str, EvaluationResult]) -> NeverSeen | None:
     telling = [_words(metric_of(name, results)) for name in attacks if _attack_tells(name, metric_of(name, results))]
     telling += [_words(metric_of(name, results)) for name in _DISTANCES if _distance_tells(name, results)]
     if telling:
-        return NeverSeen(
-            True, f"the losses of the forget rows are told from those of rows never seen by {list_words(telling)}"
-        )
+        words = f"the losses of the forget rows are told from those of rows never seen by {list_words(telling)}"
+        return NeverSeen(True, words, tuple(telling))
     if min(rows.values()) < FEWEST_ROWS:
         words = f"{counted} are too few to say whether the losses of the forget rows are like those of rows never seen"
         return NeverSeen(None, words)

@@ -114,10 +114,10 @@ def _traced(report: AttackReport, results: Mapping[str, EvaluationResult]) -> tu
     if quality is not None and quality.told:
         return short_figure(quality.metric, ("after",)), quality.words
     if losses is not None and losses.told:
-        return "told by its losses", losses.words
+        return losses.tells[0], losses.words
     less = [f for f in mine if f.excess is not None and is_finite(f.excess) and f.excess.high < 0]
     if less:
-        return _most(less), f"attacks got less than from the controls: {_names(less)}"
+        return _most([min(less, key=_excess)]), f"attacks got less than from the controls: {_names(less)}"
     return None
 
 

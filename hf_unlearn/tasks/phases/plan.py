@@ -64,8 +64,12 @@ class Phase:
     @property
     def folder(self) -> str:
         """Name of its folder in the run's: "phases/2-train"."""
-        name = self.kind if self.component is None else self.component.name
-        return f"{FOLDER}/{self.number}-{name}"
+        return f"{FOLDER}/{self.number}-{self.name}"
+
+    @property
+    def name(self) -> str:
+        """Of the edit or the suppression; "train" of a training."""
+        return self.kind if self.component is None else str(self.component.name)
 
     def spec(self) -> dict[str, Any]:
         """As JSON takes it."""

@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers.utils import logging
 from trl import get_peft_config
 
+from ... import progress
 from ...data.digests import set_digest
 from ...edits import apply
 from ...errors import input_error
@@ -119,10 +120,12 @@ class PhasedRun:
         if self.trainer.is_world_process_zero() and not self.resuming:
             shutil.rmtree(folder, ignore_errors=True)
         self.trainer.accelerator.wait_for_everyone()
-        if phase.kind == TRAIN:
-            record, result = self._train(phase, model, suppressor)
-        else:
-            record, result = (self._edit if phase.kind == EDIT else self._suppress)(phase, model)
+        shown = self.trainer.is_local_process_zero()
+        with progress.phase(f"phase {phase.number}, {phase.name}", one_line=True, shown=shown):
+            if phase.kind == TRAIN:
+                record, result = self._train(phase, model, suppressor)
+            else:
+                record, result = (self._edit if phase.kind == EDIT else self._suppress)(phase, model)
         if self.trainer.is_world_process_zero():
             name, save = (SUPPRESSION, result.save) if phase.kind == SUPPRESS else (_WEIGHTS, result.save_pretrained)
             unfinished = folder / f"{name}.unfinished"

@@ -48,6 +48,8 @@ class PlannedRun:
             if (self.folder / RECORD_FILE).exists():
                 raise self._another(f"a run that no series has started, in {self.name}")
             return False
+        if not self._has_kept_something():  # a loss of one's own that failed, and was corrected since
+            return False
         if stored.get("arguments") != list(self.arguments):
             raise self._another(f"one with other arguments in {self.name}: {_changes(stored, self.arguments)}")
         files = self._known()["files"]
@@ -63,6 +65,11 @@ class PlannedRun:
             "arguments": list(self.arguments),
             "files": {str(file.absolute()): file_hash(file) for file in files if _is_file(file)},
         }
+
+    def _has_kept_something(self) -> bool:
+        """Whether the folder holds a result, or what a run could go on from."""
+        kept = (RECORD_FILE, "checkpoint-*", "phases")
+        return any(next(self.folder.glob(name), None) is not None for name in kept)
 
     def _stored(self) -> Mapping[str, Any] | None:
         try:

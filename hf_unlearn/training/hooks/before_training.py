@@ -6,6 +6,7 @@ from torch import nn
 from ...model.output_head import output_head
 from ...model.probe import ModelProbe
 from ...model.score_rows import RowScorer
+from ...progress import phase
 from ..baseline import Baseline, measure_baseline, watched_rows
 from ..distributed_setup import DistributedSetup
 from ..levels.measure import measure_levels
@@ -45,6 +46,10 @@ class BaselineMeasurement:
             accelerator: of the trainer.
             stop_rules: are told the levels.
         """
+        with phase("before"):
+            return self._measure(model, accelerator, stop_rules)
+
+    def _measure(self, model: nn.Module, accelerator: Accelerator, stop_rules: StopRules) -> ModelProbe:
         args, sets = self._run.args, self._sets
         scorer = RowScorer(self._run.collator, accelerator, args.per_device_eval_batch_size)
         layered = bool(self._run.objective.layers) or any(

@@ -54,7 +54,7 @@ def measure_levels(
     if isinstance(args.levels, Mapping):
         return given_levels(args.levels).to(device), None
     assert sets.holdout is not None, "levels are calibrated on holdout rows"
-    unseen = cache.logps(model, sets.holdout, "holdout rows before unlearning")
+    unseen = cache.logps(model, sets.holdout, "likelihoods of holdout rows")
     if args.levels == HOLDOUT:
         source, profiles = HOLDOUT, [Profile.flat(answer_lengths(rows)) for rows in (sets.forget, sets.holdout)]
     elif args.levels == NGRAM:
@@ -72,7 +72,8 @@ def measure_levels(
     rows, before = sets.holdout.select(places), unseen.select(places)
 
     def again(model: nn.Module) -> Levels:
-        return moved_levels(levels, forget.lengths, before, cache.scorer(model, rows, "unseen rows")).to(device)
+        now = cache.scorer(model, rows, "likelihoods of unseen rows")
+        return moved_levels(levels, forget.lengths, before, now).to(device)
 
     return replace(levels, again=again), unseen
 
@@ -104,7 +105,7 @@ def _by_model(
     own = replace(cache.scorer, collator=DataCollatorForUnlearning(profiled.tokenizer.pad_token_id))
     cache, profiles = replace(cache, scorer=own, tokenizer=profiled.tokenizer), []
     for rows, in_own_tokens in both:
-        logps = cache.logps(scored, rows, "rows under the model that profiles them")
+        logps = cache.logps(scored, rows, "likelihoods under the model that profiles the rows")
         plain = profiled.own_tokens
         profiles.append(Profile.of_tokens(logps) if plain else Profile.of_text(logps, answer_lengths(in_own_tokens)))
     return profiles

@@ -11,7 +11,7 @@ from hf_unlearn.results.attack_report import SettingLeak
 from hf_unlearn.results.card_file import saved_plots
 from hf_unlearn.results.report import figures, read_run, write_plots
 from hf_unlearn.results.report.attack_plots import course, course_of, courses_plot, excess_plot
-from results.report.test_page import Outline, page_of, titles
+from results.report.test_page import page_of, titles
 
 
 def test_the_page_has_tables_sentences_and_plots(tmp_path):
@@ -24,9 +24,11 @@ def test_the_page_has_tables_sentences_and_plots(tmp_path):
         "probe, as it failed on &lt;this&gt; model", "never-seen rows", "relearn, mean leak over training step",
     ):  # fmt: skip
         assert words in page, words
-    assert "other attack was tried" not in page and Outline(page).tags["svg"] == 5  # plane, excess, three courses
+    assert page.count('class="plot"') == 5  # plane, excess, three courses
+    assert titles(page)[1] == "npo-lora" and place == 2  # directly below the verdict
     bare = page_of(tmp_path / "bare", record(attack_report=without_control(), log=[]), full=False)
-    assert titles(bare)[titles(bare).index("Attacks") + 1] == "Objective"  # no plot of what has no control
+    # No plot of what has no control.
+    assert titles(bare)[titles(bare).index("Attacks") + 1] == "Before, after, oracle"
     assert ">undefined</span>" in bare and "nan" not in bare.partition("<h3>Attacks</h3>")[2].partition("<h3>")[0]
 
 

@@ -1,6 +1,9 @@
 """The page: each section where its data is and not where it is not, nothing from elsewhere, no text of rows."""
 
+import base64
+import hashlib
 import html
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -84,29 +87,36 @@ def several(tmp_path_factory):
 
 def test_every_section_is_there_with_its_data(full):
     assert titles(full) == [
-        "Unlearning report", "npo-lora", "What a reader must know", "Before, after, oracle",
-        "Forgetting against utility", "Likelihood of single rows", "Answers side by side", "Who keeps the key?",
-        "What was to be forgotten", "Attacks", "Objective", "Loss over the steps",
-        "Efficiency", "How the verdicts are made", "Versions and seeds",
+        "Unlearning report", "npo-lora", "What a reader must know", "Answers side by side", "Who keeps the key?",
+        "Attacks", "Before, after, oracle", "Forgetting against utility", "Likelihood of single rows",
+        "Loss over the steps", "Technical annex", "What was to be forgotten", "Objective",
+        "Settings that differ from the defaults", "Efficiency", "Versions and seed", "How verdicts are made",
     ]  # fmt: skip
     for words in (
-        "7 answers were cut off.", "100.0% <small>[96.9, 100.0]</small>", "forget extraction strength",
+        "7 answers were cut off.", ">100.0%</span> <small class=\"interval\">[96.9, 100.0]</small>",
+        "95% interval 96.9, 100.0; n = 120",
+        "forget extraction strength",
         "I cannot say.", "a1b2" * 16, "lab: harmful", "(2/b) softplus(-b (NLL - NLL_ref))", "beta = 0.1",
-        "held for 12 steps", "48 s", "912 MB", "80 of 80 planned", "6,432", "3.1 g CO2", "seed 7", "torch 2.9.0",
+        "held for 12 steps", "48 s", "912 MB", "80 of 80 planned", "6,432", "3.1 g CO2", "seed 7",
+        "<dt>torch</dt><dd>2.9.0</dd>", "forget set</dt>",
         "1.620 nats per token (holdout)",
     ):  # fmt: skip
         assert words in full, words
-    assert "other attack was tried" not in full and "no text of forget rows is shown" not in full
+    folded = full.index('<details class="annex">')
+    assert full.index("Loss over the steps</h3>") < folded < full.index("a1b2" * 16) < full.index("torch</dt>")
 
 
 def test_sections_without_data_are_not_there(tmp_path):
     page = page_of(tmp_path, record(evaluations={}, log=[], cost={}, hardware={}, sets={}), full=False)
     assert titles(page) == [
-        "Unlearning report", "npo-lora", "Before, after, oracle", "Answers side by side", "What was to be forgotten",
-        "Attacks", "Objective", "Efficiency", "How the verdicts are made", "Versions and seeds",
+        "Unlearning report", "npo-lora", "Before, after, oracle", "Technical annex", "What was to be forgotten",
+        "Objective", "Settings that differ from the defaults", "Efficiency", "Versions and seed",
+        "How verdicts are made",
     ]  # fmt: skip
-    assert "<svg" not in page and "<figure" not in page and "The run was not evaluated." in page
-    assert "No relearning or other attack was tried on it" in page and "no text of forget rows is shown" in page
+    assert 'class="plot"' not in page and "<figure" not in page and "The run was not evaluated." in page
+    assert page.count('<li class="word-not-tested">') == 3
+    # Nothing to draw, so no script, and the page says so.
+    assert "<script" not in page and "script-src" not in page and "asks for nothing from the network, runs no" in page
     assert "CO2" not in page and "tokens per second" not in page
 
 
@@ -136,8 +146,9 @@ def test_a_membership_attack_that_succeeds_is_no_untried_attack(tmp_path):
         made[model].metrics["min_k_auc"] = evaluation(x=auc).metrics["x"]
     page = page_of(tmp_path, record(evaluations=made, log=[]), full=False)
     words = "membership attack still tells the forget rows from unseen rows: AUC 0.97 (before 1.00, oracle 0.51;"
-    assert page.count(f"a {words}") == 1 and page.count(f"A {words}") == 1  # verdict and attacks
-    assert "Not attacked" not in page and "No relearning or other attack was tried on it" in page
+    assert page.count(f"a {words}") == 1 and page.count(f"A {words}") >= 1  # verdict in full, below the table
+    figures = re.findall(r'<p class="figure">([^<]*)</p>', page)
+    assert "not attacked" in figures[2] and "membership AUC" in figures[2] and "Attacks" not in titles(page)
     assert 'class="badge level-suppressed-not-like-the-oracle">suppressed, not like the oracle<' in page
 
 
@@ -145,7 +156,7 @@ def test_the_table_says_how_answers_were_made_and_judged(tmp_path):
     made = record(log=[])
     made.evaluations["after"].settings.update(judge="the lab's rules", max_new_tokens=48, temperature=0.0)
     page = html.unescape(page_of(tmp_path, made, full=False))
-    caption = "headline metrics, 95% intervals in brackets. Harmful answers are judged by the lab's rules; answers of"
+    caption = "headline metrics. Harmful answers are judged by the lab's rules; answers of"
     assert f"{caption} at most 48 new tokens, greedy.</caption>" in page
 
 
@@ -193,12 +204,40 @@ def test_nothing_comes_from_elsewhere(full, several):
     for page in (full, several):
         outline = Outline(page)
         assert outline.loads and all(value.startswith("#") for value in outline.loads)
-        assert not {"script", "link", "img", "iframe", "object", "image"} & set(outline.tags)
-        assert not re.search(r"@import|@font-face|url\((?!#)|javascript:|<style[^>]+>", page)
-        urls = set(re.findall(r"https?://[^\"'\s<]+", page))
+        assert not {"link", "img", "iframe", "object", "image"} & set(outline.tags)
+        scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, flags=re.DOTALL)
+        assert [attributes for attributes, _ in scripts] == [' type="application/json" id="charts"', "", ""]
+        # Of its addresses plotly.js calls none with what it is given here: test_browser.py counts requests.
+        own = page.replace(scripts[1][1], "")
+        assert not re.search(r"@import|@font-face|url\((?!#)|javascript:|<style[^>]+>", own)
+        urls = set(re.findall(r"https?://[^\"'\s<]+", own))
         assert urls == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not addresses
-        policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-        assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
+
+
+def test_the_policy_allows_the_two_scripts_of_the_page_and_no_other(full):
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', full)
+    scripts = re.findall(r"<script>(.*?)</script>", full, flags=re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(each.encode("utf-8")).digest()).decode() for each in scripts]
+    allowed = " ".join(f"'sha256-{each}'" for each in digests)
+    styles = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert html.unescape(policy) == f"{styles}; script-src {allowed}"
+    assert "plotly.js (basic - minified)" in scripts[0] and "IntersectionObserver" in scripts[1]
+    assert "runs no script but the two within it" in full
+
+
+def test_every_drawing_is_named_and_has_its_chart(full, several):
+    for page in (full, several):
+        drawings = re.findall(
+            r'<div class="drawing" data-chart="([^"]+)"><svg[^>]* role="img" aria-label="[^"]+"', page
+        )
+        charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, flags=re.DOTALL).group(1))
+        assert len(drawings) == page.count('class="plot"') == len(set(drawings)) and set(drawings) == set(charts)
+        # What is no plot is an ornament, which is not read out.
+        page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+        assert page.count("<svg") == len(drawings) + page.count('aria-hidden="true" focusable="false">')
+        labels = re.findall(r'role="group" tabindex="0" aria-label="([^"]*)"', page)
+        assert labels and all(labels) and "<table" in page
+        assert page.count("<table") == page.count("<caption>") and page.count("<input") == page.count("<label")
 
 
 def test_ids_are_unique_and_references_have_their_target(full, several):
@@ -220,7 +259,7 @@ def test_hostile_strings_stay_text(tmp_path):
     showable = [{"prompt": HOSTILE, "answers": {"after": HOSTILE}}]
     page = page_of(tmp_path, made, record(HOSTILE, log=[]), showable=showable, full=False)
     outline = Outline(page)
-    assert "<script" not in page and not {"script", "img"} & set(outline.tags)
+    assert outline.tags["script"] == 3 and outline.tags["img"] == 0 and "<script>alert" not in page
     assert html.escape(HOSTILE, quote=False).split("'")[0] in page
     assert [title for title in titles(page) if HOSTILE in title]
 
@@ -248,15 +287,20 @@ def test_several_runs_have_an_overview_and_a_section_each(several):
     assert found[1:5] == ["Overview", plane, "Suite harmful", "Suite custom"]
     sections = [title for title in found if re.match(r"\d ", title)]
     assert sections == ["1 a (1)", "2 a (2)", "3 b", "4 c"]
+    # One heading for both runs of a method, none of a method with one run: those of other suites stand apart.
+    assert [title for title in found if title.endswith(" runs")] == ["npo: 2 runs"]
     assert found.count(plane) == 1  # none of single runs
     assert several.count("Each point is a model") == 1  # two planes under one caption
     assert all(f'href="#run-{i}"' in several and f'id="run-{i}"' in several for i in range(1, 5))
-    assert several.count('class="badge level-not-measured"') == 4  # of two runs, in the overview and in the section
+    pills = re.findall(r'<span class="pill word-([a-z-]+)">', several)
+    assert len(pills) == 2 * 3 * 4  # in the overview, and beside the heading of each folded run
+    assert pills[9:12] == ["not-tested"] * 3 and pills[:3] == ["yes", "yes", "not-tested"]
+    assert '<span>0.0% <small>0.0 to 0.0</small><small class="what">harmful answers, mean and range</small>' in several
     assert "1, 2</text>" in several  # two runs at one place share a label
 
 
 def test_a_single_run_has_no_overview(full):
-    assert "Overview" not in titles(full) and 'href="#' not in full.replace("xlink:href", "")
+    assert "Overview" not in titles(full) and 'href="#run' not in full and 'class="folded"' not in full
 
 
 def test_one_folder_may_be_given_as_it_is(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.report import evaluation, log_of, record, save_run
+from fixtures.report import evaluation, figure, harmful_evaluations, log_of, record, save_run
 from hf_unlearn.results.report import Run, figures, read_run, write_plots
 from hf_unlearn.results.report.drawings import draw_lines, draw_shares
 from hf_unlearn.results.report.plots import distributions, losses, plane
@@ -131,17 +131,29 @@ def test_the_plane_has_a_point_a_run_and_what_they_share_once(run):
     ax = axes()
     plane({"1": run, "2": run}).panels[0].draw(ax)
     points = [line for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
-    assert sorted(line.get_marker() for line in points) == ["D", "o", "o", "s"]
+    assert sorted(line.get_marker() for line in points) == ["D", "o", "o"]
     oracle, after = (next(line for line in points if line.get_marker() == marker) for marker in "Do")
     assert oracle.get_markerfacecolor() == "none" and oracle.get_markersize() > after.get_markersize()
     assert after.get_zorder() > oracle.get_zorder()  # seen within the ring of an oracle at the same place
-    assert [text.get_text() for text in ax.texts] == ["1, 2"]
-    before = next(line for line in points if line.get_marker() == "s")
-    assert (before.get_xdata()[0], before.get_ydata()[0]) == (1.0, 0.995)
+    # The model before lies far outside: an arrow from where it is, with its values.
+    assert [text.get_text() for text in ax.texts] == ["", "before: 100%, 99.5%", "1, 2"]
+    assert ax.get_xlim()[1] < 0.2 and ax.get_ylim()[0] > 0.85
+
+
+def test_a_model_before_that_lies_near_stands_within_the_plane(tmp_path):
+    made = harmful_evaluations()
+    made["before"].metrics["harmful_rate"] = figure(0.09, 0.05, 0.15)
+    ax = axes()
+    plot = plane({"": read_run(save_run(tmp_path, record(evaluations=made, log=[]), full=False))})
+    plot.panels[0].draw(ax)
+    before = next(line for line in ax.get_lines() if line.get_marker() == "s")
+    assert (before.get_xdata()[0], before.get_ydata()[0]) == (0.09, 0.995)
+    assert list(ax.texts) == [] and "lies far outside" not in plot.caption
 
 
 def test_the_caption_speaks_of_what_is_there(run, tmp_path):
     assert "The aim is the oracle" in plane({"": run}).caption and "The numbers" not in plane({"": run}).caption
+    assert "lies far outside, where the arrow comes from" in plane({"": run}).caption
     made = {name: each for name, each in run.record.evaluations.items() if name != "oracle"}
     alone = read_run(save_run(tmp_path / "run", record(evaluations=made)))
     assert "The aim is the oracle" not in plane({"3": alone}).caption and "The numbers" in plane({"3": alone}).caption

@@ -257,7 +257,9 @@ def test_losses_unlike_those_of_unseen_rows_tell(distance, word):
     made = run(oracle=None, attack_report=held())
     made.evaluations["after"].metrics.update(level_ks=figure(distance), level_ks_chance=figure(0.12))
     made.evaluations["after"].rows["forget"] = made.evaluations["after"].rows["holdout"] = {"count": 120}
-    assert answer("stays_gone", made).word == word
+    found = answer("stays_gone", made)
+    assert found.word == word
+    assert (found.figure == "row NLLs from unseen rows (KS) 0.130") is (word == "mostly")
 
 
 def test_the_largest_excess_of_a_class_counts_where_no_single_one_does():

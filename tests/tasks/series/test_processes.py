@@ -68,12 +68,29 @@ def test_a_killed_run_goes_on_from_its_checkpoint_or_anew(tmp_path, started, mon
     assert resumed == [True, False, True]
 
 
+def begun(run: PlannedRun) -> None:
+    run.mark(done=False)
+    (run.folder / "checkpoint-4").mkdir()
+
+
+def test_a_run_that_kept_nothing_may_be_another_one_now(tmp_path, started):
+    """As when a loss of one's own failed at its first step, and was corrected."""
+    lines, process = started
+    process.failing = ("run",)
+    (tmp_path / "my_loss.py").write_text("a")
+    run = PlannedRun(tmp_path / "run", ("--plugins", str(tmp_path / "my_loss.py")))
+    assert run_series([run]) == []
+    (tmp_path / "my_loss.py").write_text("b")
+    process.failing = ()
+    assert run_series([run]) == [run.folder] and len(lines) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "got"),
     [
         (lambda run: RunRecord("x").save(run.folder), "a run that no series has started"),
-        (lambda run: PlannedRun(run.folder, ("--config", "methods/simnpo")).mark(done=True), "methods/simnpo then"),
-        (lambda run: (run.mark(done=True), Path(run.arguments[-1]).write_text("b")), "read another own.yaml"),
+        (lambda run: begun(PlannedRun(run.folder, ("--config", "methods/simnpo"))), "methods/simnpo then"),
+        (lambda run: (begun(run), Path(run.arguments[-1]).write_text("b")), "read another own.yaml"),
         (lambda run: (run.folder.mkdir(), (run.folder / "series.json").write_text("[1")), "cannot be read"),
         (lambda run: (run.folder.mkdir(), (run.folder / "series.json").write_text("[1]")), "of another kind"),
     ],

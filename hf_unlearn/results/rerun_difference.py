@@ -61,7 +61,7 @@ class FigureDifference:
 
 
 @dataclass(frozen=True)
-class RunComparison:
+class RerunDifference:
     """A run beside the same run done again.
 
     Attributes:
@@ -91,7 +91,7 @@ class RunComparison:
         return measured and not self.outside and not self.missing
 
 
-def compare_runs(first: str | Path, again: str | Path) -> RunComparison:
+def compare_rerun(first: str | Path, again: str | Path) -> RerunDifference:
     """Compare the folders of two runs.
 
     Raises:
@@ -99,7 +99,7 @@ def compare_runs(first: str | Path, again: str | Path) -> RunComparison:
     """
     then, now = load_record(first), load_record(again)
     shared = [name for name in then.evaluations if name in now.evaluations]
-    return RunComparison(
+    return RerunDifference(
         weights=_weights(Path(first), Path(again), then, now),
         figures=[figure for name in shared for figure in _figures(name, then, now)],
         missing=[name for name in then.evaluations if name not in shared and name in ("before", "after", "oracle")],
@@ -199,7 +199,7 @@ def _by_key(prefix: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> dic
     return {f"{prefix}{name}": (then.get(name), now.get(name)) for name in sorted({*then, *now})}
 
 
-def comparison_words(comparison: RunComparison) -> str:
+def difference_words(comparison: RerunDifference) -> str:
     """The comparison as lines for people."""
     weights, lines, changed = comparison.weights, [], comparison.differences.items()
     if weights.equal:
