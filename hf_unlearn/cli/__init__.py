@@ -25,6 +25,7 @@ from .report import REPORT
 from .request import REQUEST
 from .rerun import RERUN
 from .show import SHOW
+from .sweep import SWEEP
 from .train import TRAIN
 from .train_judge import TRAIN_JUDGE
 
@@ -33,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "show": SHOW,
     "train": TRAIN,
     "edit": EDIT,
+    "sweep": SWEEP,
     "rerun": RERUN,
     "evaluate": EVALUATE,
     "attack": ATTACK,

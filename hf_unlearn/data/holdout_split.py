@@ -1,4 +1,4 @@
-"""The two halves of a holdout set: rows that levels are calibrated on, and rows that nothing was ever fitted to."""
+"""Halves of a set by hashes of its rows: what is fitted or chosen on one, is measured on the other."""
 
 import hashlib
 import json
@@ -49,6 +49,37 @@ def anchored_places(rows: datasets.Dataset) -> tuple[list[int], list[int]]:
     content = rows.with_format(None).select_columns(_spelling(rows.column_names))
     held = [_bit(row, 1) for row in content]
     return [i for i, anchor in enumerate(held) if anchor], [i for i, anchor in enumerate(held) if not anchor]
+
+
+CALIBRATION, REPORTING = HALVES = ("calibration", "reporting")
+
+
+def evaluated_half(rows: datasets.Dataset, half: str | None) -> datasets.Dataset:
+    """The half of a set's rows by which recipes are chosen (calibration), or the one that is reported (reporting).
+
+    By the same hash of a row as the halves of the holdout, by another of its bits, so that neither says anything about
+    the other.
+
+    Args:
+        rows: of any set that a model is measured on.
+        half: of `HALVES`; None for all rows.
+
+    Raises:
+        ValueError: no row is in that half.
+    """
+    if half is None:
+        return rows
+    content = rows.with_format(None).select_columns(_spelling(rows.column_names))
+    reported = half == REPORTING
+    kept = rows.select([place for place, row in enumerate(content) if _bit(row, 2) is reported])
+    if not len(kept):
+        raise input_error(
+            expected=f"rows enough to measure on a half of them ({half})",
+            got=f"{len(rows)}, none of them in that half",
+            why="a recipe that was chosen by some rows is to be judged by others",
+            fix="pass more rows, or raise --limit",
+        )
+    return kept
 
 
 def _half(rows: Any, *, measured: bool) -> Any:

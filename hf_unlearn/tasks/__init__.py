@@ -122,6 +122,12 @@ def check_task(name: str, arguments: Sequence[str], own: Collection[str] = ()) -
     return check_arguments(name, module.Arguments, module.DEFAULT_RECIPE, arguments, own)
 
 
+def default_recipe(name: str) -> str | None:
+    """The packaged recipe that a task takes where none is named; None for a task without one."""
+    recipe: str | None = _module(name).DEFAULT_RECIPE
+    return recipe
+
+
 def _module(name: str) -> ModuleType:
     from ..errors import input_error, require_choice
 

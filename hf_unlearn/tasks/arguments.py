@@ -11,7 +11,8 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser, get_quantization_config
 
-from ..errors import input_error
+from ..data.holdout_split import HALVES
+from ..errors import input_error, require_choice
 from ..training.argument_fields import check_fields, checked_values
 from ..training.argument_ranges import OF_TRAINER, RANGES
 from ..training.config import UnlearningConfig
@@ -56,6 +57,13 @@ class RunArguments:
         default=True, metadata={"help": "Measure before and after; false: train and save, hf-unlearn evaluate later."}
     )
     evaluated_rows: int = field(default=200, metadata={"help": "Rows of each set that the model is measured on."})
+    evaluated_half: str | None = field(
+        default=None,
+        metadata={
+            "help": "Half of the rows that the model is measured on, by a hash of each row: calibration (what a "
+            "sweep chooses by) or reporting (the others); none: all."
+        },
+    )
     max_new_tokens: int | None = field(
         default=None,
         metadata={"help": "Longest generated answer; none: as long as the longest expected one, 256 tokens at most."},
@@ -148,6 +156,7 @@ def parse_arguments(
         ) from None
     _require_task(task, own.task)
     check_fields(own, TASK_RANGES)
+    _require_half(own.evaluated_half)
     _require_one_model(own.continue_from, values, rest)
     for name, folder in (("output_dir", args.output_dir), ("partial_dir", own.partial_dir)):
         _require_folder(name, folder)
@@ -186,7 +195,13 @@ def check_arguments(
     _require_one_model(values["continue_from"], recipe, rest)
     for kind, ranges in ((script, TASK_RANGES), (UnlearningConfig, RANGES), (ModelConfig, MODEL_RANGES)):
         values |= checked_values(kind, values, ranges, skipped=(*OF_TRAINER, *OF_TRL))
+    _require_half(values["evaluated_half"])
     return values
+
+
+def _require_half(half: str | None) -> None:
+    if half is not None:
+        require_choice("evaluated_half", half, HALVES)
 
 
 def _checked(

@@ -41,13 +41,13 @@ def write_command(
         models: the task itself, whose oracle and checkpoint a run that continues from this one takes over.
         launch: flags of accelerate that start as many processes.
     """
-    recipe = {name: _located(name, value) for name, value in parsed.recipe_values.items() if _kept(name)}
+    recipe = {name: located(name, value) for name, value in parsed.recipe_values.items() if _kept(name)}
     words = _located_words(kept_words(parsed.words, _kept))
     stored: dict[str, Any] = {"format": _FORMAT, "task": task, "recipe": recipe, "words": words}
-    stored["plugins"] = _located("plugins", list(parsed.args.plugins or []))
+    stored["plugins"] = located("plugins", list(parsed.args.plugins or []))
     stored["launch"] = list(launch)
     if models is not None:
-        names = {name: _located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
+        names = {name: located(name, getattr(models, name)) for name in ("oracle", "checkpoint")}
         # Of a single short row a hash could be guessed: it is kept where it has a use alone.
         forget = forget_hash(models) if any(names.values()) else None
         stored["models"] = names | {"oracle_is": models.oracle_is, "forget": forget}
@@ -109,10 +109,10 @@ def stored_command(folder: str | Path) -> Mapping[str, Any]:
     return known
 
 
-def _located(name: str, value: Any) -> Any:
+def located(name: str, value: Any) -> Any:
     """The value of an argument, absolute where it is a file or a folder here."""
     if isinstance(value, list):
-        return [_located(name, one) for one in value]
+        return [located(name, one) for one in value]
     if name == "plugins" and (not isinstance(value, str) or plugin_file(value) is None):
         return value  # the dotted name of a module, beside which a folder of that name may lie
     if isinstance(value, str) and _PLACES.fullmatch(name) and value and Path(value).expanduser().exists():
@@ -121,15 +121,15 @@ def _located(name: str, value: Any) -> Any:
 
 
 def _located_words(words: Sequence[str]) -> list[str]:
-    located, name = [], ""
+    absolute, name = [], ""
     for word in words:
         if word.startswith("--"):
             flag, is_whole, value = word.partition("=")
             name = flag.removeprefix("--")
-            located.append(f"{flag}={_located(name, value)}" if is_whole else word)
+            absolute.append(f"{flag}={located(name, value)}" if is_whole else word)
         else:
-            located.append(_located(name, word))
-    return located
+            absolute.append(located(name, word))
+    return absolute
 
 
 def recipe_hash(task: str, parsed: Parsed) -> str:

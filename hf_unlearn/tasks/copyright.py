@@ -14,7 +14,7 @@ from ..evaluation import copyright
 from ..lab import load_lab
 from .arguments import Parsed
 from .fit_first import FitArguments, described, fit, require_trainable
-from .task import NAMED_ORACLE, RETRAINED, Task, first, require_unused
+from .task import NAMED_ORACLE, RETRAINED, Task, measured_rows, require_unused
 
 DEFAULT_RECIPE = "copyright_lab"
 
@@ -92,7 +92,11 @@ def make_task(parsed: Parsed) -> Task:
         model = fit("fitted", script, args, books.model, learnt, revision, whole_text=True)
     suite = partial(
         copyright,
-        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items() if name != "holdout"},
+        **{
+            name: measured_rows(rows, script.evaluated_half, script.evaluated_rows)
+            for name, rows in sets.items()
+            if name != "holdout"
+        },
         max_new_tokens=script.max_new_tokens,
         max_length=args.max_length,
         template=args.template,

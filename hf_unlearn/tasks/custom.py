@@ -13,7 +13,7 @@ from ..training.config import row_cache_of
 from .arguments import Parsed
 from .generated_retain import Answerer
 from .row_sets import RowSetArguments, load_sets
-from .task import Task, first
+from .task import Task, measured_rows
 
 DEFAULT_RECIPE = None
 
@@ -59,7 +59,7 @@ def make_task(parsed: Parsed) -> Task:
     assert model is not None  # or load_sets would have refused it
     measured = {name: rows for name, rows in (sets | more).items() if name != "holdout"}
     arguments = {
-        **{name: first(rows, script.evaluated_rows) for name, rows in measured.items()},
+        **{name: measured_rows(rows, script.evaluated_half, script.evaluated_rows) for name, rows in measured.items()},
         **{"max_new_tokens": script.max_new_tokens, "max_length": args.max_length, "template": args.template},
     }
     if args.template_variables is not None:  # a plugin's suite need not know of it

@@ -21,7 +21,7 @@ from ..training.config import row_cache_of
 from .arguments import Parsed
 from .generated_retain import Answerer
 from .row_sets import RowSetArguments, load_sets
-from .task import SuiteOf, Task, first, require_unused
+from .task import SuiteOf, Task, first, measured_rows, require_unused
 
 DEFAULT_RECIPE = "deletion_lab"
 LAB_PEOPLE, LAB_FACTS = 2, 5  # who ask to be deleted where nobody else does, and rows about each
@@ -205,7 +205,11 @@ def _suite_of(parsed: Parsed, sets: dict[str, Dataset]) -> SuiteOf:
         detect_format(rows.column_names, name)
     return partial(
         custom,
-        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items() if name != "holdout"},
+        **{
+            name: measured_rows(rows, script.evaluated_half, script.evaluated_rows)
+            for name, rows in sets.items()
+            if name != "holdout"
+        },
         max_new_tokens=script.max_new_tokens,
         max_length=args.max_length,
         template=args.template,

@@ -69,6 +69,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
                 task,
                 unfitted=fitted_to_holdout(parsed.args),
                 count=parsed.script.evaluated_rows,
+                half=parsed.script.evaluated_half,
                 before=others.get("before") if name != "oracle" else None,
                 oracle=others.get("oracle"),
             ),

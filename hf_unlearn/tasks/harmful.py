@@ -12,7 +12,7 @@ from .arguments import Parsed
 from .generated_retain import Answerer
 from .phases.checkpoint import starts_from_checkpoint
 from .row_sets import RowSetArguments, load_sets
-from .task import RETRAINED, Task, first, require_unused
+from .task import RETRAINED, Task, first, measured_rows, require_unused
 
 DEFAULT_RECIPE = "harmful_lab"
 
@@ -97,8 +97,12 @@ def _task(
     script, args = parsed.script, parsed.args
     suite = partial(
         harmful,
-        **{name: first(rows, script.evaluated_rows) for name, rows in sets.items() if name != "holdout"},
-        in_scope=first(in_scope, script.evaluated_rows),
+        **{
+            name: measured_rows(rows, script.evaluated_half, script.evaluated_rows)
+            for name, rows in sets.items()
+            if name != "holdout"
+        },
+        in_scope=measured_rows(in_scope, script.evaluated_half, script.evaluated_rows),
         judge=judge,
         max_new_tokens=script.max_new_tokens,
         max_length=args.max_length,

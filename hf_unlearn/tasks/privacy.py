@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..data.holdout_split import evaluated_half
 from ..data.sources import load_rows
 from ..data.tofu import load_tofu, training_sets
 from ..errors import input_error
@@ -61,6 +62,9 @@ def make_task(parsed: Parsed) -> Task:
 
 def _suite_of(parsed: Parsed, source: str | dict[str, Dataset], **options: Any) -> SuiteOf:
     script, args = parsed.script, parsed.args
+    if script.evaluated_half is not None:
+        source = _half_of(source, script.evaluated_half, **options)
+        options.pop("revision", None)
     return partial(
         tofu,
         source,
@@ -71,6 +75,20 @@ def _suite_of(parsed: Parsed, source: str | dict[str, Dataset], **options: Any) 
         template=args.template,
         chat_template_kwargs=args.template_variables,
     )
+
+
+def _half_of(
+    source: str | dict[str, Dataset], half: str, split: str = "forget10", revision: str | None = None
+) -> dict[str, Dataset]:
+    """A half of the rows of each set, by the names under which the suite looks for them. Unseen rows come later."""
+    data = load_tofu(source, split, revision=revision)
+    sets = {
+        f"{split}_perturbed": data.forget,
+        "retain_perturbed": data.retain,
+        "real_authors_perturbed": data.real_authors,
+        "world_facts_perturbed": data.world_facts,
+    }
+    return {name: evaluated_half(rows, half) for name, rows in sets.items()}
 
 
 def _lab_task(parsed: Parsed) -> Task:

@@ -67,6 +67,7 @@ class RunEvaluator:
                     self.task,
                     unfitted=splits_holdout(self.trainer.args),
                     count=self.script.evaluated_rows,
+                    half=self.script.evaluated_half,
                     before=before,
                     oracle=oracle,
                 ),
@@ -108,7 +109,7 @@ def run(task: Task, name: str, parsed: Parsed) -> UnlearningTrainer:
     checkpoint = trainer.run_folder.open(own.args.resume_from_checkpoint)
     begun = checkpoint is not None if phased is None else phased.begun
     measure = RunEvaluator(task, script, trainer, ShownAnswers(prompts, trainer, script.max_new_tokens))
-    results = _measured_before(measure, parsed) if script.measure else {}
+    results = measure_before(measure, parsed) if script.measure else {}
     if script.measure and not begun:  # a run that goes on has passed it
         with phase("before"):
             preflight(trainer, task.sets, results["before"], results.get("oracle"), force=script.force)
@@ -209,7 +210,7 @@ def _launched(trainer: UnlearningTrainer) -> str:
     return f" --accelerate_config {strategy} --num_processes {distributed.processes}"
 
 
-def _measured_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:
+def measure_before(measure: RunEvaluator, parsed: Parsed) -> dict[str, EvaluationResult]:
     """Results of the oracle, if there is one, and of the model before unlearning."""
     task, args, trainer = measure.task, parsed.args, measure.trainer
     results = {}

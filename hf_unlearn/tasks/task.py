@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
-from ..data.holdout_split import measurement_rows
+from ..data.holdout_split import evaluated_half, measurement_rows
 from ..data.row_cache import RowCache
 from ..errors import input_error
 from ..evaluation import EvaluationResult, Judge, Suite
@@ -75,20 +75,30 @@ class Task:
     continued: "Continued | None" = None
 
 
-def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: EvaluationResult | None) -> Suite:
+def suite_of(
+    task: Task, *, unfitted: bool, count: int | None, half: str | None = None, **compared: EvaluationResult | None
+) -> Suite:
     """A task's suite; its unseen rows are the first of those that the run was not fitted to.
 
     Args:
         task: of the run.
         unfitted: whether the run reads one half of the holdout rows (`levels`), so that the other half is measured.
         count: of unseen rows, at most; None for all.
+        half: of `data.holdout_split.HALVES`, which the task's other rows are of; None where they are all.
         compared: results that it compares with: `before`, `oracle`.
     """
+    suite = _with_unseen(task, unfitted=unfitted, count=count, half=half, **compared)
+    return suite if half is None else replace(suite, settings={**suite.settings, "rows": f"{half} half"})
+
+
+def _with_unseen(
+    task: Task, *, unfitted: bool, count: int | None, half: str | None, **compared: EvaluationResult | None
+) -> Suite:
     holdout = task.sets.get("holdout")
     if holdout is None:
         return task.suite(**compared)
     if not unfitted:
-        return task.suite(holdout=first(holdout, count), **compared)
+        return task.suite(holdout=measured_rows(holdout, half, count), **compared)
     unseen = measurement_rows(holdout)
     if len(unseen) == 0:
         raise input_error(
@@ -97,13 +107,18 @@ def suite_of(task: Task, *, unfitted: bool, count: int | None, **compared: Evalu
             why="rows that levels were fitted on are no unseen rows any more",
             fix="pass more holdout rows, or raise --limit",
         )
-    suite = task.suite(holdout=first(unseen, count), **compared)
+    suite = task.suite(holdout=measured_rows(unseen, half, count), **compared)
     return replace(suite, settings={**suite.settings, "holdout": "measurement half"})
 
 
 def first(rows: Dataset | None, count: int | None) -> Dataset | None:
     """The first rows of a set; all of them where count is None."""
     return rows if rows is None or count is None else rows.select(range(min(len(rows), count)))
+
+
+def measured_rows(rows: Dataset | None, half: str | None, count: int | None) -> Dataset | None:
+    """The rows of a set that a model is measured on: the first ones of a half (`data.holdout_split`), or of all."""
+    return first(rows if rows is None else evaluated_half(rows, half), count)
 
 
 def require_unseen(name: str, task: Task, args: UnlearningConfig) -> None:

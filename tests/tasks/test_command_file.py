@@ -7,7 +7,7 @@ import pytest
 
 from fixtures.examples import assert_four_parts
 from hf_unlearn.tasks import parse_task
-from hf_unlearn.tasks.command_file import COMMAND_FILE, _located, read_command, stored_command, write_command
+from hf_unlearn.tasks.command_file import COMMAND_FILE, located, read_command, stored_command, write_command
 
 WORDS = ["--config", "methods/npo", "--use_cpu", "--limit", "7", "--learning_rate=3e-4", "--retain_weight", "2"]
 
@@ -58,4 +58,4 @@ def test_the_file_of_a_plugin_is_found_from_other_places(tmp_path, monkeypatch):
         assert stored["plugins"] == [str(tmp_path / "my_own.py")]
         assert read_command(tmp_path)[1].args.plugins == stored["plugins"]
         monkeypatch.chdir(tmp_path)
-    assert _located("plugins", ["json"]) == ["json"]
+    assert located("plugins", ["json"]) == ["json"]

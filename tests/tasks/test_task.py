@@ -10,10 +10,11 @@ import pytest
 from fixtures.examples import assert_four_parts
 from hf_unlearn import UnlearningConfig
 from hf_unlearn.data import calibration_rows
-from hf_unlearn.evaluation import custom
+from hf_unlearn.evaluation import custom, tofu
 from hf_unlearn.results.record import ObjectiveRecord, RunRecord, TermRecord
 from hf_unlearn.results.record_parts import LevelQuality
 from hf_unlearn.tasks.evaluate_saved import fitted_to_holdout
+from hf_unlearn.tasks.privacy import _half_of
 from hf_unlearn.tasks.recipe_files import find_recipe, read_recipe
 from hf_unlearn.tasks.task import WITHOUT_UNSEEN, Task, require_output, require_unseen, suite_of
 
@@ -72,6 +73,33 @@ def test_a_suite_measures_on_the_half_that_the_run_did_not_read():
     with pytest.raises(ValueError) as error:
         suite_of(Task("model", none_left, suite), unfitted=True, count=None)
     assert_four_parts(str(error.value), "measure on half of them")
+
+
+def test_a_suite_measures_one_half_of_every_set_of_rows():
+    names = ("forget10_perturbed", "retain_perturbed", "real_authors_perturbed", "world_facts_perturbed")
+    rows = {
+        name: datasets.Dataset.from_list(
+            [
+                {"question": f"{name} {i}?", "answer": "a", "paraphrased_answer": "b", "perturbed_answer": ["c", "d"]}
+                for i in range(20)
+            ]
+        )
+        for name in names
+    }
+    halves = [_half_of(rows, half) for half in ("calibration", "reporting")]
+    for name in names:
+        asked = [set(half[name]["question"]) for half in halves]
+        assert not asked[0] & asked[1] and asked[0] | asked[1] == set(rows[name]["question"])
+    holdout = rows[names[0]].select_columns(["question", "answer"])
+    holdout = holdout.rename_columns({"question": "prompt", "answer": "completion"})
+    suites = [
+        suite_of(Task("model", {"holdout": holdout}, partial(tofu, half)), unfitted=False, count=None, half=name)
+        for half, name in zip(halves, ("calibration", "reporting"), strict=True)
+    ]
+    assert [suite.settings["rows"] for suite in suites] == ["calibration half", "reporting half"]
+    for name in ("forget", "holdout"):  # a row is in the same half wherever it stands
+        assert [suite.sets[name]["prompt"] for suite in suites] == [half[names[0]]["question"] for half in halves]
+    assert len(suites[0].sets["forget_perturbed"]) == 2 * len(suites[0].sets["forget"])
 
 
 @pytest.mark.parametrize("name", WITHOUT_UNSEEN)
