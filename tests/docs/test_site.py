@@ -76,6 +76,13 @@ def test_every_page_is_built_and_in_the_navigation(site):
 
 
 @pytest.mark.slow
+def test_a_page_has_one_title(site):
+    """A line that begins with # is a heading to Python-Markdown, which wants no space behind it as GitHub does."""
+    titles = {path.name: path.read_text(encoding="utf-8").count("<h1") for path in site.rglob("*.html")}
+    assert {name: number for name, number in titles.items() if number != 1} == {}
+
+
+@pytest.mark.slow
 def test_nothing_that_a_page_loads_comes_from_elsewhere(site):
     for path in site.rglob("*.html"):
         for address in Loads(path.read_text(encoding="utf-8")).addresses:
