@@ -19,7 +19,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 
 # Files of the root that are pages of the site.
-PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 # The public modules, a page of the API each; `results` has nothing of its own, but modules that have.
 MODULES = (
@@ -27,7 +27,8 @@ MODULES = (
     "suppression", "tasks", "unlearnable",
 )  # fmt: skip
 RESULTS = (
-    "record", "evaluation_result", "attack_report", "lineage", "verdict", "gate", "hub", "model_card", "report",
+    "record", "evaluation_result", "attack_report", "lineage", "verdict", "comparison", "gate", "hub", "model_card",
+    "report",
 )  # fmt: skip
 API = {
     "hf_unlearn": ("hf_unlearn",),

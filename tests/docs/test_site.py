@@ -71,8 +71,15 @@ def test_every_page_is_built_and_in_the_navigation(site):
     home = (site / "index.html").read_text(encoding="utf-8")
     pages = {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")} - {"README.html"}
     pages |= {f"api/{name}.html" for name in docs_script("site_hooks").API}
-    pages |= {"reference/command_line.html", "contributing.html", "changelog.html"}
+    pages |= {"reference/command_line.html", "overview.html", "contributing.html", "changelog.html"}
     assert [page for page in sorted(pages) if f'href="{page}"' not in home or not (site / page).is_file()] == []
+
+
+@pytest.mark.slow
+def test_a_page_has_one_title(site):
+    """A line that begins with # is a heading to Python-Markdown, which wants no space behind it as GitHub does."""
+    titles = {path.name: path.read_text(encoding="utf-8").count("<h1") for path in site.rglob("*.html")}
+    assert {name: number for name, number in titles.items() if number != 1} == {}
 
 
 @pytest.mark.slow
