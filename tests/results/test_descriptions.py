@@ -75,9 +75,7 @@ def test_it_has_a_verdict(after, level, words, tmp_path):
 def test_card_and_rules_name_it(tmp_path):
     card = render_card(made(AFTER, tmp_path))
     assert "Suite `verses` of the package `hf-unlearn-verses 1.2`" in card
-    assert (
-        "hf-unlearn-verses==1.2" in card and "name: verses echoed" in card and "**verses echoed: 80% -> 5%**" in card
-    )
+    assert "hf-unlearn-verses==1.2" in card and "name: verses echoed" in card and "verses echoed 80% -> 5%" in card
     assert "verses: verses echoed, verses that still sound" in verdict_rules([AFTER])[-1]
     assert "verses" not in verdict_rules()[-1] and verdict_rules()[-1].startswith("Metrics (forget, utility) by suite")
 
