@@ -17,7 +17,7 @@ ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check docs bench clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,10 @@ check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
+# Material for MkDocs prints an advertisement for its successor unless it is told not to.
+docs: install ## Build the documentation into site/, which opens from its folder: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 bench: install ## Time and memory of training steps against plain Trainer, over sizes and methods; time of an evaluation
 	$(BIN)/python -m benchmarks.cost.evaluation_time --output benchmarks/results/evaluation_time_cpu.json
 	$(BIN)/python -m benchmarks.cost.step_time --steps 6 --warmup 1 --batch 4 --longest 64 \
@@ -62,5 +66,5 @@ bench: install ## Time and memory of training steps against plain Trainer, over 
 	$(BIN)/python -m benchmarks.cost.scaling --output benchmarks/results/scaling_cpu.json
 
 clean: ## Remove caches and build products (the virtual environment stays)
-	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache build dist site *.egg-info
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +

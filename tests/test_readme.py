@@ -1,6 +1,5 @@
 """The code in README and docs runs as it stands, made pages are what their script writes, links lead somewhere."""
 
-import importlib.util
 import re
 import subprocess
 from dataclasses import fields
@@ -10,6 +9,7 @@ import pytest
 import yaml
 from transformers import DataCollatorForSeq2Seq
 
+from fixtures.docs import docs_script
 from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.lab import load_lab
 from hf_unlearn.losses import ANCHOR_LOSSES, FORGET_LOSSES, RETAIN_LOSSES
@@ -29,18 +29,13 @@ def blocks(language: str, page: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
+# Those of the walkthroughs need each other: they run as notebooks (tests/docs/test_notebooks.py).
 PYTHON = {
-    f"{name}-{number}": code for name, page in PAGES.items() for number, code in enumerate(blocks("python", page), 1)
+    f"{name}-{number}": code
+    for name, page in PAGES.items()
+    if "/walkthroughs/" not in name
+    for number, code in enumerate(blocks("python", page), 1)
 }
-
-
-def make_reference():
-    """The script that makes pages, as a module."""
-    path = ROOT / "docs" / "make_reference.py"
-    spec = importlib.util.spec_from_file_location("make_reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", PYTHON)
@@ -53,7 +48,7 @@ def test_the_pages_have_the_python_blocks_that_they_should():
     assert set(PYTHON) == {
         "README.md-1",
         *(f"docs/start.md-{number}" for number in (1, 2)),
-        *(f"docs/evaluation.md-{number}" for number in (1, 2, 3, 4)),
+        *(f"docs/evaluation.md-{number}" for number in (1, 2, 3, 4, 5)),
         *(f"docs/plugins.md-{number}" for number in (1, 2)),
         "docs/attacks.md-1",
         "docs/compare.md-1",
@@ -133,7 +128,7 @@ def test_the_readme_is_short():
 
 
 def test_the_made_pages_are_what_the_script_writes(tmp_path, capsys):
-    script = make_reference()
+    script = docs_script("make_reference")
     for path, text in script.pages().items():
         assert path.read_text(encoding="utf-8") == text, "run python docs/make_reference.py"
     assert script.main(["--check"]) == 0

@@ -1,6 +1,7 @@
 """`hf-unlearn evaluate`: measures a saved model with the suite of a task."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .argument_help import add_own_arguments
@@ -17,6 +18,7 @@ _OF_THE_RUN = ("--config", "--task", "--output_dir")
 # What the short help lists of the task's arguments.
 _MOST_USED = {
     "task": "where there is no RUN: harmful, copyright, ...",
+    "suite": "alone with --model: muse, tofu, unlearn_qa, ...",
     "model_name_or_path": "model before unlearning",
     "forget_dataset": "rows to forget: file, saved folder or Hub id",
     "retain_dataset": "rows to keep",
@@ -34,13 +36,14 @@ def _arguments(parser: CommandParser) -> None:
     parser.usage = (
         "hf-unlearn evaluate RUN [--model FOLDER] [--name NAME] [--json]\n"
         "                           [--ARGUMENT VALUE ...]\n"
-        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] ..."
+        "       hf-unlearn evaluate --config RECIPE [--model FOLDER] ...\n"
+        "       hf-unlearn evaluate --suite SUITE --model MODEL ..."
     )
     parser.epilog = (
         "RUN, the output folder of a run of hf-unlearn train, has rows, suite and arguments; others beside it come on "
         "top. Without RUN a recipe and its arguments name them, and output_dir. "
         "Results of the run that lie there (before, oracle) are compared with; its record, card and plots get the new "
-        "one."
+        "one. With a suite alone the other arguments are its own (docs/evaluation.md)."
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="output folder of a run, in place of --config")
     parser.add_argument("--config", metavar="RECIPE", help="YAML file, or a packaged recipe")
@@ -52,6 +55,9 @@ def _arguments(parser: CommandParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    suite, words = _suite_alone(args.given)
+    if suite is not None:
+        return _run_suite(args, suite, words)
     from ..evaluation import comparison_table
     from ..results.answers_table import answers_table
     from ..results.schema import as_json
@@ -72,6 +78,35 @@ def _run(args: argparse.Namespace) -> None:
     if judged is not None:
         text, data = f"{text}\n\n{answers_table(judged.answers)}", data | {"answers": as_json(judged.answers)}
     tell(args, text, data)
+
+
+def _suite_alone(given: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The suite that is named where neither a run nor a recipe nor a task is, and the other words."""
+    run, words = _split_run(words_of_task(given, ("name",)))
+    if run is not None or any(word.partition("=")[0] in ("--config", "--task") for word in words):
+        return None, words
+    suite, rest, left = None, [], iter(words)
+    for word in left:
+        flag, is_whole, value = word.partition("=")
+        if flag == "--suite":
+            suite = value if is_whole else next(left, "")
+        else:
+            rest.append(word)
+    return suite, rest
+
+
+def _run_suite(args: argparse.Namespace, suite: str, words: list[str]) -> None:
+    from ..evaluation import comparison_table
+    from ..plugins import load_plugins
+    from ..tasks.named_suite import parse_named
+    from .train import plugins_of
+
+    load_plugins(plugins_of(words))
+    name = args.name or "after"
+    evaluation, made = parse_named(suite, words)
+    result = evaluation(made, name)
+    warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
+    tell(args, comparison_table({name: result}) + warnings, result.to_dict())
 
 
 def _parsed(args: argparse.Namespace) -> "tuple[str, Parsed]":

@@ -1,7 +1,7 @@
 """Rows from files, saved folders and the Hub, and two public sets in the package's columns."""
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +9,11 @@ import datasets
 import pyarrow
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from ..errors import input_error, require_choice, value_error
+from ..errors import input_error, require_choice
 from .checks import check_limit, require_columns
 from .file_checks import broken_line, csv_header, require_json_rows, require_utf8, unreadable
 from .provenance import from_hub
+from .renaming import check_renaming, renamed
 from .row_cache import file_errors_told, unwritten
 
 # File ending -> name of the datasets builder that reads it.
@@ -64,8 +65,8 @@ def load_rows(
         ValueError: nothing is found at `source`, it cannot be read, or a column, split or limit does not fit it.
     """
     check_limit(limit)
-    if columns is not None and not all(isinstance(name, str) for pair in columns.items() for name in pair):
-        raise value_error("columns", "a mapping of names to names", dict(columns))
+    if columns is not None:
+        check_renaming(columns)
     path = Path(source).expanduser()
     if path.is_file():
         rows = _load_file(path, split, text_unit, cache_dir)
@@ -75,34 +76,10 @@ def load_rows(
         _check_hub_id(source, path)
         rows = _load_hub(str(source), name, split=split, revision=revision, data_dir=data_dir)
     if columns is not None:
-        require_columns(columns, rows.column_names, why=_ROWS)
-        columns = _other_half(rows.column_names, columns) | dict(columns)
-        rows = _renamed(rows.select_columns(list(columns)), columns)
+        rows = renamed(rows, columns)
     if seed is not None:
         rows = rows.shuffle(seed=seed, keep_in_memory=True)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
-
-
-def _other_half(present: Collection[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """A `prompt` that is there where columns give the completion alone, or the other way round, under its own name."""
-    halves = {"prompt", "completion"}
-    missing = halves - {*columns.values()} - {*columns}
-    return {name: name for name in missing if name in present and halves & {*columns.values()}}
-
-
-def _renamed(rows: datasets.Dataset, columns: Mapping[str, str]) -> datasets.Dataset:
-    """The rows with columns of the new names, those of one name joined."""
-    parts = {new: [old for old in columns if columns[old] == new] for new in columns.values()}
-    if len(parts) == len(columns):
-        return rows.rename_columns(dict(columns))
-
-    def join(row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            new: row[old[0]] if len(old) == 1 else "\n".join(str(row[name]) for name in old if row[name])
-            for new, old in parts.items()
-        }
-
-    return rows.map(join, remove_columns=[name for name in rows.column_names if name not in parts])
 
 
 def pku_saferlhf_rows(dataset: datasets.Dataset) -> datasets.Dataset:

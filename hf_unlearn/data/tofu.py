@@ -1,14 +1,15 @@
 """TOFU's sets from the Hub, a folder or memory: questions, answers, and reworded and wrong answers."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import datasets
 
-from ..errors import input_error, nearest, require_choice
-from .checks import check_limit, require_columns
+from ..errors import nearest, require_choice
+from .benchmark_rows import bad_row, checked_columns, is_text, missing_set, require_rows, require_texts
+from .checks import check_limit
 from .sources import load_rows
 
 Source: TypeAlias = str | Path | Mapping[str, datasets.Dataset]
@@ -33,6 +34,7 @@ class TofuData:
         real_authors: about real ones; an answer stands for its own paraphrase.
         world_facts: about the world; likewise.
         holdout: `question` and `answer` about authors that no model has seen, or None.
+        reworded: the forget questions in other words, with their answers, where they were asked for, or None.
     """
 
     forget: datasets.Dataset
@@ -40,6 +42,7 @@ class TofuData:
     real_authors: datasets.Dataset
     world_facts: datasets.Dataset
     holdout: datasets.Dataset | None = None
+    reworded: datasets.Dataset | None = None
 
 
 def load_tofu(
@@ -49,6 +52,7 @@ def load_tofu(
     holdout: datasets.Dataset | str | Path | None = None,
     limit: int | None = None,
     revision: str | None = None,
+    reworded: bool = False,
 ) -> TofuData:
     """Load the sets that TOFU is evaluated on.
 
@@ -61,6 +65,7 @@ def load_tofu(
             "holdout", where there is one. Its columns may also be `prompt` and `completion`.
         limit: at most this many rows of each set, the first ones.
         revision: commit, branch or tag of a Hub dataset.
+        reworded: also load the forget questions in other words, the column `paraphrased_question`.
 
     Raises:
         ValueError: an unknown split, a configuration, file or column that is missing, or a row without a question, an
@@ -76,9 +81,11 @@ def load_tofu(
         "real_authors": "real_authors_perturbed",
         "world_facts": "world_facts_perturbed",
     }
+    rows = {part: _configuration(source, name, revision) for part, name in names.items()}
     data = TofuData(
-        **{part: _perturbed(_configuration(source, name, revision), name) for part, name in names.items()},
+        **{part: _perturbed(rows[part], name) for part, name in names.items()},
         holdout=_holdout(source, split, holdout),
+        reworded=_reworded(rows["forget"], names["forget"]) if reworded else None,
     )
     if limit is None:
         return data
@@ -119,7 +126,9 @@ def _configuration(source: Source, name: str, revision: str | None) -> datasets.
     """The rows of one configuration, with all their columns."""
     if isinstance(source, Mapping):
         if name not in source:
-            raise _missing(name, f"a mapping with {', '.join(sorted(source)) or 'nothing'}", nearest(name, source))
+            raise missing_set(
+                "TOFU", name, f"a mapping with {', '.join(sorted(source)) or 'nothing'}", nearest(name, source)
+            )
         return source[name]
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -127,14 +136,8 @@ def _configuration(source: Source, name: str, revision: str | None) -> datasets.
     path = folder / f"{name}.json"
     if not path.is_file():
         there = sorted(file.stem for file in folder.glob("*.json"))
-        raise _missing(name, f"{str(folder)!r} without {path.name}", nearest(name, there))
+        raise missing_set("TOFU", name, f"{str(folder)!r} without {path.name}", nearest(name, there))
     return load_rows(path)
-
-
-def _missing(name: str, got: str, fix: str) -> ValueError:
-    return input_error(
-        expected=f"TOFU's configuration {name!r}", got=got, why="it is one of the sets that are asked for", fix=fix
-    )
 
 
 def _holdout(source: Source, split: str, given: datasets.Dataset | str | Path | None) -> datasets.Dataset | None:
@@ -153,53 +156,25 @@ def _holdout(source: Source, split: str, given: datasets.Dataset | str | Path | 
 
 def _pairs(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     """Questions and answers, checked."""
-    _require_rows(rows, _PAIR, name)
-    rows = rows.select_columns(list(_PAIR))
-    for column in _PAIR:
-        _require_texts(rows, column, name)
-    return rows
+    return checked_columns(rows, _PAIR, name, "TOFU")
+
+
+def _reworded(rows: datasets.Dataset, name: str) -> datasets.Dataset:
+    """The questions in other words, with the answers, under the names of plain ones."""
+    rows = checked_columns(rows, ("paraphrased_question", "answer"), name, "TOFU")
+    return rows.rename_column("paraphrased_question", "question")
 
 
 def _perturbed(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     """The four columns, checked."""
     if name in ("real_authors_perturbed", "world_facts_perturbed") and "paraphrased_answer" not in rows.column_names:
-        _require_rows(rows, _PAIR, name)
+        require_rows(rows, _PAIR, name, "TOFU")
         rows = rows.add_column("paraphrased_answer", rows["answer"][:])
-    _require_rows(rows, _COLUMNS, name)
+    require_rows(rows, _COLUMNS, name, "TOFU")
     rows = rows.select_columns(list(_COLUMNS))
     for column in _COLUMNS[:-1]:
-        _require_texts(rows, column, name)
+        require_texts(rows, column, name)
     for index, wrong in enumerate(rows["perturbed_answer"]):
-        if not isinstance(wrong, list) or not wrong or not all(map(_is_text, wrong)):
-            raise _bad_row(name, index, "a list of wrong answers in `perturbed_answer`", "an empty or ill-typed one")
+        if not isinstance(wrong, list) or not wrong or not all(map(is_text, wrong)):
+            raise bad_row(name, index, "a list of wrong answers in `perturbed_answer`", "an empty or ill-typed one")
     return rows
-
-
-def _require_rows(rows: datasets.Dataset, needed: Collection[str], name: str) -> None:
-    require_columns(needed, rows.column_names, why="the measures of TOFU read it", set_name=name)
-    if len(rows) == 0:
-        raise input_error(
-            expected=f"at least one row in {name!r}",
-            got="an empty set",
-            why="a mean over no rows does not exist",
-            fix="check any filter or split applied to it",
-        )
-
-
-def _require_texts(rows: datasets.Dataset, column: str, name: str) -> None:
-    for index, value in enumerate(rows[column]):
-        if not _is_text(value):
-            raise _bad_row(name, index, f"a text in `{column}`", "an empty or missing one")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _bad_row(name: str, index: int, expected: str, got: str) -> ValueError:
-    return input_error(
-        expected=f"{expected} of every row of {name!r}",
-        got=f"row {index} with {got}",
-        why="each row counts in the mean over the set",
-        fix="drop or complete such rows",
-    )

@@ -15,8 +15,10 @@ from .suite import Suite, SuiteOutput
 from .suites.copyright import copyright
 from .suites.custom import RowArguments, custom, row_suite
 from .suites.harmful import harmful
+from .suites.muse import muse
 from .suites.names import SUITES
 from .suites.tofu import tofu
+from .suites.unlearn_qa import unlearn_qa
 
 __all__ = [
     "SUITES",
@@ -43,8 +45,10 @@ __all__ = [
     "lm_eval",
     "load_result",
     "multiple_choice",
+    "muse",
     "row_suite",
     "tofu",
     "train_judge",
     "truthfulqa_mc",
+    "unlearn_qa",
 ]

@@ -11,7 +11,8 @@ LONGEST_ANSWER = 256
 
 
 def with_length(suite: Suite, tokenizer: Any) -> tuple[Suite, int]:
-    """The suite with the length of its answers: where it has none, of the longest expected one, its end included."""
+    """The suite whole, with the length of its answers: where it has none, of the longest expected, end included."""
+    suite = suite.with_tokenizer(tokenizer)
     if suite.max_new_tokens is not None:
         return suite, suite.max_new_tokens
     options = suite.row_options(tokenizer)

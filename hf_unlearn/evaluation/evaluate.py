@@ -70,7 +70,7 @@ def evaluate(
         model: a causal language model on the accelerator's device; under ZeRO-3 and FSDP2 the trainer's, in or after
             training.
         tokenizer: of the model, with a padding and an end-of-text token.
-        suite: what to measure: harmful(...), copyright(...), tofu(...), custom(...) or lm_eval(...).
+        suite: what to measure, as harmful(...), tofu(...), muse(...), custom(...) and lm_eval(...) make it.
         batch_size: rows of a batch that is scored.
         generation_batch_size: prompts of a batch that is answered; `batch_size` if None.
         accelerator: whose ranks share the work; a new one if None.
@@ -211,7 +211,9 @@ class _Evaluation:
         suite, model = self.suite, self.model
         scored, distinct = one_pass.score(model, sets, "scores", suite.vocabulary_statistics)
         to_answer = {name: sets[name] for name in suite.answered}
-        answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size) if to_answer else {}
+        answers: dict[str, list[list[int]]] = {}
+        if to_answer:
+            answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size, suite.answer_lengths)
         fluency: dict[str, ScoredRows] = {}
         if self.fluency_model is not None and suite.fluent:
             end = self.tokenizer.eos_token_id
@@ -228,6 +230,7 @@ class _Evaluation:
             max_new_tokens=self.decoding.max_new_tokens,
             before=suite.before,
             oracle=suite.oracle,
+            tokenizer=self.tokenizer,
         )
         return evidence, distinct
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from ..results.evaluation_result import EvaluationResult
 
 # The figures of an answer token, in this order; the last two only where a suite asks for vocabulary statistics.
@@ -75,11 +77,13 @@ class AnsweredRows:
         answers: as text, special tokens left out, without the prompt.
         expected: the rows' own answers.
         fluency: figures of the answers' own tokens under the fluency model; None where there is none.
+        ids: the answers as token ids, without what ended them.
     """
 
     answers: Sequence[str]
     expected: Sequence[str]
     fluency: ScoredRows | None = None
+    ids: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Evidence:
         max_new_tokens: the longest answer that the model could give.
         before: the suite's result on the model before unlearning, if it was given one.
         oracle: its result on the model retrained without the forget rows, if it was given one.
+        tokenizer: of the model; None where answers were made up.
     """
 
     scored: Mapping[str, ScoredRows]
@@ -105,3 +110,4 @@ class Evidence:
     max_new_tokens: float = float("inf")
     before: "EvaluationResult | None" = None
     oracle: "EvaluationResult | None" = None
+    tokenizer: "PreTrainedTokenizerBase | None" = None

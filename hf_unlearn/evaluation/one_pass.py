@@ -1,7 +1,7 @@
 """The one pass over a suite's rows: each distinct row is scored once, each distinct prompt answered once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,9 +109,35 @@ class OnePass:
         return {name: ScoredRows(figures) for name, figures in figures_by_set.items()}, len(rows.items)
 
     def answer(
-        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int
+        self,
+        model: Any,
+        sets: Mapping[str, Sequence[TokenizedRow]],
+        decoding: Decoding,
+        batch_size: int,
+        lengths: Mapping[str, int],
     ) -> dict[str, list[list[int]]]:
-        """Token ids of the answers to every row's prompt, with the token that ended each, if one did."""
+        """Token ids of the answers to every row's prompt, with the token that ended each, if one did.
+
+        Args:
+            model: whole on every rank.
+            sets: tokenised rows by set.
+            decoding: how answers are generated.
+            batch_size: prompts of a batch.
+            lengths: longest answer of sets that have one of their own.
+        """
+        groups: dict[int, dict[str, Sequence[TokenizedRow]]] = {}
+        for name, rows in sets.items():
+            groups.setdefault(lengths.get(name, decoding.max_new_tokens), {})[name] = rows
+        answers: dict[str, list[list[int]]] = {}
+        for longest, group in groups.items():
+            kind = "answers" if longest == decoding.max_new_tokens else f"answers of {longest} tokens"
+            own = replace(decoding, max_new_tokens=longest)
+            answers |= self._answer(model, group, own, batch_size, kind)
+        return answers
+
+    def _answer(
+        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int, kind: str
+    ) -> dict[str, list[list[int]]]:
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()}, prompt_digest)
         accelerator = self.scorer.accelerator
 
@@ -121,7 +147,7 @@ class OnePass:
             ):
                 yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
 
-        answers_by_set = self._complete("answers", prompts, batches)
+        answers_by_set = self._complete(kind, prompts, batches)
         return {name: [ids.tolist() for ids in answers] for name, answers in answers_by_set.items()}
 
     def gradient_norms(self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]]) -> dict[str, np.ndarray]:
@@ -166,7 +192,8 @@ class OnePass:
         self, rows: Sequence[TokenizedRow], answers: Sequence[list[int]], fluency: ScoredRows | None
     ) -> AnsweredRows:
         """A set's answers as text, beside those that its rows have."""
-        return AnsweredRows([self._text(self.stop.strip(ids)) for ids in answers], self.texts(rows), fluency)
+        own = [self.stop.strip(ids) for ids in answers]
+        return AnsweredRows([self._text(ids) for ids in own], self.texts(rows), fluency, own)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.stop.tokenizer.decode(ids, skip_special_tokens=True).strip()

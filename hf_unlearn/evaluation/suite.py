@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -45,6 +45,9 @@ class Suite:
         gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
         vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
         max_new_tokens: longest generated answer; None for the longest expected one, 256 tokens at most.
+        answer_lengths: longest generated answer of sets that have one of their own.
+        token_sets: makes sets of token rows of a tokenizer, where a benchmark says how its prompts become tokens; they
+            come to `sets` when a model is measured. None for none.
         max_length: longest row in tokens, the rest cut; None for no limit.
         template: of prompt/completion strings, as in UnlearningConfig.
         chat_template_kwargs: variables for the chat template, as in UnlearningConfig.
@@ -65,6 +68,8 @@ class Suite:
     gradient_norms: tuple[str, ...] = ()
     vocabulary_statistics: bool = False
     max_new_tokens: int | None = None
+    answer_lengths: Mapping[str, int] = field(default_factory=dict)
+    token_sets: Callable[[PreTrainedTokenizerBase], Mapping[str, Any]] | None = None
     max_length: int | None = None
     template: str | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
@@ -88,6 +93,12 @@ class Suite:
                 why="it is the longest answer that the model may give",
                 fix="pass max_new_tokens=64",
             )
+
+    def with_tokenizer(self, tokenizer: Any) -> "Suite":
+        """The suite with the sets that it makes of a tokenizer; as it is where it makes none, or this is none."""
+        if self.token_sets is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return self
+        return replace(self, sets={**self.sets, **self.token_sets(tokenizer)}, token_sets=None)
 
     def row_options(self, tokenizer: PreTrainedTokenizerBase | None) -> RowOptions:
         """How the suite's rows become tokens."""

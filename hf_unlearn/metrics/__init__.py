@@ -26,7 +26,17 @@ from .membership import (
     tpr_at_fpr,
     zlib_scores,
 )
-from .overlap import bleu, common_substring, longest_common_substrings, rouge_recall, rouge_recalls, rouge_recalls_of
+from .overlap import (
+    bleu,
+    by_length,
+    common_substring,
+    longest_common_substrings,
+    rouge_f1,
+    rouge_f1s,
+    rouge_recall,
+    rouge_recalls,
+    rouge_recalls_of,
+)
 from .refusal import is_refusal, refusal_rate
 from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
@@ -62,6 +72,7 @@ __all__ = [
     "bleu",
     "bootstrap",
     "broken_rate",
+    "by_length",
     "chance_distance",
     "common_substring",
     "distinct_n",
@@ -100,6 +111,8 @@ __all__ = [
     "refusal_rate",
     "relative_difference",
     "repetition_rate",
+    "rouge_f1",
+    "rouge_f1s",
     "rouge_recall",
     "rouge_recalls",
     "rouge_recalls_of",

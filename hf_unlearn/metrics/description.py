@@ -21,6 +21,8 @@ _SETS: dict[str, tuple[str, bool | None]] = {
     "holdout": ("holdout", None),
     "real_authors": ("real-authors", True),
     "world_facts": ("world-facts", True),
+    "verbmem": ("continued", False),
+    "request": ("requested", False),
 }
 _FORMAT = re.compile(r"\.\d{1,2}[%efg]")
 

@@ -1,4 +1,4 @@
-"""Overlap of a generated text with its reference: ROUGE recall, longest common substring, BLEU."""
+"""Overlap of a generated text with its reference: ROUGE recall and F1, longest common substring, BLEU."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Floats, choice, same_lengths, strings
+from .checks import Floats, choice, numbers, same_lengths, strings
 from .description import PERCENT, MetricDescription, of_sets
 from .result import MetricResult, bootstrap, mean
 from .segmentation import spaced, words_or_symbols
 
 _ROUGE_KINDS = ("rouge1", "rougeL")
+_THIRDS = ("short", "middle", "long")
 _ORDERS = 4  # BLEU counts n-grams of one to four words
 
 
@@ -40,6 +41,56 @@ def rouge_recalls_of(answers: Sequence[str], references: Sequence[str], kinds: S
 
     Args and raises as of `rouge_recalls`.
     """
+    rows = _rouge(answers, references, kinds, stemmer=True, published=False)
+    return {kind: np.array([row[kind].recall for row in rows], dtype=np.float64) for kind in kinds}
+
+
+def rouge_f1s(
+    answers: Sequence[str],
+    references: Sequence[str],
+    kind: str = "rougeL",
+    *,
+    stemmer: bool = False,
+    published: bool = False,
+) -> Floats:
+    """ROUGE F1 of each answer and its reference, [N]: 2 P R / (P + R); 0 for texts without words in common.
+
+    P is the share of the answer's words that match, R that of the reference's.
+
+    Args:
+        answers: [N] generated.
+        references: [N] expected.
+        kind: "rouge1" or "rougeL".
+        stemmer: whether words in plain letters match by their stem, as OpenUnlearning has it; the code of MUSE does
+            not stem.
+        published: as rouge_score reads words: runs of a to z and 0 to 9 alone, so that a word in other letters has
+            none, and one with an accent is two.
+
+    Raises:
+        ValueError: no answers, lengths that differ, or another kind.
+
+    Paper: Lin 2004, https://aclanthology.org/W04-1013; in MUSE, Shi et al. 2024, https://arxiv.org/abs/2407.06460.
+    """
+    rows = _rouge(answers, references, (kind,), stemmer=stemmer, published=published)
+    return np.array([row[kind].fmeasure for row in rows], dtype=np.float64)
+
+
+def rouge_f1(
+    answers: Sequence[str],
+    references: Sequence[str],
+    kind: str = "rougeL",
+    *,
+    stemmer: bool = False,
+    published: bool = False,
+) -> MetricResult:
+    """Mean over the rows of `rouge_f1s`, with its arguments."""
+    return mean(rouge_f1s(answers, references, kind, stemmer=stemmer, published=published))
+
+
+def _rouge(
+    answers: Sequence[str], references: Sequence[str], kinds: Sequence[str], *, stemmer: bool, published: bool
+) -> list[dict[str, Any]]:
+    """rouge_score's scores of each row, by kind."""
     # Imported here and below, because a trainer that measures nothing has no use for seconds of nltk and sacrebleu.
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import DefaultTokenizer
@@ -52,15 +103,34 @@ def rouge_recalls_of(answers: Sequence[str], references: Sequence[str], kinds: S
             pieces = words_or_symbols(text)
             return [token for word in pieces for token in (stemmed(word) if word.isascii() else [word])]
 
-    kinds = [choice("kind", kind, _ROUGE_KINDS) for kind in kinds]
-    scorer = RougeScorer(kinds, tokenizer=UnicodeTokenizer(use_stemmer=True))
-    rows = [scorer.score(reference, answer) for answer, reference in _pairs(answers, references)]
-    return {kind: np.array([row[kind].recall for row in rows], dtype=np.float64) for kind in kinds}
+    reader = DefaultTokenizer if published else UnicodeTokenizer
+    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS) for kind in kinds], tokenizer=reader(use_stemmer=stemmer))
+    return [scorer.score(reference, answer) for answer, reference in _pairs(answers, references)]
 
 
 def rouge_recall(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> MetricResult:
     """Mean over the rows of `rouge_recalls`, with its arguments."""
     return mean(rouge_recalls(answers, references, kind))
+
+
+def by_length(values: Any, texts: Sequence[str]) -> dict[str, MetricResult]:
+    """The mean of rows' values in each third of their texts by length in words: "short", "middle", "long".
+
+    Texts of one length stay in their order; where the thirds are unequal the first ones have a row more. Below three
+    rows there are none.
+
+    Args:
+        values: [N] numbers, such as recalls.
+        texts: [N] the rows' texts, such as expected answers.
+
+    Raises:
+        ValueError: no rows, or lengths that differ.
+    """
+    measured, read = numbers("values", values), strings("texts", texts)
+    same_lengths(values=measured, texts=read)
+    order = np.argsort([len(words_or_symbols(text)) for text in read], kind="stable")
+    thirds = zip(_THIRDS, np.array_split(order, len(_THIRDS)), strict=True)
+    return {name: mean(measured[rows]) for name, rows in thirds if len(read) >= len(_THIRDS)}
 
 
 def longest_common_substrings(answers: Sequence[str], references: Sequence[str]) -> Floats:
@@ -168,5 +238,48 @@ DESCRIPTIONS = (
         "corpus BLEU of answers and texts, 0 to 1",
         greater_is_better=False,
         rows="forget",
+    ),
+    *(
+        MetricDescription(
+            f"forget_rouge_{name}",
+            f"forget ROUGE-L recall ({name} answers)",
+            f"ROUGE-L recall of the {name} third of expected answers",
+            greater_is_better=False,
+            rows="forget",
+        )
+        for name in _THIRDS
+    ),
+    MetricDescription(
+        "forget_verbmem",
+        "forget texts continued",
+        "ROUGE-L F1 of continuations of forget texts and how these go on",
+        greater_is_better=False,
+        rows="forget",
+    ),
+    *(
+        MetricDescription(
+            f"{name}_knowmem",
+            f"{name} questions answered",
+            f"ROUGE-L F1 of answers to questions about {name} texts",
+            greater_is_better=name == "retain",
+            rows=name,
+        )
+        for name in ("forget", "retain")
+    ),
+    *(
+        MetricDescription(
+            f"published_{name}",
+            f"{words}, as published (percent)",
+            "as the published code of MUSE computes it",
+            "percent",
+            ".1f",
+            greater_is_better=name.startswith("retain"),
+            rows=name.partition("_")[0],
+        )
+        for name, words in (
+            ("forget_verbmem", "forget texts continued"),
+            ("forget_knowmem", "forget questions answered"),
+            ("retain_knowmem", "retain questions answered"),
+        )
     ),
 )

@@ -25,7 +25,7 @@ from .likelihood import (
     token_nll,
 )
 from .membership import membership_auc, privleak, relative_difference, tpr_at_fpr
-from .overlap import bleu, common_substring, rouge_recall
+from .overlap import bleu, common_substring, rouge_f1, rouge_recall
 from .refusal import refusal_rate
 from .result import MetricResult
 from .text import accuracy
@@ -112,6 +112,7 @@ _PACKAGED = {
     "broken_rate": MetricFunction(broken_rate, _ANSWERS),
     "distinct_n": MetricFunction(distinct_n, _ANSWERS),
     "rouge_recall": MetricFunction(rouge_recall, _PAIRS),
+    "rouge_f1": MetricFunction(rouge_f1, _PAIRS),
     "common_substring": MetricFunction(common_substring, _PAIRS),
     "bleu": MetricFunction(bleu, _PAIRS),
     "harmful_rate": MetricFunction(harmful_rate, {"flags": _FLAG}),

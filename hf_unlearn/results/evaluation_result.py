@@ -19,7 +19,9 @@ PACKAGED_PAIRS = {
     "harmful": ("harmful_rate", "retain_accuracy"),
     "copyright": ("recited_rate", "retain_rouge"),
     "tofu": ("forget_probability", "model_utility"),
+    "muse": ("forget_knowmem", "retain_knowmem"),
     "custom": ("forget_accuracy", "retain_accuracy"),
+    "unlearn_qa": ("forget_rouge", "retain_rouge"),
 }
 # Left out of the file where they say nothing, as in results that were written before there were such fields.
 _OPTIONAL = ("descriptions", "forget_metric", "utility_metric", "package")

@@ -71,6 +71,15 @@ def test_a_holdout_may_be_given_and_is_not_needed(folder: Path) -> None:
     assert load_tofu(folder).holdout is None
 
 
+def test_questions_in_other_words_are_loaded_when_asked_for(folder: Path) -> None:
+    data = load_tofu(folder, limit=2, reworded=True)
+    assert data.reworded is not None
+    assert data.reworded.to_list() == [{"question": "again?", "answer": f"{ASKED[0]} answer {i}"} for i in range(2)]
+    plain = [{name: row[name] for name in COLUMNS} for row in rows_of(ASKED[0])]
+    with pytest.raises(ValueError, match="a column 'paraphrased_question' in 'forget10_perturbed'"):
+        load_tofu(mapping(forget10_perturbed=plain), reworded=True)
+
+
 def test_a_limit_takes_the_first_rows_of_each_set(folder: Path) -> None:
     data = load_tofu(folder, limit=2)
     assert [len(getattr(data, p)) for p in ("forget", "retain", "real_authors", "world_facts")] == [2] * 4

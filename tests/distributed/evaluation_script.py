@@ -17,7 +17,8 @@ import torch.distributed
 from accelerate import Accelerator
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, tiny_model, tiny_tokenizer
-from hf_unlearn.evaluation import RuleJudge, UnlearningEvalCallback, custom, evaluate, harmful, one_pass
+from fixtures.muse_rows import mapping
+from hf_unlearn.evaluation import RuleJudge, UnlearningEvalCallback, custom, evaluate, harmful, muse, one_pass
 from hf_unlearn.evaluation.suite import Suite
 
 # 11 + 8 - 1 + 10 distinct rows and 18 distinct prompts: neither batches of 3 nor two ranks come out even.
@@ -31,6 +32,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "sampled": dict(temperature=1.0, seed=7),
     "fluency": dict(temperature=1.0, fluency=True),
     "few_rows": dict(rows=1),  # the second rank has nothing to do
+    "muse": dict(muse=True),  # answers of two lengths
 }
 
 
@@ -43,6 +45,11 @@ def suite_of(rows: int | None, kept: list[Any]) -> Suite:
     sets = {name: each[:rows] for name, each in SETS.items()}
     judge = RuleJudge("a letter", lambda answer: "a" in answer)
     suite = harmful(**sets, judge=judge, attacks=ATTACKS, max_new_tokens=6)
+    return keeping(suite, kept)
+
+
+def keeping(suite: Suite, kept: list[Any]) -> Suite:
+    """The suite, whose evidence is kept."""
     measure = suite.measure
     return replace(suite, measure=lambda evidence: kept.append(evidence) or measure(evidence))
 
@@ -58,6 +65,10 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
     options = dict(RUNS[name])
     rows, fluency = options.pop("rows", None), options.pop("fluency", False)
     kept: list[Any] = []
+    if options.pop("muse", False):
+        suite = keeping(muse(mapping(), verbmem_tokens=8, knowmem_tokens=5, published=True), kept)
+    else:
+        suite = suite_of(rows, kept)
     scored: list[int] = []
     figures = one_pass.token_figures
 
@@ -72,7 +83,7 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
         result = evaluate(
             tiny_model(),
             tiny_tokenizer(),
-            suite_of(rows, kept),
+            suite,
             batch_size=3,
             accelerator=Accelerator(cpu=True),
             fluency_model=tiny_model(seed=1) if fluency else None,

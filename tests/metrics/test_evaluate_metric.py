@@ -38,6 +38,7 @@ NAMES = {
     "broken_rate",
     "distinct_n",
     "accuracy",
+    "rouge_f1",
     "rouge_recall",
     "common_substring",
     "bleu",

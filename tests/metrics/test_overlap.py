@@ -11,13 +11,17 @@ from rouge_score.tokenizers import DefaultTokenizer
 
 from hf_unlearn.metrics.overlap import (
     bleu,
+    by_length,
     common_substring,
     longest_common_substrings,
+    rouge_f1,
+    rouge_f1s,
     rouge_recall,
     rouge_recalls,
     rouge_recalls_of,
 )
 from oracles import metrics as naive
+from oracles import muse as of_muse
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
 KINDS = {"rouge1": naive.rouge_1_recall, "rougeL": naive.rouge_l_recall}
@@ -34,6 +38,20 @@ def pairs(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
         kept = [word if rng.random() < 0.7 else rng.choice(WORDS) for word in reference.split()]
         answers.append("  ".join(kept[: rng.randint(1, len(kept))]))
     return answers, references
+
+
+# --- By length ---
+
+
+def test_means_of_the_thirds_by_length_by_hand():
+    texts = ["a b c", "a", "a b", "a b c d", "a b", "x", "a b c d e"]  # 3 1 2 4 2 1 5 words
+    found = by_length([0.3, 0.1, 0.2, 0.4, 0.6, 0.5, 0.9], texts)
+    expected = {"short": (0.1 + 0.5 + 0.2) / 3, "middle": (0.6 + 0.3) / 2, "long": (0.4 + 0.9) / 2}
+    assert {name: each.value for name, each in found.items()} == pytest.approx(expected)
+    assert [each.n for each in found.values()] == [3, 2, 2]
+    assert by_length([0.3, 0.1], ["a", "b"]) == {}
+    with pytest.raises(ValueError, match=PARTS):
+        by_length([0.3], ["a", "b"])
 
 
 # --- ROUGE ---
@@ -99,6 +117,38 @@ def test_an_unknown_rouge_is_named():
         with pytest.raises(ValueError, match=PARTS) as caught:
             rouge_recall(["a"], ["a"], name)
         assert f"did you mean '{meant}'" in str(caught.value) or f" or '{meant}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "rouge1", "rouge_l", "published"),
+    [
+        ("the cat sat", "the cat sat on the mat", 2 / 3, 2 / 3, 2 / 3),  # P 1, R 1 / 2
+        ("the cat sat on the mat", "the cat sat", 2 / 3, 2 / 3, 2 / 3),  # what is said besides does count
+        ("mat on cat", "the cat sat on the mat", 2 / 3, 2 / 9, 2 / 9),  # P 1 / 3, R 1 / 6 in order
+        ("she runs", "she was running", 2 / 5, 2 / 5, 2 / 5),  # words, not stems: P 1 / 2, R 1 / 3
+        ("Zoë", "Zoë Smith", 2 / 3, 2 / 3, 2 / 3),  # as published "zo" alone, and "zo smith"
+        ("Noël", "No l", 0, 0, 1),
+        ("город Москва", "Москва", 2 / 3, 2 / 3, 0),
+        ("", "the mat", 0, 0, 0),
+    ],
+)
+def test_rouge_f1_by_hand(answer, reference, rouge1, rouge_l, published):
+    assert list(rouge_f1s([answer], [reference], "rouge1")) == pytest.approx([rouge1], rel=1e-12)
+    assert list(rouge_f1s([answer], [reference])) == pytest.approx([rouge_l], rel=1e-12)
+    assert list(rouge_f1s([answer], [reference], published=True)) == pytest.approx([published], rel=1e-12)
+
+
+def test_rouge_f1_against_the_loop_and_with_stems():
+    answers, references = pairs(40)
+    expected = [of_muse.rouge_l_f1(*pair) for pair in zip(answers, references, strict=True)]
+    assert len(set(expected)) > 10
+    assert list(rouge_f1s(answers, references)) == pytest.approx(expected, rel=1e-12)
+    assert list(rouge_f1s(answers, references, published=True)) == pytest.approx(expected, rel=1e-12)
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    stemmed = [scorer.score(*pair)["rougeL"].fmeasure for pair in zip(references, answers, strict=True)]
+    assert list(rouge_f1s(answers, references, stemmer=True)) == pytest.approx(stemmed, rel=1e-12)
+    assert rouge_f1(["she runs"], ["she was running"], stemmer=True).value == pytest.approx(4 / 5)
+    assert rouge_f1(answers, references).value == pytest.approx(sum(expected) / 40)
 
 
 # --- Common substrings ---

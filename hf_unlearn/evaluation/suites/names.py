@@ -8,7 +8,9 @@ from ..harness.suite import lm_eval
 from .copyright import copyright as copyright_suite
 from .custom import custom
 from .harmful import harmful
+from .muse import muse
 from .tofu import tofu
+from .unlearn_qa import unlearn_qa
 
 # What makes a Suite, or an LMEvalSuite, of rows and options of its own.
 SuiteMaker = Callable[..., Any]
@@ -23,6 +25,14 @@ def _makers(plugin: Plugin) -> Mapping[str, Any]:
 
 SUITES = PluginTable[SuiteMaker](
     "suite",
-    {"harmful": harmful, "copyright": copyright_suite, "tofu": tofu, "custom": custom, "lm_eval": lm_eval},
+    {
+        "harmful": harmful,
+        "copyright": copyright_suite,
+        "tofu": tofu,
+        "muse": muse,
+        "unlearn_qa": unlearn_qa,
+        "custom": custom,
+        "lm_eval": lm_eval,
+    },
     _makers,
 )

@@ -57,6 +57,7 @@ def tofu(
     before: EvaluationResult | str | Path | None = None,
     attacks: Sequence[str] | None = None,
     limit: int | None = None,
+    reworded: bool = False,
     max_new_tokens: int | None = 200,
     max_length: int | None = None,
     template: str | None = None,
@@ -69,23 +70,22 @@ def tofu(
     against the wrong options), ROUGE-L recall of the greedy answer, truth ratio. `model_utility` is the harmonic mean
     of the nine that are not of `forget`. With `oracle`, `forget_quality` is the p-value of the KS test between the
     truth ratios of the forget set and the retrained model's, `ks_distance` its statistic; without it they are absent.
+    `forget_rouge_short`, `_middle` and `_long` are of thirds of the forget rows, by the length of their answers.
     With holdout rows, membership attacks. Of forget and retain rows also exact memorisation and extraction strength.
 
     Args:
-        source: a dataset on the Hub, a local folder of its JSON files, or the sets themselves (`data.tofu`).
+        source, revision: a dataset on the Hub, a folder of its JSON files, or the sets themselves (`data.tofu`).
         split: "forget01", "forget05" or "forget10".
         holdout: rows of authors that no model has seen; found by itself in a local folder.
-        oracle, before: results of this suite on the model retrained without the split, and before unlearning.
-        attacks: membership attacks, as in `custom`.
-        limit: at most so many rows of each set.
+        oracle, before, attacks: results on the model retrained without the split, and before; as in `custom`.
+        limit, reworded: at most so many rows of a set; also ask the forget questions in other words, as `in_scope`.
         max_new_tokens, max_length: longest answer (200 in the paper; None: the longest expected) and row, in tokens.
         template, chat_template_kwargs: as in UnlearningConfig, e.g. "Question: {prompt}\\nAnswer: {completion}".
-        revision: of a dataset on the Hub.
 
     Raises:
         ValueError: an unknown split, a missing set or column, or a result that is not of this suite.
     """
-    data = load_tofu(source, split, holdout=holdout, limit=limit, revision=revision)
+    data = load_tofu(source, split, holdout=holdout, limit=limit, revision=revision, reworded=reworded)
     retrained = baseline(oracle, "tofu", "oracle")
     sets, sizes = _sets(data)
     used = usable_attacks(attacks, sets, retrained)
@@ -93,7 +93,7 @@ def tofu(
         name="tofu",
         sets=sets,
         measure=partial(_measured, sizes=sizes, attacks=used),
-        answered=ASKED,
+        answered=(*ASKED, "in_scope") if reworded else ASKED,
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
         vocabulary_statistics="min_k_plus_plus" in used,
@@ -147,6 +147,8 @@ def _sets(data: TofuData) -> tuple[dict[str, Dataset], dict[str, list[int]]]:
         sets[name] = _rows(questions, rows["answer"])
         sets[f"{name}_paraphrased"] = _rows(questions, rows["paraphrased_answer"])
         sets[f"{name}_perturbed"] = _rows(repeated, wrong)
+    if data.reworded is not None:
+        sets["in_scope"] = _rows(data.reworded["question"], data.reworded["answer"])
     if data.holdout is not None:
         sets["holdout"] = _rows(data.holdout["question"], data.holdout["answer"])
     return sets, sizes
@@ -176,6 +178,11 @@ def _answers_and_ratios(
             measured |= likelihood_metrics(name, rows)
         variant = "forget" if name == "forget" else "utility"
         measured[f"{name}_truth_ratio"] = metrics.truth_ratio(ratios[name], variant=variant)
-    if "holdout" in evidence.scored:
-        measured |= likelihood_metrics("holdout", evidence.scored["holdout"])
-    return measured
+    for name in ("holdout", "in_scope"):
+        if name in evidence.scored:
+            measured |= likelihood_metrics(name, evidence.scored[name])
+    if "in_scope" in evidence.answered:
+        measured |= recall_metrics("in_scope", evidence.answered["in_scope"])
+    asked = evidence.answered["forget"]
+    by_length = metrics.by_length(metrics.rouge_recalls(asked.answers, asked.expected), asked.expected)
+    return measured | {f"forget_rouge_{name}": value for name, value in by_length.items()}

@@ -153,12 +153,12 @@ def plane_chart(points: Sequence[Point], shares: Sequence[bool], labels: tuple[s
     ]  # fmt: skip
     for point in frame.outside:
         tail, head = frame.arrow(point, [aim for aim in points if aim.kind == "after"])
-        across, up = arrow_sides(frame, tail)
+        across, up = arrow_sides(frame, tail, head)
         line: Chart = dict(zip(("ax", "ay", "x", "y"), map(_number, (*tail, *head)), strict=True))
         line |= {"axref": "x", "ayref": "y", "arrowcolor": _color("before"), "arrowwidth": 1.8, "arrowhead": 2}
         words: Chart = {"x": line["ax"], "y": line["ay"], "text": arrow_words(point, shares), "showarrow": False}
-        words |= {"xanchor": "right" if across > 0 else "left", "yanchor": "top" if up > 0 else "bottom"}
-        words |= {"yshift": -6 if up > 0 else 6, "font": {"color": _color("before")}}
+        words |= {"xanchor": "right" if across > 0 else "left", "yanchor": ("bottom", "middle", "top")[up + 1]}
+        words |= {"xshift": 0 if up else -8 * across, "yshift": -6 * up, "font": {"color": _color("before")}}
         notes += [{"text": ""} | line, words | {"hovertext": _hover(point.kind, point, shares, labels)}]
     axes = [
         {"title": {"text": f"{_plain(label)}<br>({aim})"}, "range": [*map(_number, limits)]}

@@ -143,16 +143,20 @@ def _draw_arrow(ax: Any, frame: Frame, point: Point, shares: Sequence[bool], aim
     tail, head = frame.arrow(point, aims)
     look = dict(arrowstyle="-|>", color=COLORS["before"], lw=1.6, shrinkA=0, shrinkB=0)
     ax.annotate("", head, tail, arrowprops=look, zorder=3)
-    across, up = arrow_sides(frame, tail)
-    align: dict[str, Any] = dict(ha="right" if across > 0 else "left", va="top" if up > 0 else "bottom")
-    words = arrow_words(point, shares)
-    ax.annotate(words, tail, (0, -7 if up > 0 else 7), textcoords="offset points", color=COLORS["before"], **align)
+    across, up = arrow_sides(frame, tail, head)
+    align: dict[str, Any] = dict(ha="right" if across > 0 else "left", va=("bottom", "center", "top")[up + 1])
+    words, shift = arrow_words(point, shares), (0 if up else -8 * across, -7 * up)
+    ax.annotate(words, tail, shift, textcoords="offset points", color=COLORS["before"], **align)
 
 
-def arrow_sides(frame: Frame, tail: tuple[float, float]) -> tuple[int, int]:
-    """Whether the tail of an arrow is right (1) or left of the frame's middle, and above (1) or below it."""
+def arrow_sides(frame: Frame, tail: tuple[float, float], head: tuple[float, float]) -> tuple[int, int]:
+    """Where an arrow's tail lies, which its words are to keep clear of: right (1) or left, above (1) or below.
+
+    0 in place of above and below where the arrow is steep: words stand beside it then.
+    """
     across = 1 if tail[0] > 0.5 * sum(frame.x) else -1
-    return across, 1 if tail[1] > 0.5 * sum(frame.y) else -1
+    steep = abs(head[1] - tail[1]) / _span(frame.y) > abs(head[0] - tail[0]) / _span(frame.x)
+    return across, 0 if steep else 1 if tail[1] > 0.5 * sum(frame.y) else -1
 
 
 def arrow_words(point: Point, shares: Sequence[bool]) -> str:

@@ -148,6 +148,7 @@ def in_columns(rows: Rows, wrong: Rows, article: str = " the ") -> Dataset:
     for i, row in enumerate(rows):
         others = [wrong[(i + 1 + k) % len(wrong)]["completion"] for k in range(3 + i % 2)]
         texts = {"question": row["prompt"], "answer": row["completion"], "perturbed_answer": others}
+        texts["paraphrased_question"] = f"so, {row['prompt']}"
         found.append(texts | {"paraphrased_answer": row["completion"].replace(" a ", article)})
     return Dataset.from_list(found)
 
@@ -184,6 +185,8 @@ def tofu_by_loops(reader: Reader, source: dict[str, Dataset]) -> tuple[dict[str,
 def test_tofu_against_loops(oracle, before, source):
     retrained = measured(oracle, tofu(source, max_new_tokens=WORDS))
     result = measured(before, tofu(source, oracle=retrained, max_new_tokens=WORDS))
+    thirds = [result[f"forget_rouge_{third}"] for third in ("short", "middle", "long")]
+    assert sum(each.value * each.n for each in thirds) / 12 == pytest.approx(result["forget_rouge"].value)
     (expected, ratios), (base, base_ratios) = tofu_by_loops(before, source), tofu_by_loops(oracle, source)
     assert expected["model_utility"] != base["model_utility"] > 0.1 and 0 < base["forget_truth_ratio"] < 1
     assert_found(retrained, base)
@@ -194,6 +197,14 @@ def test_tofu_against_loops(oracle, before, source):
     assert_found(result, expected)
     assert not {"forget_quality", "ks_distance", "loss_privleak"} & retrained.metrics.keys()
     assert result["forget_quality"].n == 12 and result["retain_truth_ratio"].n == 6
+
+
+def test_tofu_asks_in_other_words(before, source):
+    result = measured(before, tofu(source, limit=3, reworded=True, max_new_tokens=WORDS))
+    rows = source["forget10_perturbed"].to_list()[:3]
+    asked = [{"prompt": row["paraphrased_question"], "completion": row["answer"]} for row in rows]
+    assert_found(result, before.likelihoods("in_scope", asked) | before.recalls("in_scope", asked))
+    assert result["in_scope_probability"].value < result["forget_probability"].value
 
 
 def test_tofu_of_the_retrained_model_itself(oracle, source):
