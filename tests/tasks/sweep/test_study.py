@@ -27,6 +27,7 @@ def planned():
 def plan(planned, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage")  # runs are asked for one by one here
         yield dataclasses.replace(planned, folder=tmp_path)
 
 
