@@ -61,6 +61,7 @@ def _run(args: argparse.Namespace) -> None:
     from ..evaluation import comparison_table
     from ..results.answers_table import answers_table
     from ..results.schema import as_json
+    from ..results.verdict import MODELS
     from ..tasks import make_task
     from ..tasks.evaluate_saved import evaluate_saved, verdict_after
 
@@ -74,7 +75,7 @@ def _run(args: argparse.Namespace) -> None:
             task.cache.close()
     warnings = "".join(f"\nWarning: {warning}" for warning in result.warnings)
     text, data = comparison_table({name: result}) + warnings, result.to_dict()
-    judged = verdict_after(parsed)
+    judged = verdict_after(parsed) if name in MODELS else None  # of others it says nothing
     if judged is not None:
         text, data = f"{text}\n\n{answers_table(judged.answers)}", data | {"answers": as_json(judged.answers)}
     tell(args, text, data)

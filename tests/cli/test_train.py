@@ -253,6 +253,7 @@ def test_a_run_without_measuring_is_measured_later(tmp_path, capsys):
     for name in ("before", "after"):
         assert main(["evaluate", *run, "--name", name, "--json"]) == 0
         shown = json.loads(capsys.readouterr().out)
+        assert [answer["name"] for answer in shown.pop("answers")] == ["removed", "rest", "stays_gone"]
         assert shown == json.loads((tmp_path / f"run/evaluation_{name}.json").read_text())
         assert load_record(tmp_path / "run").evaluations[name].values().keys() == shown["metrics"].keys()
     assert "efficacy" in shown["metrics"]  # compared with before
@@ -264,7 +265,7 @@ def test_a_run_without_measuring_is_measured_later(tmp_path, capsys):
     # Another model, as a table; and one that is nowhere.
     assert main(["evaluate", *run, "--name=other", f"--model={tmp_path / 'other'}"]) == 0
     table = capsys.readouterr().out
-    assert table.split()[0] == "other" and "harmful answers" in table
+    assert table.split()[0] == "other" and "harmful answers" in table and "Removed?" not in table
     assert load_record(tmp_path / "run").evaluations["other"]["harmful_rate"].value == 1.0
     other = [*run, "--name", "other"]
     assert_user_error(refused(capsys, *other, "--model", "./nowhere", verb="evaluate"), "'./nowhere'")
