@@ -8,7 +8,8 @@ from .command import Verb, add_json, tell
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "hf-unlearn sweep --config RECIPE --output_dir DIR\n"
-        "                        (--runs N | --minutes M | --preset quick) [--ARGUMENT VALUE ...]"
+        "                        (--runs N | --minutes M | --preset quick)\n"
+        "                        [--ARGUMENT VALUE ...]"
     )
     parser.epilog = (
         "The recipe names model, rows and suite, and takes the arguments of hf-unlearn train. Runs are compared on "

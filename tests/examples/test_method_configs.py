@@ -19,11 +19,13 @@ RECIPES = {path.stem: path for path in sorted((PACKAGED / "methods").glob("*.yam
 LORA_KEYS = {"lora_r", "lora_alpha", "lora_target_modules", "lora_task_type"}
 # What a recipe has beside the keys of all others, where it is about just that.
 OWN_KEYS = {"step_wrappers", "weighting", "optim", "optim_args", "lr_scheduler_kwargs", "warmup_steps"}
+ABOUT = {"description", "measured"}  # of the recipe, no argument of a run
 OWN_KEYS |= {"levels", "recalibrate_steps", "anchor_loss", "anchor_weight", "anchor_ratio"}
 
 
 def given(name: str) -> dict[str, Any]:
-    return yaml.safe_load(RECIPES[name].read_text(encoding="utf-8"))
+    recipe = yaml.safe_load(RECIPES[name].read_text(encoding="utf-8"))
+    return {key: value for key, value in recipe.items() if key not in ABOUT}
 
 
 def parsed(name: str) -> Parsed:

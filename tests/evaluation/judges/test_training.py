@@ -374,8 +374,8 @@ def test_the_command_prints_what_judge_json_says(lab_judge):
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line}
     assert lines["labels"] == ["labels", "harmful"]
     for name, stored in record["heldout"].items():
-        assert lines[name][1:] == [f"{stored['value']:.3f}", f"{stored['low']:.3f}", "to", f"{stored['high']:.3f}",
-                                   str(stored["n"])]  # fmt: skip
+        interval = [f"[{stored['low']:.3f},", f"{stored['high']:.3f}]"]
+        assert lines[name][1:] == [f"{stored['value']:.3f}", *interval, str(stored["n"])]
     assert not any(official in out for official in OFFICIALS if official != "judge")
 
 
