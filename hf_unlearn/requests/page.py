@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
+from ..results.html_pages import html_environment
 from .chain import Entry
 from .page_facts import sections, timeline, weights_names
 from .state import OPEN, fold
@@ -46,16 +45,7 @@ def render_page(entries: Sequence[Entry], batches: Sequence[BatchFiles], today: 
     """
     state = fold(entries)
     about = sections(state, entries, today)
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("hf_unlearn.requests", "templates"), PackageLoader("hf_unlearn.results", "templates")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = html_environment("hf_unlearn.requests")
     return environment.get_template(_TEMPLATE).render(
         sections=about,
         open=len(state.with_status(OPEN)),

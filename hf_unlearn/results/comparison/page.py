@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..html_pages import html_environment
 from ..report.figures import inline_svg
 from .comparison import ComparedMethod, ComparedSetting, Comparison
 from .notes import close_pairs
@@ -42,14 +42,7 @@ class _Section:
 
 def comparison_page(comparison: Comparison) -> str:
     """The page as text, which holds all that it needs."""
-    environment = Environment(
-        loader=PackageLoader("hf_unlearn.results", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = html_environment()
     sections = [_section(number, setting) for number, setting in enumerate(comparison.settings, 1)]
     methods = sum(len(setting.methods) for setting in comparison.settings)
     runs = sum(len(method.runs) for setting in comparison.settings for method in setting.methods)

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ...errors import input_error
 from ..files import atomic_write_text
+from ..html_pages import html_environment
 from ..verdict import GLOSSARY, verdict_rules
 from .interactive import scripts_of
 from .overview import by_method, measured, method_groups, planes_of
@@ -55,14 +54,7 @@ def render(runs: Sequence[Run]) -> str:
     numbered = enumerate(zip(ordered, _titles(ordered), strict=True), 1)
     alone = len(runs) == 1
     sections = [section_of(i, run, title, alone=alone) for i, (run, title) in numbered]
-    environment = Environment(
-        loader=PackageLoader("hf_unlearn.results", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = html_environment()
     planes = None if alone else planes_of(sections)
     results = [section.evaluated for section in sections if section.evaluated is not None]
     return environment.get_template(_TEMPLATE).render(
