@@ -1,7 +1,7 @@
 """WMDP's questions and corpora and MMLU's questions, from the Hub, a folder or memory."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from .checks import check_limit
 from .sources import load_rows
 
 Source: TypeAlias = str | Path | Mapping[str, Any]
-Rows: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | datasets.Dataset
+Rows: TypeAlias = str | Path | Iterable[Mapping[str, Any]]
 
 WMDP, MMLU, CORPORA = "cais/wmdp", "cais/mmlu", "cais/wmdp-corpora"
 BIO_FORGET = "cais/wmdp-bio-forget-corpus"  # which is lent on request, from a repository of its own
@@ -162,7 +162,7 @@ def _set(source: Source, configuration: str, split: str, revision: str | None) -
         if configuration not in source:
             got = f"a mapping with {', '.join(sorted(source)) or 'nothing'}"
             raise missing_set("WMDP", configuration, got, nearest(configuration, source))
-        return _dataset(source[configuration])
+        return _dataset(source[configuration], configuration)
     folder = Path(source).expanduser()
     if not folder.is_dir():
         return load_rows(source, name=configuration, split=split, revision=revision)
@@ -180,7 +180,7 @@ def _set(source: Source, configuration: str, split: str, revision: str | None) -
 def _mmlu(source: Rows, revision: str | None) -> datasets.Dataset:
     """MMLU's rows, with all their columns."""
     if not isinstance(source, str | Path):
-        return _dataset(source)
+        return _dataset(source, "mmlu")
     path = Path(source).expanduser()
     if path.is_file():
         return load_rows(path)
@@ -193,8 +193,19 @@ def _mmlu(source: Rows, revision: str | None) -> datasets.Dataset:
     return datasets.concatenate_datasets([load_rows(file) for file in files])
 
 
-def _dataset(rows: Any) -> datasets.Dataset:
-    return rows if isinstance(rows, datasets.Dataset) else datasets.Dataset.from_list(list(rows))
+def _dataset(rows: Any, name: str) -> datasets.Dataset:
+    """Rows in memory as a dataset."""
+    if isinstance(rows, datasets.Dataset):
+        return rows
+    given = list(rows) if isinstance(rows, Iterable) and not isinstance(rows, Mapping) else [None]
+    if not all(isinstance(row, Mapping) for row in given):
+        raise input_error(
+            expected=f"rows of {name!r}, each a mapping of columns",
+            got=f"a {type(rows).__name__} that holds something else",
+            why="question, choices and answer are read by their names",
+            fix='pass rows such as {"question": ..., "choices": [...], "answer": 0}, or one split of a dataset',
+        )
+    return datasets.Dataset.from_list(given)
 
 
 def _questions(rows: datasets.Dataset, name: str, subject: str | None = None) -> datasets.Dataset:
