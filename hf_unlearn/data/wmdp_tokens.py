@@ -122,5 +122,5 @@ def open_rows(
         }
         for row in asked
     ]
-    rows = tokenize_rows(turns, tokenizer, set_name="open questions", max_length=None)
+    rows = tokenize_rows(turns, tokenizer, set_name="eval", max_length=None)
     return [cut_left({name: row[name] for name in ("input_ids", "labels")}, max_length) for row in rows]
