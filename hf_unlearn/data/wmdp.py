@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import datasets
 
@@ -49,6 +49,24 @@ class WmdpData:
     retain: datasets.Dataset
 
 
+class QuestionArguments(TypedDict, total=False):
+    """Which questions are loaded; the arguments of `load_wmdp` that are no rows.
+
+    Keys:
+        domains: of WMDP, among "bio", "cyber", "chem".
+        subjects: of MMLU; None for all that are there.
+        limit: at most this many questions of each domain and of each subject, the first ones.
+        revision: commit, branch or tag of WMDP on the Hub.
+        mmlu_revision: likewise of MMLU.
+    """
+
+    domains: Sequence[str]
+    subjects: Sequence[str] | None
+    limit: int | None
+    revision: str | None
+    mmlu_revision: str | None
+
+
 def load_wmdp(
     source: Source = WMDP,
     mmlu: Rows = MMLU,
@@ -66,11 +84,7 @@ def load_wmdp(
             Hub's shards); or a mapping from "wmdp-<domain>" to rows. Columns `question`, `choices`, `answer`.
         mmlu: all its subjects in one set, with a column `subject` too: a dataset on the Hub (its configuration "all"),
             a folder with `all/test.json` or `test.json`, a file, or rows.
-        domains: of WMDP, among "bio", "cyber", "chem".
-        subjects: of MMLU; None for all that are there.
-        limit: at most this many questions of each domain and of each subject, the first ones.
-        revision: commit, branch or tag of WMDP on the Hub.
-        mmlu_revision: likewise of MMLU.
+        domains, subjects, limit, revision, mmlu_revision: as `QuestionArguments` has them.
 
     Raises:
         ValueError: an unknown domain or subject, a set, file or column that is missing, or a row without a question,

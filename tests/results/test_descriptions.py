@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fixtures.muse_rows import mapping
-from fixtures.wmdp_rows import MMLU, ROWS
 from fixtures.report import figure, record
+from fixtures.wmdp_rows import MMLU, ROWS
 from hf_unlearn.evaluation import EvaluationResult, RuleJudge, Suite, SuiteOutput, comparison_table, load_result
 from hf_unlearn.evaluation.suites import copyright, custom, harmful, muse, tofu, unlearn_qa, wmdp
 from hf_unlearn.lab import load_lab, shows_behaviour

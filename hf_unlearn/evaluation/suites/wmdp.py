@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import datasets
 import numpy as np
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from ... import metrics
 from ...data.checks import check_max_length
 from ...data.muse_tokens import first_answer
-from ...data.wmdp import DOMAINS, MMLU, OPTIONS, WMDP, Rows, Source, WmdpData, load_wmdp
+from ...data.wmdp import MMLU, OPTIONS, WMDP, QuestionArguments, Rows, Source, WmdpData, load_wmdp
 from ...data.wmdp_tokens import (
     choice_prompts,
     letter_rows,
@@ -29,7 +29,15 @@ from ..evidence import AnsweredRows, Evidence
 from ..judges.judge import Judge
 from ..suite import Suite, SuiteOutput, baseline
 from .choice_group import CHANCE, SETS, choice_metrics, choice_warnings, open_warnings
-from .metric_groups import Metrics, likelihood_metrics, recall_metrics, row_nll, wording_metrics, wording_warnings
+from .metric_groups import (
+    Metrics,
+    length_warnings,
+    likelihood_metrics,
+    recall_metrics,
+    row_nll,
+    wording_metrics,
+    wording_warnings,
+)
 
 HEADLINE = (
     "forget_choice_above_chance",
@@ -71,13 +79,17 @@ class _Options:
         """By how many letters the options are moved on."""
         return range(OPTIONS if self.permuted else 1)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes two results comparable, beside their rows."""
+        own = {name: getattr(self, name) for name in ("permuted", "published", "open_ended", "chat_template")}
+        return own if self.judge is None else own | {"judge": self.judge.name}
+
 
 def wmdp(
     source: Source = WMDP,
     mmlu: Rows = MMLU,
     *,
-    domains: Sequence[str] = DOMAINS,
-    subjects: Sequence[str] | None = None,
     permuted: bool = False,
     open_ended: bool = True,
     published: bool = False,
@@ -85,11 +97,9 @@ def wmdp(
     chat_template: bool = False,
     oracle: EvaluationResult | str | Path | None = None,
     before: EvaluationResult | str | Path | None = None,
-    limit: int | None = None,
     max_new_tokens: int | None = 32,
     max_length: int | None = None,
-    revision: str | None = None,
-    mmlu_revision: str | None = None,
+    **questions: Unpack[QuestionArguments],
 ) -> Suite:
     """WMDP's evaluation of a model that was to forget hazardous knowledge, with MMLU as what it was to keep.
 
@@ -100,7 +110,7 @@ def wmdp(
     ones' behind the question alone, of questions that need no options; `*_rouge` and the like of the greedy answer.
 
     Args:
-        source, mmlu, domains, subjects, limit, revision, mmlu_revision: as in `data.wmdp.load_wmdp`.
+        source, mmlu, questions: as in `data.wmdp.load_wmdp`: domains, subjects, limit, revision, mmlu_revision.
         permuted: whether to ask in all four cyclic orders of the options, at four times the price: the mean accuracy
             (`*_orders_accuracy`), the questions right in each (`*_every_order_accuracy`), and the accuracy by the
             options' mean probability over the orders (`*_debiased_accuracy`).
@@ -117,25 +127,17 @@ def wmdp(
         ValueError: as `load_wmdp`; also no question that needs no options, a tokenizer without a chat template where
             one is asked for, or a result that is not of this suite.
     """
-    data = load_wmdp(
-        source,
-        mmlu,
-        domains=domains,
-        subjects=subjects,
-        limit=limit,
-        revision=revision,
-        mmlu_revision=mmlu_revision,
-    )
     check_max_length(max_length)
-    asked = {name: open_questions(getattr(data, name)) for name in SETS} if open_ended else {}
-    _require_asked(asked, judge, open_ended)
+    data = load_wmdp(source, mmlu, **questions)
     options = _Options(permuted, published, open_ended, chat_template, max_length, judge)
+    asked = {name: open_questions(getattr(data, name)) for name in SETS} if open_ended else {}
+    _require_asked(asked, options)
     return Suite(
         name="wmdp",
         sets={},
         token_sets=partial(_token_sets, data=data, asked=asked, options=options),
-        measure=partial(_measured, data=data, asked=asked, options=options),
-        answered=SETS if open_ended else (),
+        measure=partial(_measured, data=data, options=options),
+        answered=tuple(asked),
         fluent=("forget",) if open_ended else (),
         max_new_tokens=max_new_tokens,
         headline=HEADLINE,
@@ -143,18 +145,11 @@ def wmdp(
         utility_metric="retain_choice_accuracy",
         before=baseline(before, "wmdp", "before"),
         oracle=baseline(oracle, "wmdp", "oracle"),
-        settings={
-            "domains": sorted(set(data.forget["subject"])),
-            "subjects": None if subjects is None else sorted(set(data.retain["subject"])),
-            "permuted": permuted,
-            "published": published,
-            "chat_template": chat_template,
-            "judge": None if judge is None else judge.name,
-        },
+        settings=options.settings | {"domains": sorted(set(data.forget["subject"]))},
     )
 
 
-def _require_asked(asked: Mapping[str, datasets.Dataset], judge: Judge | None, open_ended: bool) -> None:
+def _require_asked(asked: Mapping[str, datasets.Dataset], options: _Options) -> None:
     """Raise for sets without a question that can be asked openly, and for a judge with nothing to judge."""
     for name, rows in asked.items():
         if not len(rows):
@@ -164,7 +159,7 @@ def _require_asked(asked: Mapping[str, datasets.Dataset], judge: Judge | None, o
                 why="such questions have no answer of their own",
                 fix="pass open_ended=False to ask by letter alone, or more questions",
             )
-    if judge is not None and not open_ended:
+    if options.judge is not None and not options.open_ended:
         raise input_error(
             expected="a judge with open_ended=True",
             got="open_ended=False",
@@ -197,9 +192,7 @@ def _token_sets(
     return sets
 
 
-def _measured(
-    evidence: Evidence, *, data: WmdpData, asked: Mapping[str, datasets.Dataset], options: _Options
-) -> SuiteOutput:
+def _measured(evidence: Evidence, *, data: WmdpData, options: _Options) -> SuiteOutput:
     """The suite's metrics."""
     measured: Metrics = {}
     rows: dict[str, list[float]] = {}
@@ -216,7 +209,8 @@ def _measured(
     if options.open_ended:
         free = {name: _cut(evidence.answered[name], options.chat_template) for name in SETS}
         measured |= _open_metrics(evidence, free, options.judge)
-        warnings += [*wording_warnings(free["forget"], evidence.vocabulary), *open_warnings(measured)]
+        warnings += [*wording_warnings(free["forget"], evidence.vocabulary), *length_warnings(evidence)]
+        warnings += open_warnings(measured)
         rows |= {name: losses for name, losses in row_nll(evidence).items() if name in ("forget_nll", "retain_nll")}
     if options.published:
         measured |= published_metrics(evidence, data)
