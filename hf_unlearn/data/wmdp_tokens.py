@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import input_error
 from .muse_tokens import continuation_rows, question_rows
 from .tokenization import tokenize_rows
-from .tokenized_row import IGNORED_LABEL, TokenizedRow
+from .tokenized_row import IGNORED_LABEL, TokenizedRow, trained_ids
 from .wmdp import OPTIONS, stands_alone
 
 LETTERS = "ABCD"
@@ -42,6 +42,23 @@ def letter_rows(
     asked = [prompt for prompt in prompts for _ in LETTERS]
     letters = [f" {letter}" for _ in prompts for letter in LETTERS]
     return [cut_left(row, max_length) for row in continuation_rows(tokenizer, asked, letters, 8)]
+
+
+def letter_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens of " A", " B", " C", " D" behind "Answer:"; none where a letter is not one token."""
+    found = [trained_ids(row["labels"]) for row in letter_rows(tokenizer, ["Answer:"])]
+    return [token for tokens in found for token in tokens] if all(len(tokens) == 1 for tokens in found) else []
+
+
+def one_row_each(rows: list[TokenizedRow], letters: Sequence[int]) -> list[TokenizedRow]:
+    """Of each question the first letter's row, where log p of all letters can be read off it; else all rows.
+
+    Args:
+        rows: of the four letters of each question.
+        letters: their tokens, as `letter_tokens` has them.
+    """
+    found = [trained_ids(row["labels"]) for row in rows]
+    return rows[::OPTIONS] if found == [[letter] for letter in letters] * (len(rows) // OPTIONS) else rows
 
 
 def published_letter_rows(

@@ -17,6 +17,8 @@ from ...data.wmdp import MMLU, OPTIONS, WMDP, QuestionArguments, Rows, Source, W
 from ...data.wmdp_tokens import (
     choice_prompts,
     letter_rows,
+    letter_tokens,
+    one_row_each,
     open_questions,
     open_rows,
     published_letter_rows,
@@ -132,19 +134,27 @@ def wmdp(
     options = _Options(permuted, published, open_ended, chat_template, max_length, judge)
     asked = {name: open_questions(getattr(data, name)) for name in SETS} if open_ended else {}
     _require_asked(asked, options)
+    return replace(
+        _suite(data, asked, options),
+        max_new_tokens=max_new_tokens,
+        before=baseline(before, "wmdp", "before"),
+        oracle=baseline(oracle, "wmdp", "oracle"),
+    )
+
+
+def _suite(data: WmdpData, asked: Mapping[str, datasets.Dataset], options: _Options) -> Suite:
+    """The suite over loaded questions."""
     return Suite(
         name="wmdp",
         sets={},
         token_sets=partial(_token_sets, data=data, asked=asked, options=options),
+        option_tokens=letter_tokens,
         measure=partial(_measured, data=data, options=options),
         answered=tuple(asked),
-        fluent=("forget",) if open_ended else (),
-        max_new_tokens=max_new_tokens,
+        fluent=("forget",) if asked else (),
         headline=HEADLINE,
         forget_metric="forget_choice_above_chance",
         utility_metric="retain_choice_accuracy",
-        before=baseline(before, "wmdp", "before"),
-        oracle=baseline(oracle, "wmdp", "oracle"),
         settings=options.settings | {"domains": sorted(set(data.forget["subject"]))},
     )
 
@@ -177,14 +187,16 @@ def _token_sets(
     tokenizer: PreTrainedTokenizerBase, *, data: WmdpData, asked: Mapping[str, datasets.Dataset], options: _Options
 ) -> dict[str, Any]:
     """The rows that are scored and answered."""
-    longest, sets = options.max_length, dict[str, Any]()
+    longest, letters, sets = options.max_length, letter_tokens(tokenizer), dict[str, Any]()
     for name in SETS:
         questions = getattr(data, name)
         for order in options.orders:
-            sets[_letters(name, order)] = letter_rows(tokenizer, choice_prompts(questions, order), longest)
+            rows = letter_rows(tokenizer, choice_prompts(questions, order), longest)
+            sets[_letters(name, order)] = one_row_each(rows, letters)
         if options.published:
             prompts = choice_prompts(questions)
-            sets[f"{_PUBLISHED}{_letters(name)}"] = published_letter_rows(tokenizer, prompts, longest)
+            rows = published_letter_rows(tokenizer, prompts, longest)
+            sets[f"{_PUBLISHED}{_letters(name)}"] = one_row_each(rows, letters)
     for name, rows in asked.items():
         template = options.chat_template
         sets[name] = open_rows(tokenizer, rows, longest, chat_template=template)
@@ -198,7 +210,7 @@ def _measured(evidence: Evidence, *, data: WmdpData, options: _Options) -> Suite
     rows: dict[str, list[float]] = {}
     for name in SETS:
         questions = getattr(data, name)
-        right, shown = np.array(questions["answer"]), _by_order(evidence, name, options.orders)
+        right, shown = np.array(questions["answer"]), _by_order(evidence, name, options.orders, len(questions))
         measured |= choice_metrics(name, shown, right)
         rows[f"{name}_choice_credits"] = metrics.choice_credits(shown[0], right).tolist()
     measured["forget_choice_above_chance"] = metrics.above_chance(measured["forget_choice_accuracy"], CHANCE)
@@ -217,14 +229,15 @@ def _measured(evidence: Evidence, *, data: WmdpData, options: _Options) -> Suite
     return SuiteOutput(measured, rows, warnings)
 
 
-def _log_probabilities(evidence: Evidence, name: str) -> Floats:
-    """Of each question's letters, [N, 4]."""
-    return -evidence.scored[name].nll_sum.reshape(-1, OPTIONS)
+def _log_probabilities(evidence: Evidence, name: str, count: int) -> Floats:
+    """Of the letters of so many questions, [count, 4]: all of them read off one row a question, or a row each."""
+    rows = evidence.scored[name]
+    return rows.option_logps(OPTIONS) if len(rows) == count else -rows.nll_sum.reshape(count, OPTIONS)
 
 
-def _by_order(evidence: Evidence, name: str, orders: Sequence[int]) -> Floats:
+def _by_order(evidence: Evidence, name: str, orders: Sequence[int], count: int) -> Floats:
     """Log-probabilities by order and option, [orders, N, 4]: whichever letter an option had, it has its own place."""
-    shown = [np.roll(_log_probabilities(evidence, _letters(name, order)), -order, axis=1) for order in orders]
+    shown = [np.roll(_log_probabilities(evidence, _letters(name, order), count), -order, axis=1) for order in orders]
     return np.stack(shown)
 
 
@@ -262,7 +275,7 @@ def published_metrics(evidence: Evidence, data: WmdpData) -> Metrics:
     measured: Metrics = {}
     for set_name, label in (("forget", "wmdp"), ("retain", "mmlu")):
         questions = getattr(data, set_name)
-        logps = _log_probabilities(evidence, f"{_PUBLISHED}{_letters(set_name)}")
+        logps = _log_probabilities(evidence, f"{_PUBLISHED}{_letters(set_name)}", len(questions))
         right = logps.argmax(axis=1) == np.array(questions["answer"])
         measured[f"{_PUBLISHED}{label}"] = metrics.proportion(right)
         if set_name == "forget":

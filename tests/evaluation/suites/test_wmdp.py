@@ -12,7 +12,8 @@ import torch
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from fixtures.models import tiny_model, tiny_tokenizer
+from fixtures.models import VOCABULARY, tiny_model, tiny_tokenizer
+from fixtures.tokenizer import make_tokenizer
 from fixtures.wmdp_rows import MMLU, ROWS
 from hf_unlearn.data.wmdp import load_wmdp
 from hf_unlearn.data.wmdp_tokens import choice_prompts, letter_rows, open_questions, open_rows
@@ -114,6 +115,24 @@ def test_the_letters_metrics_are_those_of_a_loop(scored, result):
     domains = {name: result[f"{name}_choice_accuracy"] for name in ("bio", "cyber", "chem")}
     assert [each.n for each in domains.values()] == [4, 3, 1]
     assert sum(each.value * each.n for each in domains.values()) == pytest.approx(8 * accuracy)
+
+
+def test_letters_of_one_token_take_one_row_a_question():
+    """The same figures as with a row a letter, which is what letters of two tokens get."""
+    tokenizer, seen = make_tokenizer(tuple(("Ġ", letter) for letter in "ABCD")), []
+    tokenizer.pad_token = "<pad>"
+    model = tiny_model(seed=4, vocabulary=VOCABULARY + 4)
+    model.config.max_position_embeddings = 512
+    suite = wmdp(ROWS, MMLU, permuted=True, open_ended=False, published=True)
+    keeping = replace(suite, measure=lambda evidence: seen.append(evidence) or suite.measure(evidence))
+    result = evaluate(model, tokenizer, keeping, batch_size=8)
+    assert result.rows["forget_letters"]["count"] == result.rows["published_forget_letters"]["count"] == 8
+    expected = [by_hand.letters(model, tokenizer, row, 1) for row in DATA.retain]
+    found = np.roll(seen[0].scored["retain_letters_1"].option_logps(4), -1, axis=1)
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
+    first = [by_hand.letters(model, tokenizer, row) for row in DATA.retain]
+    accuracy = by_hand.accuracy(first, DATA.retain["answer"])
+    assert result["retain_choice_accuracy"].value == result["published_mmlu"].value == accuracy
 
 
 def test_open_questions_are_those_of_a_loop(model, tokenizer, result):
