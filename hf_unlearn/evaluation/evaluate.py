@@ -70,7 +70,7 @@ def evaluate(
         model: a causal language model on the accelerator's device; under ZeRO-3 and FSDP2 the trainer's, in or after
             training.
         tokenizer: of the model, with a padding and an end-of-text token.
-        suite: what to measure, as harmful(...), tofu(...), muse(...), custom(...) and lm_eval(...) make it.
+        suite: what to measure, as harmful(...), tofu(...), muse(...), wmdp(...), custom(...) and lm_eval(...) make it.
         batch_size: rows of a batch that is scored.
         generation_batch_size: prompts of a batch that is answered; `batch_size` if None.
         accelerator: whose ranks share the work; a new one if None.
