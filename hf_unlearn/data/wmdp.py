@@ -110,7 +110,11 @@ def load_wmdp(
 
 
 def training_sets(
-    source: Source = CORPORA, domains: Sequence[str] = TRAINED_DOMAINS, *, revision: str | None = None
+    source: Source = CORPORA,
+    domains: Sequence[str] = TRAINED_DOMAINS,
+    *,
+    kept: bool = True,
+    revision: str | None = None,
 ) -> dict[str, datasets.Dataset]:
     """WMDP's corpora, as `UnlearningTrainer(train_dataset=...)` takes them: whole papers and pages, one a row.
 
@@ -122,10 +126,11 @@ def training_sets(
             each a folder with `train.jsonl` (or .json, .parquet, shards) or a file .jsonl; or a mapping from these
             names to rows. On the Hub the forget corpus of bio is `cais/wmdp-bio-forget-corpus`, lent on request.
         domains: "bio", "cyber" or both.
+        kept: whether to load the retain corpora too; False where other texts are kept.
         revision: commit, branch or tag of `source` on the Hub.
 
     Returns:
-        "forget" and "retain", each with a column `text`.
+        "forget" and, if `kept`, "retain", each with a column `text`.
 
     Raises:
         ValueError: an unknown domain, or a corpus or a column that is missing.
@@ -134,7 +139,7 @@ def training_sets(
     """
     chosen = _chosen("domains", domains, TRAINED_DOMAINS)
     sets = {}
-    for name in ("forget", "retain"):
+    for name in ("forget", "retain") if kept else ("forget",):
         parts = []
         for domain in chosen:
             corpus = f"{domain}-{name}-corpus"
