@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from ..data.benchmark_rows import checked_columns
 from ..data.sources import load_rows
-from ..data.wmdp import CORPORA, MMLU, TRAINED_DOMAINS, WMDP, training_sets
+from ..data.wmdp import TRAINED_DOMAINS, training_sets
 from ..errors import input_error
 from ..evaluation import wmdp
 from .arguments import Parsed, RunArguments
@@ -21,18 +21,17 @@ class Arguments(RunArguments):
     """The texts to train on and the questions to measure by; --evaluated_rows are of each domain and subject."""
 
     corpora: str = field(
-        default=CORPORA, metadata={"help": "Texts: an id on the Hub, or a folder with cyber-forget-corpus.jsonl, ..."}
+        default="cais/wmdp-corpora",
+        metadata={"help": "Texts: an id on the Hub, or a folder (cyber-forget-corpus.jsonl, ...)."},
     )
-    domains: list[str] = field(
-        default_factory=lambda: list(TRAINED_DOMAINS), metadata={"help": "What to forget: bio, cyber or both."}
-    )
+    domains: list[str] | None = field(default=None, metadata={"help": "What to forget: bio, cyber; none: both."})
     retain_dataset: str | None = field(
         default=None, metadata={"help": "Texts to keep in place of the retain corpora; the paper's are WikiText."}
     )
     retain_name: str | None = field(default=None, metadata={"help": "Configuration of a retain dataset on the Hub."})
     retain_split: str = field(default="train", metadata={"help": "Split of the retain dataset."})
-    source: str = field(default=WMDP, metadata={"help": "Questions: an id on the Hub, or a folder."})
-    mmlu: str = field(default=MMLU, metadata={"help": "MMLU's questions: an id on the Hub, a folder or a file."})
+    source: str = field(default="cais/wmdp", metadata={"help": "WMDP's questions: an id on the Hub, or a folder."})
+    mmlu: str = field(default="cais/mmlu", metadata={"help": "MMLU's questions: a Hub id, a folder or a file."})
     permuted: bool = field(default=False, metadata={"help": "Ask in all four cyclic orders of the options."})
     open_ended: bool = field(default=True, metadata={"help": "Ask without the options too."})
     published: bool = field(default=False, metadata={"help": "Add the figures of lm-evaluation-harness."})
@@ -64,7 +63,7 @@ def make_task(parsed: Parsed) -> Task:
             wmdp,
             script.source,
             script.mmlu,
-            domains=script.domains,
+            domains=script.domains or TRAINED_DOMAINS,
             limit=script.evaluated_rows,
             permuted=script.permuted,
             open_ended=script.open_ended,
@@ -78,10 +77,10 @@ def make_task(parsed: Parsed) -> Task:
 def _texts(script: Arguments) -> dict[str, Dataset]:
     """The texts to forget and to keep."""
     if script.retain_dataset is None:
-        sets = training_sets(script.corpora, script.domains)
+        sets = training_sets(script.corpora, script.domains or TRAINED_DOMAINS)
     else:
         rows = load_rows(script.retain_dataset, name=script.retain_name, split=script.retain_split)
         filled = rows.filter(lambda row: bool((row.get("text") or "").strip()))  # WikiText has empty lines
         retain = checked_columns(filled, ("text",), "retain_dataset", "WMDP")
-        sets = training_sets(script.corpora, script.domains, kept=False) | {"retain": retain}
+        sets = training_sets(script.corpora, script.domains or TRAINED_DOMAINS, kept=False) | {"retain": retain}
     return {name: chosen for name, rows in sets.items() if (chosen := first(rows, script.limit)) is not None}
