@@ -1,6 +1,7 @@
 """Metrics: functions of arrays and generated answers that return a value with n and a 95% interval. No torch."""
 
 from .description import MetricDescription
+from .entropy import n_gram_entropies, n_gram_entropy
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
@@ -41,6 +42,7 @@ from .refusal import is_refusal, refusal_rate
 from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
 from .segmentation import words
+from .sentence_rouge import sentence_rouge_recalls
 from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like
 from .tofu_log import tofu_aggregates
 from .truth import (
@@ -103,6 +105,8 @@ __all__ = [
     "min_k_plus_plus_scores",
     "min_k_scores",
     "model_utility",
+    "n_gram_entropies",
+    "n_gram_entropy",
     "option_probability",
     "perplexity",
     "privleak",
@@ -116,6 +120,7 @@ __all__ = [
     "rouge_recall",
     "rouge_recalls",
     "rouge_recalls_of",
+    "sentence_rouge_recalls",
     "starts_like",
     "tofu_aggregates",
     "token_nll",

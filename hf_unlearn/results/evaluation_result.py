@@ -20,6 +20,7 @@ PACKAGED_PAIRS = {
     "copyright": ("recited_rate", "retain_rouge"),
     "tofu": ("forget_probability", "model_utility"),
     "muse": ("forget_knowmem", "retain_knowmem"),
+    "rwku": ("forget_level2_rouge", "neighbor_level2_rouge"),
     "custom": ("forget_accuracy", "retain_accuracy"),
     "unlearn_qa": ("forget_rouge", "retain_rouge"),
 }
