@@ -89,8 +89,8 @@ def rwku(
     """RWKU's evaluation of a model that was to forget one or more real people.
 
     `forget_level1_rouge` (blanks to fill), `forget_level2_rouge` (questions), `forget_level3_rouge` (adversarial ones;
-    each form too, and `forget_level3_mean_rouge` and `forget_level3_worst_rouge` over the nine), `neighbor_level1_rouge`
-    and `neighbor_level2_rouge`: mean ROUGE-L recall (`metrics.rouge_recalls`) of the expected answer in the first line
+    each form too, `forget_level3_mean_rouge`, `forget_level3_worst_rouge` over them), `neighbor_level1_rouge`,
+    `neighbor_level2_rouge`: mean ROUGE-L recall (`metrics.rouge_recalls`) of the expected answer in the first line
     of the greedy one. `mia_*_auc`: texts about the target told from texts about others, both trained on (Min-K%: the
     lowest 40% of tokens). `fluency_entropy`: `metrics.n_gram_entropy` of answers to instructions. Prompts go through
     the chat template, if any. MMLU, BBH, TruthfulQA and TriviaQA are left to the suite `lm_eval`.
