@@ -1,6 +1,5 @@
-"""Figures from the logs of OpenUnlearning, TOFU and MUSE, under the names that this package's suites give them."""
+"""Figures that other code has published: its logs, read under this package's names, with what they lack said."""
 
-from .read import read_published
-from .row import PublishedRow
+from .published import PublishedRow, read_published
 
 __all__ = ["PublishedRow", "read_published"]
