@@ -19,11 +19,11 @@ def _arguments(parser: CommandParser) -> None:
         "hf-unlearn leaderboard SUITE --methods M ... --seeds N ...\n"
         "                              [--import FILE ...] [--output_dir DIR]\n"
         "                              [--ARGUMENT VALUE ...]\n"
-        "       hf-unlearn leaderboard verify BOARD [--row NAME ...] [--runs DIR]"
+        "       hf-unlearn leaderboard verify BOARD [--row NAME ...] [--runs DIR] [--weights W]"
     )
     parser.epilog = (
-        "SUITE is harmful, copyright, tofu, custom or a task; without a model and rows it is the lab's. Every argument "
-        "of hf-unlearn train works too, --attack among them. Each run is a process of its own; the same command goes "
+        "SUITE is harmful, copyright, tofu, custom or a task; without a model and rows it is the lab's. The arguments "
+        "of hf-unlearn train work too, --attack among them. Each run is a process of its own; the same command goes "
         "on after a kill. verify measures rows again from their weights and ends with 1 where one does not hold."
     )
     parser.add_argument("suite", metavar="SUITE", help="what measures, or verify")
@@ -36,6 +36,8 @@ def _arguments(parser: CommandParser) -> None:
     parser.add_argument("--dry_run", action="store_true", help="print the runs, and end")
     parser.add_argument("--row", nargs="+", metavar="NAME", help="of verify: runs or methods (default: all)")
     parser.add_argument("--runs", metavar="DIR", help="of verify: where the folders of runs lie (default: BOARD)")
+    parser.add_argument("--weights", metavar="W", help="of verify: folder or Hub id with the weights of one --row")
+    parser.add_argument("--revision", metavar="R", help="of verify: of the Hub's repository")
     parser.add_argument("--use_cpu", action="store_true", help="stay on the CPU where there is an accelerator")
     add_json(parser)
 
@@ -60,8 +62,17 @@ def _verify(args: argparse.Namespace) -> int:
             why="rows are measured again against its figures and hashes",
             fix="pass the folder of a board, or its leaderboard.json",
         )
+    if args.revision is not None and args.weights is None:
+        raise input_error(
+            expected="--revision together with --weights",
+            got="--revision alone",
+            why="it is a revision of the repository that the weights lie in",
+            fix="add --weights owner/name, or leave it out",
+        )
     more = ["--use_cpu"] if args.use_cpu else []
-    verified = verify_board(args.board, args.row or (), runs=args.runs, more=more)
+    verified = verify_board(
+        args.board, args.row or (), runs=args.runs, weights=args.weights, revision=args.revision, more=more
+    )
     data = [as_json(run) | {"holds": run.holds} for run in verified]
     tell(args, verification_words(verified), data)
     return 0 if all(run.holds for run in verified) else 1
