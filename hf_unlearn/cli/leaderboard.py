@@ -26,7 +26,7 @@ def _arguments(parser: CommandParser) -> None:
         "of hf-unlearn train work too, --attack among them. Each run is a process of its own; the same command goes "
         "on after a kill. verify measures rows again from their weights and ends with 1 where one does not hold."
     )
-    parser.add_argument("suite", metavar="SUITE", help="what measures, or verify")
+    parser.add_argument("suite", nargs="?", metavar="SUITE", help="what measures, or verify")
     parser.add_argument("board", nargs="?", metavar="BOARD", help="of verify: folder of a board, or leaderboard.json")
     parser.add_argument("--methods", nargs="+", metavar="M", help="recipes (npo edits/msa ./x.yaml) or losses")
     parser.add_argument("--seeds", nargs="+", metavar="N", help="seeds of each method")
@@ -126,13 +126,13 @@ def _require_first(args: argparse.Namespace) -> None:
     """Refuse what would be taken for something else: a suite behind flags, and a second word beside it."""
     from ..errors import input_error
 
-    if args.given[0] == args.suite and args.board is None:
+    if args.suite is not None and args.given[0] == args.suite and args.board is None:
         return
     raise input_error(
         expected="the suite first, then flags: hf-unlearn leaderboard SUITE --methods ...",
-        got=" ".join(args.given[:2]),
+        got=" ".join(args.given[:2]) or "nothing",
         why="behind a flag, a word may be one of its values",
-        fix=f"hf-unlearn leaderboard {args.suite} --methods npo simnpo --seeds 0 1 2",
+        fix=f"hf-unlearn leaderboard {args.suite or 'harmful'} --methods npo simnpo --seeds 0 1 2",
     )
 
 
