@@ -36,7 +36,21 @@ def test_the_keys_and_figures_of_the_json(board):
     assert (data["format"], data["suite"], data["command"]) == (1, "harmful", COMMAND)
     one = data["runs"][0]
     assert sorted(one) == sorted(
-        "name method seed recipe record weights_in weights_out code versions hardware rows figures attacks".split()
+        [
+            "name",
+            "method",
+            "seed",
+            "recipe",
+            "record",
+            "weights_in",
+            "weights_out",
+            "code",
+            "versions",
+            "hardware",
+            "rows",
+            "figures",
+            "attacks",
+        ]
     )
     assert (one["name"], one["method"], one["seed"]) == ("npo-seed-0", "npo", 0) and len(one["record"]) == 64
     assert one["figures"]["after"]["harmful_rate"]["value"] == 0.2
@@ -50,7 +64,7 @@ def test_published_rows_stand_apart_with_what_they_lack(board):
     before, _, beside = text.partition("Published by others")
     assert "their-npo" not in before and "their-npo (OpenUnlearning)" in beside
     assert "intervals, attacks" in beside and "not ranked" in beside.replace("\n", " ") and "Theirs." in beside
-    assert all("their-npo" != method["label"] for s in board_data(board)["settings"] for method in s["methods"])
+    assert all(method["label"] != "their-npo" for s in board_data(board)["settings"] for method in s["methods"])
 
 
 def test_markdown_and_page_have_the_rows_the_hashes_and_the_command(board):
@@ -76,7 +90,9 @@ def test_what_is_written_is_read_again(board, tmp_path):
     assert read_board_runs(tmp_path) == read_board_runs(written[-1]) == board.runs
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": 9, "runs": []}', '{"format": 1, "runs": [{"name": 3}]}'])
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", '{"format": 9, "runs": []}', '{"format": 1, "runs": [{"name": 3}]}']
+)
 def test_what_is_no_board_is_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "leaderboard.json").write_text(text)

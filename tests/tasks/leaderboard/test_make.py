@@ -1,4 +1,4 @@
-"""The runs of a board: which they are, gone on with after a kill, and what is refused before any of them. No training."""
+"""The runs of a board: which they are, gone on with after a kill, what is refused before any of them. No training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rows of a board measured again: what holds, other weights, other figures, other versions. Nothing is measured here."""
+"""Rows of a board measured again: what holds, other weights, figures and versions. Nothing is measured here."""
 
 import json
 from dataclasses import replace
