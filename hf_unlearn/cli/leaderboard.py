@@ -19,7 +19,8 @@ def _arguments(parser: CommandParser) -> None:
         "hf-unlearn leaderboard SUITE --methods M ... --seeds N ...\n"
         "                              [--import FILE ...] [--output_dir DIR]\n"
         "                              [--ARGUMENT VALUE ...]\n"
-        "       hf-unlearn leaderboard verify BOARD [--row NAME ...] [--runs DIR] [--weights W]"
+        "       hf-unlearn leaderboard verify BOARD [--row NAME ...] [--runs DIR]\n"
+        "                              [--weights W [--revision R]]"
     )
     parser.epilog = (
         "SUITE is harmful, copyright, tofu, custom or a task; without a model and rows it is the lab's. The arguments "
