@@ -14,8 +14,12 @@ RoleRow = tuple[Role, int, TokenizedRow]
 
 
 def in_role_order(items: list[dict[str, Any]]) -> list[RoleRow]:
-    """The rows of paired items as a batch holds them: forget rows first, then the other roles in their order."""
-    rows = [(Role.FORGET, source, item) for source, item in enumerate(items)]
+    """The rows of paired items as a batch holds them: forget rows first, then the other roles in their order.
+
+    Args:
+        items: paired; those without `input_ids`, which bring their other rows alone, come last.
+    """
+    rows = [(Role.FORGET, source, item) for source, item in enumerate(items) if "input_ids" in item]
     rows += [(Role.RETAIN, -1, row) for item in items for row in item.get("retain", ())]
     rows += [(Role.ALTERNATE, i, item["alternate"]) for i, item in enumerate(items) if "alternate" in item]
     rows += [(Role.MISMATCH, i, row) for i, item in enumerate(items) for row in item.get("mismatch", ())]
