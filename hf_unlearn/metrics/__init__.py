@@ -1,5 +1,14 @@
 """Metrics: functions of arrays and generated answers that return a value with n and a 95% interval. No torch."""
 
+from .choices import (
+    above_chance,
+    calibrated,
+    choice_accuracy,
+    choice_credits,
+    credit_mean,
+    over_orders,
+    top_letter_share,
+)
 from .description import MetricDescription
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
@@ -67,14 +76,19 @@ __all__ = [
     "MetricDescription",
     "MetricFunction",
     "MetricResult",
+    "above_chance",
     "accuracy",
     "answer_probability",
     "bleu",
     "bootstrap",
     "broken_rate",
     "by_length",
+    "calibrated",
     "chance_distance",
+    "choice_accuracy",
+    "choice_credits",
     "common_substring",
+    "credit_mean",
     "distinct_n",
     "efficacy",
     "empty_rate",
@@ -104,6 +118,7 @@ __all__ = [
     "min_k_scores",
     "model_utility",
     "option_probability",
+    "over_orders",
     "perplexity",
     "privleak",
     "proportion",
@@ -119,6 +134,7 @@ __all__ = [
     "starts_like",
     "tofu_aggregates",
     "token_nll",
+    "top_letter_share",
     "tpr_at_fpr",
     "truth_ratio",
     "truth_ratios",
