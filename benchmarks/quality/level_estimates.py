@@ -148,7 +148,7 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
     columns = [token_columns(rows, ngrams) for rows in (tofu.forget, *halves)]
     unseen_scores = list(-row_means(unseen))
     keys = [str(number) for number in np.random.default_rng(0).permutation(len(tofu.forget))]
-    ways = {}
+    ways: dict[str, dict[str, Any]] = {}
     for way in WAYS:
         predict = fitted(way, columns[1], calibration)
         levels, told, others = (predict(part) for part in columns)
