@@ -18,6 +18,7 @@ from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
 from .lab import LAB
+from .leaderboard import LEADERBOARD
 from .methods import METHODS
 from .plan import PLAN
 from .push import PUSH
@@ -39,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": EVALUATE,
     "attack": ATTACK,
     "compare": COMPARE,
+    "leaderboard": LEADERBOARD,
     "gate": GATE,
     "request": REQUEST,
     "demo": DEMO,

@@ -10,6 +10,7 @@ from .choices import (
     top_letter_share,
 )
 from .description import MetricDescription
+from .entropy import n_gram_entropies, n_gram_entropy
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
@@ -50,6 +51,7 @@ from .refusal import is_refusal, refusal_rate
 from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
 from .segmentation import words
+from .sentence_rouge import sentence_rouge_recalls
 from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like
 from .tofu_log import tofu_aggregates
 from .truth import (
@@ -117,6 +119,8 @@ __all__ = [
     "min_k_plus_plus_scores",
     "min_k_scores",
     "model_utility",
+    "n_gram_entropies",
+    "n_gram_entropy",
     "option_probability",
     "over_orders",
     "perplexity",
@@ -131,6 +135,7 @@ __all__ = [
     "rouge_recall",
     "rouge_recalls",
     "rouge_recalls_of",
+    "sentence_rouge_recalls",
     "starts_like",
     "tofu_aggregates",
     "token_nll",

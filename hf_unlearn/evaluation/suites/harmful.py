@@ -46,6 +46,13 @@ def harmful(*, judge: Judge, **arguments: Unpack[RowArguments]) -> Suite:
     Raises:
         ValueError: as `custom` does.
     """
+    require_judge(judge)
+    pair = ("harmful_rate", "retain_accuracy")
+    return row_suite("harmful", arguments, HEADLINE, pair, more=partial(_judged, judge=judge), judge=judge.name)
+
+
+def require_judge(judge: object) -> None:
+    """Raise for the name or the class of a judge instead of one."""
     if isinstance(judge, str | type):
         raise input_error(
             expected="a judge: HarmfulnessJudge(model), RecitalJudge(), RuleJudge(name, rule), or one of your own",
@@ -53,8 +60,6 @@ def harmful(*, judge: Judge, **arguments: Unpack[RowArguments]) -> Suite:
             why="it is called with answers and says which are harmful",
             fix="make the judge first, e.g. judge=HarmfulnessJudge('unitary/toxic-bert')",
         )
-    pair = ("harmful_rate", "retain_accuracy")
-    return row_suite("harmful", arguments, HEADLINE, pair, more=partial(_judged, judge=judge), judge=judge.name)
 
 
 def _judged(evidence: Evidence, *, judge: Judge) -> SuiteOutput:
