@@ -1,9 +1,11 @@
 """Metrics: functions of arrays and generated answers that return a value with n and a 95% interval. No torch."""
 
+from .agreement import Agreement, agreement_accuracy, cohen_kappa
 from .description import MetricDescription
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
+from .judged import MOST_UNJUDGED, judge_errors, judged_bounds, judged_rate, worst_over_phrasings
 from .likelihood import (
     answer_probability,
     exact_memorization,
@@ -63,17 +65,21 @@ from .unseen import (
 __all__ = [
     "METRICS",
     "METRIC_DESCRIPTIONS",
+    "MOST_UNJUDGED",
     "UTILITY_COMPONENTS",
+    "Agreement",
     "MetricDescription",
     "MetricFunction",
     "MetricResult",
     "accuracy",
+    "agreement_accuracy",
     "answer_probability",
     "bleu",
     "bootstrap",
     "broken_rate",
     "by_length",
     "chance_distance",
+    "cohen_kappa",
     "common_substring",
     "distinct_n",
     "efficacy",
@@ -90,6 +96,9 @@ __all__ = [
     "is_refusal",
     "is_repetitive",
     "is_same_answer",
+    "judge_errors",
+    "judged_bounds",
+    "judged_rate",
     "ks_distance",
     "level_correlation",
     "level_error",
@@ -123,5 +132,6 @@ __all__ = [
     "truth_ratio",
     "truth_ratios",
     "words",
+    "worst_over_phrasings",
     "zlib_scores",
 ]
