@@ -1,20 +1,24 @@
 """`language_model_judge`: a language model with a stated prompt as judge, local or behind an endpoint."""
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from ...errors import require_range
+from ...errors import input_error, require_choice, require_range
 from ...metrics.agreement import Agreement
 from ...metrics.checks import same_lengths
 from ...metrics.text import is_empty
+from .agreement import read_agreement
+from .endpoint import Endpoint
 from .judgement import CountingJudge, Judgement
 from .label_likelihoods import LabelLikelihoods
 from .prompts import LABELS, JudgePrompt, judge_prompt
 from .replies import ReplySource
+from .reply_cache import ReplyCache
 
 
 class LanguageModelJudge(CountingJudge):
@@ -83,41 +87,56 @@ class LanguageModelJudge(CountingJudge):
 def language_model_judge(
     model: str | Path | PreTrainedModel,
     *,
+    endpoint: str | None = None,
     purpose: str = "fact",
     prompt: str | Path | None = None,
     labels: Sequence[str] = LABELS,
     threshold: float = 0.5,
-    agreement: Agreement | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    revision: str | None = None,
-    batch_size: int = 16,
-    device: Any = None,
-    dtype: str = "auto",
+    agreement: Agreement | str | Path | None = None,
+    **options: Any,
 ) -> LanguageModelJudge:
-    """A judge that asks a local causal language model; it fits wherever a `Judge` does.
+    """A judge that asks a causal language model; it fits wherever a `Judge` does.
 
-    The model is not asked to write: the likelihoods of both labels are compared.
+    A local model is not asked to write: the likelihoods of both labels are compared. With `endpoint` the answers, and
+    the rows' own where the prompt has them, are SENT there: it has to be named here, and no default or environment
+    variable stands for it.
 
     Args:
-        model: folder, id on the Hub, or a loaded model.
+        model: folder, id on the Hub, or a loaded model; with an endpoint the model's name there.
+        endpoint: base URL of an OpenAI-compatible server, such as "https://host/v1"; None for a local model.
         purpose: "fact" (does the answer reveal what the row's own answer says), "behaviour" (does it show what the
             row's own answer is an example of), or "refusal" (does it refuse; such flags are no leaks).
         prompt: instead of the packaged one, a text with {answer}, and {reference} and {question} where wanted; a
             `Path` for a file. Its hash goes into the record.
         labels: of a flagged answer and of another.
         threshold: share of the first label above which an answer is flagged, between 0 and 1.
-        agreement: with people, as `measure_agreement` found it; it goes into results.
-        tokenizer: of a loaded model.
-        revision: commit, branch or tag on the Hub.
-        batch_size: questions of one forward.
-        device, dtype: of a model that is loaded here.
+        agreement: with people, as `measure_agreement` found it or the file that it was saved to; it goes into results.
+        options: of a local model `tokenizer` (of a loaded one), `revision`, `batch_size`, `device`, `dtype`, as
+            `LabelLikelihoods` has them; of an endpoint `key_variable`, `timeout`, `retries`, `workers`,
+            `reply_tokens`, `likelihood` and `cache` (a file), as `Endpoint` has them.
 
     Raises:
-        ValueError: a model that cannot be loaded, an unknown purpose, a prompt without {answer}, a threshold out of
-            range.
+        ValueError: a model that cannot be loaded, an address or an option that is none, an unknown purpose, a prompt
+            without {answer}, a threshold out of range, or an agreement of another judge.
     """
     asked = judge_prompt(purpose, prompt, labels)
-    source = LabelLikelihoods(
-        model, tokenizer=tokenizer, revision=revision, batch_size=batch_size, device=device, dtype=dtype
-    )
-    return LanguageModelJudge(source, asked, threshold=threshold, agreement=agreement)
+    known = LabelLikelihoods if endpoint is None else Endpoint
+    taken = [name for name in inspect.signature(known).parameters if name not in ("model", "endpoint")]
+    for name in options:
+        require_choice("option of the judge", name, taken)
+    source: ReplySource
+    if endpoint is None:
+        source = LabelLikelihoods(model, **options)
+    else:
+        cache = options.pop("cache", None)
+        source = Endpoint(str(model), endpoint, cache=ReplyCache(cache), **options)
+    judge = LanguageModelJudge(source, asked, threshold=threshold)
+    judge.agreement = agreement if isinstance(agreement, Agreement | None) else read_agreement(agreement)
+    if judge.agreement is not None and judge.agreement.judge != judge.name:
+        raise input_error(
+            expected=f"an agreement that was measured of {judge.name}",
+            got=f"one of {judge.agreement.judge or 'an unnamed judge'}",
+            why="another model, prompt or threshold agrees with people in another measure",
+            fix="measure it again: hf-unlearn judge",
+        )
+    return judge

@@ -103,12 +103,13 @@ def judge_prompt(purpose: str, prompt: str | Path | None, labels: Sequence[str])
     if prompt is None:
         return JudgePrompt(purpose, PROMPTS[purpose], pair)  # type: ignore[arg-type]
     if isinstance(prompt, Path):
+        path = prompt
         try:
-            prompt = prompt.expanduser().read_text(encoding="utf-8").strip()
+            prompt = path.expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise input_error(
                 expected="a text file with the judge's prompt",
-                got=f"{prompt.name}, which cannot be read ({type(error).__name__})",
+                got=f"{path.name}, which cannot be read ({type(error).__name__})",
                 why="the model is asked with it",
                 fix="check the path; the packaged prompts need no file",
             ) from None
