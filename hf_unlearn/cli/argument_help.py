@@ -15,6 +15,7 @@ _HOLDERS = (
     ("tasks harmful, deletion and custom: rows", "tasks/row_sets.py", "RowSetArguments"),
     ("task harmful", "tasks/harmful.py", "Arguments"),
     ("task deletion", "tasks/deletion.py", "Arguments"),
+    ("task wmdp", "tasks/wmdp.py", "Arguments"),
     ("task custom", "tasks/custom.py", "Arguments"),
     ("tasks copyright and privacy: a fit first", "tasks/fit_first.py", "FitArguments"),
     ("task copyright", "tasks/copyright.py", "Arguments"),

@@ -1,12 +1,21 @@
 """Checks of a benchmark's sets, which come with columns of their own: what is missing, empty or no text."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import datasets
 
 from ..errors import input_error
 from .checks import require_columns
+
+_ENDINGS = (".json", ".jsonl", ".parquet")
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """The files of a split in a folder: one of its name, or the shards that the Hub keeps; none where it has none."""
+    files = [folder / f"{split}{ending}" for ending in _ENDINGS]
+    return [file for file in files if file.is_file()][:1] or sorted(folder.glob(f"{split}-*-of-*.parquet"))
 
 
 def checked_columns(rows: datasets.Dataset, columns: Collection[str], name: str, benchmark: str) -> datasets.Dataset:

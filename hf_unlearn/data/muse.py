@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import datasets
 
 from ..errors import input_error, nearest, require_choice
-from .benchmark_rows import checked_columns, missing_set
+from .benchmark_rows import checked_columns, missing_set, split_files
 from .checks import check_limit
 from .sources import load_rows
 
@@ -35,7 +35,6 @@ _SETS = {
 _EXAMPLES = ("forget_examples", "retain_examples")
 # Splits as the first uploads and the first repository of the code call them.
 _FORMER_NAMES = {"retain_qa": "retain2_qa", "retain_qa_icl": "retain2_qa_icl", "retain": "retain2"}
-_ENDINGS = (".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -179,10 +178,7 @@ def _rows(source: Source, configuration: str, split: str, revision: str | None) 
     if not folder.is_dir():
         return load_rows(source, name=configuration, split=split, revision=revision)
     for name in names:
-        files = [folder / configuration / f"{name}{ending}" for ending in _ENDINGS]
-        files = [file for file in files if file.is_file()][:1]
-        files = files or sorted((folder / configuration).glob(f"{name}-*-of-*.parquet"))
-        if files:
+        if files := split_files(folder / configuration, name):
             return datasets.concatenate_datasets([_file_rows(file) for file in files])
     raise missing_set(
         "MUSE",

@@ -7,6 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from .tokenized_row import IGNORED_LABEL, TokenizedRow
 
+# A model that goes on with another question has ended its answer, in this order.
+ENDS = ("\n\n", "\nQuestion", "Question:")
+
 
 def excerpt_rows(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[TokenizedRow]:
     """Texts as rows of which every token but the first is scored. An excerpt does not end: no end of text is added."""
@@ -43,6 +46,13 @@ def question_prompts(questions: datasets.Dataset, examples: datasets.Dataset) ->
     shown = zip(examples["question"], examples["answer"], strict=True)
     before = "".join(f"Question: {question}\nAnswer: {answer}\n\n" for question, answer in shown)
     return [f"{before}Question: {question}\nAnswer: " for question in questions["question"]]
+
+
+def first_answer(text: str) -> str:
+    """What a model said up to where it asks another question."""
+    for end in ENDS:
+        text = text.split(end)[0]
+    return text
 
 
 def published_rows(

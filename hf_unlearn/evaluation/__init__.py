@@ -21,6 +21,7 @@ from .suites.muse import muse
 from .suites.names import SUITES
 from .suites.tofu import tofu
 from .suites.unlearn_qa import unlearn_qa
+from .suites.wmdp import wmdp
 
 __all__ = [
     "SUITES",
@@ -57,4 +58,5 @@ __all__ = [
     "train_judge",
     "truthfulqa_mc",
     "unlearn_qa",
+    "wmdp",
 ]

@@ -70,7 +70,7 @@ def evaluate(
         model: a causal language model on the accelerator's device; under ZeRO-3 and FSDP2 the trainer's, in or after
             training.
         tokenizer: of the model, with a padding and an end-of-text token.
-        suite: what to measure, as harmful(...), tofu(...), muse(...), custom(...) and lm_eval(...) make it.
+        suite: what to measure, as harmful(...), tofu(...), muse(...), wmdp(...), custom(...) and lm_eval(...) make it.
         batch_size: rows of a batch that is scored.
         generation_batch_size: prompts of a batch that is answered; `batch_size` if None.
         accelerator: whose ranks share the work; a new one if None.
@@ -146,6 +146,11 @@ class _Evaluation:
         """How the suite's rows become tokens."""
         return self.suite.row_options(self.tokenizer)
 
+    @property
+    def option_tokens(self) -> Sequence[int]:
+        """Tokens whose log p is taken at every answer token too."""
+        return () if self.suite.option_tokens is None else self.suite.option_tokens(self.tokenizer)
+
     def stop_rule(self, sets: Mapping[str, Sequence[TokenizedRow]]) -> StopRule:
         """What ends the answers of the suite's rows, tokenised under the same names."""
         ends = [self.options.answer_ends(rows, sets[name]) for name, rows in self.suite.sets.items()]
@@ -210,7 +215,7 @@ class _Evaluation:
     ) -> tuple[Evidence, int]:
         """Everything that the suite's metrics need, and how many distinct rows were scored for it."""
         suite, model = self.suite, self.model
-        scored, distinct = one_pass.score(model, sets, "scores", suite.vocabulary_statistics)
+        scored, distinct = one_pass.score(model, sets, "scores", suite.vocabulary_statistics, self.option_tokens)
         to_answer = {name: sets[name] for name in suite.answered}
         answers: dict[str, list[list[int]]] = {}
         if to_answer:
@@ -243,6 +248,7 @@ class _Evaluation:
             "fluency_model": None if fluent is None else model_identity(fluent, self.accelerator),
             "tokenizer": tokenizer,
             "statistics": self.suite.vocabulary_statistics,
+            "options": list(self.option_tokens),
             "decoding": repr(self.decoding),
             "ends": repr(stop.ends),
             "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],

@@ -20,8 +20,9 @@ class ScoredRows:
     """Figures of the answer tokens of N rows, in the set's order.
 
     Attributes:
-        tokens: for each row an array [2 or 4, n], fp32 (fp64 for a model in fp64): log p(y_t), nats; 1 where y_t is
-            the most likely token; mean and standard deviation of log p(v), v ~ p.
+        tokens: for each row an array [figures, n], fp32 (fp64 for a model in fp64): log p(y_t), nats; 1 where y_t is
+            the most likely token; mean and standard deviation of log p(v), v ~ p; log p of the suite's option tokens.
+            The last two where the suite asks for them.
     """
 
     tokens: Sequence[np.ndarray]
@@ -48,6 +49,10 @@ class ScoredRows:
     def deviations(self) -> list[np.ndarray]:
         """Standard deviation of log p(v) at each token, nats."""
         return [row[3] for row in self.tokens]
+
+    def option_logps(self, count: int) -> np.ndarray:
+        """log p of the suite's `count` option tokens at each row's first answer token, [N, count], nats."""
+        return np.stack([row[-count:, 0] for row in self.tokens]).astype(np.float64)
 
     @property
     def lengths(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -85,7 +86,12 @@ class OnePass:
     forwards: int = 0
 
     def score(
-        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], kind: str, statistics: bool
+        self,
+        model: Any,
+        sets: Mapping[str, Sequence[TokenizedRow]],
+        kind: str,
+        statistics: bool,
+        options: Sequence[int] = (),
     ) -> tuple[dict[str, ScoredRows], int]:
         """Figures of the answer tokens of every row, and how many distinct rows were scored for them.
 
@@ -94,10 +100,14 @@ class OnePass:
             sets: tokenised rows by set.
             kind: what the findings are called on disk.
             statistics: also mean and deviation of log p over the vocabulary.
+            options: tokens whose log p is taken at every answer token too, the last of its figures.
         """
         rows = Distinct.of(sets, row_digest)
         function = statistical_figures if statistics else right_tokens
-        readout = TokenReadout("figures", None, function, width=3 if statistics else 1)
+        width = 3 if statistics else 1
+        if options:
+            function, width = partial(with_options, figures=function, options=list(options)), width + len(options)
+        readout = TokenReadout("figures", None, function, width=width)
 
         def batches(wanted: list[int]) -> FoundBatches:
             for indices, scores in self.scorer.batches(model, rows.items, wanted, _DONE[kind], [readout]):
@@ -219,7 +229,20 @@ def statistical_figures(logits: Tensor, token_ids: Tensor, reference: Tensor | N
     return torch.stack([right_tokens(logits, token_ids, reference), *log_prob_moments(logits)], dim=1)
 
 
+def with_options(
+    logits: Tensor,
+    token_ids: Tensor,
+    reference: Tensor | None,
+    *,
+    figures: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    options: Sequence[int],
+) -> Tensor:
+    """Other figures, and log p of some tokens behind them: [t, V], [t] -> [t, width + options]."""
+    own = figures(logits, token_ids, reference).reshape(len(logits), -1)
+    return torch.cat([own, logits[:, list(options)] - logits.logsumexp(-1, keepdim=True)], dim=1)
+
+
 def token_figures(scores: RowScores) -> Tensor:
-    """Figures of T answer tokens, [2 or 4, T]: see `evidence.TOKEN_FIGURES`."""
+    """Figures of T answer tokens, [2 or 4 and one an option, T]: see `evidence.TOKEN_FIGURES`."""
     values = scores.readouts["figures"]
     return torch.cat([scores.logps[None], values.reshape(len(scores.logps), -1).T])

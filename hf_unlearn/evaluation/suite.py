@@ -46,6 +46,8 @@ class Suite:
         fluent: answered sets whose answers are scored under the fluency model, where there is one.
         gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
         vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
+        option_tokens: of a tokenizer the tokens whose log p is taken too at every answer token, as letters of options:
+            one row then does for all of them. None for none.
         max_new_tokens: longest generated answer; None for the longest expected one, 256 tokens at most.
         answer_lengths: longest generated answer of sets that have one of their own.
         token_sets: makes sets of token rows of a tokenizer, where a benchmark says how its prompts become tokens; they
@@ -69,6 +71,7 @@ class Suite:
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()
     vocabulary_statistics: bool = False
+    option_tokens: Callable[[PreTrainedTokenizerBase], Sequence[int]] | None = None
     max_new_tokens: int | None = None
     answer_lengths: Mapping[str, int] = field(default_factory=dict)
     token_sets: Callable[[PreTrainedTokenizerBase], Mapping[str, Any]] | None = None

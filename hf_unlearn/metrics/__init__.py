@@ -1,6 +1,15 @@
 """Metrics: functions of arrays and generated answers that return a value with n and a 95% interval. No torch."""
 
 from .agreement import Agreement, agreement_accuracy, cohen_kappa
+from .choices import (
+    above_chance,
+    calibrated,
+    choice_accuracy,
+    choice_credits,
+    credit_mean,
+    over_orders,
+    top_letter_share,
+)
 from .description import MetricDescription
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
@@ -71,6 +80,7 @@ __all__ = [
     "MetricDescription",
     "MetricFunction",
     "MetricResult",
+    "above_chance",
     "accuracy",
     "agreement_accuracy",
     "answer_probability",
@@ -78,9 +88,13 @@ __all__ = [
     "bootstrap",
     "broken_rate",
     "by_length",
+    "calibrated",
     "chance_distance",
     "cohen_kappa",
+    "choice_accuracy",
+    "choice_credits",
     "common_substring",
+    "credit_mean",
     "distinct_n",
     "efficacy",
     "empty_rate",
@@ -113,6 +127,7 @@ __all__ = [
     "min_k_scores",
     "model_utility",
     "option_probability",
+    "over_orders",
     "perplexity",
     "privleak",
     "proportion",
@@ -128,6 +143,7 @@ __all__ = [
     "starts_like",
     "tofu_aggregates",
     "token_nll",
+    "top_letter_share",
     "tpr_at_fpr",
     "truth_ratio",
     "truth_ratios",

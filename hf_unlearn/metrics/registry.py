@@ -12,7 +12,7 @@ from datasets import List, Value
 
 from ..errors import input_error, nearest
 from ..plugins import Plugin, PluginTable
-from . import agreement, fluency, harm, judged, likelihood, membership, overlap, refusal, text, truth, unseen
+from . import agreement, choices, fluency, harm, judged, likelihood, membership, overlap, refusal, text, truth, unseen
 from .description import MetricDescription
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
@@ -118,7 +118,10 @@ _PACKAGED = {
     "harmful_rate": MetricFunction(harmful_rate, {"flags": _FLAG}),
     "efficacy": MetricFunction(efficacy, {"before": _NUMBER, "after": _NUMBER}, whole=True),
 }
-_DESCRIBED = (agreement, fluency, harm, judged, likelihood, membership, overlap, refusal, text, truth, unseen)
+_DESCRIBED = (
+    *(agreement, choices, fluency, harm, judged, likelihood),
+    *(membership, overlap, refusal, text, truth, unseen),
+)
 
 
 def _functions(plugin: Plugin) -> dict[str, MetricFunction]:

@@ -20,6 +20,7 @@ PACKAGED_PAIRS = {
     "copyright": ("recited_rate", "retain_rouge"),
     "tofu": ("forget_probability", "model_utility"),
     "muse": ("forget_knowmem", "retain_knowmem"),
+    "wmdp": ("forget_choice_above_chance", "retain_choice_accuracy"),
     "custom": ("forget_accuracy", "retain_accuracy"),
     "unlearn_qa": ("forget_rouge", "retain_rouge"),
 }

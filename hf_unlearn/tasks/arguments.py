@@ -45,7 +45,8 @@ class RunArguments:
     """Arguments of every task."""
 
     task: str | None = field(
-        default=None, metadata={"help": "What is to be forgotten: harmful, copyright, privacy, deletion or custom."}
+        default=None,
+        metadata={"help": "What is to be forgotten: harmful, copyright, privacy, deletion, wmdp or custom."},
     )
     continue_from: str | None = field(
         default=None,

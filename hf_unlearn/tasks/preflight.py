@@ -109,6 +109,7 @@ def _unknown(before: EvaluationResult, oracle: EvaluationResult | None, chance: 
     auc = before.metrics.get("loss_auc")
     if forget > KNOWN and none_given and (recall or 0.0) < _HALF:
         none = _NONE_HARMFUL if before.suite in _OF_BEHAVIOUR else "none of the forget answers given"
+        none = "no more forget questions answered than a guess would" if before.suite == "wmdp" else none
         if not known_in_part:
             yield f"{none}, and an NLL of the forget rows of {forget:.2f} nats per token"
             return
@@ -142,7 +143,7 @@ def _unanswered(before: EvaluationResult) -> Iterator[str]:
 
 def _none_given(values: list[float | None]) -> bool:
     measured = [value for value in values if value is not None]
-    return bool(measured) and not any(measured)
+    return bool(measured) and all(value <= 0 for value in measured)  # corrected for guessing it can be below 0
 
 
 def _likely(before: EvaluationResult, problems: list[str]) -> str:
@@ -180,6 +181,8 @@ def _cause(trainer: UnlearningTrainer, rows: dict[str, Any], before: EvaluationR
         how, best = min(others.items(), key=lambda pair: pair[1], default=("", math.inf))
         if best < _FAR_LOWER * fed and fed - best > _LOWER_BY:
             return f"{name} rows of {fed:.2f} nats per token as they are fed, and {best:.2f} {how}"
+        if detect_format(list(sample[0]), "eval") is RowFormat.TEXT:  # which has no prompt that its answer could meet
+            continue
         first = _nll(scorer, trainer.model, [_first_token(row) for row in fed_rows])
         if _value(before, f"{name}_accuracy") == 0 and fed <= KNOWN and first > KNOWN + _FIRST_ABOVE:
             return (

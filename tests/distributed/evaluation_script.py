@@ -18,7 +18,9 @@ from accelerate import Accelerator
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, tiny_model, tiny_tokenizer
 from fixtures.muse_rows import mapping
-from hf_unlearn.evaluation import RuleJudge, UnlearningEvalCallback, custom, evaluate, harmful, muse, one_pass
+from fixtures.wmdp_rows import MMLU
+from fixtures.wmdp_rows import ROWS as WMDP_ROWS
+from hf_unlearn.evaluation import RuleJudge, UnlearningEvalCallback, custom, evaluate, harmful, muse, one_pass, wmdp
 from hf_unlearn.evaluation.suite import Suite
 
 # 11 + 8 - 1 + 10 distinct rows and 18 distinct prompts: neither batches of 3 nor two ranks come out even.
@@ -33,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "fluency": dict(temperature=1.0, fluency=True),
     "few_rows": dict(rows=1),  # the second rank has nothing to do
     "muse": dict(muse=True),  # answers of two lengths
+    "wmdp": dict(wmdp=True),  # sets of letters, four rows a question
 }
 
 
@@ -67,6 +70,8 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
     kept: list[Any] = []
     if options.pop("muse", False):
         suite = keeping(muse(mapping(), verbmem_tokens=8, knowmem_tokens=5, published=True), kept)
+    elif options.pop("wmdp", False):
+        suite = keeping(wmdp(WMDP_ROWS, MMLU, max_length=100, max_new_tokens=6), kept)
     else:
         suite = suite_of(rows, kept)
     scored: list[int] = []

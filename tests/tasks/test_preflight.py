@@ -1,5 +1,6 @@
 """The preflight: runs that would mean nothing stop with the level and the cause, others pass, force is recorded."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,16 +70,36 @@ def test_what_is_known_in_part_passes_and_a_judge_that_sees_nothing_is_named():
         before = result("harmful", harmful_rate=rate, **shown)
         problems = list(_unknown(before, None, 10.8))
         assert [words in problem for words, problem in zip(said, problems, strict=True)] == [True] * len(said)
+    guessing = EvaluationResult("wmdp", result("wmdp", forget_choice_above_chance=-0.1, **shown).metrics)
+    for value, stops in ((-0.1, True), (0.2, False)):
+        guessing.metrics["forget_choice_above_chance"] = MetricResult(value, 40)
+        before = replace(guessing, forget_metric="forget_choice_above_chance")
+        before.metrics.pop("holdout_nll", None)
+        assert ["a guess would" in problem for problem in _unknown(before, None, 10.8)] == [True] * stops
     assert "--judge" in _likely(result("harmful"), [_NONE_HARMFUL])
     assert "template" in _likely(result("custom"), ["none of the forget answers given"])
 
 
-@pytest.mark.parametrize(("first", "accuracy", "stops"), [(9.0, 0.0, True), (2.9, 0.0, False), (9.0, 0.1, False)])
-def test_answers_that_never_begin_are_told_by_their_first_token(monkeypatch, first, accuracy, stops):
+def _nll_of_first(first):
+    """0.2 nats per token, but where the first tokens alone are scored."""
+
     def nll(scorer, model, rows):
         return first if all(sum(label != -100 for label in row["labels"]) == 1 for row in rows) else 0.2
 
-    monkeypatch.setattr(_nll.__module__ + "._nll", nll)
+    return nll
+
+
+def test_texts_have_no_prompt_that_an_answer_could_meet(monkeypatch):
+    monkeypatch.setattr(_nll.__module__ + "._nll", _nll_of_first(9.0))
+    args = SimpleNamespace(per_device_eval_batch_size=4, template_variables={}, max_length=64, template=None)
+    trainer = SimpleNamespace(processing_class=tiny_tokenizer(), args=args, accelerator=None, model=None)
+    before = result("wmdp", forget_nll=0.2, forget_accuracy=0.0)
+    assert _cause(trainer, {"forget": [{"text": "abcd"}] * 3}, before) is None
+
+
+@pytest.mark.parametrize(("first", "accuracy", "stops"), [(9.0, 0.0, True), (2.9, 0.0, False), (9.0, 0.1, False)])
+def test_answers_that_never_begin_are_told_by_their_first_token(monkeypatch, first, accuracy, stops):
+    monkeypatch.setattr(_nll.__module__ + "._nll", _nll_of_first(first))
     args = SimpleNamespace(per_device_eval_batch_size=4, template_variables={}, max_length=64, template=None)
     trainer = SimpleNamespace(processing_class=tiny_tokenizer(), args=args, accelerator=None, model=None)
     before = result("custom", forget_nll=0.2, forget_accuracy=accuracy)

@@ -11,7 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from ... import metrics
 from ...data.muse import MuseData, Source, load_muse
-from ...data.muse_tokens import continuation_rows, excerpt_rows, published_rows, question_prompts, question_rows
+from ...data.muse_tokens import (
+    continuation_rows,
+    excerpt_rows,
+    first_answer,
+    published_rows,
+    question_prompts,
+    question_rows,
+)
 from ...errors import require_range
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import AnsweredRows, Evidence
@@ -45,8 +52,6 @@ HEADLINE = (
     "broken_rate",
 )
 QUESTIONS = ("forget", "retain")
-# A model that goes on with another question has ended its answer, in this order.
-ENDS = ("\n\n", "\nQuestion", "Question:")
 # The Min-40% AUC of the paper's retrained models, holdout texts being the members, as the published code has it.
 PUBLISHED_AUC = {"news": 0.47719999999999996, "books": 0.5392999999999999}
 _LONGER = 0.05  # share of expected answers that do not fit, from which on it is said
@@ -163,7 +168,7 @@ def _measured(evidence: Evidence, *, data: MuseData, options: _Options) -> Suite
     """The suite's metrics."""
     measured: Metrics = {"forget_verbmem": _verbatim(evidence)}
     for name in QUESTIONS:
-        answers = [_first_answer(text) for text in _texts(evidence, f"{name}_qa")]
+        answers = [first_answer(text) for text in _texts(evidence, f"{name}_qa")]
         measured[f"{name}_knowmem"] = metrics.rouge_f1(answers, _questions(data, name)[0]["answer"][:])
     memory = likelihood_metrics("verbmem", evidence.scored["verbmem"])
     measured |= {name: value for name, value in memory.items() if name.endswith(("memorization", "strength"))}
@@ -211,7 +216,7 @@ def published_metrics(evidence: Evidence, data: MuseData, corpus: str) -> Metric
         )
     }
     for name in QUESTIONS:
-        answers = [_first_answer(text) for text in _texts(evidence, f"{_PUBLISHED}{name}_qa", cleaned=True)]
+        answers = [first_answer(text) for text in _texts(evidence, f"{_PUBLISHED}{name}_qa", cleaned=True)]
         compared[f"{name}_knowmem"] = (answers, _questions(data, name)[0]["answer"][:])
     measured = {
         f"{_PUBLISHED}{name}": metrics.mean(100 * metrics.rouge_f1s(*pair, published=True))
@@ -233,13 +238,6 @@ def _texts(evidence: Evidence, name: str, *, cleaned: bool = False) -> list[str]
 def _decoded(evidence: Evidence, ids: Sequence[int]) -> str:
     assert evidence.tokenizer is not None
     return str(evidence.tokenizer.decode(list(ids), skip_special_tokens=True))
-
-
-def _first_answer(text: str) -> str:
-    """A text up to where another question begins."""
-    for end in ENDS:
-        text = text.split(end)[0]
-    return text
 
 
 def _longer_answers(evidence: Evidence, options: _Options) -> list[str]:

@@ -11,6 +11,7 @@ from .harmful import harmful
 from .muse import muse
 from .tofu import tofu
 from .unlearn_qa import unlearn_qa
+from .wmdp import wmdp
 
 # What makes a Suite, or an LMEvalSuite, of rows and options of its own.
 SuiteMaker = Callable[..., Any]
@@ -30,6 +31,7 @@ SUITES = PluginTable[SuiteMaker](
         "copyright": copyright_suite,
         "tofu": tofu,
         "muse": muse,
+        "wmdp": wmdp,
         "unlearn_qa": unlearn_qa,
         "custom": custom,
         "lm_eval": lm_eval,
