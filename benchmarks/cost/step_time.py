@@ -14,6 +14,7 @@ length, vocabulary, batch and ranks is in scaling.py. `--profile METHOD` prints 
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ METHODS = all_methods()
 def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Medians of both, the median of the ratios pair by pair, and the memory of one more step of each."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain = build_pair(METHODS[name], sizes_of(args), folder)
+        method = METHODS[name]
+        method = replace(method, arguments=method.arguments | {"max_tokens_per_batch": args.max_tokens_per_batch})
+        ours, plain = build_pair(method, sizes_of(args), folder)
         steps, plain_steps = steps_of(ours), steps_of(plain)
         figures = time_figures(paired_times(steps, plain_steps, args.warmup, args.steps))
         memory = memory_of_step(ours, steps)["peak_above_mib"]
@@ -121,6 +124,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--shortest", type=int, default=16)
     parser.add_argument("--longest", type=int, default=128)
+    parser.add_argument("--max_tokens_per_batch", type=int, help="of ours; plain Trainer takes whole batches")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--profile", choices=list(METHODS), metavar="METHOD", help="print a profile and no times")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")

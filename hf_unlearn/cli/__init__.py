@@ -17,7 +17,9 @@ from .demo import DEMO
 from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
+from .judge import JUDGE
 from .lab import LAB
+from .leaderboard import LEADERBOARD
 from .methods import METHODS
 from .plan import PLAN
 from .push import PUSH
@@ -39,6 +41,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": EVALUATE,
     "attack": ATTACK,
     "compare": COMPARE,
+    "leaderboard": LEADERBOARD,
     "gate": GATE,
     "request": REQUEST,
     "demo": DEMO,
@@ -47,6 +50,7 @@ VERBS: dict[str, Verb] = {
     "push": PUSH,
     "methods": METHODS,
     "lab": LAB,
+    "judge": JUDGE,
     "train-judge": TRAIN_JUDGE,
     "completion": COMPLETION,
 }

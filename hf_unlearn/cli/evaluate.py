@@ -18,7 +18,7 @@ _OF_THE_RUN = ("--config", "--task", "--output_dir")
 # What the short help lists of the task's arguments.
 _MOST_USED = {
     "task": "where there is no RUN: harmful, copyright, ...",
-    "suite": "alone with --model: muse, tofu, wmdp, ...",
+    "suite": "alone with --model: muse, rwku, tofu, wmdp, ...",
     "model_name_or_path": "model before unlearning",
     "forget_dataset": "rows to forget: file, saved folder or Hub id",
     "retain_dataset": "rows to keep",

@@ -66,7 +66,7 @@ def _run(args: argparse.Namespace) -> int | None:
         print(list_recipes())
         return None
     series, rest = split_series(args.given)
-    launch, rest = _split_launch(rest)
+    launch, rest = split_launch(rest)
     if args.help_all and not any(word.partition("=")[0] in ("--config", "--task") for word in rest):
         parser = CommandParser(prog="hf-unlearn train")
         _arguments(parser)
@@ -134,7 +134,7 @@ def plugins_of(arguments: Sequence[str]) -> list[str]:
     return modules
 
 
-def _split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def split_launch(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """What is accelerate's, by name, and the task's own arguments."""
     launch: dict[str, str] = {}
     rest, given = [], iter(arguments)

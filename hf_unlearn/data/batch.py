@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import input_error
 from .roles import Role
+from .token_batches import TokenLimit
 from .tokenized_row import IGNORED_LABEL
 
 Batch = dict[str, Any]
@@ -85,16 +86,26 @@ class IndexingCollator:
 
     Args:
         collate: makes batches with a role per row.
+        limit: by which batches of paired items are cut into `parts`; None leaves them whole.
     """
 
     collate: Callable[[Any], Mapping[str, Any]]
+    limit: TokenLimit | None = None
 
     def __call__(self, items: Any) -> Batch:
         batch = dict(self.collate(items))
         missing = missing_keys(batch)
         if missing:
             raise missing_roles(f"a batch without {', '.join(missing)}")
+        parts = [] if self.limit is None or "retain" not in items[0] else self.limit.cut(items)
+        if len(parts) > 1:
+            batch["parts"] = [indexed(self.collate(part)) for part in parts]
         return indexed(batch)
+
+
+def parts_of(batch: Batch) -> list[Batch]:
+    """The batches into which a micro-batch was cut, each with its own forward; itself where it was not cut."""
+    return batch.get("parts", [batch])
 
 
 def indexed(batch: Mapping[str, Any]) -> Batch:

@@ -19,6 +19,7 @@ from .suites.custom import RowArguments, custom, row_suite
 from .suites.harmful import harmful
 from .suites.muse import muse
 from .suites.names import SUITES
+from .suites.rwku import rwku
 from .suites.tofu import tofu
 from .suites.unlearn_qa import unlearn_qa
 from .suites.wmdp import wmdp
@@ -54,6 +55,7 @@ __all__ = [
     "multiple_choice",
     "muse",
     "row_suite",
+    "rwku",
     "tofu",
     "train_judge",
     "truthfulqa_mc",

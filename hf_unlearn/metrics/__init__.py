@@ -11,6 +11,7 @@ from .choices import (
     top_letter_share,
 )
 from .description import MetricDescription
+from .entropy import n_gram_entropies, n_gram_entropy
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
@@ -52,6 +53,7 @@ from .refusal import is_refusal, refusal_rate
 from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
 from .segmentation import words
+from .sentence_rouge import sentence_rouge_recalls
 from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like
 from .tofu_log import tofu_aggregates
 from .truth import (
@@ -90,9 +92,9 @@ __all__ = [
     "by_length",
     "calibrated",
     "chance_distance",
-    "cohen_kappa",
     "choice_accuracy",
     "choice_credits",
+    "cohen_kappa",
     "common_substring",
     "credit_mean",
     "distinct_n",
@@ -126,6 +128,8 @@ __all__ = [
     "min_k_plus_plus_scores",
     "min_k_scores",
     "model_utility",
+    "n_gram_entropies",
+    "n_gram_entropy",
     "option_probability",
     "over_orders",
     "perplexity",
@@ -140,6 +144,7 @@ __all__ = [
     "rouge_recall",
     "rouge_recalls",
     "rouge_recalls_of",
+    "sentence_rouge_recalls",
     "starts_like",
     "tofu_aggregates",
     "token_nll",

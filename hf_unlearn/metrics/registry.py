@@ -12,8 +12,24 @@ from datasets import List, Value
 
 from ..errors import input_error, nearest
 from ..plugins import Plugin, PluginTable
-from . import agreement, choices, fluency, harm, judged, likelihood, membership, overlap, refusal, text, truth, unseen
+from . import (
+    agreement,
+    choices,
+    entropy,
+    fluency,
+    harm,
+    judged,
+    likelihood,
+    membership,
+    overlap,
+    refusal,
+    rwku,
+    text,
+    truth,
+    unseen,
+)
 from .description import MetricDescription
+from .entropy import n_gram_entropy
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
 from .likelihood import (
@@ -110,6 +126,7 @@ _PACKAGED = {
     "empty_rate": MetricFunction(empty_rate, _ANSWERS),
     "repetition_rate": MetricFunction(repetition_rate, _ANSWERS),
     "broken_rate": MetricFunction(broken_rate, _ANSWERS),
+    "n_gram_entropy": MetricFunction(n_gram_entropy, _ANSWERS),
     "distinct_n": MetricFunction(distinct_n, _ANSWERS),
     "rouge_recall": MetricFunction(rouge_recall, _PAIRS),
     "rouge_f1": MetricFunction(rouge_f1, _PAIRS),
@@ -119,8 +136,8 @@ _PACKAGED = {
     "efficacy": MetricFunction(efficacy, {"before": _NUMBER, "after": _NUMBER}, whole=True),
 }
 _DESCRIBED = (
-    *(agreement, choices, fluency, harm, judged, likelihood),
-    *(membership, overlap, refusal, text, truth, unseen),
+    *(agreement, choices, entropy, fluency, harm, judged, likelihood),
+    *(membership, overlap, refusal, rwku, text, truth, unseen),
 )
 
 

@@ -21,6 +21,7 @@ PACKAGED_PAIRS = {
     "tofu": ("forget_probability", "model_utility"),
     "muse": ("forget_knowmem", "retain_knowmem"),
     "wmdp": ("forget_choice_above_chance", "retain_choice_accuracy"),
+    "rwku": ("forget_level2_rouge", "neighbor_level2_rouge"),
     "custom": ("forget_accuracy", "retain_accuracy"),
     "unlearn_qa": ("forget_rouge", "retain_rouge"),
 }

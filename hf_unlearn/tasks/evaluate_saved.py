@@ -1,6 +1,7 @@
 """Evaluates a saved model with a task's suite and keeps the result in the folder of its run."""
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
     Raises:
         ValueError: there is no such model.
     """
-    args, folder = parsed.args, Path(parsed.args.output_dir)
+    folder = Path(parsed.args.output_dir)
     _require_name(name, model, folder)
     chosen = model or {"before": task.model, "oracle": task.oracle}.get(name, str(folder))
     if chosen is None:
@@ -59,11 +60,32 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
         for other in _COMPARED
         if other != name and (folder / f"evaluation_{other}.json").is_file()
     }
+    result = measure_saved(task, parsed, name, chosen, others)
+    if parsed.args.process_index == 0:
+        result.save(folder / f"evaluation_{name}.json")
+        oracle_is = task.oracle_is if model is None else NAMED_ORACLE
+        update_record(folder, partial(_put, name, result, oracle_is))
+    return result
+
+
+def measure_saved(
+    task: Task, parsed: Parsed, name: str, model: str, others: Mapping[str, EvaluationResult]
+) -> EvaluationResult:
+    """Measure a saved model as `evaluate_saved` does, and keep nothing.
+
+    Args:
+        task: whose suite measures.
+        parsed: its arguments; `output_dir` is the run's folder.
+        name: what the result is called.
+        model: folder or Hub id.
+        others: results on the models before and oracle, which it is compared with.
+    """
+    args = parsed.args
     accelerator = Accelerator(cpu=args.use_cpu)
     fluent = move_unless_quantized(load_model(task.model, args), accelerator.device)
     with phase(name):
-        result = evaluate(
-            move_unless_quantized(load_saved(chosen, parsed), accelerator.device),
+        return evaluate(
+            move_unless_quantized(load_saved(model, parsed), accelerator.device),
             load_tokenizer(task.model, parsed.model.model_revision, args.init_kwargs),
             suite_of(
                 task,
@@ -79,11 +101,6 @@ def evaluate_saved(task: Task, parsed: Parsed, name: str, model: str | None) -> 
             seed=args.seed,
             partial=None if parsed.script.partial_dir is None else Path(parsed.script.partial_dir) / name,
         )
-    if accelerator.is_main_process:
-        result.save(folder / f"evaluation_{name}.json")
-        oracle_is = task.oracle_is if model is None else NAMED_ORACLE
-        update_record(folder, partial(_put, name, result, oracle_is))
-    return result
 
 
 def verdict_after(parsed: Parsed) -> Verdict | None:

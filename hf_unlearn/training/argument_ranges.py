@@ -58,6 +58,7 @@ RANGES: Ranges = {
     "stop_retain_nll_increase": _FROM_ZERO,
     "reference_top_k": _COUNT,
     "pad_to_multiple_of": _COUNT,
+    "max_tokens_per_batch": _COUNT,
     "dataset_num_proc": _COUNT,
 }
 

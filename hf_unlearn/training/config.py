@@ -95,6 +95,8 @@ class UnlearningConfig(TrainingArguments):
         padding_free: rows of a training batch follow each other without padding, kept apart by their positions. With
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
+        max_tokens_per_batch: most tokens of one forward and backward, padding included. A micro-batch with more is
+            taken in several, each of rows of like length: less padding and less memory, and the same gradient.
         dataset_num_proc: processes that tokenise.
         row_cache_dir: folder for rows and token ids while the run needs them; None for `output_dir`/.rows.
         keep_cache: keep the rows and token ids that a run puts there, where only its owner can look; they are removed
@@ -175,6 +177,9 @@ class UnlearningConfig(TrainingArguments):
     )
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
+    max_tokens_per_batch: int | None = field(
+        default=None, metadata={"help": "Tokens of one forward; a micro-batch with more is taken in several."}
+    )
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
     row_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder of rows and token ids in a run; none: output_dir/.rows."}

@@ -35,7 +35,14 @@ class PairsWithoutPadding:
 
 
 def require_own_collator(args: UnlearningConfig, attacks: Sequence[PerturbsHiddenStates], data_collator: Any) -> None:
-    """Raise where batches without padding are asked for, and what makes or reads the batches cannot do without."""
+    """Raise where batches without padding, or cut by tokens, are asked for and what makes or reads them cannot."""
+    if args.max_tokens_per_batch is not None and data_collator is not None:
+        raise input_error(
+            expected="max_tokens_per_batch without a data_collator of your own",
+            got="both",
+            why="only the package's own collator is known to make a batch of some rows of a pair",
+            fix="leave one of them out; train_sampling_strategy='group_by_length' keeps padding short too",
+        )
     if not args.padding_free:
         return
     if data_collator is not None or attacks:

@@ -13,6 +13,7 @@ from transformers import set_seed
 from ..data.batch import IndexingCollator
 from ..data.collator import DataCollatorForUnlearning
 from ..data.prepare import RowOptions
+from ..data.token_batches import TokenLimit
 from ..model.sharding import share_weights
 from .baseline import require_measurable
 from .checks import pads_left, paired_collator, require_tokenizer
@@ -111,7 +112,7 @@ class PreparedRun:
             sets=sets,
             collator=own,
             data_collator=data_collator or collate,
-            collate=IndexingCollator(collate),
+            collate=IndexingCollator(collate, token_limit(args)),
             left_padding=left_padding,
             model_name=model_name,
             peft_config=peft_config,
@@ -204,3 +205,10 @@ class PreparedRun:
         """Raise when a level is to be measured on rows that are not there."""
         if self.sets.train is not None:
             require_measurable(self.args, self.sets.train.holdout)
+
+
+def token_limit(args: UnlearningConfig) -> TokenLimit | None:
+    """How a micro-batch is cut by `max_tokens_per_batch`, None for not at all."""
+    if args.max_tokens_per_batch is None:
+        return None
+    return TokenLimit(args.max_tokens_per_batch, padded=not args.padding_free)

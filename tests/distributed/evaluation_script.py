@@ -18,9 +18,20 @@ from accelerate import Accelerator
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, tiny_model, tiny_tokenizer
 from fixtures.muse_rows import mapping
+from fixtures.rwku_rows import mapping as rwku_mapping
 from fixtures.wmdp_rows import MMLU
 from fixtures.wmdp_rows import ROWS as WMDP_ROWS
-from hf_unlearn.evaluation import RuleJudge, UnlearningEvalCallback, custom, evaluate, harmful, muse, one_pass, wmdp
+from hf_unlearn.evaluation import (
+    RuleJudge,
+    UnlearningEvalCallback,
+    custom,
+    evaluate,
+    harmful,
+    muse,
+    one_pass,
+    rwku,
+    wmdp,
+)
 from hf_unlearn.evaluation.suite import Suite
 
 # 11 + 8 - 1 + 10 distinct rows and 18 distinct prompts: neither batches of 3 nor two ranks come out even.
@@ -36,6 +47,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "few_rows": dict(rows=1),  # the second rank has nothing to do
     "muse": dict(muse=True),  # answers of two lengths
     "wmdp": dict(wmdp=True),  # sets of letters, four rows a question
+    "rwku": dict(rwku=True),
 }
 
 
@@ -72,6 +84,8 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
         suite = keeping(muse(mapping(), verbmem_tokens=8, knowmem_tokens=5, published=True), kept)
     elif options.pop("wmdp", False):
         suite = keeping(wmdp(WMDP_ROWS, MMLU, max_length=100, max_new_tokens=6), kept)
+    elif options.pop("rwku", False):
+        suite = keeping(rwku(rwku_mapping(), answer_tokens=5, fluency_tokens=3, published=True), kept)
     else:
         suite = suite_of(rows, kept)
     scored: list[int] = []

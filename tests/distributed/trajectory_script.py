@@ -75,6 +75,9 @@ RUNS: dict[str, dict[str, Any]] = {
     )
     for lora in (False, True)
 }
+# Micro-batches cut by tokens, of which one rank has another number than the other; only without shards.
+IN_PARTS = "in_parts_full"
+RUNS[IN_PARTS] = dict(forget_loss="simnpo", retain_loss="kl", lora=False, max_tokens_per_batch=48)
 ANCHORED = {"ddp": ("anchored_full",), "zero3": ("anchored_lora",), "fsdp2": ("anchored_full",)}
 for _names in set(ANCHORED.values()):
     # Levels that are estimated again on the model as it is, split or whole.
@@ -145,10 +148,10 @@ def chosen(mode: str) -> list[str]:
     The two modes that shard the weights, ZeRO-3 and FSDP2, have one half each, as have those that do not.
     """
     half = MODES.index(mode) % 2
-    crossed = [name for name in RUNS if name != ROUTER and not name.startswith("anchored")]
+    crossed = [name for name in RUNS if name not in (ROUTER, IN_PARTS) and not name.startswith("anchored")]
     factors = product(range(len(OBJECTIVES)), (0, 1), (0, 1))  # in the order of RUNS
     names = [name for name, each in zip(crossed, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
-    return [*names, *ANCHORED.get(mode, ()), ROUTER]
+    return [*names, *ANCHORED.get(mode, ()), *([IN_PARTS] if mode == "ddp" else []), ROUTER]
 
 
 def runs_of(mode: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 import pytest
 
-from hf_unlearn.evaluation.suites import copyright, custom, harmful, muse, tofu, unlearn_qa, wmdp
+from hf_unlearn.evaluation.suites import copyright, custom, harmful, muse, rwku, tofu, unlearn_qa, wmdp
 from hf_unlearn.metrics import METRIC_DESCRIPTIONS, MetricDescription
 from hf_unlearn.metrics.description import undescribed
 
 SUITES = {"harmful": harmful, "copyright": copyright, "tofu": tofu, "custom": custom, "muse": muse}
 SUITES |= {"unlearn_qa": unlearn_qa, "wmdp": wmdp}
+SUITES |= {"rwku": rwku}
 
 
 @pytest.mark.parametrize("suite", SUITES)

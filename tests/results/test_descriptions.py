@@ -7,9 +7,10 @@ import pytest
 
 from fixtures.muse_rows import mapping
 from fixtures.report import figure, record
+from fixtures.rwku_rows import mapping as rwku_mapping
 from fixtures.wmdp_rows import MMLU, ROWS
 from hf_unlearn.evaluation import EvaluationResult, RuleJudge, Suite, SuiteOutput, comparison_table, load_result
-from hf_unlearn.evaluation.suites import copyright, custom, harmful, muse, tofu, unlearn_qa, wmdp
+from hf_unlearn.evaluation.suites import copyright, custom, harmful, muse, rwku, tofu, unlearn_qa, wmdp
 from hf_unlearn.lab import load_lab, shows_behaviour
 from hf_unlearn.metrics import MetricDescription
 from hf_unlearn.results.evaluation_result import PACKAGED_PAIRS
@@ -100,6 +101,7 @@ def test_the_packaged_suites_have_the_pairs_that_results_of_before_are_read_with
         tofu.tofu(people | {name: people[own] for name, own in named.items()}),
         muse.muse(mapping()),
         wmdp.wmdp(ROWS, MMLU),
+        rwku.rwku(rwku_mapping()),
         unlearn_qa.unlearn_qa(**rows),
     ]
     assert {suite.name: (suite.forget_metric, suite.utility_metric) for suite in suites} == PACKAGED_PAIRS

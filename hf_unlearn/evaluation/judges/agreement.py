@@ -66,8 +66,8 @@ def read_agreement(path: str | Path) -> Agreement:
     """What `save_agreement` wrote; raises ValueError for another file."""
     try:
         stored = read_json(path)
-        figures = {name: MetricResult.from_dict(stored[name]) for name in ("kappa", "accuracy")}
-        return Agreement(**figures, **{name: stored[name] for name in ("unjudged", "judge", "rows")})
+        kappa, accuracy = (MetricResult.from_dict(stored[name]) for name in ("kappa", "accuracy"))
+        return Agreement(kappa, accuracy, int(stored["unjudged"]), str(stored["judge"]), str(stored["rows"]))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise input_error(
             expected="a file that hf-unlearn judge wrote",

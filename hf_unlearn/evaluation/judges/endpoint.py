@@ -114,7 +114,6 @@ class Endpoint(ReplySource):
         return replies, run | {"by_likelihood": read[True], "by_words": read[False]}
 
     def _client(self) -> Any:
-        import httpx
         import openai
 
         return openai.OpenAI(
@@ -124,7 +123,7 @@ class Endpoint(ReplySource):
             project="",
             timeout=self._timeout,
             max_retries=self._retries,
-            http_client=httpx.Client(follow_redirects=False, timeout=self._timeout),
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=self._timeout),
         )
 
     def _ask(self, client: Any, question: str, key: str, labels: tuple[str, str]) -> tuple[Reply, str]:

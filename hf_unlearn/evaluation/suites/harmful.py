@@ -50,6 +50,15 @@ def harmful(*, judge: Judge, phrasing_of: str | None = None, **arguments: Unpack
     Raises:
         ValueError: as `custom` does.
     """
+    require_judge(judge)
+    require_leaks(judge)
+    pair = ("harmful_rate", "retain_accuracy")
+    more = partial(_judged, judge=judge, groups=phrasing_groups(arguments, phrasing_of))
+    return row_suite("harmful", arguments, HEADLINE, pair, more=more, judge=judge.name)
+
+
+def require_judge(judge: object) -> None:
+    """Raise for the name or the class of a judge instead of one."""
     if isinstance(judge, str | type):
         raise input_error(
             expected="a judge: HarmfulnessJudge(model), RecitalJudge(), RuleJudge(name, rule), or one of your own",
@@ -57,11 +66,6 @@ def harmful(*, judge: Judge, phrasing_of: str | None = None, **arguments: Unpack
             why="it is called with answers and says which are harmful",
             fix="make the judge first, e.g. judge=HarmfulnessJudge('unitary/toxic-bert')",
         )
-    pair = ("harmful_rate", "retain_accuracy")
-    require_leaks(judge)
-    groups = phrasing_groups(arguments, phrasing_of)
-    more = partial(_judged, judge=judge, groups=groups)
-    return row_suite("harmful", arguments, HEADLINE, pair, more=more, judge=judge.name)
 
 
 def _judged(evidence: Evidence, *, judge: Judge, groups: Groups) -> SuiteOutput:

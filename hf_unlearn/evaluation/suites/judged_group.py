@@ -1,6 +1,7 @@
 """Metrics of answers that a judge flagged, for suites that take one: rates, worst of phrasings, judge's errors."""
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ... import metrics
@@ -49,13 +50,24 @@ def judged_rates(
         measured[f"in_scope_{name}"] = metrics.judged_rate(found["in_scope"].values)
     if groups is not None:
         measured[f"worst_{name}"] = metrics.judged_rate(metrics.worst_over_phrasings(every, groups))
-    if not isinstance(judge, CountingJudge):
-        return forget.flags, SuiteOutput(measured)
-    measured["judge_errors"] = metrics.judge_errors(every)
+    added = what_judge_adds(judge, found)
+    return forget.flags, replace(added, metrics=measured | added.metrics)
+
+
+def what_judge_adds(judge: Judge | None, found: Mapping[str, Judgement]) -> SuiteOutput:
+    """Of a judge that may fail: its errors, its agreement with people, warnings, and how it was asked.
+
+    Args:
+        judge: of answers; None and other judges add nothing.
+        found: by set, what it found.
+    """
+    if not isinstance(judge, CountingJudge) or not found:
+        return SuiteOutput({})
+    measured = {"judge_errors": metrics.judge_errors([value for own in found.values() for value in own.values])}
     if judge.agreement is not None:
         measured |= {"judge_kappa": judge.agreement.kappa, "judge_accuracy": judge.agreement.accuracy}
     run = judge.record() | {"sets": {of: {"errors": dict(own.errors), **own.run} for of, own in found.items()}}
-    return forget.flags, SuiteOutput(measured, warnings=_warnings(found), run={"judge": run})
+    return SuiteOutput(measured, warnings=_warnings(found), run={"judge": run})
 
 
 def phrasing_groups(arguments: Mapping[str, Any], phrasing_of: str | None) -> Groups:

@@ -9,6 +9,7 @@ from .copyright import copyright as copyright_suite
 from .custom import custom
 from .harmful import harmful
 from .muse import muse
+from .rwku import rwku
 from .tofu import tofu
 from .unlearn_qa import unlearn_qa
 from .wmdp import wmdp
@@ -32,6 +33,7 @@ SUITES = PluginTable[SuiteMaker](
         "tofu": tofu,
         "muse": muse,
         "wmdp": wmdp,
+        "rwku": rwku,
         "unlearn_qa": unlearn_qa,
         "custom": custom,
         "lm_eval": lm_eval,

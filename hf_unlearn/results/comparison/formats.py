@@ -32,16 +32,19 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
         comparison: of runs.
         width: in columns; None for the terminal's.
     """
-    tables = tables_of(comparison)
-    return "\n\n".join(
-        terminal_table(table.headers, table.rows, title=table.title, notes=[*table.notes, *table.rules], width=width)
-        for table in tables
+    return "\n\n".join(table_text(table, width) for table in tables_of(comparison))
+
+
+def table_text(table: Table, width: int | None = None) -> str:
+    """A table for a terminal, with its notes below."""
+    return terminal_table(
+        table.headers, table.rows, title=table.title, notes=[*table.notes, *table.rules], width=width
     )
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """As Markdown, a heading and a table each."""
-    return "\n\n".join(map(_markdown, tables_of(comparison))) + "\n"
+    return "\n\n".join(map(table_markdown, tables_of(comparison))) + "\n"
 
 
 def comparison_latex(comparison: Comparison) -> str:
@@ -118,7 +121,9 @@ def _number(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _markdown(table: Table) -> str:
+def table_markdown(table: Table) -> str:
+    """A table as Markdown, with a heading above and its notes below."""
+
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(map(_plain_markdown, cells))} |"
 

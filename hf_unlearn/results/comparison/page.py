@@ -1,6 +1,7 @@
 """A comparison as one HTML page, with the look of a report: who is on the front, the plane, the tables."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -42,13 +43,24 @@ class _Section:
 
 def comparison_page(comparison: Comparison) -> str:
     """The page as text, which holds all that it needs."""
+    return render_comparison(comparison, _TEMPLATE)
+
+
+def render_comparison(comparison: Comparison, template: str, **more: Any) -> str:
+    """A page of a template that extends that of comparisons.
+
+    Args:
+        comparison: of runs.
+        template: its file.
+        more: what it needs beside the comparison.
+    """
     environment = html_environment()
     sections = [_section(number, setting) for number, setting in enumerate(comparison.settings, 1)]
     methods = sum(len(setting.methods) for setting in comparison.settings)
     runs = sum(len(method.runs) for setting in comparison.settings for method in setting.methods)
     lede = f"{_count(methods, 'method')} over {_count(runs, 'run')}: what is left of what was to be forgotten, what "
     lede += "was kept, and whether it can be traced."
-    return environment.get_template(_TEMPLATE).render(sections=sections, notes=comparison.notes, lede=lede)
+    return environment.get_template(template).render(sections=sections, notes=comparison.notes, lede=lede, **more)
 
 
 def _section(number: int, setting: ComparedSetting) -> _Section:

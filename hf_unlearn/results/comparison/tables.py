@@ -1,7 +1,7 @@
 """The tables of a comparison, as cells: ranks, figures, tests. How they are set, the formats know."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...metrics import MetricDescription
 from .comparison import ComparedSetting, Comparison
@@ -9,7 +9,9 @@ from .row_tests import TEST
 from .spread import Spread
 
 SPREAD = "Figures are means over seeds ± their standard deviation, with the least and the greatest in brackets."
+TESTS = "paired tests"
 _SURE = 0.05
+_COLUMNS = 6  # methods that a page and a terminal have room for side by side
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,15 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 
 def tables_of_setting(setting: ComparedSetting) -> list[Table]:
-    """The tables of one setting: ranks, figures, tests, those of them that there are."""
+    """The tables of one setting: ranks, figures, tests, those of them that there are.
+
+    Of more than a few methods the figures have a row each, not a column.
+    """
     ranks = _ranks(setting)
-    tables = [*([ranks] if ranks is not None else []), _figures(setting, noted=ranks is None)]
+    figures = _figures(setting, noted=ranks is None)
+    if len(setting.methods) > _COLUMNS:
+        figures = _turned(figures)
+    tables = [*([ranks] if ranks is not None else []), figures]
     return [*tables, *([_tests(setting)] if setting.tests else [])]
 
 
@@ -79,6 +87,12 @@ def _figures(setting: ComparedSetting, *, noted: bool) -> Table:
     return Table(f"{setting.title}: figures", ["", *(name for name, _ in columns)], rows, notes, [SPREAD])
 
 
+def _turned(table: Table) -> Table:
+    """The same table with its columns as rows."""
+    headers, *rows = (list(cells) for cells in zip(table.headers, *table.rows, strict=True))
+    return replace(table, headers=headers, rows=rows)
+
+
 def _tests(setting: ComparedSetting) -> Table:
     rows = [
         [
@@ -92,7 +106,7 @@ def _tests(setting: ComparedSetting) -> Table:
         for test in setting.tests
     ]
     headers = ["methods", "score (less is better)", "difference", "rows", "p (Holm)", "better"]
-    return Table(f"{setting.title}: paired tests", headers, rows, rules=[f"{TEST}."])
+    return Table(f"{setting.title}: {TESTS}", headers, rows, rules=[f"{TEST}."])
 
 
 def figure_cell(described: MetricDescription, figure: Spread | None) -> str:

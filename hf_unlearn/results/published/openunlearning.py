@@ -33,8 +33,9 @@ _MUSE = {
     "extraction_strength": "verbmem_extraction_strength",
     "privleak": "min_k_privleak",
 }
-# AUCs whose members are the holdout rows: 1 - AUC here.
-_TURNED = {
+# Labels are 1 for holdout rows there and scores are losses, so that an AUC of 1 means, as here, that forget rows are
+# known. Privacy leakage alone takes 1 - AUC, as here.
+_ATTACKS = {
     "mia_min_k": "min_k_auc",
     "mia_min_k_plus_plus": "min_k_plus_plus_auc",
     "mia_loss": "loss_auc",
@@ -52,7 +53,6 @@ _DIFFERENCES = (
         ("verbmem", "knowmem"),
         "ROUGE F1 is of stemmed words there; here, as in MUSE's own code, of words as they stand.",
     ),
-    (("_auc",), "Membership AUCs have the holdout rows for members there; shown is 1 - AUC, as here."),
     (
         ("privleak",),
         "Where the retrained model's log was not given, privacy leakage is against an AUC of 0.5; here it is absent.",
@@ -73,7 +73,7 @@ def figures(log: Mapping[str, Any]) -> tuple[str, dict[str, float], tuple[str, .
     values = {name: value for name, entry in log.items() if (value := _value(entry)) is not None}
     suite, names = ("muse", _MUSE) if any(name in values for name in _OF_MUSE) else ("tofu", _TOFU)
     found = {names[name]: value for name, value in values.items() if name in names}
-    found |= {ours: 1 - values[theirs] for theirs, ours in _TURNED.items() if theirs in values}
+    found |= {ours: values[theirs] for theirs, ours in _ATTACKS.items() if theirs in values}
     return suite, found, tuple(name for name in _LEADING[suite] if name not in found)
 
 

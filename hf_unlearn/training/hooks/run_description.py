@@ -208,15 +208,21 @@ def _bound(args: UnlearningConfig, baseline: Baseline | None) -> dict[str, Any]:
 
 def describe_hardware(distributed: DistributedSetup, device: torch.device) -> dict[str, Any]:
     """What the run computes on, and how the work is shared."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     return {
-        "device": name if device.type in ("cuda", "cpu") else device.type,
+        "device": device_name(device),
         "cores": os.cpu_count(),
         "processes": distributed.processes,
         "strategy": distributed.strategy,
         "precision": "as loaded" if distributed.precision == "no" else f"{distributed.precision} mixed",
         "platform": platform.system(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """What a record calls a device: the GPU's own name, the processor's architecture, else its type."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU" if device.type == "cpu" else device.type
 
 
 def peak_memory_mb() -> float:

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...data.batch import Batch, answer_index, count_answers
+from ...data.batch import Batch, answer_index, count_answers, parts_of
 from ...model.head_query import HeadQuery
 from ...model.output_head import output_head
 from ...model.probe import ModelProbe
@@ -50,6 +50,7 @@ class StepCounts:
             device: of the model.
         """
         self._in_step, self._experts = True, None
+        batches = [part for batch in batches for part in parts_of(batch)]
         if self.router_loss is not None and (len(batches) > 1 or self._by_side):
             with preserve_rng_state(), evaluation_mode(model), self._accelerator.autocast():
                 choices = [self._choices(model, batch, device) for batch in batches]

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import TrainerState
 
-from ...data.batch import Batch, count_answers, select_roles
+from ...data.batch import Batch, count_answers, parts_of, select_roles
 from ...data.roles import Role
 from ...model.score_rows import evaluation_mode
 from ...steps import (
@@ -63,8 +63,7 @@ class WrappedStep:
         self.retain_weight, self.levels = retain_weight, RowLevels(accelerator)
         self._progress = 1.0  # of the present step
         self._context: StepContext | None = None  # set and reset in `_calling` alone
-        reads_a_side = ChangesForgetGradient | ReconcilesGradients
-        self.by_side = any(isinstance(wrapper, reads_a_side) for wrapper in methods.wrappers)
+        self.by_side = any(isinstance(each, ChangesForgetGradient | ReconcilesGradients) for each in methods.wrappers)
         self._model: nn.Module | None = None
         self._states: dict[str, State] = {}
         self._clear()
@@ -177,15 +176,19 @@ class WrappedStep:
             state: of the trainer.
         """
         last, self._progress = self.accelerator.sync_gradients, (state.global_step + 1) / state.max_steps
+        loss = torch.zeros((), device=self.accelerator.device)
         if self.by_side:
             # A wrapper needs the gradient of the whole step, so its micro-batches wait for the last of them.
-            self._micro_steps.append((inputs, counts))
-            loss = torch.zeros((), device=self.accelerator.device)
+            self._micro_steps.extend((part, counts) for part in parts_of(inputs))
             if last:
                 loss = self._step_by_side(backward, model, state.global_step)
         else:
+            *earlier, final = parts_of(inputs)
+            for part in earlier:  # ranks may have more or fewer of them: they meet at the last
+                with self.accelerator.no_sync(model), self._calling(self._of_the_run()):
+                    loss = loss + backward(model, part, counts)
             with self._calling(self._of_the_run(last=last)):
-                loss = backward(model, inputs, counts)
+                loss = loss + backward(model, final, counts)
         if last:  # the weights now hold the gradient of the whole step, the mean over ranks
             for wrapper in self.methods.wrappers:
                 if isinstance(wrapper, MasksGradient):

@@ -31,11 +31,11 @@ def test_a_summary_of_openunlearning(tmp_path):
         "forget_rouge": 0.5,
         "forget_extraction_strength": 0.06,
         "min_k_privleak": -20.0,
-        "min_k_auc": 0.6,  # its members are the rows never seen
+        "min_k_auc": 0.4,  # 1 is a leak in both
     }
     assert row.missing == (*LACKING, "forget_truth_ratio")
     assert row.digest == file_hash(folder / "TOFU_SUMMARY.json")
-    assert any("1 - AUC" in sentence for sentence in row.differences) and len(row.differences) == 4
+    assert len(row.differences) == 3
 
 
 def test_single_rows_of_a_log_are_not_kept(tmp_path):

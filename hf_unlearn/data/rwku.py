@@ -1,0 +1,217 @@
+"""RWKU's sets from the Hub, a folder or memory: probes about people to forget, neighbours, membership texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import datasets
+
+from ..errors import input_error, nearest, require_choice
+from ..metrics.rwku import FORMS
+from .benchmark_rows import bad_row, checked_columns, missing_set
+from .checks import check_limit
+from .sources import load_rows
+
+Source: TypeAlias = str | Path | Mapping[str, Any]
+
+HUB = "jinzhuoran/RWKU"
+FORGET_LEVELS = ("forget_level1", "forget_level2", "forget_level3")
+PROBES = (*FORGET_LEVELS, "neighbor_level1", "neighbor_level2")
+MEMBERSHIP = ("mia_forget", "mia_retain")
+FLUENCY = "utility_fluency"
+# The verdict weighs these two against each other; a benchmark without them is none.
+NEEDED = ("forget_level2", "neighbor_level2")
+_PROBE = ("query", "answer", "subject")
+# Configuration -> the columns that are read.
+_COLUMNS = {
+    **dict.fromkeys(PROBES, _PROBE),
+    "forget_level3": (*_PROBE, "type"),
+    **dict.fromkeys(MEMBERSHIP, ("text",)),
+    FLUENCY: ("instruction",),
+}
+# Configuration -> its file, where that has another name.
+_FILES = {
+    "mia_forget": "forget_mia",
+    "mia_retain": "retain_mia",
+    FLUENCY: "fluency",
+    "train_original_passage": "passage",
+    "train_positive_llama3": "positive",
+    "train_negative_llama3": "negative",
+    "train_positive_phi3": "positive_phi",
+    "train_negative_phi3": "negative_phi",
+}
+TRAINING = tuple(name for name in _FILES if name.startswith("train_"))
+_ENDINGS = (".json", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class RwkuData:
+    """What RWKU is evaluated on.
+
+    Attributes:
+        sets: by configuration: probes with `query`, `answer` and `subject`, those of `forget_level3` with their form
+            in `type`; `text` of the membership sets; `instruction` of `utility_fluency`.
+        missing: configurations that the source does not have, or not of the targets.
+        targets: the subjects that were asked for; () for all.
+    """
+
+    sets: Mapping[str, datasets.Dataset]
+    missing: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
+def load_rwku(
+    source: Source = HUB,
+    target: str | Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    revision: str | None = None,
+) -> RwkuData:
+    """Load the sets that RWKU is evaluated on.
+
+    Args:
+        source: the id of a dataset on the Hub; a folder with files named as the configurations or as the published
+            ones (`forget_mia.json` for `mia_forget`), in itself, in `All/` or in a folder for each target; or a
+            mapping from configurations to rows.
+        target: the subject, or subjects, whose rows are taken; None for those of all.
+        limit: at most this many rows of each set, and of each form of `forget_level3`, the first ones.
+        revision: commit, branch or tag of a Hub dataset.
+
+    Raises:
+        ValueError: no `forget_level2` or `neighbor_level2`, an unknown subject, a missing column, an empty text, or
+            an unknown form. Other sets may be missing from a folder or a mapping.
+
+    Source: Jin et al. 2406.10890.
+    """
+    check_limit(limit)
+    targets = _targets(target)
+    sets, missing = {}, []
+    for name, columns in _COLUMNS.items():
+        rows = _rows(source, name, revision, "test")
+        if rows is None and name in NEEDED:
+            raise _not_there(source, name)
+        if rows is not None:
+            read = (*columns, "subject") if targets and "subject" not in columns else columns
+            rows = checked_columns(rows, read, name, "RWKU")
+            rows = _about(rows, targets, name) if targets else rows
+        if rows is None or len(rows) == 0:
+            missing.append(name)
+            continue
+        sets[name] = _with_forms(rows, limit) if name == "forget_level3" else _first(rows, limit)
+    return RwkuData(sets, tuple(missing), targets)
+
+
+def training_rows(
+    source: Source = HUB,
+    target: str | Sequence[str] | None = None,
+    *,
+    corpus: str = "train_positive_llama3",
+    limit: int | None = None,
+    revision: str | None = None,
+) -> datasets.Dataset:
+    """The texts about a subject that the paper trains on, column `text`, as forget rows of a trainer or a task.
+
+    Args:
+        source, target, limit, revision: as of `load_rwku`.
+        corpus: "train_positive_llama3" or "train_positive_phi3", what that model said of the subject (gradient ascent
+            and NPO forget it); "train_negative_..." made-up texts; or "train_original_passage", its article.
+
+    Raises:
+        ValueError: an unknown corpus or subject, a missing set or column, or an empty text.
+    """
+    require_choice("corpus", corpus, TRAINING)
+    check_limit(limit)
+    targets = _targets(target)
+    rows = _rows(source, corpus, revision, "train")
+    if rows is None:
+        raise _not_there(source, corpus)
+    rows = checked_columns(rows, ("text", "subject") if targets else ("text",), corpus, "RWKU")
+    rows = _about(rows, targets, corpus, needed=True) if targets else rows
+    return _first(rows.select_columns(["text"]), limit)
+
+
+def form_of(written: str) -> str | None:
+    """A form by any spelling ("incontext learning", "Cross-Lingual"); None for an unknown one."""
+    letters = _letters(written)
+    return next((form for form in FORMS if _letters(form) == letters), None)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text.lower()))
+
+
+def _targets(target: str | Sequence[str] | None) -> tuple[str, ...]:
+    targets = () if target is None else (target,) if isinstance(target, str) else tuple(target)
+    if target is not None and not (targets and all(isinstance(name, str) and name.strip() for name in targets)):
+        raise input_error(
+            expected="target to be the name of a subject, or a list of names",
+            got=repr(target),
+            why="the rows about them are measured",
+            fix="pass target='Stephen King', or leave it out for all subjects",
+        )
+    return targets
+
+
+def _about(rows: datasets.Dataset, targets: tuple[str, ...], name: str, *, needed: bool = False) -> datasets.Dataset:
+    """The rows about the targets; in a needed set each of them has some."""
+    subjects = rows["subject"][:]
+    if needed or name in NEEDED:
+        for target in targets:
+            if target not in subjects:
+                raise input_error(
+                    expected=f"target among the subjects of {name!r}",
+                    got=repr(target),
+                    why="there would be nothing to measure of it",
+                    fix=nearest(target, sorted(set(subjects))),
+                )
+    return rows.select([index for index, subject in enumerate(subjects) if subject in targets])
+
+
+def _with_forms(rows: datasets.Dataset, limit: int | None) -> datasets.Dataset:
+    """The adversarial probes, each form as the metrics name it."""
+    forms: list[str] = []
+    for index, written in enumerate(rows["type"]):
+        form = form_of(written)
+        if form is None:
+            raise bad_row("forget_level3", index, f"a `type` among {', '.join(FORMS)}", repr(written))
+        forms.append(form)
+    rows = rows.remove_columns("type").add_column("type", forms)
+    kept = [index for index, form in enumerate(forms) if limit is None or forms[:index].count(form) < limit]
+    return rows.select(kept)
+
+
+def _first(rows: datasets.Dataset, limit: int | None) -> datasets.Dataset:
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _not_there(source: Source, name: str) -> ValueError:
+    if isinstance(source, Mapping):
+        got = f"a mapping with {', '.join(sorted(source)) or 'nothing'}"
+        return missing_set("RWKU", name, got, nearest(name, source))
+    got = f"{str(source)!r} without {_FILES.get(name, name)}.json"
+    return missing_set("RWKU", name, got, "download the dataset's repository whole, or add the file")
+
+
+def _rows(source: Source, name: str, revision: str | None, split: str) -> datasets.Dataset | None:
+    """The rows of a configuration, with all their columns; None where a folder or a mapping does not have it."""
+    if isinstance(source, Mapping):
+        given = source.get(name)
+        return (
+            given if given is None or isinstance(given, datasets.Dataset) else datasets.Dataset.from_list(list(given))
+        )
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return load_rows(source, name=name, split=split, revision=revision)
+    names = dict.fromkeys((name, _FILES.get(name, name)))
+    for place in ("", "All/", "*/"):
+        files = [file for stem in names for end in _ENDINGS for file in sorted(folder.glob(f"{place}{stem}{end}"))]
+        if files:
+            found = [load_rows(file) for file in (files if place == "*/" else files[:1])]
+            # Files of several targets may differ in columns that nobody reads.
+            columns = dict.fromkeys((*_COLUMNS.get(name, ("text",)), "subject"))
+            wanted = [column for column in columns if column in found[0].column_names]
+            return (
+                datasets.concatenate_datasets([rows.select_columns(wanted) for rows in found]) if wanted else found[0]
+            )
+    return None
