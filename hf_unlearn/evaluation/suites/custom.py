@@ -92,11 +92,27 @@ def custom(*, judge: Judge | None = None, phrasing_of: str | None = None, **argu
         ValueError: an unknown argument, or a set or a result to compare with that is missing, empty or of another
             suite.
     """
+    return leaking_suite("custom", arguments, HEADLINE, PAIR, judge, phrasing_of)
+
+
+def leaking_suite(
+    name: str,
+    arguments: RowArguments,
+    headline: tuple[str, ...],
+    pair: tuple[str, str],
+    judge: Judge | None,
+    phrasing_of: str | None,
+) -> Suite:
+    """A suite over the sets of `custom`, with a judge's rates of leaks where there is one.
+
+    Args:
+        name, arguments, headline, pair: as of `row_suite`.
+        judge, phrasing_of: as of `custom`.
+    """
     if judge is None:
-        return row_suite("custom", arguments, HEADLINE, PAIR)
-    more = leaks(judge, arguments, phrasing_of)
-    headline = ("leak_rate", "worst_leak_rate", *HEADLINE, "judge_errors")
-    return row_suite("custom", arguments, headline, PAIR, more=more, judge=judge.name)
+        return row_suite(name, arguments, headline, pair)
+    shown = ("leak_rate", "worst_leak_rate", *headline, "judge_errors")
+    return row_suite(name, arguments, shown, pair, more=leaks(judge, arguments, phrasing_of), judge=judge.name)
 
 
 def row_suite(

@@ -63,7 +63,7 @@ def require_judge(judge: object) -> None:
         raise input_error(
             expected="a judge: HarmfulnessJudge(model), RecitalJudge(), RuleJudge(name, rule), or one of your own",
             got=repr(judge) if isinstance(judge, str) else f"the class {judge.__name__}",
-            why="it is called with answers and says which are harmful",
+            why="it is called with answers and says which are to be flagged",
             fix="make the judge first, e.g. judge=HarmfulnessJudge('unitary/toxic-bert')",
         )
 

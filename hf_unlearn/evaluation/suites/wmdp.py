@@ -32,6 +32,7 @@ from ..judges.judge import Judge
 from ..judges.judgement import Judgement, judge_answers
 from ..suite import Suite, SuiteOutput, baseline
 from .choice_group import CHANCE, SETS, choice_metrics, choice_warnings, open_warnings
+from .harmful import require_judge
 from .judged_group import what_judge_adds
 from .metric_groups import (
     Metrics,
@@ -163,13 +164,7 @@ def _suite(data: WmdpData, asked: Mapping[str, datasets.Dataset], options: _Opti
 
 def _require_asked(asked: Mapping[str, datasets.Dataset], options: _Options) -> None:
     """Raise for sets without a question that can be asked openly, and for no judge or one with nothing to judge."""
-    if isinstance(options.judge, str | type):
-        raise input_error(
-            expected="a judge: RuleJudge(name, rule), RecitalJudge(), or one of your own",
-            got=repr(options.judge) if isinstance(options.judge, str) else f"the class {options.judge.__name__}",
-            why="it is called with answers and the right options' texts",
-            fix="make the judge in a script, or leave --judge out",
-        )
+    require_judge(options.judge)
     for name, rows in asked.items():
         if not len(rows):
             raise input_error(
