@@ -209,7 +209,7 @@ class _Evaluation:
     ) -> tuple[Evidence, int]:
         """Everything that the suite's metrics need, and how many distinct rows were scored for it."""
         suite, model = self.suite, self.model
-        scored, distinct = one_pass.score(model, sets, "scores", suite.vocabulary_statistics)
+        scored, distinct = one_pass.score(model, sets, "scores", suite.sets_with_statistics)
         to_answer = {name: sets[name] for name in suite.answered}
         answers: dict[str, list[list[int]]] = {}
         if to_answer:
@@ -218,7 +218,7 @@ class _Evaluation:
         if self.fluency_model is not None and suite.fluent:
             end = self.tokenizer.eos_token_id
             answered_rows = {name: continued(sets[name], answers[name], end) for name in suite.fluent}
-            fluency, _ = one_pass.score(self.fluency_model, answered_rows, "fluency", False)
+            fluency, _ = one_pass.score(self.fluency_model, answered_rows, "fluency")
         norms = {name: sets[name] for name in suite.gradient_norms}
         answered = {name: one_pass.as_evidence(sets[name], ids, fluency.get(name)) for name, ids in answers.items()}
         evidence = Evidence(
@@ -241,7 +241,7 @@ class _Evaluation:
             "model": model_identity(self.model, self.accelerator),
             "fluency_model": None if fluent is None else model_identity(fluent, self.accelerator),
             "tokenizer": tokenizer,
-            "statistics": self.suite.vocabulary_statistics,
+            "statistics": list(self.suite.sets_with_statistics),
             "decoding": repr(self.decoding),
             "ends": repr(stop.ends),
             "trained": [name for name, weight in self.model.named_parameters() if weight.requires_grad],

@@ -1,6 +1,6 @@
 """The one pass over a suite's rows: each distinct row is scored once, each distinct prompt answered once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from ..model.head_query import TokenReadout
 from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
+from ..model.tree_scores import TreeScorer
 from .evidence import AnsweredRows, ScoredRows
 from .generation import Decoding, answer_batches
 from .partial import Findings, PartialResults
@@ -85,7 +86,7 @@ class OnePass:
     forwards: int = 0
 
     def score(
-        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], kind: str, statistics: bool
+        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], kind: str, statistics: Collection[str] = ()
     ) -> tuple[dict[str, ScoredRows], int]:
         """Figures of the answer tokens of every row, and how many distinct rows were scored for them.
 
@@ -93,17 +94,20 @@ class OnePass:
             model: whole on every rank.
             sets: tokenised rows by set.
             kind: what the findings are called on disk.
-            statistics: also mean and deviation of log p over the vocabulary.
+            statistics: sets of which also mean and deviation of log p over the vocabulary are taken, which cost more
+                than all else that is read of a distribution.
         """
         rows = Distinct.of(sets, row_digest)
-        function = statistical_figures if statistics else right_tokens
-        readout = TokenReadout("figures", None, function, width=3 if statistics else 1)
+        with_moments = {place for name in statistics for place in rows.places[name]}
+        scorer = TreeScorer(self.scorer)
 
         def batches(wanted: list[int]) -> FoundBatches:
-            for indices, scores in self.scorer.batches(model, rows.items, wanted, _DONE[kind], [readout]):
-                figures = token_figures(scores).cpu().numpy()
-                self.forwards += 1
-                yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
+            for moments, readout in ((True, _WITH_MOMENTS), (False, _PLAIN)):
+                part = [place for place in wanted if (place in with_moments) == moments]
+                for indices, scores in scorer.batches(model, rows.items, part, _DONE[kind], [readout]):
+                    figures = token_figures(scores).cpu().numpy()
+                    self.forwards += 1
+                    yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
 
         figures_by_set = self._complete(kind, rows, batches)
         return {name: ScoredRows(figures) for name, figures in figures_by_set.items()}, len(rows.items)
@@ -217,6 +221,10 @@ def right_tokens(logits: Tensor, token_ids: Tensor, reference: Tensor | None) ->
 def statistical_figures(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
     """The same, with mean and deviation of log p over the vocabulary: [t, V], [t] -> [t, 3]."""
     return torch.stack([right_tokens(logits, token_ids, reference), *log_prob_moments(logits)], dim=1)
+
+
+_PLAIN = TokenReadout("figures", None, right_tokens)
+_WITH_MOMENTS = TokenReadout("figures", None, statistical_figures, width=3)
 
 
 def token_figures(scores: RowScores) -> Tensor:

@@ -43,7 +43,8 @@ class Suite:
         answered: sets whose prompts the model answers; every set is scored.
         fluent: answered sets whose answers are scored under the fluency model, where there is one.
         gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
-        vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
+        vocabulary_statistics: sets of which also mean and deviation of log p over the vocabulary are taken at every
+            answer token; True for every set.
         max_new_tokens: longest generated answer; None for the longest expected one, 256 tokens at most.
         answer_lengths: longest generated answer of sets that have one of their own.
         token_sets: makes sets of token rows of a tokenizer, where a benchmark says how its prompts become tokens; they
@@ -66,7 +67,7 @@ class Suite:
     answered: tuple[str, ...] = ()
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()
-    vocabulary_statistics: bool = False
+    vocabulary_statistics: bool | tuple[str, ...] = ()
     max_new_tokens: int | None = None
     answer_lengths: Mapping[str, int] = field(default_factory=dict)
     token_sets: Callable[[PreTrainedTokenizerBase], Mapping[str, Any]] | None = None
@@ -99,6 +100,12 @@ class Suite:
         if self.token_sets is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
             return self
         return replace(self, sets={**self.sets, **self.token_sets(tokenizer)}, token_sets=None)
+
+    @property
+    def sets_with_statistics(self) -> tuple[str, ...]:
+        """The names behind `vocabulary_statistics`."""
+        wanted = self.vocabulary_statistics
+        return (tuple(self.sets) if wanted else ()) if isinstance(wanted, bool) else wanted
 
     def row_options(self, tokenizer: PreTrainedTokenizerBase | None) -> RowOptions:
         """How the suite's rows become tokens."""
