@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..data.digests import prompt_digest, row_digest
-from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
+from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids, trained_ids
 from ..model.chunked_logits import log_prob_moments
 from ..model.head_query import TokenReadout
 from ..model.row_gradients import row_gradient_norms
@@ -119,6 +119,7 @@ class OnePass:
         decoding: Decoding,
         batch_size: int,
         lengths: Mapping[str, int],
+        begun: Mapping[tuple[int, ...], Sequence[int]] | None = None,
     ) -> dict[str, list[list[int]]]:
         """Token ids of the answers to every row's prompt, with the token that ended each, if one did.
 
@@ -128,6 +129,7 @@ class OnePass:
             decoding: how answers are generated.
             batch_size: prompts of a batch.
             lengths: longest answer of sets that have one of their own.
+            begun: by prompt, what its answer is known to begin with.
         """
         groups: dict[int, dict[str, Sequence[TokenizedRow]]] = {}
         for name, rows in sets.items():
@@ -136,18 +138,25 @@ class OnePass:
         for longest, group in groups.items():
             kind = "answers" if longest == decoding.max_new_tokens else f"answers of {longest} tokens"
             own = replace(decoding, max_new_tokens=longest)
-            answers |= self._answer(model, group, own, batch_size, kind)
+            answers |= self._answer(model, group, own, batch_size, kind, begun or {})
         return answers
 
     def _answer(
-        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int, kind: str
+        self,
+        model: Any,
+        sets: Mapping[str, Sequence[TokenizedRow]],
+        decoding: Decoding,
+        batch_size: int,
+        kind: str,
+        begun: Mapping[tuple[int, ...], Sequence[int]],
     ) -> dict[str, list[list[int]]]:
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()}, prompt_digest)
         accelerator = self.scorer.accelerator
+        known = {place: begun.get(tuple(ids), ()) for place, ids in enumerate(prompts.items)}
 
         def batches(wanted: list[int]) -> FoundBatches:
             for indices, answers in answer_batches(
-                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, _DONE["answers"]
+                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, _DONE["answers"], known
             ):
                 yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
 
@@ -211,6 +220,27 @@ def continued(rows: Sequence[TokenizedRow], answers: Sequence[list[int]], end: i
         labels = [*([IGNORED_LABEL] * len(prompt)), *answer]
         continued_rows.append({"input_ids": [*prompt, *answer], "labels": labels, "answer_start": len(prompt)})
     return continued_rows
+
+
+def greedy_beginnings(
+    sets: Mapping[str, Sequence[TokenizedRow]], scored: Mapping[str, ScoredRows]
+) -> dict[tuple[int, ...], list[int]]:
+    """By prompt, what its greedy answer begins with, as the scores of the prompt's rows tell it.
+
+    As long as the tokens of a row's answer are the likeliest ones, they are what the model itself would say: a model
+    that knows the answer by heart has given it when it has been scored.
+    """
+    known: dict[tuple[int, ...], list[int]] = {}
+    for name, rows in sets.items():
+        for row, right in zip(rows, scored[name].right, strict=True):
+            answer = answer_ids(row)
+            if len(right) != len(answer) or answer != trained_ids(row["labels"]):
+                continue  # no prompt, or turns of others within the answer
+            begun = answer[: len(right) if right.all() else int(right.argmin())]
+            prompt = tuple(prompt_ids(row))
+            if len(begun) > len(known.get(prompt, ())):
+                known[prompt] = begun
+    return known
 
 
 def right_tokens(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:

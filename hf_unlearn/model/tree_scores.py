@@ -21,9 +21,9 @@ from .output_head import output_head
 from .prefix_tree import PrefixTree, padded_trees, trees_of
 from .probe import CALL_ERRORS, probe_model, rounding_tolerance
 from .score_rows import RowScorer, evaluation_mode
-from .scoring import RowScores, score_answers
+from .scoring import RowScores
 from .sharding import is_sharded
-from .suppressed_forward import suppressed_forward
+from .suppressed_forward import suppression_identity
 
 logger = logging.get_logger(__name__)
 
@@ -73,7 +73,9 @@ class TreeScorer:
     ) -> list[tuple[list[int], PrefixTree]]:
         """The wanted rows as trees, with their places, the largest first; none where rows are read one by one."""
         unwrapped = self.rows.accelerator.unwrap_model(model)
-        if is_sharded(model) or _is_suppressed(unwrapped) or not _takes_masks(unwrapped):
+        # What suppresses answers reads the text before each token, which a line of several rows has not.
+        suppressed = suppression_identity(unwrapped) is not None
+        if is_sharded(model) or suppressed or not _takes_masks(unwrapped):
             return []
         groups: dict[tuple[int, ...], list[int]] = {}
         for place in wanted:
@@ -92,8 +94,8 @@ class TreeScorer:
         if all(self._agrees(model, [rows[i] for i in trees[n][0]], trees[n][1]) for n in sorted(tried)):
             return trees
         logger.warning(
-            f"{type(unwrapped).__name__} does not keep rows of one line apart by their mask: answers to one prompt are "
-            "read one by one. Their scores are the same, and take longer."
+            f"{type(unwrapped).__name__} does not keep rows of one line apart by their mask: answers to one prompt "
+            "are read one by one. Their scores are the same, and take longer."
         )
         return []
 
@@ -168,12 +170,6 @@ def _as_mask(seen: Tensor, model: Any) -> Tensor:
     if model.config.get_text_config()._attn_implementation == "sdpa":
         return seen
     return torch.zeros_like(seen, dtype=model.dtype).masked_fill_(~seen, torch.finfo(model.dtype).min)
-
-
-def _is_suppressed(model: Any) -> bool:
-    """Whether what a model puts out is changed by the text before it, which a line of several rows has not."""
-    forward = suppressed_forward(output_head(model).owner)
-    return forward is not None and forward.suppressor is not None
 
 
 def _some_logits(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:

@@ -137,7 +137,7 @@ def row_suite(
         answered=tuple(set_name for set_name in given if set_name != "holdout"),
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
-        vocabulary_statistics=("forget", "holdout") if "min_k_plus_plus" in used else (),
+        vocabulary_statistics="min_k_plus_plus" in used,
         max_new_tokens=arguments.get("max_new_tokens"),
         max_length=arguments.get("max_length"),
         template=arguments.get("template"),
