@@ -21,8 +21,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", help="encoder to start from, e.g. bert-base-uncased (default: a tiny BERT from nothing)"
     )
-    parser.add_argument("--epochs", type=int, help="default: 5 with a base, 20 without")
-    parser.add_argument("--learning_rate", type=float, help="default: 5e-5 with a base, 1e-3 without")
+    parser.add_argument("--epochs", type=int, help="default: 5 with a base, 8 without")
+    parser.add_argument("--learning_rate", type=float, help="default: 5e-5 with a base, 2e-3 without")
     parser.add_argument("--batch_size", type=int, default=32, help="rows of one step (default: 32)")
     parser.add_argument("--max_length", type=int, default=128, help="tokens of a comment that are read (default: 128)")
     parser.add_argument("--heldout", type=float, default=0.1, help="share kept to measure the judge on (default: 0.1)")

@@ -1,6 +1,6 @@
 """Functions of next-token distributions at answer tokens, computed and differentiated in fp32, chunk by chunk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,8 +64,9 @@ def read_positions(
 ) -> Tensor:
     """log softmax(z_t)[y_t] of T tokens, then the values of each readout, as one flat tensor; nats, fp32.
 
-    Neither pass holds logits or softmaxes of more than a chunk: the backward pass computes each chunk again, unless
-    there is only one. `HeadQuery.split` takes the flat tensor apart.
+    Neither pass holds logits or softmaxes of more than a chunk. Where no weight of the head is trained, derivatives by
+    `inputs` are taken along with the values, and the backward pass multiplies them by one number a token. Otherwise it
+    computes each chunk again, unless there is only one. `HeadQuery.split` takes the flat tensor apart.
 
     Args:
         inputs: [T, H], what the provider makes logits of.
@@ -94,26 +95,29 @@ class _Positions(torch.autograd.Function):
         # The first chunk is computed before the results have a type: a head may put out another one than its inputs.
         raw = provider.logits(inputs[: min(rows, len(inputs))])
         dtype = softmax_dtype(raw.dtype)
-        normalisers = torch.empty(len(targets), dtype=dtype, device=inputs.device)
-        logps = torch.empty_like(normalisers)
-        values = [_empty_values(query, readout, normalisers) for readout in query.readouts]
+        logps = torch.empty(len(targets), dtype=dtype, device=inputs.device)
+        values = [_empty_values(query, readout, logps) for readout in query.readouts]
+        slopes = _Slopes.room(ctx.needs_input_grad, inputs, query, raw, provider) if len(chunks) > 1 else None
         kept = None
         for i, chunk in enumerate(chunks):
             raw = raw if i == 0 else provider.logits(inputs[chunk])
             z = raw.to(dtype)
-            normalisers[chunk] = z.logsumexp(-1)
-            logps[chunk] = z.gather(-1, targets[chunk, None]).squeeze(-1) - normalisers[chunk]
+            every_logp = z.log_softmax(-1)
+            logps[chunk] = every_logp.gather(-1, targets[chunk, None]).squeeze(-1)
             references = []
             for readout, into in zip(query.readouts, values, strict=True):
                 inside, own = query.overlap(readout, chunk)
                 references.append(_reference_logits(readout, own, z[inside]))
                 if own.stop > own.start:
                     into[own] = readout.function(z[inside], targets[chunk][inside], references[-1])
+            if slopes is not None:
+                slopes.add(chunk, query, provider, inputs[chunk], raw, z, every_logp, references)
             # A single chunk stays until the backward pass: no larger than what that would hold anyway.
             if len(chunks) == 1 and any(ctx.needs_input_grad):
                 kept = (raw, references)
-        ctx.save_for_backward(inputs, targets, normalisers)
+        ctx.save_for_backward(inputs, targets, logps)
         ctx.provider, ctx.query, ctx.chunks, ctx.kept, ctx.weights = provider, query, chunks, kept, weights
+        ctx.slopes = slopes
         return torch.cat([logps, *(part.flatten() for part in values)])
 
     @staticmethod
@@ -125,16 +129,18 @@ class _Positions(torch.autograd.Function):
                 why="the logits are computed again in the backward pass, without a graph",
                 fix="call the model itself and take log-probs of its logits",
             )
-        inputs, targets, normalisers = ctx.saved_tensors
+        inputs, targets, logps = ctx.saved_tensors
         query: HeadQuery = ctx.query
         grad_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
         gradients = [_accumulator(weight, len(ctx.chunks)) for weight in ctx.weights]
         grad_logps, grad_values = query.split(grad)
+        if ctx.slopes is not None:
+            return ctx.slopes.times(query, grad_logps, grad_values).to(inputs.dtype), *[None] * 4, *gradients
         for chunk in ctx.chunks:
             raw, references = (ctx.provider.logits(inputs[chunk]), None) if ctx.kept is None else ctx.kept
-            z = raw.to(normalisers.dtype)
+            z = raw.to(logps.dtype)
             # d lp / d z = onehot(y) - softmax(z)
-            grad_logits = (z - normalisers[chunk, None]).exp_().mul_(-grad_logps[chunk, None])
+            grad_logits = z.softmax(-1).mul_(-grad_logps[chunk, None])
             grad_logits.scatter_add_(-1, targets[chunk, None], grad_logps[chunk, None])
             for i, readout in enumerate(query.readouts):
                 inside, own = query.overlap(readout, chunk)
@@ -149,6 +155,71 @@ class _Positions(torch.autograd.Function):
         ctx.kept = None  # a graph that is kept computes the chunk again, rather than hold it for good
         grad_weights = (None if g is None else g.to(w.dtype) for g, w in zip(gradients, ctx.weights, strict=True))
         return grad_inputs, None, None, None, None, *grad_weights
+
+
+@dataclass(frozen=True)
+class _Slopes:
+    """Derivatives of each token's values by its input: all that a backward pass needs where no weight is trained.
+
+    They are taken while the chunk's logits are there, which saves computing them again: a third of the head's work for
+    log-probs. The gradient from the loss is one number a token, and multiplies them later.
+
+    Attributes:
+        logps: of the log-probs, [T, H].
+        readouts: of the values of each readout, [t, H].
+    """
+
+    logps: Tensor
+    readouts: Sequence[Tensor]
+
+    @classmethod
+    def room(
+        cls, needs_input_grad: Sequence[bool], inputs: Tensor, query: HeadQuery, raw: Tensor, provider: LogitProvider
+    ) -> "_Slopes | None":
+        """Room for them; None where they would not do: weights are trained, or a token has several values."""
+        wanted, *others = needs_input_grad
+        if not wanted or any(others) or any(readout.width > 1 for readout in query.readouts):
+            return None
+        # In fp16 they are rounded to nothing, where a gradient that the scaler has made large is not. Logits that are
+        # held whole need not be computed again.
+        if raw.dtype == torch.float16 or isinstance(provider, DenseLogits):
+            return None
+        counts = [len(inputs), *(query.count(readout) for readout in query.readouts)]
+        own, *read = (inputs.new_zeros((count, inputs.shape[-1])) for count in counts)
+        return cls(own, read)
+
+    def add(
+        self,
+        chunk: slice,
+        query: HeadQuery,
+        provider: LogitProvider,
+        inputs: Tensor,
+        raw: Tensor,
+        z: Tensor,
+        every_logp: Tensor,
+        references: Sequence[Tensor | None],
+    ) -> None:
+        """Take those of a chunk, given its logits as they are (`raw`) and in fp32 (`z`); overwrites `every_logp`."""
+        targets = query.targets[chunk]
+        if not any(
+            readout.alone and query.overlap(readout, chunk)[0] == slice(0, len(z)) for readout in query.readouts
+        ):
+            # d lp / d z = onehot(y) - softmax(z)
+            by_logits = every_logp.exp_().neg_()
+            by_logits.scatter_add_(-1, targets[:, None], torch.ones_like(z[:, :1]))
+            self.logps[chunk] = provider.backward(inputs, raw, by_logits, [])
+        for readout, into, reference in zip(query.readouts, self.readouts, references, strict=True):
+            inside, own = query.overlap(readout, chunk)
+            if own.stop > own.start:
+                by_logits = _gradient(readout, z[inside], targets[inside], reference)
+                into[own] = provider.backward(inputs[inside], raw[inside], by_logits, [])
+
+    def times(self, query: HeadQuery, grad_logps: Tensor, grad_values: Mapping[str, Tensor]) -> Tensor:
+        """The gradient by the inputs, [T, H], given that by the values."""
+        grad = self.logps * grad_logps[:, None]
+        for readout, slopes in zip(query.readouts, self.readouts, strict=True):
+            grad[query.tokens[readout.role]] += slopes * grad_values[readout.name][:, None]
+        return grad
 
 
 def _empty_values(query: HeadQuery, readout: TokenReadout, like: Tensor) -> Tensor:
@@ -169,6 +240,14 @@ def _accumulator(weight: Tensor, chunks: int) -> Tensor | None:
     return torch.zeros_like(weight, dtype=softmax_dtype(weight.dtype) if chunks > 1 else weight.dtype)
 
 
+def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None) -> Tensor:
+    """The derivative by the logits of a readout's values, one a token: [t, V]."""
+    known = None if readout.gradient is None else readout.gradient(z, targets, reference)
+    if known is not None:
+        return known
+    return _differentiated(readout, z, targets, reference, z.new_ones(len(z)))
+
+
 def _add_gradient(
     grad_logits: Tensor, readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
 ) -> None:
@@ -176,11 +255,17 @@ def _add_gradient(
     known = None if readout.gradient is None else readout.gradient(z, targets, reference)
     if known is not None:
         grad_logits.addcmul_(known, upstream[:, None])
-        return
+    else:
+        grad_logits.add_(_differentiated(readout, z, targets, reference, upstream))
+
+
+def _differentiated(
+    readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
+) -> Tensor:
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         values = readout.function(leaf, targets, reference)
-    grad_logits.add_(torch.autograd.grad(values, leaf, upstream)[0])
+    return torch.autograd.grad(values, leaf, upstream)[0]
 
 
 def log_prob_moments(logits: Tensor) -> tuple[Tensor, Tensor]:

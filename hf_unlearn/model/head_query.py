@@ -39,6 +39,8 @@ class TokenReadout:
             autograd's.
         reference: where the reference's logits come from; None if the function reads none.
         width: values per token.
+        alone: whether no loss is differentiated through the log-probs of the same tokens; their derivatives are then
+            not computed.
     """
 
     name: str
@@ -47,6 +49,7 @@ class TokenReadout:
     gradient: PositionGradient | None = None
     reference: ReferenceLogits | None = None
     width: int = 1
+    alone: bool = False
 
 
 class LogitCache(enum.Enum):

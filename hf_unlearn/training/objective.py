@@ -85,8 +85,19 @@ class Objective:
                     rows = references.get(term.on) if term.on in term.needs.reference_logits else None
                     logits = None if rows is None else rows.logits
                     name = _component(side, term)
-                    readouts.append(TokenReadout(name, term.on, term.at_positions, term.grad_logits, logits))
+                    alone = term.on in self._without_trained_logps
+                    readouts.append(
+                        TokenReadout(name, term.on, term.at_positions, term.grad_logits, logits, alone=alone)
+                    )
         return readouts
+
+    @property
+    def _without_trained_logps(self) -> frozenset[Role]:
+        """Roles whose log-probs no term is differentiated through; never forget rows, which bounds and levels read."""
+        # A call of its own may read anything of the scores.
+        reading = [term for term in self.terms if type(term).__call__ is not DistributionLoss.__call__]
+        read = {Role.FORGET}.union(*(term.needs.roles for term in reading if term.needs.logps))
+        return frozenset(Role) - read
 
     @property
     def sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:

@@ -23,6 +23,7 @@ from fixtures.models import tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES, DistributionLoss
 from hf_unlearn.model import chunked_logits
+from hf_unlearn.model.head_backward import LMHead
 from hf_unlearn.model.head_query import LogitCache, TokenReadout
 from hf_unlearn.model.output_head import output_head
 from hf_unlearn.model.scoring import Likelihoods, score
@@ -151,6 +152,25 @@ def test_values_and_gradients_are_those_of_the_models_own_logits(monkeypatch, na
         # Norms are computed in fp32 whatever the model's precision.
         assert (found[weight] - gradient).abs().max() <= 1e-6 * gradient.abs().max().clamp_min(1e-3), weight
     assert max(gradient.abs().max() for gradient in expected.values()) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("model", "times"),
+    [(with_adapter, 1), (plain, 2), (lambda: with_adapter().half(), 2)],
+    ids=["frozen head", "trained head", "frozen head in fp16"],
+)
+def test_logits_of_a_frozen_head_are_computed_once(monkeypatch, model, times):
+    """Twice in fp16, where a derivative that no loss has scaled yet is rounded to nothing."""
+    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 5 * V)
+    computed = []
+    own = LMHead.logits
+    monkeypatch.setattr(LMHead, "logits", lambda self, inputs: computed.append(len(inputs)) or own(self, inputs))
+    model, batch = model(), batch_of()
+    scores, _ = score(model, output_head(model), batch)
+    tokens = len(scores.forget.logps) + len(scores.retain.logps)
+    assert sum(computed) == tokens > 10
+    gradients(model, scores.forget.logps.sum() - scores.retain.logps.sum())
+    assert sum(computed) == times * tokens
 
 
 @pytest.mark.parametrize("name", ["lora on the head", "head trained beside lora"])

@@ -32,7 +32,7 @@ from .model import base_model, new_model
 RECORD = "judge.json"
 # (epochs, learning rate): the paper's for a base model; a model from nothing needs more of both.
 _BASE_SCHEDULE = (5, 5e-5)
-_SCRATCH_SCHEDULE = (20, 1e-3)
+_SCRATCH_SCHEDULE = (8, 2e-3)
 _WARMUP_SHARE = 0.1
 _SCHEDULED = ("epochs", "learning_rate")  # None takes them from the schedule
 # Argument, its types, whether a value is in range, and the same in words.
@@ -55,8 +55,8 @@ class JudgeArguments:
         label_columns: of 0 and 1, one a label; None takes Jigsaw's six, else `harmful`, else `label`.
         base: name or path of an encoder to start from, e.g. "bert-base-uncased"; None for a tiny BERT from nothing,
             its tokenizer trained on the training rows.
-        epochs: None for 5 with a base, 20 without.
-        learning_rate: at its highest, after a tenth of the steps; it falls linearly. None for 5e-5 with a base, 1e-3
+        epochs: None for 5 with a base, 8 without.
+        learning_rate: at its highest, after a tenth of the steps; it falls linearly. None for 5e-5 with a base, 2e-3
             without.
         max_length: tokens of a comment that are read.
         batch_size: rows of one step.

@@ -303,10 +303,10 @@ def test_a_base_without_room_for_all_records_what_was_read(fruit, tmp_path):
     assert record["max_length"] == 32 and record["heldout"]
 
 
-def test_the_papers_schedule_with_a_base_and_more_without():
+def test_the_papers_schedule_with_a_base_and_its_own_without():
     assert JudgeArguments(base="bert-base-uncased").schedule() == (5, 5e-5)
     assert JudgeArguments(base="bert-base-uncased").max_length == 128
-    assert JudgeArguments().schedule() == (20, 1e-3)
+    assert JudgeArguments().schedule() == (8, 2e-3)
     assert JudgeArguments(epochs=2, learning_rate=1e-4).schedule() == (2, 1e-4)
 
 
