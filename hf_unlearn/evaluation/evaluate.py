@@ -218,8 +218,9 @@ class _Evaluation:
         if to_answer:
             # Drawn answers, and those that are changed by what has been said, are not the likeliest tokens.
             greedy = self.decoding.temperature == 0 and suppression_identity(model) is None
-            begun = greedy_beginnings(sets, scored) if greedy else None
             lengths = suite.answer_lengths
+            # Suites with several lengths of answers generate every prompt: a killed one goes on length by length.
+            begun = greedy_beginnings(sets, scored) if greedy and not lengths else None
             answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size, lengths, begun)
         fluency: dict[str, ScoredRows] = {}
         if self.fluency_model is not None and suite.fluent:
