@@ -19,6 +19,7 @@ from ..data.tokenized_row import TokenizedRow
 from ..data.turns import AnswerEnds
 from ..model.fingerprints import hash_parts, hash_tokenizer, model_identity
 from ..model.score_rows import RowScorer, preserve_rng_state
+from ..model.suppressed_forward import suppression_identity
 from ..results.evaluation_result import EvaluationResult
 from .answer_length import with_length
 from .checks import (
@@ -40,7 +41,7 @@ from .evidence import Evidence, ScoredRows
 from .generation import Decoding
 from .harness.suite import LMEvalSuite
 from .main_process import from_main_process
-from .one_pass import OnePass, continued
+from .one_pass import OnePass, continued, greedy_beginnings
 from .partial import PartialResults
 from .stop_rule import StopRule
 from .suite import Suite, SuiteOutput
@@ -63,8 +64,10 @@ def evaluate(
     """Measure a model on a suite.
 
     Each distinct row is scored once and each distinct prompt answered once, longest first, in batches that the ranks
-    share; every metric is derived from that. Batch size, row order and number of ranks change no score beyond rounding
-    (which in 16 bits may turn the odd greedy answer). The training mode and all random states are restored.
+    share; every metric is derived from that. What several answers to a prompt have in common is read once, and a
+    greedy answer is generated from where it leaves the expected ones, whose scores have told it so far. Batch size,
+    row order and number of ranks change no score beyond rounding (which in 16 bits may turn the odd greedy answer).
+    The training mode and all random states are restored.
 
     Args:
         model: a causal language model on the accelerator's device; under ZeRO-3 and FSDP2 the trainer's, in or after
@@ -215,16 +218,21 @@ class _Evaluation:
     ) -> tuple[Evidence, int]:
         """Everything that the suite's metrics need, and how many distinct rows were scored for it."""
         suite, model = self.suite, self.model
-        scored, distinct = one_pass.score(model, sets, "scores", suite.vocabulary_statistics, self.option_tokens)
+        scored, distinct = one_pass.score(model, sets, "scores", suite.sets_with_statistics, self.option_tokens)
         to_answer = {name: sets[name] for name in suite.answered}
         answers: dict[str, list[list[int]]] = {}
         if to_answer:
-            answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size, suite.answer_lengths)
+            # Drawn answers, and those that are changed by what has been said, are not the likeliest tokens.
+            greedy = self.decoding.temperature == 0 and suppression_identity(model) is None
+            lengths = suite.answer_lengths
+            # Suites with several lengths of answers generate every prompt: a killed one goes on length by length.
+            begun = greedy_beginnings(sets, scored) if greedy and not lengths else None
+            answers = one_pass.answer(model, to_answer, self.decoding, generation_batch_size, lengths, begun)
         fluency: dict[str, ScoredRows] = {}
         if self.fluency_model is not None and suite.fluent:
             end = self.tokenizer.eos_token_id
             answered_rows = {name: continued(sets[name], answers[name], end) for name in suite.fluent}
-            fluency, _ = one_pass.score(self.fluency_model, answered_rows, "fluency", False)
+            fluency, _ = one_pass.score(self.fluency_model, answered_rows, "fluency")
         norms = {name: sets[name] for name in suite.gradient_norms}
         answered = {name: one_pass.as_evidence(sets[name], ids, fluency.get(name)) for name, ids in answers.items()}
         evidence = Evidence(
@@ -247,7 +255,7 @@ class _Evaluation:
             "model": model_identity(self.model, self.accelerator),
             "fluency_model": None if fluent is None else model_identity(fluent, self.accelerator),
             "tokenizer": tokenizer,
-            "statistics": self.suite.vocabulary_statistics,
+            "statistics": list(self.suite.sets_with_statistics),
             "options": list(self.option_tokens),
             "decoding": repr(self.decoding),
             "ends": repr(stop.ends),

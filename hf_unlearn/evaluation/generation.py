@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -92,46 +92,51 @@ def answer_batches(
     decoding: Decoding,
     batch_size: int,
     description: str,
+    begun: Mapping[int, Sequence[int]] | None = None,
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """This rank's share of the wanted prompts, batch by batch: their indices and the token ids of their answers.
 
     An answer that the model ended has what ended it at its end; one that its length ended has none. The arguments are
     those of `generate_answers`; `stop` says what ends an answer, and `wanted` are indices of prompts, the same on all
-    ranks.
+    ranks. `begun` are the tokens that greedy answers to some of them are known to begin with: they are not generated.
     """
-    order = sorted(wanted, key=lambda i: -len(prompts[i]))
-    if not order:
+    wanted = list(wanted)
+    if not wanted:
         return
     together = prompt_batches(model, accelerator.autocast, own_settings_aside)
     alike, probe = together is PromptBatches.EQUAL_LENGTHS, probe_model(model, model)
     batch_size = 1 if together is PromptBatches.ONE else batch_size
     room = [min(decoding.max_new_tokens, answer_room(model, len(prompt))) for prompt in prompts]
-    tokenizer = stop.tokenizer
-    # What one batch has in common: the room, as a long prompt must not shorten the answers beside it.
-    kinds = [(tokens, len(prompt) if alike else 0) for tokens, prompt in zip(room, prompts, strict=True)]
-    sharded = is_sharded(model)
+    known = {i: list((begun or {}).get(i, ()))[: room[i]] for i in wanted}
+    asked = {i: [*prompts[i], *known[i]] for i in wanted}
+    order = sorted(wanted, key=lambda i: -len(asked[i]))
     rank, ranks = accelerator.process_index, accelerator.num_processes
+    whole = [i for i in order if len(known[i]) == room[i] or stop.ends_in(known[i])]
+    if whole[rank::ranks]:
+        yield whole[rank::ranks], [stop.until(known[i]) for i in whole[rank::ranks]]
+    left = [i for i in order if i not in set(whole)]
+    tokenizer, sharded = stop.tokenizer, is_sharded(model)
+    kinds = {i: _kind(model, room[i], len(asked[i]), len(known[i]), alike) for i in left}
     calls = (
-        _calls_in_step(order, kinds, batch_size, rank, ranks)
+        _calls_in_step(left, kinds, batch_size, rank, ranks)
         if sharded
-        else [(batch, True) for batch in _batches(order[rank::ranks], kinds, batch_size)]
+        else [(batch, True) for batch in _batches(left[rank::ranks], kinds, batch_size)]
     )
     for indices, own in progress(calls, description, shown=accelerator.is_local_main_process):
-        asked = [prompts[i] for i in indices]
-        inputs = left_padded(asked, tokenizer.pad_token_id)
+        inputs = left_padded([asked[i] for i in indices], tokenizer.pad_token_id)
         inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
         with evaluation_mode(model), accelerator.autocast(), own_settings_aside(model):
             output = model.generate(
                 **inputs,
                 **first_positions(inputs["attention_mask"], probe),
-                generation_config=generation_settings(stop, room[indices[0]]),
-                logits_processor=_sampling(asked, decoding.of(indices)),
+                generation_config=generation_settings(stop, max(room[i] - len(known[i]) for i in indices)),
+                logits_processor=_sampling([prompts[i] for i in indices], decoding.of(indices)),
                 stopping_criteria=stop.criteria(inputs["input_ids"].shape[1]),
                 synced_gpus=sharded and ranks > 1,
             )
         if own:
-            answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-            yield indices, [stop.until(ids) for ids in answers]
+            said = output[:, inputs["input_ids"].shape[1] :].tolist()
+            yield indices, [stop.until([*known[i], *ids][: room[i]]) for i, ids in zip(indices, said, strict=True)]
     reshard(model)
 
 
@@ -169,14 +174,32 @@ def _sampling(prompts: Sequence[Sequence[int]], decoding: Decoding) -> LogitsPro
     return LogitsProcessorList([SeededSampling(prompts, decoding)] if decoding.temperature > 0 else [])
 
 
-def _batches(order: list[int], kinds: list[tuple[int, int]], batch_size: int) -> list[list[int]]:
-    """Prompts in batches of one kind: the room for answers, and the length where batches need equal ones."""
-    alike = [list(group) for _, group in groupby(order, key=lambda i: kinds[i])]
+def _kind(model: Any, room: int, length: int, known: int, alike: bool) -> tuple[int, int, int]:
+    """What the prompts of one batch have in common, for the model to have positions for the longest of the answers.
+
+    That is their room, as a long prompt must not shorten the answers beside it; the length where batches need equal
+    ones; and where the room is all that there is, how much of the answers is known.
+
+    Args:
+        model: not wrapped.
+        room: tokens of the longest answer.
+        length: of the prompt, with the beginning of its answer that is known.
+        known: tokens of that beginning.
+        alike: whether prompts have to be of one length.
+    """
+    # A row with more known goes on for as long as one with nothing.
+    return room, length if alike else 0, known if room > answer_room(model, length) else 0
+
+
+def _batches(order: list[int], kinds: Mapping[int, tuple[int, ...]], batch_size: int) -> list[list[int]]:
+    """Prompts in batches of one kind."""
+    ordered = sorted(order, key=lambda i: kinds[i], reverse=True) if len({kinds[i] for i in order}) > 1 else order
+    alike = [list(group) for _, group in groupby(ordered, key=lambda i: kinds[i])]
     return [group[start : start + batch_size] for group in alike for start in range(0, len(group), batch_size)]
 
 
 def _calls_in_step(
-    order: list[int], kinds: list[tuple[int, int]], batch_size: int, rank: int, ranks: int
+    order: list[int], kinds: Mapping[int, tuple[int, ...]], batch_size: int, rank: int, ranks: int
 ) -> list[tuple[list[int], bool]]:
     """A rank's calls of a model that is split over ranks, as many as every other rank makes: (prompts, its own share).
 

@@ -1,6 +1,6 @@
 """The one pass over a suite's rows: each distinct row is scored once, each distinct prompt answered once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -11,12 +11,13 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..data.digests import prompt_digest, row_digest
-from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, prompt_ids, trained_ids
+from ..data.tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids, trained_ids
 from ..model.chunked_logits import log_prob_moments
 from ..model.head_query import TokenReadout
 from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
+from ..model.tree_scores import TreeScorer
 from .evidence import AnsweredRows, ScoredRows
 from .generation import Decoding, answer_batches
 from .partial import Findings, PartialResults
@@ -90,7 +91,7 @@ class OnePass:
         model: Any,
         sets: Mapping[str, Sequence[TokenizedRow]],
         kind: str,
-        statistics: bool,
+        statistics: Collection[str] = (),
         options: Sequence[int] = (),
     ) -> tuple[dict[str, ScoredRows], int]:
         """Figures of the answer tokens of every row, and how many distinct rows were scored for them.
@@ -99,21 +100,22 @@ class OnePass:
             model: whole on every rank.
             sets: tokenised rows by set.
             kind: what the findings are called on disk.
-            statistics: also mean and deviation of log p over the vocabulary.
+            statistics: sets of which also mean and deviation of log p over the vocabulary are taken, which cost more
+                than all else that is read of a distribution.
             options: tokens whose log p is taken at every answer token too, the last of its figures.
         """
         rows = Distinct.of(sets, row_digest)
-        function = statistical_figures if statistics else right_tokens
-        width = 3 if statistics else 1
-        if options:
-            function, width = partial(with_options, figures=function, options=list(options)), width + len(options)
-        readout = TokenReadout("figures", None, function, width=width)
+        with_moments = {place for name in statistics for place in rows.places[name]}
+        scorer = TreeScorer(self.scorer)
 
         def batches(wanted: list[int]) -> FoundBatches:
-            for indices, scores in self.scorer.batches(model, rows.items, wanted, _DONE[kind], [readout]):
-                figures = token_figures(scores).cpu().numpy()
-                self.forwards += 1
-                yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
+            for moments in (True, False):
+                part = [place for place in wanted if (place in with_moments) == moments]
+                readouts = [_readout(moments, options)]
+                for indices, scores in scorer.batches(model, rows.items, part, _DONE[kind], readouts):
+                    figures = token_figures(scores).cpu().numpy()
+                    self.forwards += 1
+                    yield indices, np.split(figures, np.cumsum(scores.lengths.tolist())[:-1], axis=1)
 
         figures_by_set = self._complete(kind, rows, batches)
         return {name: ScoredRows(figures) for name, figures in figures_by_set.items()}, len(rows.items)
@@ -125,6 +127,7 @@ class OnePass:
         decoding: Decoding,
         batch_size: int,
         lengths: Mapping[str, int],
+        begun: Mapping[tuple[int, ...], Sequence[int]] | None = None,
     ) -> dict[str, list[list[int]]]:
         """Token ids of the answers to every row's prompt, with the token that ended each, if one did.
 
@@ -134,6 +137,7 @@ class OnePass:
             decoding: how answers are generated.
             batch_size: prompts of a batch.
             lengths: longest answer of sets that have one of their own.
+            begun: by prompt, what its answer is known to begin with.
         """
         groups: dict[int, dict[str, Sequence[TokenizedRow]]] = {}
         for name, rows in sets.items():
@@ -142,18 +146,25 @@ class OnePass:
         for longest, group in groups.items():
             kind = "answers" if longest == decoding.max_new_tokens else f"answers of {longest} tokens"
             own = replace(decoding, max_new_tokens=longest)
-            answers |= self._answer(model, group, own, batch_size, kind)
+            answers |= self._answer(model, group, own, batch_size, kind, begun or {})
         return answers
 
     def _answer(
-        self, model: Any, sets: Mapping[str, Sequence[TokenizedRow]], decoding: Decoding, batch_size: int, kind: str
+        self,
+        model: Any,
+        sets: Mapping[str, Sequence[TokenizedRow]],
+        decoding: Decoding,
+        batch_size: int,
+        kind: str,
+        begun: Mapping[tuple[int, ...], Sequence[int]],
     ) -> dict[str, list[list[int]]]:
         prompts = Distinct.of({name: [prompt_ids(row) for row in rows] for name, rows in sets.items()}, prompt_digest)
         accelerator = self.scorer.accelerator
+        known = {place: begun.get(tuple(ids), ()) for place, ids in enumerate(prompts.items)}
 
         def batches(wanted: list[int]) -> FoundBatches:
             for indices, answers in answer_batches(
-                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, _DONE["answers"]
+                model, self.stop, prompts.items, wanted, accelerator, decoding, batch_size, _DONE["answers"], known
             ):
                 yield indices, [np.array(ids, dtype=np.int64) for ids in answers]
 
@@ -219,6 +230,27 @@ def continued(rows: Sequence[TokenizedRow], answers: Sequence[list[int]], end: i
     return continued_rows
 
 
+def greedy_beginnings(
+    sets: Mapping[str, Sequence[TokenizedRow]], scored: Mapping[str, ScoredRows]
+) -> dict[tuple[int, ...], list[int]]:
+    """By prompt, what its greedy answer begins with, as the scores of the prompt's rows tell it.
+
+    As long as the tokens of a row's answer are the likeliest ones, they are what the model itself would say: a model
+    that knows the answer by heart has given it when it has been scored.
+    """
+    known: dict[tuple[int, ...], list[int]] = {}
+    for name, rows in sets.items():
+        for row, right in zip(rows, scored[name].right, strict=True):
+            answer = answer_ids(row)
+            if len(right) != len(answer) or answer != trained_ids(row["labels"]):
+                continue  # no prompt, or turns of others within the answer
+            begun = answer[: len(right) if right.all() else int(right.argmin())]
+            prompt = tuple(prompt_ids(row))
+            if len(begun) > len(known.get(prompt, ())):
+                known[prompt] = begun
+    return known
+
+
 def right_tokens(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
     """Whether the likeliest token is the right one: [t, V], [t] -> [t], 0 or 1."""
     return (logits.argmax(-1) == token_ids).to(logits.dtype)
@@ -227,6 +259,14 @@ def right_tokens(logits: Tensor, token_ids: Tensor, reference: Tensor | None) ->
 def statistical_figures(logits: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:
     """The same, with mean and deviation of log p over the vocabulary: [t, V], [t] -> [t, 3]."""
     return torch.stack([right_tokens(logits, token_ids, reference), *log_prob_moments(logits)], dim=1)
+
+
+def _readout(moments: bool, options: Sequence[int]) -> TokenReadout:
+    """What is read of the distribution at an answer token."""
+    function, width = (statistical_figures, 3) if moments else (right_tokens, 1)
+    if options:
+        function, width = partial(with_options, figures=function, options=list(options)), width + len(options)
+    return TokenReadout("figures", None, function, width=width)
 
 
 def with_options(

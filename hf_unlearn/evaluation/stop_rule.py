@@ -37,6 +37,10 @@ class StopRule:
         tokens = (tokenizer.eos_token_id, *(token for token in listed if token is not None))
         return cls(tokenizer, ends | AnswerEnds(tokens))
 
+    def ends_in(self, ids: Sequence[int]) -> bool:
+        """Whether the end of an answer is among some tokens of it."""
+        return any(token in self.ends.tokens for token in ids) or self._text_end(ids) is not None
+
     def until(self, ids: list[int]) -> list[int]:
         """An answer up to what ends it, which stays: it is the model's own word."""
         place = next((i for i, token in enumerate(ids) if token in self.ends.tokens), len(ids) - 1)

@@ -45,7 +45,8 @@ class Suite:
         answered: sets whose prompts the model answers; every set is scored.
         fluent: answered sets whose answers are scored under the fluency model, where there is one.
         gradient_norms: sets whose rows' gradients are measured, each at the price of a backward pass.
-        vocabulary_statistics: also take mean and deviation of log p over the vocabulary at every answer token.
+        vocabulary_statistics: sets of which also mean and deviation of log p over the vocabulary are taken at every
+            answer token; True for every set.
         option_tokens: of a tokenizer the tokens whose log p is taken too at every answer token, as letters of options:
             one row then does for all of them. None for none.
         max_new_tokens: longest generated answer; None for the longest expected one, 256 tokens at most.
@@ -70,7 +71,7 @@ class Suite:
     answered: tuple[str, ...] = ()
     fluent: tuple[str, ...] = ()
     gradient_norms: tuple[str, ...] = ()
-    vocabulary_statistics: bool = False
+    vocabulary_statistics: bool | tuple[str, ...] = ()
     option_tokens: Callable[[PreTrainedTokenizerBase], Sequence[int]] | None = None
     max_new_tokens: int | None = None
     answer_lengths: Mapping[str, int] = field(default_factory=dict)
@@ -104,6 +105,12 @@ class Suite:
         if self.token_sets is None or not isinstance(tokenizer, PreTrainedTokenizerBase):
             return self
         return replace(self, sets={**self.sets, **self.token_sets(tokenizer)}, token_sets=None)
+
+    @property
+    def sets_with_statistics(self) -> tuple[str, ...]:
+        """The names behind `vocabulary_statistics`."""
+        wanted = self.vocabulary_statistics
+        return (tuple(self.sets) if wanted else ()) if isinstance(wanted, bool) else wanted
 
     def row_options(self, tokenizer: PreTrainedTokenizerBase | None) -> RowOptions:
         """How the suite's rows become tokens."""

@@ -166,18 +166,25 @@ class Trial:
         """Whether logits are the right ones, but for rounding."""
         # What another token changes at its own place and after it is the measure for what must not change.
         signal = _difference(self.logits[0, self.shared :], self.logits[1, self.shared :])
-        return _difference(logits, right) <= self._tolerance() * signal
+        return _difference(logits, right) <= rounding_tolerance(self.unwrapped, self.logits) * signal
 
-    def _tolerance(self) -> float:
-        kinds = [self.logits.dtype, *(weight.dtype for weight in self.unwrapped.parameters())]
-        if torch.is_autocast_enabled(self.logits.device.type):
-            kinds.append(torch.get_autocast_dtype(self.logits.device.type))
-        coarsest = max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
-        if self.logits.is_cuda and torch.backends.cuda.matmul.allow_tf32:  # as coarse as fp16
-            coarsest = max(coarsest, torch.finfo(torch.float16).eps)
-        if getattr(self.unwrapped, "is_quantized", False):
-            coarsest = max(coarsest, torch.finfo(torch.bfloat16).eps)
-        return max(_TOLERANCE, _ROUNDINGS * coarsest)
+
+def rounding_tolerance(model: Any, logits: Tensor) -> float:
+    """What rounding may change of a model's logits, as a share of what another token changes.
+
+    Args:
+        model: not wrapped.
+        logits: of it, under the autocast that is on.
+    """
+    kinds = [logits.dtype, *(weight.dtype for weight in model.parameters())]
+    if torch.is_autocast_enabled(logits.device.type):
+        kinds.append(torch.get_autocast_dtype(logits.device.type))
+    coarsest = max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
+    if logits.is_cuda and torch.backends.cuda.matmul.allow_tf32:  # as coarse as fp16
+        coarsest = max(coarsest, torch.finfo(torch.float16).eps)
+    if getattr(model, "is_quantized", False):
+        coarsest = max(coarsest, torch.finfo(torch.bfloat16).eps)
+    return max(_TOLERANCE, _ROUNDINGS * coarsest)
 
 
 def _probed(trial: Trial) -> ModelProbe:

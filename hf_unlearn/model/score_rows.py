@@ -17,6 +17,7 @@ from ..data.batch import Batch, indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.lengths import row_lengths
 from ..data.pairing import read_rows
+from ..data.tokenized_row import TokenizedRow
 from ..progress import progress
 from .head_query import TokenReadout
 from .output_head import output_head
@@ -143,7 +144,6 @@ class RowScorer:
             description: of the progress bar.
             readouts: what is read of the distributions at answer tokens.
         """
-        head = output_head(self.accelerator.unwrap_model(model))
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
         lengths = row_lengths(rows, alternates=False)
         order = sorted(wanted, key=lambda place: -lengths[place])
@@ -154,12 +154,18 @@ class RowScorer:
         calls = [*mine, *([order[-1:]] * fillers)]
         shown = self.accelerator.is_local_main_process
         for number, indices in enumerate(progress(calls, description, shown=shown)):
-            batch = self._to_device(indexed(self.collator.collate_rows(read_rows(rows, indices))))
-            with evaluation_mode(model), self.accelerator.autocast():
-                scores, _ = score_answers(model, head, batch, readouts=readouts)
+            scores = self.score(model, read_rows(rows, indices), readouts)
             if number < len(mine):
                 yield indices, scores
         reshard(model)
+
+    def score(self, model: nn.Module, rows: list[TokenizedRow], readouts: Sequence[TokenReadout] = ()) -> RowScores:
+        """The scores of rows in one batch: one forward, of this rank alone."""
+        head = output_head(self.accelerator.unwrap_model(model))
+        batch = self._to_device(indexed(self.collator.collate_rows(rows)))
+        with evaluation_mode(model), self.accelerator.autocast():
+            scores, _ = score_answers(model, head, batch, readouts=readouts)
+        return scores
 
     def _share(self, order: list[int], rank: int) -> list[list[int]]:
         """A rank's share of the rows, batch by batch."""

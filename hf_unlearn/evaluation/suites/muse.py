@@ -128,7 +128,7 @@ def muse(
         answered=options.answered,
         fluent=("verbmem",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
-        vocabulary_statistics="min_k_plus_plus" in used,
+        vocabulary_statistics=("forget", "holdout") if "min_k_plus_plus" in used else (),
         max_new_tokens=verbmem_tokens,
         answer_lengths={name: knowmem_tokens for name in options.answered if name.endswith("_qa")},
         max_length=max_length,

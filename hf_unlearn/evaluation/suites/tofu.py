@@ -96,7 +96,7 @@ def tofu(
         answered=(*ASKED, "in_scope") if reworded else ASKED,
         fluent=("forget",),
         gradient_norms=("forget", "holdout") if "gradient_norm" in used else (),
-        vocabulary_statistics="min_k_plus_plus" in used,
+        vocabulary_statistics=("forget", "holdout") if "min_k_plus_plus" in used else (),
         max_new_tokens=max_new_tokens,
         max_length=max_length,
         template=template,
