@@ -19,7 +19,7 @@ from ..schema import SchemaError, build, check_schema, wrong_file
 
 BOARD_FILE = "leaderboard.json"
 FORMAT = 1  # raised when the file's keys change
-_MODELS = ("before", "after", "oracle")
+_MODELS = ("before", "oracle")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BoardRun:
         versions: of the libraries.
         hardware: that it ran on.
         rows: by measured set, how many rows, and the SHA-256 of their token ids.
-        figures: by model (before, after, oracle) and metric, with n and interval.
+        figures: of the model after unlearning by metric, with n and interval.
         attacks: that were tried on it.
     """
 
@@ -68,7 +68,7 @@ class BoardRun:
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    figures: dict[str, dict[str, MetricResult]] = field(default_factory=dict)
+    figures: dict[str, MetricResult] = field(default_factory=dict)
     attacks: list[AttackFigure] = field(default_factory=list)
 
 
@@ -83,6 +83,8 @@ class Board:
         code: version of this package that made it.
         comparison: of its runs: spread over seeds, tests, front, rank.
         runs: in the order of the comparison.
+        models: figures of "before" and "oracle" by metric, with n and interval, as the first run has them; the
+            comparison has their spread over all runs.
         published: rows of others, which are shown beside and never ranked.
     """
 
@@ -92,6 +94,7 @@ class Board:
     code: str
     comparison: Comparison
     runs: list[BoardRun]
+    models: dict[str, dict[str, MetricResult]] = field(default_factory=dict)
     published: list[PublishedRow] = field(default_factory=list)
 
 
@@ -126,7 +129,9 @@ def make_board(
             fix="make one for each: hf-unlearn leaderboard SUITE",
         )
     require_suite(suites[0], published)
-    return Board(suites[0], command, now(), code_version(), comparison, runs, list(published))
+    first = load_record(places[runs[0].name]).evaluations
+    models = {model: dict(first[model].metrics) for model in _MODELS if model in first}
+    return Board(suites[0], command, now(), code_version(), comparison, runs, models, list(published))
 
 
 def require_suite(suite: str, published: Sequence[PublishedRow]) -> None:
@@ -157,7 +162,7 @@ def _board_run(folder: Path, method: str) -> BoardRun:
         versions=record.versions,
         hardware=record.hardware,
         rows=after.rows,
-        figures={model: dict(record.evaluations[model].metrics) for model in _MODELS if model in record.evaluations},
+        figures=dict(after.metrics),
         attacks=_attacks(record),
     )
 

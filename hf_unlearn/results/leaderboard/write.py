@@ -16,6 +16,7 @@ from .board import BOARD_FILE, FORMAT, Board
 from .tables import tables_beside
 
 _TEMPLATE = "leaderboard.html.jinja"
+_STORED = ("suite", "command", "date", "code", "runs", "models", "published")
 
 
 def board_text(board: Board, width: int | None = None) -> str:
@@ -48,7 +49,7 @@ def board_page(board: Board) -> str:
 
 def board_data(board: Board) -> dict[str, Any]:
     """As JSON takes it: settings with spread, tests and ranks, each run's figures and hashes, rows of others."""
-    stored = {name: getattr(board, name) for name in ("suite", "command", "date", "code", "runs", "published")}
+    stored = {name: getattr(board, name) for name in _STORED}
     return {"format": FORMAT, **as_json(stored), **_without_figures(comparison_data(board.comparison))}
 
 
@@ -66,6 +67,6 @@ def write_board(board: Board, folder: str | os.PathLike[str]) -> list[Path]:
     texts = {
         "leaderboard.html": board_page(board),
         "leaderboard.md": board_markdown(board),
-        BOARD_FILE: json.dumps(board_data(board), indent=1, allow_nan=False) + "\n",
+        BOARD_FILE: json.dumps(board_data(board), separators=(",", ":"), allow_nan=False) + "\n",
     }
     return [atomic_write_text(Path(folder) / name, text) for name, text in texts.items()]

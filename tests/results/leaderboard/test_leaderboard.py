@@ -32,7 +32,18 @@ def board(tmp_path_factory):
 
 def test_the_keys_and_figures_of_the_json(board):
     data = json.loads(json.dumps(board_data(board), allow_nan=False))
-    assert list(data) == ["format", "suite", "command", "date", "code", "runs", "published", "settings", "notes"]
+    assert list(data) == [
+        "format",
+        "suite",
+        "command",
+        "date",
+        "code",
+        "runs",
+        "models",
+        "published",
+        "settings",
+        "notes",
+    ]
     assert (data["format"], data["suite"], data["command"]) == (1, "harmful", COMMAND)
     one = data["runs"][0]
     assert sorted(one) == sorted(
@@ -53,8 +64,8 @@ def test_the_keys_and_figures_of_the_json(board):
         ]
     )
     assert (one["name"], one["method"], one["seed"]) == ("npo-seed-0", "npo", 0) and len(one["record"]) == 64
-    assert one["figures"]["after"]["harmful_rate"]["value"] == 0.2
-    assert one["figures"]["oracle"]["harmful_rate"]["value"] == 0.2
+    assert one["figures"]["harmful_rate"]["value"] == 0.2
+    assert data["models"]["oracle"]["harmful_rate"]["value"] == 0.2
     assert [method["label"] for method in data["settings"][0]["methods"]] == ["npo", "simnpo", "wga"]  # by rank
     assert data["published"][0]["figures"] == {"forget_nll": 0.25} and data["published"][0]["digest"] == "ab" * 32
 

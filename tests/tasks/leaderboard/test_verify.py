@@ -73,7 +73,7 @@ def test_another_figure_is_named_with_both_values(board, monkeypatch):
 @pytest.mark.parametrize(("now", "holds"), [(0.25, True), (0.45, False)])
 def test_on_other_versions_a_figure_may_move_within_its_interval(board, now, holds):
     (stored, _) = make_board([board / "npo-seed-0", board / "npo-seed-1"], "").runs
-    figures = {"after": {"harmful_rate": MetricResult(0.2, 6, 0.1, 0.4, "wilson")}}
+    figures = {"harmful_rate": MetricResult(0.2, 6, 0.1, 0.4, "wilson")}
     published = replace(stored, figures=figures, versions={"torch": "1.0"}, hardware={"device": DEVICE})
     result = replace(
         _after(board / "npo-seed-0"), metrics={"harmful_rate": MetricResult(now, 6)}, versions={"torch": "2.0"}
