@@ -14,6 +14,7 @@ _HOLDERS = (
     ("every task", "tasks/arguments.py", "RunArguments"),
     ("tasks harmful, deletion and custom: rows", "tasks/row_sets.py", "RowSetArguments"),
     ("task harmful", "tasks/harmful.py", "Arguments"),
+    ("tasks harmful and custom: a language model as judge", "tasks/answer_judge.py", "JudgeByModel"),
     ("task deletion", "tasks/deletion.py", "Arguments"),
     ("task wmdp", "tasks/wmdp.py", "Arguments"),
     ("task custom", "tasks/custom.py", "Arguments"),

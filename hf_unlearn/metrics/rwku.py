@@ -17,7 +17,7 @@ FORMS = (
 # Set -> label, and whether its answers are to be kept.
 _SETS = {
     "forget_level1": ("forget blanks filled", False),
-    "forget_level2": ("forget questions answered", False),
+    "forget_level2": ("questions about them answered", False),
     "forget_level3": ("adversarial probes answered", False),
     "neighbor_level1": ("neighbours' blanks filled", True),
     "neighbor_level2": ("neighbours' questions answered", True),

@@ -20,7 +20,8 @@ from transformers.utils import logging
 from fixtures.models import VOCABULARY, tiny_model
 from fixtures.tokenizer import BOS, EOS, PAD
 from hf_unlearn.data import DataCollatorForUnlearning
-from hf_unlearn.evaluation.one_pass import _WITH_MOMENTS
+from hf_unlearn.evaluation.one_pass import statistical_figures
+from hf_unlearn.model.head_query import TokenReadout
 from hf_unlearn.model.prefix_tree import PrefixTree, padded_trees, trees_of
 from hf_unlearn.model.probe import probe_model
 from hf_unlearn.model.score_rows import RowScorer
@@ -86,10 +87,13 @@ ROWS_OF_SETS = [
 ] + [row([BOS, 90, 91], [92, 93, EOS])]
 
 
+MOMENTS = TokenReadout("figures", None, statistical_figures, width=3)
+
+
 def scored(scorer: Any, model: Any) -> list[np.ndarray]:
     """Log-probs, whether right, and moments of each row's tokens, in the order of the rows."""
     found: dict[int, np.ndarray] = {}
-    for places, scores in scorer.batches(model, ROWS_OF_SETS, range(len(ROWS_OF_SETS)), "", [_WITH_MOMENTS]):
+    for places, scores in scorer.batches(model, ROWS_OF_SETS, range(len(ROWS_OF_SETS)), "", [MOMENTS]):
         values = torch.cat([scores.logps[:, None], scores.readouts["figures"]], dim=1).split(scores.lengths.tolist())
         found |= zip(places, [value.numpy() for value in values], strict=True)
         assert scores.token_ids.tolist() == [t for i in places for t in ROWS_OF_SETS[i]["labels"] if t != -100]
