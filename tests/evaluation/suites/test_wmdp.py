@@ -248,14 +248,15 @@ def test_a_killed_evaluation_goes_on(model, tokenizer, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return generate(**inputs)
 
-    whole, limit = evaluate(model, tokenizer, suite), 2
+    whole, limit = evaluate(model, tokenizer, suite), 1
     monkeypatch.setattr(model, "generate", generating)
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, tokenizer, suite, batch_size=4, partial=tmp_path / "partial")
     calls.clear()
     limit = -1
     again = evaluate(model, tokenizer, suite, batch_size=4, partial=tmp_path / "partial")
-    assert sum(calls) == 7 and again.cost["forwards"] == 0
+    # One prompt of seven, whose greedy answer is not known from the scores.
+    assert sum(calls) == 1 and again.cost["forwards"] == 0
     assert again.values() == pytest.approx(whole.values(), rel=1e-5)
 
 
