@@ -17,6 +17,7 @@ from .demo import DEMO
 from .edit import EDIT
 from .evaluate import EVALUATE
 from .gate import GATE
+from .judge import JUDGE
 from .lab import LAB
 from .leaderboard import LEADERBOARD
 from .methods import METHODS
@@ -49,6 +50,7 @@ VERBS: dict[str, Verb] = {
     "push": PUSH,
     "methods": METHODS,
     "lab": LAB,
+    "judge": JUDGE,
     "train-judge": TRAIN_JUDGE,
     "completion": COMPLETION,
 }

@@ -10,6 +10,8 @@ from .generation import generate_answers
 from .harness.suite import lm_eval
 from .harness.tasks import multiple_choice, truthfulqa_mc
 from .judges.judge import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge
+from .judges.judgement import CountingJudge, Judgement
+from .judges.language_model import LanguageModelJudge, language_model_judge
 from .judges.training import JudgeArguments, train_judge
 from .suite import Suite, SuiteOutput
 from .suites.copyright import copyright
@@ -25,11 +27,14 @@ from .suites.wmdp import wmdp
 __all__ = [
     "SUITES",
     "AnsweredRows",
+    "CountingJudge",
     "EvaluationResult",
     "Evidence",
     "HarmfulnessJudge",
     "Judge",
     "JudgeArguments",
+    "Judgement",
+    "LanguageModelJudge",
     "RecitalJudge",
     "RowArguments",
     "RuleJudge",
@@ -44,6 +49,7 @@ __all__ = [
     "generate_answers",
     "generate_retain_rows",
     "harmful",
+    "language_model_judge",
     "lm_eval",
     "load_result",
     "multiple_choice",

@@ -205,6 +205,7 @@ class _Evaluation:
                 "batch_size": batch_size,
                 "generation_batch_size": generation_batch_size,
                 "fluency_model": self.fluency_model is not None,
+                **measured.run,
             },
             versions=library_versions(),
         )

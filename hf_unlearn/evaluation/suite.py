@@ -25,11 +25,13 @@ class SuiteOutput:
         metrics: by name.
         row_scores: numbers of single rows (truth ratios, NLL per token) that another model is compared with.
         warnings: what a reader of the metrics must know.
+        run: how it was measured, for the result's `run`: the judge's model, version and prompt, where rows went.
     """
 
     metrics: dict[str, MetricResult]
     row_scores: dict[str, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Metrics: functions of arrays and generated answers that return a value with n and a 95% interval. No torch."""
 
+from .agreement import Agreement, agreement_accuracy, cohen_kappa
 from .choices import (
     above_chance,
     calibrated,
@@ -14,6 +15,7 @@ from .entropy import n_gram_entropies, n_gram_entropy
 from .evaluate_metric import evaluate_metric
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
 from .harm import efficacy, harmful_rate
+from .judged import MOST_UNJUDGED, judge_errors, judged_bounds, judged_rate, worst_over_phrasings
 from .likelihood import (
     answer_probability,
     exact_memorization,
@@ -74,12 +76,15 @@ from .unseen import (
 __all__ = [
     "METRICS",
     "METRIC_DESCRIPTIONS",
+    "MOST_UNJUDGED",
     "UTILITY_COMPONENTS",
+    "Agreement",
     "MetricDescription",
     "MetricFunction",
     "MetricResult",
     "above_chance",
     "accuracy",
+    "agreement_accuracy",
     "answer_probability",
     "bleu",
     "bootstrap",
@@ -89,6 +94,7 @@ __all__ = [
     "chance_distance",
     "choice_accuracy",
     "choice_credits",
+    "cohen_kappa",
     "common_substring",
     "credit_mean",
     "distinct_n",
@@ -106,6 +112,9 @@ __all__ = [
     "is_refusal",
     "is_repetitive",
     "is_same_answer",
+    "judge_errors",
+    "judged_bounds",
+    "judged_rate",
     "ks_distance",
     "level_correlation",
     "level_error",
@@ -144,5 +153,6 @@ __all__ = [
     "truth_ratio",
     "truth_ratios",
     "words",
+    "worst_over_phrasings",
     "zlib_scores",
 ]

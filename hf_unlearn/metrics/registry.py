@@ -12,7 +12,22 @@ from datasets import List, Value
 
 from ..errors import input_error, nearest
 from ..plugins import Plugin, PluginTable
-from . import choices, entropy, fluency, harm, likelihood, membership, overlap, refusal, rwku, text, truth, unseen
+from . import (
+    agreement,
+    choices,
+    entropy,
+    fluency,
+    harm,
+    judged,
+    likelihood,
+    membership,
+    overlap,
+    refusal,
+    rwku,
+    text,
+    truth,
+    unseen,
+)
 from .description import MetricDescription
 from .entropy import n_gram_entropy
 from .fluency import broken_rate, distinct_n, empty_rate, repetition_rate
@@ -120,7 +135,10 @@ _PACKAGED = {
     "harmful_rate": MetricFunction(harmful_rate, {"flags": _FLAG}),
     "efficacy": MetricFunction(efficacy, {"before": _NUMBER, "after": _NUMBER}, whole=True),
 }
-_DESCRIBED = (choices, entropy, fluency, harm, likelihood, membership, overlap, refusal, rwku, text, truth, unseen)
+_DESCRIBED = (
+    *(agreement, choices, entropy, fluency, harm, judged, likelihood),
+    *(membership, overlap, refusal, rwku, text, truth, unseen),
+)
 
 
 def _functions(plugin: Plugin) -> dict[str, MetricFunction]:

@@ -23,7 +23,7 @@ _LEFT_OUT = ("output_dir", "resume_from_checkpoint", "push_to_hub", "show_rows",
 
 # Arguments that may name a file or a folder.
 _PLACES = re.compile(
-    r"\w+_(dataset|dir|prompts|book)|model_name_or_path|oracle|checkpoint|continue_from|source|book|judge|plugins"
+    r"\w+_(dataset|dir|prompts|book)|model_name_or_path|oracle|checkpoint|continue_from|source|book|judge(_prompt|_cache|_agreement)?|plugins"
 )
 
 

@@ -10,6 +10,7 @@ from ..data.sources import load_rows
 from ..errors import input_error, require_choice
 from ..evaluation import SUITES
 from ..training.config import row_cache_of
+from .answer_judge import DEFAULT_PURPOSE, JudgeByModel, judged_by_model
 from .arguments import Parsed
 from .generated_retain import Answerer
 from .row_sets import RowSetArguments, load_sets
@@ -19,7 +20,7 @@ DEFAULT_RECIPE = None
 
 
 @dataclass
-class Arguments(RowSetArguments):
+class Arguments(JudgeByModel, RowSetArguments):
     """What to forget and to keep, and on what else both are measured."""
 
     in_scope_dataset: str | None = field(
@@ -64,8 +65,11 @@ def make_task(parsed: Parsed) -> Task:
     }
     if args.template_variables is not None:  # a plugin's suite need not know of it
         arguments["chat_template_kwargs"] = args.template_variables
+    judge = judged_by_model(script, purpose=DEFAULT_PURPOSE)
+    if judge is not None:
+        arguments["judge"] = judge
     _require_rows_taken(script.suite, arguments | {name: rows for name, rows in sets.items() if name == "holdout"})
-    return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle, cache=cache)
+    return Task(model, sets, partial(SUITES[script.suite], **arguments), script.oracle, cache=cache, judge=judge)
 
 
 def _require_rows_taken(name: str, arguments: dict[str, Any]) -> None:

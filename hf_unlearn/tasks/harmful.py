@@ -8,6 +8,7 @@ from datasets import Dataset
 from ..evaluation import HarmfulnessJudge, Judge, RecitalJudge, RuleJudge, harmful
 from ..lab import load_lab, shows_behaviour
 from ..training.config import row_cache_of
+from .answer_judge import JudgeByModel, judged_by_model
 from .arguments import Parsed
 from .generated_retain import Answerer
 from .phases.checkpoint import starts_from_checkpoint
@@ -18,17 +19,17 @@ DEFAULT_RECIPE = "harmful_lab"
 
 
 @dataclass
-class Arguments(RowSetArguments):
+class Arguments(JudgeByModel, RowSetArguments):
     """What to forget and to keep, and who judges. Without --forget_dataset it is the lab's."""
 
     judge: str | None = field(
         default=None,
         metadata={
-            "help": "Model that judges the answers, on the Hub (unitary/toxic-bert) or of hf-unlearn train-judge; "
-            "none: the lab's rules, or recital of the harmful answer's first 8 words."
+            "help": "Model that judges the answers: a classifier on the Hub (unitary/toxic-bert) or of hf-unlearn "
+            "train-judge; with --judge_purpose or --judge_endpoint a causal language model; none: the lab's rules, or "
+            "recital of the harmful answer's first 8 words."
         },
     )
-    judge_threshold: float = field(default=0.5, metadata={"help": "Probability above which an answer is harmful."})
     judge_labels: list[str] | None = field(
         default=None, metadata={"help": "Labels that count as harmful; none: those that the judge says itself."}
     )
@@ -81,7 +82,11 @@ def _rows_task(parsed: Parsed, model: str | None) -> Task:
 def _judge(script: Arguments, default: Judge) -> Judge:
     """The judge that was asked for, or the one that needs no model."""
     if script.judge in (None, "none"):  # a recipe's judge is left out on a command line by this word
+        judged_by_model(script)  # refuses what only a language model reads
         return default
+    by_model = judged_by_model(script)
+    if by_model is not None:
+        return by_model
     return HarmfulnessJudge(script.judge, threshold=script.judge_threshold, harmful_labels=script.judge_labels)
 
 

@@ -14,6 +14,7 @@ from ..errors import input_error, nearest, require_choice
 from ..evaluation import SUITES, EvaluationResult, evaluate
 from ..model.loading import load_tokenizer
 from ..training.model_setup import move_unless_quantized
+from .answer_judge import DEFAULT_PURPOSE, JUDGE_ARGUMENTS, JudgeByModel, judged_by_model
 from .saved_run import load_answering
 from .task import require_model
 
@@ -100,7 +101,7 @@ def parse_named(suite: str, words: Sequence[str]) -> tuple[NamedEvaluation, Any]
     for name, values in _flags(words):
         if name == "plugins":  # loaded before
             continue
-        if name not in own and name not in known:
+        if name not in own and name not in known and not ("judge" in known and name in JUDGE_ARGUMENTS):
             raise input_error(
                 expected=f"flags of --suite {suite}",
                 got=f"--{name}",
@@ -110,6 +111,12 @@ def parse_named(suite: str, words: Sequence[str]) -> tuple[NamedEvaluation, Any]
         given[name] = _value(values, str(own.get(name, known.get(name))))
     chosen = {name: value for name, value in given.items() if name in own}
     arguments = {name: value for name, value in given.items() if name not in own}
+    if "judge" in known:
+        judge = judged_by_model(
+            JudgeByModel(**{name: arguments.pop(name) for name in JUDGE_ARGUMENTS if name in arguments}),
+            purpose=DEFAULT_PURPOSE,
+        )
+        arguments |= {} if judge is None else {"judge": judge}
     evaluation = NamedEvaluation(**chosen)
     try:
         inspect.signature(maker).bind(**arguments)

@@ -21,6 +21,7 @@ NAMES = {
     "answer_probability",
     "option_probability",
     "token_nll",
+    "n_gram_entropy",
     "perplexity",
     "exact_memorization",
     "extraction_strength",

@@ -1,1 +1,1 @@
-"""Judges say of an answer whether it shows the behaviour: by rules, by recital, or by a trained classifier."""
+"""Judges say of an answer whether it shows the behaviour: by rules, by recital, a classifier, or a language model."""

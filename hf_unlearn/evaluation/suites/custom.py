@@ -8,7 +8,9 @@ from ...errors import input_error, nearest
 from ...metrics import MetricDescription
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence
+from ..judges.judge import Judge
 from ..suite import Suite, SuiteOutput, baseline, present
+from .judged_group import leaks
 from .metric_groups import (
     Metrics,
     length_warnings,
@@ -73,21 +75,44 @@ class RowArguments(TypedDict, total=False):
     chat_template_kwargs: Mapping[str, Any] | None
 
 
-def custom(**arguments: Unpack[RowArguments]) -> Suite:
+def custom(*, judge: Judge | None = None, phrasing_of: str | None = None, **arguments: Unpack[RowArguments]) -> Suite:
     """What was forgotten and what was kept, on rows of one's own.
 
     Metrics, each of a set by its name: NLL, probability, exact memorisation and extraction strength of all sets;
     accuracy and ROUGE recall of the answers to all but holdout; wording of the answers to forget prompts; membership
-    attacks of forget against holdout rows, and how near their losses are to each other's.
+    attacks of forget against holdout rows, and how near their losses are to each other's. With a judge also
+    `leak_rate`, `in_scope_leak_rate`, `worst_leak_rate` and, of a judge that may fail, `judge_errors`.
 
     Args:
+        judge: tells which answers reveal what was to be forgotten, as `language_model_judge(...)`.
+        phrasing_of: column of `forget` and `in_scope` that says what a question is about, the same in all phrasings.
         arguments: `forget`, `retain` and what else `RowArguments` has.
 
     Raises:
         ValueError: an unknown argument, or a set or a result to compare with that is missing, empty or of another
             suite.
     """
-    return row_suite("custom", arguments, HEADLINE, PAIR)
+    return leaking_suite("custom", arguments, HEADLINE, PAIR, judge, phrasing_of)
+
+
+def leaking_suite(
+    name: str,
+    arguments: RowArguments,
+    headline: tuple[str, ...],
+    pair: tuple[str, str],
+    judge: Judge | None,
+    phrasing_of: str | None,
+) -> Suite:
+    """A suite over the sets of `custom`, with a judge's rates of leaks where there is one.
+
+    Args:
+        name, arguments, headline, pair: as of `row_suite`.
+        judge, phrasing_of: as of `custom`.
+    """
+    if judge is None:
+        return row_suite(name, arguments, headline, pair)
+    shown = ("leak_rate", "worst_leak_rate", *headline, "judge_errors")
+    return row_suite(name, arguments, shown, pair, more=leaks(judge, arguments, phrasing_of), judge=judge.name)
 
 
 def row_suite(
@@ -128,7 +153,7 @@ def row_suite(
             measured |= membership_metrics(evidence, used) | unseen_metrics(evidence)
         warnings = [*wording_warnings(asked, evidence.vocabulary), *length_warnings(evidence), *own.warnings]
         warnings += membership_warnings(measured, evidence.oracle, used)
-        return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings)
+        return SuiteOutput(measured | own.metrics, row_nll(evidence) | own.row_scores, warnings, own.run)
 
     return Suite(
         name=name,

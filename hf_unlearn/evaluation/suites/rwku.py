@@ -18,8 +18,10 @@ from ...metrics.rwku import FORMS
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence
 from ..judges.judge import Judge
+from ..judges.judgement import Judgement, judge_answers
 from ..suite import Suite, SuiteOutput, baseline
 from .harmful import require_judge
+from .judged_group import what_judge_adds
 from .metric_groups import (
     CHEAP_ATTACKS,
     Metrics,
@@ -152,6 +154,7 @@ def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, published
 def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> SuiteOutput:
     """The suite's metrics."""
     measured: Metrics = {}
+    judged: dict[str, Judgement] = {}
     for name in (name for name in PROBES if name in data.sets):
         rows = data.sets[name]
         answers, expected = [_first_line(text) for text in evidence.answered[name].answers], rows["answer"][:]
@@ -160,7 +163,8 @@ def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> Suite
         if name == "forget_level3":
             measured |= form_metrics(recalls, rows["type"][:])
         if options.judge is not None:
-            measured[f"{name}_judged"] = metrics.proportion(options.judge(answers, expected))
+            judged[name] = judge_answers(options.judge, answers, expected)
+            measured[f"{name}_judged"] = metrics.judged_rate(judged[name].values)
     measured |= _membership(evidence, data)
     if FLUENCY in data.sets:
         measured["fluency_entropy"] = metrics.n_gram_entropy(evidence.answered[FLUENCY].answers)
@@ -170,7 +174,9 @@ def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> Suite
         measured |= published_metrics(evidence, data)
     warnings = [*wording_warnings(asked, evidence.vocabulary), *_longer_answers(evidence, options.answer_tokens)]
     kept = {name: nll for name, nll in row_nll(evidence).items() if not name.startswith((_PUBLISHED, FLUENCY))}
-    return SuiteOutput(measured, kept, [*warnings, *_not_measured(data, measured), _ELSEWHERE])
+    found = what_judge_adds(options.judge, judged)
+    warnings += [*found.warnings, *_not_measured(data, measured), _ELSEWHERE]
+    return SuiteOutput(measured | found.metrics, kept, warnings, found.run)
 
 
 def form_metrics(recalls: np.ndarray, forms: Sequence[str]) -> Metrics:

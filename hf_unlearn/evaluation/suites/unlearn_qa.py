@@ -9,8 +9,9 @@ import datasets
 from ...data.renaming import check_renaming, renamed
 from ...data.sources import load_rows
 from ...errors import input_error, nearest
+from ..judges.judge import Judge
 from ..suite import Suite
-from .custom import SETS, RowArguments, row_suite
+from .custom import SETS, RowArguments, leaking_suite
 
 HEADLINE = (
     "forget_rouge",
@@ -34,6 +35,8 @@ def unlearn_qa(
     *,
     columns: Mapping[str, Any] | None = None,
     neighbours: Any = None,
+    judge: Judge | None = None,
+    phrasing_of: str | None = None,
     **arguments: Unpack[RowArguments],
 ) -> Suite:
     """What was forgotten and what was kept of a benchmark of questions with answers.
@@ -45,6 +48,7 @@ def unlearn_qa(
         columns: old column name -> new, `prompt` and `completion` among the new ones, for all sets; or such a mapping
             by the set's name, for those that need one.
         neighbours: another name for `out_of_scope`: rows near those to forget that are to be kept.
+        judge, phrasing_of: as of `custom`.
         arguments: `forget` and `retain`, where there are any `in_scope` (the forget questions in other words) and
             `holdout`, and what else `custom.RowArguments` has. `hf_unlearn.data.knowundo.load_knowundo` gives the sets
             of KnowUnDo.
@@ -64,7 +68,7 @@ def unlearn_qa(
         given["out_of_scope"] = neighbours
     names = _columns_by_set(columns, given)
     given |= {name: _rows(given[name], names[name], name) for name in names}
-    return row_suite("unlearn_qa", cast(RowArguments, given), HEADLINE, PAIR)
+    return leaking_suite("unlearn_qa", cast(RowArguments, given), HEADLINE, PAIR, judge, phrasing_of)
 
 
 def _columns_by_set(

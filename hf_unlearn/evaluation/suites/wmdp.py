@@ -29,8 +29,11 @@ from ...metrics.checks import Floats
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import AnsweredRows, Evidence
 from ..judges.judge import Judge
+from ..judges.judgement import Judgement, judge_answers
 from ..suite import Suite, SuiteOutput, baseline
 from .choice_group import CHANCE, SETS, choice_metrics, choice_warnings, open_warnings
+from .harmful import require_judge
+from .judged_group import what_judge_adds
 from .metric_groups import (
     Metrics,
     length_warnings,
@@ -161,13 +164,7 @@ def _suite(data: WmdpData, asked: Mapping[str, datasets.Dataset], options: _Opti
 
 def _require_asked(asked: Mapping[str, datasets.Dataset], options: _Options) -> None:
     """Raise for sets without a question that can be asked openly, and for no judge or one with nothing to judge."""
-    if isinstance(options.judge, str | type):
-        raise input_error(
-            expected="a judge: RuleJudge(name, rule), RecitalJudge(), or one of your own",
-            got=repr(options.judge) if isinstance(options.judge, str) else f"the class {options.judge.__name__}",
-            why="it is called with answers and the right options' texts",
-            fix="make the judge in a script, or leave --judge out",
-        )
+    require_judge(options.judge)
     for name, rows in asked.items():
         if not len(rows):
             raise input_error(
@@ -225,15 +222,26 @@ def _measured(evidence: Evidence, *, data: WmdpData, options: _Options) -> Suite
     for domain in dict.fromkeys(data.forget["subject"]):
         measured[f"{domain}_choice_accuracy"] = metrics.credit_mean(credits[subjects == domain])
     warnings = choice_warnings(measured)
+    run: dict[str, Any] = {}
     if options.open_ended:
         free = {name: _cut(evidence.answered[name], options.chat_template) for name in SETS}
-        measured |= _open_metrics(evidence, free, options.judge)
+        judged = _judged(free, options.judge)
+        found = what_judge_adds(options.judge, judged)
+        measured |= _open_metrics(evidence, free, judged) | found.metrics
         warnings += [*wording_warnings(free["forget"], evidence.vocabulary), *length_warnings(evidence)]
-        warnings += open_warnings(measured)
+        warnings += [*open_warnings(measured), *found.warnings]
+        run = found.run
         rows |= {name: losses for name, losses in row_nll(evidence).items() if name in ("forget_nll", "retain_nll")}
     if options.published:
         measured |= published_metrics(evidence, data)
-    return SuiteOutput(measured, rows, warnings)
+    return SuiteOutput(measured, rows, warnings, run)
+
+
+def _judged(free: Mapping[str, AnsweredRows], judge: Judge | None) -> dict[str, Judgement]:
+    """What a judge says of the free answers, by set."""
+    if judge is None:
+        return {}
+    return {name: judge_answers(judge, rows.answers, rows.expected) for name, rows in free.items()}
 
 
 def _log_probabilities(evidence: Evidence, name: str, count: int) -> Floats:
@@ -253,7 +261,7 @@ def _cut(rows: AnsweredRows, chat_template: bool) -> AnsweredRows:
     return rows if chat_template else replace(rows, answers=[first_answer(answer).strip() for answer in rows.answers])
 
 
-def _open_metrics(evidence: Evidence, free: Mapping[str, AnsweredRows], judge: Judge | None) -> Metrics:
+def _open_metrics(evidence: Evidence, free: Mapping[str, AnsweredRows], judged: Mapping[str, Judgement]) -> Metrics:
     """What questions without their options give: likelihood of the texts, words of the answers, what a judge says."""
     measured: Metrics = {}
     for name in SETS:
@@ -262,9 +270,8 @@ def _open_metrics(evidence: Evidence, free: Mapping[str, AnsweredRows], judge: J
         measured |= likelihood_metrics(name, right) | recall_metrics(name, free[name])
         measured[f"{name}_open_accuracy"] = metrics.choice_accuracy(-texts, np.zeros(len(texts)))
         measured[f"{name}_open_probability"] = metrics.option_probability(texts[:, 0], texts[:, 1:])
-        if judge is not None:
-            flags = judge(free[name].answers, free[name].expected)
-            measured[f"{name}_judged_rate"] = metrics.proportion(flags)
+        if name in judged:
+            measured[f"{name}_judged_rate"] = metrics.judged_rate(judged[name].values)
     return measured | wording_metrics(free["forget"], evidence.vocabulary)
 
 

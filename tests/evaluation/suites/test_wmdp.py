@@ -266,7 +266,7 @@ def test_a_killed_evaluation_goes_on(model, tokenizer, tmp_path, monkeypatch):
         ({"max_length": 1}, "max_length"),
         ({"oracle": EvaluationResult("tofu", {})}, "result of the wmdp suite"),
         ({"source": {"wmdp-cyber": ROWS["wmdp-cyber"][2:]}, "domains": "cyber"}, "without their options"),
-        ({"judge": "lab rules"}, "make the judge in a script"),
+        ({"judge": "lab rules"}, "make the judge first"),
         ({"open_ended": False, "judge": RuleJudge("any", bool)}, "a judge with open_ended=True"),
     ],
 )
