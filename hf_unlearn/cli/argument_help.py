@@ -14,6 +14,7 @@ _HOLDERS = (
     ("every task", "tasks/arguments.py", "RunArguments"),
     ("tasks harmful, deletion and custom: rows", "tasks/row_sets.py", "RowSetArguments"),
     ("task harmful", "tasks/harmful.py", "Arguments"),
+    ("tasks harmful, rwku and custom: a language model as judge", "tasks/answer_judge.py", "JudgeByModel"),
     ("task deletion", "tasks/deletion.py", "Arguments"),
     ("tasks rwku and wmdp: texts to keep", "tasks/benchmark.py", "KeptTextArguments"),
     ("task muse", "tasks/muse.py", "Arguments"),

@@ -5,9 +5,10 @@ from functools import partial
 
 from datasets import Dataset
 
-from ..data.rwku import HUB, TRAINING, other_training_rows, training_rows
+from ..data.rwku import TRAINING, other_training_rows, training_rows
 from ..errors import require_choice
 from ..evaluation import rwku
+from .answer_judge import DEFAULT_PURPOSE, JudgeByModel, judged_by_model
 from .arguments import Parsed
 from .benchmark import KeptTextArguments, at_most, benchmark_model, first_of_each, own_texts
 from .task import Task
@@ -18,13 +19,13 @@ _ANSWER_TOKENS, _FLUENCY_TOKENS = 30, 256
 
 
 @dataclass
-class Arguments(KeptTextArguments):
+class Arguments(KeptTextArguments, JudgeByModel):
     """Who is to be forgotten. --evaluated_rows are of each set of probes, and of each adversarial form."""
 
     target: list[str] | None = field(
         default=None, metadata={"help": "Who is forgotten, each name in quotes; none: everybody in RWKU."}
     )
-    source: str = field(default=HUB, metadata={"help": "RWKU's sets: an id on the Hub, or a folder."})
+    source: str = field(default="jinzhuoran/RWKU", metadata={"help": "RWKU's sets: an id on the Hub, or a folder."})
     forget_corpus: str = field(
         default="train_positive_llama3",
         metadata={"help": "Texts about them: train_positive_llama3, train_positive_phi3, train_original_passage, ..."},
@@ -46,6 +47,7 @@ def make_task(parsed: Parsed) -> Task:
         script.source,
         script.target,
         published=script.published,
+        judge=judged_by_model(script, DEFAULT_PURPOSE),
         limit=script.evaluated_rows,
         answer_tokens=at_most(_ANSWER_TOKENS, script.max_new_tokens),
         fluency_tokens=at_most(_FLUENCY_TOKENS, script.max_new_tokens),

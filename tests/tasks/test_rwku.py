@@ -33,6 +33,9 @@ def test_texts_about_some_are_forgotten_and_about_others_kept(words, tmp_path):
     suite = task.suite(before=None, oracle=None)
     assert (suite.settings["targets"], suite.max_new_tokens) == ([ADA], 30)
     assert set(suite.answer_lengths.values()) == {99}
+    assert "judge" not in suite.settings
+    judged = made(words, "--target", ADA, "--judge", words[1]).suite(before=None, oracle=None)
+    assert "judge" in judged.settings
     own = made(words, "--target", ADA, "--retain_dataset", str(tmp_path / "wiki.jsonl"), "--limit", "1")
     assert [rows["text"][:] for rows in own.sets.values()] == [texts[ADA][:1], ["a page on rye"]]
     for everybody in ([], ["--target", ADA, TOM]):
