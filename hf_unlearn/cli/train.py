@@ -19,7 +19,7 @@ _LAUNCH = (
 
 # What the short help lists, in this order.
 _MOST_USED = {
-    "task": "harmful, copyright, privacy, wmdp, custom, ...",
+    "task": "harmful, copyright, privacy, muse, custom, ...",
     "model_name_or_path": "folder, or repository on the Hub",
     "forget_dataset": "rows to forget: file, saved folder or Hub id",
     "retain_dataset": "rows to keep",

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 import datasets
 
-from ..errors import input_error, nearest, require_choice
+from ..errors import input_error, nearest, require_choice, require_range
 from .benchmark_rows import checked_columns, missing_set, split_files
+from .books import text_rows
 from .checks import check_limit
 from .sources import load_rows
 
@@ -32,6 +33,7 @@ _SETS = {
     "retain": ("privleak", "retain", _TEXT),
     "holdout": ("privleak", "holdout", _TEXT),
 }
+SET_OF_HOLDOUT = "/".join(_SETS["holdout"][:2])
 _EXAMPLES = ("forget_examples", "retain_examples")
 # Splits as the first uploads and the first repository of the code call them.
 _FORMER_NAMES = {"retain_qa": "retain2_qa", "retain_qa_icl": "retain2_qa_icl", "retain": "retain2"}
@@ -104,16 +106,29 @@ def load_muse(
     )
 
 
+def sets_of(data: MuseData, part: str = "forget") -> dict[str, datasets.Dataset]:
+    """The sets by "<configuration>/<split>", as `load_muse` takes them again: with some of them put in their place."""
+    sets = {"/".join(where): getattr(data, name) for name, (*where, _) in _SETS.items()}
+    return sets if data.request is None else sets | {"/".join(_where(part)): data.request}
+
+
 def training_sets(
-    source: Source | None = None, corpus: str = "news", *, part: str = "forget", revision: str | None = None
+    source: Source | None = None,
+    corpus: str = "news",
+    *,
+    part: str = "forget",
+    passage_characters: int | None = None,
+    revision: str | None = None,
 ) -> dict[str, datasets.Dataset]:
     """The texts to train on, as `UnlearningTrainer(train_dataset=...)` takes them.
 
-    Those of the books are whole novels: `hf_unlearn.data.books.text_rows` cuts them into passages.
+    Those of the books are whole novels, far longer than what a trainer keeps of a row: `passage_characters`.
 
     Args:
         source: as in `load_muse`, with the configurations `raw` (`forget`, `retain1`), `scal` and `sust`.
         corpus, part, revision: as in `load_muse`.
+        passage_characters: longer texts are cut into passages of about this length (`data.books.text_rows`); None
+            leaves them whole.
 
     Returns:
         "forget", the texts of the part, and "retain", those that the paper regularises with; a column `text`.
@@ -122,10 +137,29 @@ def training_sets(
         ValueError: as `load_muse`.
     """
     source = _checked_source(source, corpus, part)
-    return {
+    if passage_characters is not None:
+        require_range("passage_characters", passage_characters, at_least=2, whole=True)
+    sets = {
         "forget": _set(source, *_where(part), _TEXT, revision),
         "retain": _set(source, "raw", "retain1", _TEXT, revision),
     }
+    return {name: _passages(rows, passage_characters) for name, rows in sets.items()}
+
+
+def _passages(rows: datasets.Dataset, characters: int | None) -> datasets.Dataset:
+    """The texts in passages; those that are short enough as they are, with their line breaks."""
+    texts = rows["text"][:]
+    if characters is None or all(len(text) <= characters for text in texts):
+        return rows
+
+    def cut(batch: dict[str, list[str]]) -> dict[str, list[str]]:
+        pieces = (
+            [text] if len(text) <= characters else text_rows(f"{text}\n", passage_characters=characters)["text"][:]
+            for text in batch["text"]
+        )
+        return {"text": [piece for text in pieces for piece in text]}
+
+    return rows.map(cut, batched=True, keep_in_memory=True)  # it keeps where the rows came from
 
 
 def _checked_source(source: Source | None, corpus: str, part: str) -> Source:

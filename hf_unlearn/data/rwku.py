@@ -120,15 +120,43 @@ def training_rows(
     Raises:
         ValueError: an unknown corpus or subject, a missing set or column, or an empty text.
     """
-    require_choice("corpus", corpus, TRAINING)
     check_limit(limit)
     targets = _targets(target)
+    rows = _training(source, corpus, revision, with_subject=bool(targets))
+    rows = _about(rows, targets, corpus, needed=True) if targets else rows
+    return _first(rows.select_columns(["text"]), limit)
+
+
+def other_training_rows(
+    source: Source,
+    target: str | Sequence[str],
+    *,
+    corpus: str = "train_positive_llama3",
+    revision: str | None = None,
+) -> datasets.Dataset:
+    """The texts of a corpus about everybody but the targets, as retain rows; none where it is about them alone.
+
+    The paper keeps no texts; these are of the kind of the forget rows, and none of the benchmark's probes.
+
+    Args:
+        source, target, corpus, revision: as of `training_rows`.
+
+    Raises:
+        ValueError: as `training_rows`.
+    """
+    targets = _targets(target)
+    rows = _training(source, corpus, revision, with_subject=True)
+    others = [index for index, subject in enumerate(rows["subject"][:]) if subject not in targets]
+    return rows.select(others).select_columns(["text"])
+
+
+def _training(source: Source, corpus: str, revision: str | None, *, with_subject: bool) -> datasets.Dataset:
+    """A corpus to train on, with the subject of each text where it is read."""
+    require_choice("corpus", corpus, TRAINING)
     rows = _rows(source, corpus, revision, "train")
     if rows is None:
         raise _not_there(source, corpus)
-    rows = checked_columns(rows, ("text", "subject") if targets else ("text",), corpus, "RWKU")
-    rows = _about(rows, targets, corpus, needed=True) if targets else rows
-    return _first(rows.select_columns(["text"]), limit)
+    return checked_columns(rows, ("text", "subject") if with_subject else ("text",), corpus, "RWKU")
 
 
 def form_of(written: str) -> str | None:

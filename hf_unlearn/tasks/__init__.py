@@ -30,7 +30,10 @@ def _modules(plugin: Plugin) -> Mapping[str, str]:
 # In the order in which errors and help name them; each is a module with Arguments, DEFAULT_RECIPE and make_task.
 TASKS = PluginTable[str](
     "task",
-    {name: f"{__name__}.{name}" for name in ("harmful", "copyright", "privacy", "deletion", "wmdp", "custom")},
+    {
+        name: f"{__name__}.{name}"
+        for name in ("harmful", "copyright", "privacy", "deletion", "muse", "rwku", "wmdp", "custom")
+    },
     _modules,
 )
 

@@ -46,7 +46,9 @@ class RunArguments:
 
     task: str | None = field(
         default=None,
-        metadata={"help": "What is to be forgotten: harmful, copyright, privacy, deletion, wmdp or custom."},
+        metadata={
+            "help": "What is to be forgotten: harmful, copyright, privacy, deletion, muse, rwku, wmdp or custom."
+        },
     )
     continue_from: str | None = field(
         default=None,

@@ -53,6 +53,7 @@ def preflight(
     that of holdout rows; (3) no retain answer is given, ROUGE-L is below 0.1 and the NLL above 1 nat; (4) rows fed in
     another way (beginning of text, template) have half the NLL or less, 0.3 nats less at least; (5) no answer of a set
     is given, and their first token has more than 3 nats, their mean 1 nat at most. A behaviour of a low rate passes.
+    Of a suite without an NLL of forget rows, as RWKU's, it is only asked whether any forget answer is given.
 
     Args:
         trainer: before its first step. Every rank calls it.
@@ -99,6 +100,8 @@ def _unknown(before: EvaluationResult, oracle: EvaluationResult | None, chance: 
             return
     forget, holdout = _value(before, "forget_nll"), _value(before, "holdout_nll")
     if forget is None:
+        if _none_given([_value(before, before.forget_metric)]):
+            yield "none of the forget answers given"
         return
     # A mean probability is never 0; accuracy, a rate of recital or of a judge is, where nothing is given.
     shares = [name for name in (before.forget_metric, "forget_accuracy") if not name.endswith("_probability")]

@@ -5,19 +5,17 @@ from functools import partial
 
 from datasets import Dataset
 
-from ..data.benchmark_rows import checked_columns
-from ..data.sources import load_rows
 from ..data.wmdp import TRAINED_DOMAINS, training_sets
-from ..errors import input_error
 from ..evaluation import wmdp
-from .arguments import Parsed, RunArguments
-from .task import Task, first
+from .arguments import Parsed
+from .benchmark import KeptTextArguments, benchmark_model, first_of_each, own_texts
+from .task import Task
 
 DEFAULT_RECIPE = None
 
 
 @dataclass
-class Arguments(RunArguments):
+class Arguments(KeptTextArguments):
     """The texts to train on and the questions to measure by; --evaluated_rows are of each domain and subject."""
 
     corpora: str = field(
@@ -25,11 +23,6 @@ class Arguments(RunArguments):
         metadata={"help": "Texts: an id on the Hub, or a folder (cyber-forget-corpus.jsonl, ...)."},
     )
     domains: list[str] | None = field(default=None, metadata={"help": "What to forget: bio, cyber; none: both."})
-    retain_dataset: str | None = field(
-        default=None, metadata={"help": "Texts to keep in place of the retain corpora; the paper's are WikiText."}
-    )
-    retain_name: str | None = field(default=None, metadata={"help": "Configuration of a retain dataset on the Hub."})
-    retain_split: str = field(default="train", metadata={"help": "Split of the retain dataset."})
     source: str = field(default="cais/wmdp", metadata={"help": "WMDP's questions: an id on the Hub, or a folder."})
     mmlu: str = field(default="cais/mmlu", metadata={"help": "MMLU's questions: a Hub id, a folder or a file."})
     permuted: bool = field(default=False, metadata={"help": "Ask in all four cyclic orders of the options."})
@@ -42,21 +35,8 @@ class Arguments(RunArguments):
 
 def make_task(parsed: Parsed) -> Task:
     """The model, the texts of the domains, and the suite over their questions; there is no lab for it."""
-    script, model = parsed.script, parsed.model.model_name_or_path
-    if model is None:
-        raise input_error(
-            expected="--model_name_or_path",
-            got="no model",
-            why="the task has no model of its own",
-            fix="add it: the paper's is HuggingFaceH4/zephyr-7b-beta",
-        )
-    if script.evaluated_half is not None:
-        raise input_error(
-            expected="no --evaluated_half",
-            got=repr(script.evaluated_half),
-            why="the task measures on questions, which are no rows of the training sets and are not chosen by",
-            fix="leave it out, or choose by one domain and report on another",
-        )
+    script = parsed.script
+    model = benchmark_model(parsed, "the paper's is HuggingFaceH4/zephyr-7b-beta")
     with parsed.args.main_process_first(local=True, desc="loading data"):
         sets = _texts(script)
         suite = partial(
@@ -76,11 +56,6 @@ def make_task(parsed: Parsed) -> Task:
 
 def _texts(script: Arguments) -> dict[str, Dataset]:
     """The texts to forget and to keep."""
-    if script.retain_dataset is None:
-        sets = training_sets(script.corpora, script.domains or TRAINED_DOMAINS)
-    else:
-        rows = load_rows(script.retain_dataset, name=script.retain_name, split=script.retain_split)
-        filled = rows.filter(lambda row: bool((row.get("text") or "").strip()))  # WikiText has empty lines
-        retain = checked_columns(filled, ("text",), "retain_dataset", "WMDP")
-        sets = training_sets(script.corpora, script.domains or TRAINED_DOMAINS, kept=False) | {"retain": retain}
-    return {name: chosen for name, rows in sets.items() if (chosen := first(rows, script.limit)) is not None}
+    domains, own = script.domains or TRAINED_DOMAINS, own_texts(script, "WMDP")
+    sets: dict[str, Dataset | None] = {**training_sets(script.corpora, domains, kept=own is None)}
+    return first_of_each(sets if own is None else {**sets, "retain": own}, script.limit)

@@ -113,7 +113,9 @@ def test_help_all_lists_the_arguments_of_trainer_too(capsys):
 def test_without_a_task_there_is_nothing_to_do(capsys, tmp_path, verb, arguments, got):
     (tmp_path / "own.yaml").write_text("forget_loss: npo\n")
     text = refused(capsys, *(each.format(tmp_path / "own.yaml") for each in arguments), verb=verb)
-    assert_user_error(text, "--task", f"Got: {got}.", "harmful, copyright, privacy, deletion, wmdp, custom")
+    assert_user_error(
+        text, "--task", f"Got: {got}.", "harmful, copyright, privacy, deletion, muse, rwku, wmdp, custom"
+    )
 
 
 @pytest.mark.parametrize("processes", [[], ["--num_processes", "2"]], ids=["one process", "two"])

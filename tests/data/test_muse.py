@@ -149,3 +149,13 @@ def test_published_rows_count_the_beginning_of_text():
     (row,) = published_rows(tokenizer, ["ab "], ["cdef"], 3)
     assert row["input_ids"] == [*tokenizer("ab ")["input_ids"], *tokenizer("cd")["input_ids"]]
     assert row["labels"][4] == BOS
+
+
+def test_long_texts_are_cut_into_passages_and_no_word_is_lost():
+    novel = " ".join(f"The hen {k} sat down." for k in range(30))
+    sets = mapping(raw__forget=[{"text": novel}, {"text": "a short\ntext"}])
+    rows = training_sets(sets, "books", passage_characters=100)
+    passages = rows["forget"]["text"][:]
+    assert passages[-1] == "a short\ntext" and " ".join(passages[:-1]).split() == novel.split()
+    assert len(passages) > 4 and max(map(len, passages)) <= 150
+    assert rows["retain"].to_list() == ROWS["raw/retain1"]

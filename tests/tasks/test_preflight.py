@@ -76,6 +76,10 @@ def test_what_is_known_in_part_passes_and_a_judge_that_sees_nothing_is_named():
         before = replace(guessing, forget_metric="forget_choice_above_chance")
         before.metrics.pop("holdout_nll", None)
         assert ["a guess would" in problem for problem in _unknown(before, None, 10.8)] == [True] * stops
+    probed = EvaluationResult("rwku", {}, forget_metric="forget_level2_rouge")
+    for recall, stops in ((0.0, True), (0.01, False)):
+        probed.metrics["forget_level2_rouge"] = MetricResult(recall, 40)
+        assert list(_unknown(probed, None, 10.8)) == ["none of the forget answers given"] * stops
     assert "--judge" in _likely(result("harmful"), [_NONE_HARMFUL])
     assert "template" in _likely(result("custom"), ["none of the forget answers given"])
 

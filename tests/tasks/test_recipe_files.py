@@ -78,7 +78,7 @@ def test_a_recipe_parses_into_what_it_says(name):
 def test_a_recipe_builds_its_objective_and_its_adapter(name):
     recipe, found = given(name), parsed(name)
     objective = build_objective(Methods.resolve(found.args), found.args)
-    assert objective.forget and objective.retain
+    assert objective.forget and bool(objective.retain) == (given(name).get("retain_loss") != "none")
     assert all(loss.weight > 0 for loss in objective.terms)
     assert objective.forget_weight > 0 and objective.retain_weight > 0
     assert bool(Methods.resolve(found.args).wrappers) == ("step_wrappers" in recipe)
@@ -111,7 +111,7 @@ def test_a_recipe_says_how_its_model_is_loaded(name):
 def test_a_recipe_opens_with_what_it_is_and_is_named_after_its_task(name):
     opening = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
     assert opening.startswith("# ") and len(opening) > 20
-    of_papers = {"tofu": "privacy"}
+    of_papers = {"tofu": "privacy", "muse": "muse", "rwku": "rwku", "wmdp": "wmdp"}
     first = name.removeprefix("papers/").split("_")[0]
     task = of_papers[first] if name.startswith("papers/") else "harmful" if "/" in name else first
     assert given(name)["task"] == task in TASKS

@@ -1,12 +1,12 @@
 """The task wmdp: RMU on texts of the corpora's shape, measured by questions of WMDP's and MMLU's, on a tiny model."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from fixtures.benchmark_tasks import FEW, saved_model, write_rows
 from fixtures.examples import assert_four_parts
-from fixtures.models import tiny_model, tiny_tokenizer
+from fixtures.models import tiny_tokenizer
 from fixtures.wmdp_rows import CORPORA, MMLU, ROWS
 from hf_unlearn.evaluation import load_result
 from hf_unlearn.tasks import make_task, parse_task, run_task
@@ -17,19 +17,13 @@ RMU = ["--forget_loss", '{"name": "rmu", "c": 6.5, "layer": 1}', "--retain_loss"
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     """Arguments that name files of the corpora and of the questions, and a model."""
-    model = tiny_model()
-    model.config.max_position_embeddings = 512  # rotary: any number of positions
-    model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer().save_pretrained(tmp_path / "model")
     named = {f"{name}.jsonl": rows for name, rows in CORPORA.items()} | {"mmlu.jsonl": MMLU}
     named |= {f"{name}/test.jsonl": rows for name, rows in ROWS.items()}
     named |= {"wiki.jsonl": [{"text": text} for text in ("", "a page on rye", " = Mills = ")]}
-    for name, rows in named.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(tmp_path, named)
     folder = str(tmp_path)
     sources = ["--corpora", folder, "--source", folder, "--mmlu", str(tmp_path / "mmlu.jsonl"), "--domains", "cyber"]
-    return ["--model_name_or_path", str(tmp_path / "model"), *sources, "--output_dir", str(tmp_path / "run")]
+    return ["--model_name_or_path", saved_model(tmp_path / "model"), *sources, "--output_dir", str(tmp_path / "run")]
 
 
 def test_the_texts_of_a_domain_and_texts_of_ones_own(words, tmp_path):
@@ -44,19 +38,7 @@ def test_the_texts_of_a_domain_and_texts_of_ones_own(words, tmp_path):
 
 
 def test_a_run_of_rmu_is_measured_before_and_after(words, tmp_path):
-    few = [
-        "--max_steps",
-        "2",
-        "--per_device_train_batch_size",
-        "2",
-        "--max_new_tokens",
-        "2",
-        "--evaluated_rows",
-        "2",
-        "--learning_rate",
-        "0.01",
-    ]
-    run_task("wmdp", [*words, *RMU, *few, "--forget_nll_bound", "null", "--use_cpu", "--force", "true"])
+    run_task("wmdp", [*words, *RMU, *FEW, "--evaluated_rows", "2"])
     before, after = (load_result(tmp_path / "run" / f"evaluation_{name}.json") for name in ("before", "after"))
     assert before.pair == ("forget_choice_above_chance", "retain_choice_accuracy")
     assert before.rows == after.rows and before.row_scores["forget_nll"] != after.row_scores["forget_nll"]
