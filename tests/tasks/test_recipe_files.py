@@ -111,7 +111,7 @@ def test_a_recipe_says_how_its_model_is_loaded(name):
 def test_a_recipe_opens_with_what_it_is_and_is_named_after_its_task(name):
     opening = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
     assert opening.startswith("# ") and len(opening) > 20
-    of_papers = {"tofu": "privacy", "muse": "muse", "rwku": "rwku", "wmdp": "wmdp"}
+    of_papers = {"tofu": "privacy", "muse": "muse", "rwku": "rwku", "wmdp": "wmdp", "knowundo": "custom"}
     first = name.removeprefix("papers/").split("_")[0]
     task = of_papers[first] if name.startswith("papers/") else "harmful" if "/" in name else first
     assert given(name)["task"] == task in TASKS
