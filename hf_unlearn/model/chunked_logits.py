@@ -104,6 +104,9 @@ class _Positions(torch.autograd.Function):
             z = raw.to(dtype)
             every_logp = z.log_softmax(-1)
             logps[chunk] = every_logp.gather(-1, targets[chunk, None]).squeeze(-1)
+            if slopes is not None:
+                slopes.add_logps(chunk, query, provider, inputs[chunk], raw, every_logp)
+            del every_logp  # as large as the chunk, beside what readouts and their references take
             references = []
             for readout, into in zip(query.readouts, values, strict=True):
                 inside, own = query.overlap(readout, chunk)
@@ -111,7 +114,7 @@ class _Positions(torch.autograd.Function):
                 if own.stop > own.start:
                     into[own] = readout.function(z[inside], targets[chunk][inside], references[-1])
             if slopes is not None:
-                slopes.add(chunk, query, provider, inputs[chunk], raw, z, every_logp, references)
+                slopes.add_readouts(chunk, query, provider, inputs[chunk], raw, z, references)
             # A single chunk stays until the backward pass: no larger than what that would hold anyway.
             if len(chunks) == 1 and any(ctx.needs_input_grad):
                 kept = (raw, references)
@@ -188,7 +191,19 @@ class _Slopes:
         own, *read = (inputs.new_zeros((count, inputs.shape[-1])) for count in counts)
         return cls(own, read)
 
-    def add(
+    def add_logps(
+        self, chunk: slice, query: HeadQuery, provider: LogitProvider, inputs: Tensor, raw: Tensor, every_logp: Tensor
+    ) -> None:
+        """Take those of a chunk's log-probs, given its logits as they are; overwrites its log-probs of all tokens."""
+        whole = slice(0, len(every_logp))
+        if any(readout.alone and query.overlap(readout, chunk)[0] == whole for readout in query.readouts):
+            return
+        # d lp / d z = onehot(y) - softmax(z)
+        by_logits = every_logp.exp_().neg_()
+        by_logits.scatter_add_(-1, query.targets[chunk, None], torch.ones_like(by_logits[:, :1]))
+        self.logps[chunk] = provider.backward(inputs, raw, by_logits, [])
+
+    def add_readouts(
         self,
         chunk: slice,
         query: HeadQuery,
@@ -196,18 +211,10 @@ class _Slopes:
         inputs: Tensor,
         raw: Tensor,
         z: Tensor,
-        every_logp: Tensor,
         references: Sequence[Tensor | None],
     ) -> None:
-        """Take those of a chunk, given its logits as they are (`raw`) and in fp32 (`z`); overwrites `every_logp`."""
+        """Take those of what is read of a chunk, given its logits as they are (`raw`) and in fp32 (`z`)."""
         targets = query.targets[chunk]
-        if not any(
-            readout.alone and query.overlap(readout, chunk)[0] == slice(0, len(z)) for readout in query.readouts
-        ):
-            # d lp / d z = onehot(y) - softmax(z)
-            by_logits = every_logp.exp_().neg_()
-            by_logits.scatter_add_(-1, targets[:, None], torch.ones_like(z[:, :1]))
-            self.logps[chunk] = provider.backward(inputs, raw, by_logits, [])
         for readout, into, reference in zip(query.readouts, self.readouts, references, strict=True):
             inside, own = query.overlap(readout, chunk)
             if own.stop > own.start:
