@@ -77,7 +77,7 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 # Micro-batches cut by tokens, of which one rank has another number than the other; only without shards.
 IN_PARTS = "in_parts_full"
-RUNS[IN_PARTS] = dict(forget_loss="simnpo", retain_loss="kl", lora=False, max_tokens_per_batch=48)
+RUNS[IN_PARTS] = dict(forget_loss="npo", retain_loss="kl", lora=False, max_tokens_per_batch=48)
 ANCHORED = {"ddp": ("anchored_full",), "zero3": ("anchored_lora",), "fsdp2": ("anchored_full",)}
 for _names in set(ANCHORED.values()):
     # Levels that are estimated again on the model as it is, split or whole.
