@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from ..errors import input_error, nearest, require_choice
 from ..evaluation import SUITES, EvaluationResult, evaluate
 from ..model.loading import load_tokenizer
+from ..training.launch.verify import require_several
 from ..training.model_setup import move_unless_quantized
 from .answer_judge import DEFAULT_PURPOSE, JUDGE_ARGUMENTS, JudgeByModel, judged_by_model
 from .saved_run import load_answering
@@ -61,6 +62,7 @@ class NamedEvaluation:
     def __call__(self, suite: Any, name: str) -> EvaluationResult:
         """Measure, and keep the result where a folder is named."""
         assert self.model is not None
+        require_several()
         accelerator = Accelerator(cpu=self.use_cpu)
         options = {"dtype": self.dtype, "revision": self.model_revision}
         models = [

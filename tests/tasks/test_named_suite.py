@@ -83,6 +83,15 @@ def test_what_is_refused_in_four_parts(tmp_path, suite, flags, said):
     assert said in str(error.value)
 
 
+def test_one_process_in_place_of_several_is_refused(files, monkeypatch):
+    evaluation, suite = parse_named("muse", words(files))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # as accelerate launch --cpu --num_processes 2 leaves them
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(ValueError, match="as many processes as accelerate launch was asked for"):
+        evaluation(suite, "after")
+
+
 def refused(capsys: Any, *arguments: str) -> str:
     assert main(["evaluate", *arguments]) == 2
     return capsys.readouterr().err

@@ -52,7 +52,7 @@ def require_launched(args: TrainingArguments) -> None:
         ValueError: fewer processes than were asked for, or ones that do not average their gradients; FSDP or DeepSpeed
             that will not be engaged; a ZeRO stage other than the launcher's.
     """
-    _require_several()
+    require_several()
     _require_together(args)
     if args.fsdp and args.parallel_mode != ParallelMode.DISTRIBUTED:
         fix = "start it with `accelerate launch` or torchrun, or leave fsdp out"
@@ -76,7 +76,7 @@ def require_launched(args: TrainingArguments) -> None:
 _FSDP_FIX = "use GPUs and leave use_cpu out; on a CPU: --accelerate_config ddp or zero2"
 
 
-def _require_several() -> None:
+def require_several() -> None:
     """Raise in the one process that accelerate starts for several when its config has no launcher for them."""
     # Its simple launcher alone sets ACCELERATE_USE_CPU, and with more than one process MASTER_ADDR.
     announced = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ
