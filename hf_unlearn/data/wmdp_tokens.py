@@ -46,8 +46,8 @@ def letter_rows(
 
 def letter_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens of " A", " B", " C", " D" behind "Answer:"; none where a letter is not one token."""
-    found = [trained_ids(row["labels"]) for row in letter_rows(tokenizer, ["Answer:"])]
-    return [token for tokens in found for token in tokens] if all(len(tokens) == 1 for tokens in found) else []
+    letters = [trained_ids(row["labels"]) for row in letter_rows(tokenizer, ["Answer:"])]
+    return [token for tokens in letters for token in tokens] if all(len(tokens) == 1 for tokens in letters) else []
 
 
 def one_row_each(rows: list[TokenizedRow], letters: Sequence[int]) -> list[TokenizedRow]:
@@ -57,8 +57,8 @@ def one_row_each(rows: list[TokenizedRow], letters: Sequence[int]) -> list[Token
         rows: of the four letters of each question.
         letters: their tokens, as `letter_tokens` has them.
     """
-    found = [trained_ids(row["labels"]) for row in rows]
-    return rows[::OPTIONS] if found == [[letter] for letter in letters] * (len(rows) // OPTIONS) else rows
+    answers = [trained_ids(row["labels"]) for row in rows]
+    return rows[::OPTIONS] if answers == [[letter] for letter in letters] * (len(rows) // OPTIONS) else rows
 
 
 def published_letter_rows(

@@ -174,9 +174,9 @@ def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> Suite
         measured |= published_metrics(evidence, data)
     warnings = [*wording_warnings(asked, evidence.vocabulary), *_longer_answers(evidence, options.answer_tokens)]
     kept = {name: nll for name, nll in row_nll(evidence).items() if not name.startswith((_PUBLISHED, FLUENCY))}
-    found = what_judge_adds(options.judge, judged)
-    warnings += [*found.warnings, *_not_measured(data, measured), _ELSEWHERE]
-    return SuiteOutput(measured | found.metrics, kept, warnings, found.run)
+    of_judge = what_judge_adds(options.judge, judged)
+    warnings += [*of_judge.warnings, *_not_measured(data, measured), _ELSEWHERE]
+    return SuiteOutput(measured | of_judge.metrics, kept, warnings, of_judge.run)
 
 
 def form_metrics(recalls: np.ndarray, forms: Sequence[str]) -> Metrics:
@@ -184,8 +184,8 @@ def form_metrics(recalls: np.ndarray, forms: Sequence[str]) -> Metrics:
 
     The highest of several means is too high by chance where forms have few rows; its interval shows as much.
     """
-    found = np.array(forms)
-    by_form = {form: recalls[found == form] for form in FORMS if form in forms}
+    form_of_row = np.array(forms)
+    by_form = {form: recalls[form_of_row == form] for form in FORMS if form in forms}
     measured = {f"forget_level3_{form}_rouge": metrics.mean(own) for form, own in by_form.items()}
     over = {"mean": np.mean, "worst": np.max}
     return measured | {
