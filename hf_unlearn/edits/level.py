@@ -1,15 +1,20 @@
 """The level of an edit: the mean NLL per token that a model without the forget rows would give them."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from ..data.token_arrays import token_arrays
 from ..data.tokenized_row import TokenizedRow
 from ..errors import require_choice, require_range
 from ..evaluation.questioner import Questioner
 from ..model.output_head import output_head
+from ..model.score_rows import RowLogps
 from ..training.levels.estimate import estimate_levels
-from ..training.levels.profile import Profile, answer_lengths, ngram_logps
+from ..training.levels.ngram import NGram
+from ..training.levels.profile import Profile, answer_lengths, ngram_logps, ngram_profile
 from ..training.levels.setting import HOLDOUT, NGRAM
+from ..training.levels.token_columns import ORDERS
 
 
 def known_level(
@@ -27,7 +32,7 @@ def known_level(
         model: before unlearning.
         questioner: scores the unseen rows.
         forget: tokenised.
-        retain: tokenised, that the 4-gram is counted on.
+        retain: tokenised, that the n-grams are counted on.
         unseen: tokenised rows like the forget rows that the model has never seen.
 
     Raises:
@@ -53,7 +58,13 @@ def _mean_level(
     scores = questioner.scores(model, unseen)
     if source == NGRAM:
         vocabulary = output_head(model).vocabulary
-        profiles = [Profile.of_tokens(ngram_logps(retain, rows, vocabulary)) for rows in (forget, unseen)]
+        longest = NGram.count([ids for ids, _ in token_arrays(retain)], vocabulary, max(ORDERS))
+        profiles = [ngram_profile(partial(_under, longest, rows), rows) for rows in (forget, unseen)]
     else:
         profiles = [Profile.flat(answer_lengths(rows)) for rows in (forget, unseen)]
     return estimate_levels(source, profiles[0], profiles[1], scores, forget, tokens=False).quality.mean
+
+
+def _under(longest: NGram, rows: Sequence[TokenizedRow], order: int) -> RowLogps:
+    """Log-probs of answer tokens under a shorter n-gram of the same counts."""
+    return ngram_logps(longest.shortened(order), rows)

@@ -6,7 +6,8 @@ import pytest
 
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import ObjectiveRecord, RunRecord, TermRecord
-from hf_unlearn.results.record_parts import LEVEL_WORDS, REFERENCE_WORDS, LevelQuality, level_words, reference_words
+from hf_unlearn.results.record_parts import LevelQuality
+from hf_unlearn.results.record_words import LEVEL_WORDS, REFERENCE_WORDS, level_words, reference_words
 from hf_unlearn.results.report.facts import facts_of
 from hf_unlearn.training.config import REFERENCES
 from hf_unlearn.training.levels.setting import SOURCES

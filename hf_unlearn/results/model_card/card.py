@@ -16,7 +16,8 @@ from ...errors import input_error
 from ..deletion_words import HEADING, deletion_words
 from ..phase_record import EDIT, SUPPRESS, TRAIN
 from ..record import ATTACK_PLOTS, RECORD_FILE, RunRecord
-from ..record_parts import ComponentRecord, level_words, reference_words
+from ..record_parts import ComponentRecord
+from ..record_words import level_words, reference_words
 from ..redaction import is_redacted, redacted
 from ..verdict import GLOSSARY, verdict
 from .alt_texts import with_alt_texts

@@ -10,7 +10,7 @@ from ..lineage import lineage_words
 from ..phase_record import suppression_of
 from ..phase_words import PhaseRow, phase_rows
 from ..record import ComponentRecord, ModelRecord, RunRecord, SetRecord
-from ..record_parts import level_words, reference_words
+from ..record_words import level_words, reference_words
 
 Pairs = list[tuple[str, str]]
 _OWN = "of the user's own, not described"

@@ -10,9 +10,10 @@ from transformers.utils import logging
 
 from ...data.digests import row_digests
 from ...model.score_rows import RowLogps
+from .fits import choose_fit
 from .levels import LevelQuality, Levels
 from .profile import Profile
-from .regression import Line, cross_validated, dealt_out
+from .regression import dealt_out
 from .setting import GIVEN, HOLDOUT
 from .shape import Shape
 
@@ -35,6 +36,7 @@ def estimate_levels(
 ) -> Levels:
     """tau_i = a + b p_i + e_i, at least 0, with a and b by least squares on rows that the model never saw.
 
+    p_i is the profile of a row as it is, or the mean of what a curve or trees make of its tokens (`choose_fit`).
     e_i spreads the levels as the NLL of unseen rows lies around the line: the residuals of the calibration rows, as
     many quantiles of them as there are forget rows, dealt out in the order of a hash of each row. On the line alone
     the forget rows would lie nearer together than rows that no model saw, and could be told by that.
@@ -48,21 +50,22 @@ def estimate_levels(
         tokens: whether a loss reads levels of answer tokens.
     """
     nll = unseen.nll_per_token().double().numpy()
-    line = Line.fit(calibration.rows, nll)
-    fit = cross_validated(calibration.rows, nll)
-    spread = dealt_out(nll - line(calibration.rows), list(row_digests(rows)))
-    levels = torch.from_numpy(np.maximum(line(forget.rows) + spread, 0.0)).float()
+    chosen = choose_fit(calibration, unseen, fewest=FEW_ROWS)
+    told, line = chosen.agreement, chosen.fit.line
+    spread = dealt_out(chosen.residuals, list(row_digests(rows)))
+    levels = torch.from_numpy(np.maximum(chosen.fit(forget) + spread, 0.0)).float()
     quality = LevelQuality(
         source=source,
         calibration_rows=len(nll),
         forget_rows=len(levels),
         mean=float(levels.mean()),
-        pearson=fit.pearson if fit else None,
-        spearman=fit.spearman if fit else None,
-        error=fit.error if fit else None,
+        fit=chosen.fit.way,
+        pearson=told.pearson if told else None,
+        spearman=told.spearman if told else None,
+        error=told.error if told else None,
         intercept=line.intercept,
         slope=line.slope,
-        warnings=tuple(_warnings(source, nll, fit.spearman if fit else None)),
+        warnings=tuple(_warnings(source, nll, told.spearman if told else None)),
     )
     for warning in quality.warnings:
         logger.warning_once(f"levels={source!r}: {warning}")

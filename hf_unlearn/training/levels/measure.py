@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache as once
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from trl.models import prepare_deepspeed, prepare_fsdp
 from ...data.collator import DataCollatorForUnlearning
 from ...data.holdout_split import anchored_places
 from ...data.prepare import TrainSets
+from ...data.token_arrays import token_arrays
 from ...model.output_head import output_head
 from ...model.score_rows import RowLogps
 from ..config import UnlearningConfig
@@ -20,9 +22,10 @@ from ..reference.cache import ReferenceCache
 from .estimate import estimate_levels, given_levels, moved_levels
 from .levels import Levels
 from .model_rows import ProfiledRows
-from .ngram import ORDER
-from .profile import Profile, answer_lengths, load_profile_model, ngram_logps
+from .ngram import NGram
+from .profile import Profile, answer_lengths, load_profile_model, ngram_logps, ngram_profile
 from .setting import HOLDOUT, MODEL, NGRAM
+from .token_columns import ORDERS
 
 
 def measure_levels(
@@ -79,11 +82,19 @@ def measure_levels(
 
 
 def _by_ngram(sets: TrainSets, vocabulary: int, cache: ReferenceCache) -> list[Profile]:
-    name, counted = f"Witten-Bell {ORDER}-gram of {vocabulary}", sets.counted
-    return [
-        Profile.of_tokens(cache.counted(name, counted, rows, partial(ngram_logps, counted, rows, vocabulary)))
-        for rows in (sets.forget, sets.holdout)
-    ]
+    """Of forget and calibration rows: the row's mean under the 4-gram, and what n-grams say of each token."""
+
+    counted: Any = sets.counted
+
+    @once
+    def longest() -> NGram:  # counted once, and only where the cache lacks something
+        return NGram.count([ids for ids, _ in token_arrays(counted)], vocabulary, max(ORDERS))
+
+    def by_order(rows: Any, order: int) -> RowLogps:
+        name = f"Witten-Bell {order}-gram of {vocabulary}"
+        return cache.counted(name, counted, rows, lambda: ngram_logps(longest().shortened(order), rows))
+
+    return [ngram_profile(partial(by_order, rows), rows) for rows in (sets.forget, sets.holdout)]
 
 
 def _by_model(

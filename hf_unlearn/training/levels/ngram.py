@@ -76,6 +76,10 @@ class NGram:
             context = _before(grams)
         return cls(vocabulary, tuple(lengths))
 
+    def shortened(self, order: int) -> "NGram":
+        """The n-gram of at most so many tokens, of the same rows."""
+        return NGram(self.vocabulary, self.lengths[:order])
+
     def counted(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """The n-grams of each length and how often each was seen: what `of_counted` makes the same one of."""
         return [(grams.keys, grams.counts) for grams in self.lengths]

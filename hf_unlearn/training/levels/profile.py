@@ -1,7 +1,7 @@
 """Profiles: what rows look like to something that never saw them, per token of the run's own."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ...errors import input_error
 from ...model.loading import loading
 from ...model.score_rows import RowLogps
 from .ngram import NGram
+from .token_columns import FOUR, ORDERS, token_columns
 
 # Of the run's own from_pretrained arguments, those that mean something for another model.
 _SHARED = ("dtype", "trust_remote_code", "token", "attn_implementation")
@@ -26,10 +27,12 @@ class Profile:
     Attributes:
         rows: mean NLL of the answer of each row, [N].
         lengths: answer tokens of each row, [N].
+        tokens: numbers of each answer token, row after row, [T, C] (`token_columns`); None where there are none.
     """
 
     rows: np.ndarray
     lengths: np.ndarray
+    tokens: np.ndarray | None = None
 
     @classmethod
     def of_tokens(cls, logps: RowLogps) -> "Profile":
@@ -51,24 +54,37 @@ class Profile:
         """Of rows that all look the same."""
         return cls(np.zeros(len(lengths)), lengths.numpy())
 
+    def select(self, places: Sequence[int]) -> "Profile":
+        """Of some of the rows, by their places."""
+        tokens = self.tokens
+        if tokens is not None:
+            parts = np.split(tokens, self.lengths.cumsum()[:-1])
+            tokens = np.concatenate([parts[place] for place in places])
+        return Profile(self.rows[list(places)], self.lengths[list(places)], tokens)
+
 
 def answer_lengths(rows: Iterable[Mapping[str, Any]]) -> Tensor:
     """Answer tokens of each tokenised row, [N]."""
     return torch.tensor([int(is_target(labels).sum()) for _, labels in token_arrays(rows)])
 
 
-def ngram_logps(counted: Any, rows: Any, vocabulary: int) -> RowLogps:
-    """Log-probs of the answer tokens of `rows` under an n-gram of other rows, prompts and answers.
-
-    Args:
-        counted: tokenised rows that the n-gram is counted on.
-        rows: tokenised rows.
-        vocabulary: V.
-    """
-    ngram = NGram.count([ids for ids, _ in token_arrays(counted)], vocabulary)
+def ngram_logps(ngram: NGram, rows: Any) -> RowLogps:
+    """Log-probs of the answer tokens of tokenised rows under an n-gram of others."""
     ids, labels = zip(*token_arrays(rows), strict=True)
     answers = np.concatenate([is_target(own) for own in labels])
     return RowLogps(torch.from_numpy(ngram.logps(ids)[answers]).float(), answer_lengths(rows))
+
+
+def ngram_profile(logps_of: Callable[[int], RowLogps], rows: Any) -> Profile:
+    """Of each row the mean under the 4-gram, and what n-grams and the row itself say of each token.
+
+    Args:
+        logps_of: from the order of an n-gram to log-probs of the answer tokens of the rows under it.
+        rows: tokenised.
+    """
+    by_order = [logps_of(order) for order in ORDERS]
+    columns = token_columns([-logps.logps.double().numpy() for logps in by_order], rows)
+    return replace(Profile.of_tokens(by_order[FOUR]), tokens=columns)
 
 
 def load_profile_model(name: str, init_kwargs: Mapping[str, Any], rows: Iterable[Any]) -> PreTrainedModel:

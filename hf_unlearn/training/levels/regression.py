@@ -1,4 +1,4 @@
-"""From a profile to levels: a straight line fitted on unseen rows, and how well it tells the NLL of rows left out."""
+"""A straight line by least squares, how well predictions agree with what they predict, residuals for other rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How well lines fitted on some rows tell the NLL of others. Correlations are None where nothing varies.
+class Agreement:
+    """How well predictions tell the NLL of rows. Correlations are None where nothing varies.
 
     Attributes:
         pearson: correlation of NLL and prediction.
@@ -48,30 +48,19 @@ class Fit:
     error: float
 
 
-def cross_validated(profile: np.ndarray, nll: np.ndarray, folds: int = FOLDS) -> Fit | None:
-    """Every row predicted by the line of the rows of other folds; row i is in fold i modulo `folds`.
+def folds_of(count: int) -> np.ndarray:
+    """The fold of each row, [N]: row i is in fold i modulo `FOLDS`, or alone where there are fewer rows."""
+    return np.arange(count) % min(FOLDS, count)
 
-    Args:
-        profile: [N].
-        nll: [N], nats per token.
-        folds: as many as rows where these are fewer.
 
-    Returns:
-        None below three rows: two that are left have a line through them whatever they are.
-    """
+def agreement(predicted: np.ndarray, nll: np.ndarray) -> Agreement:
+    """Of predictions with the NLL of the same rows, both [N], nats per token."""
     from scipy.stats import spearmanr  # takes a quarter of a second, which most runs have no use for
 
-    if len(nll) < 3:
-        return None
-    fold = np.arange(len(nll)) % min(folds, len(nll))
-    predicted = np.empty(len(nll))
-    for number in range(fold.max() + 1):
-        left_out = fold == number
-        predicted[left_out] = Line.fit(profile[~left_out], nll[~left_out])(profile[left_out])
     error = float(np.abs(predicted - nll).mean())
-    if np.ptp(profile) == 0 or np.ptp(nll) == 0 or np.ptp(predicted) == 0:
-        return Fit(None, None, error)
-    return Fit(float(np.corrcoef(predicted, nll)[0, 1]), float(spearmanr(predicted, nll).statistic), error)
+    if np.ptp(nll) == 0 or np.ptp(predicted) == 0:
+        return Agreement(None, None, error)
+    return Agreement(float(np.corrcoef(predicted, nll)[0, 1]), float(spearmanr(predicted, nll).statistic), error)
 
 
 def dealt_out(residuals: np.ndarray, keys: Sequence[str]) -> np.ndarray:

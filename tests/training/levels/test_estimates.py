@@ -10,10 +10,13 @@ from fixtures.examples import assert_four_parts
 from hf_unlearn.data import calibration_rows, measurement_rows
 from hf_unlearn.model.score_rows import RowLogps
 from hf_unlearn.training.levels.estimate import estimate_levels, moved_levels
+from hf_unlearn.training.levels.fits import choose_fit, left_out
 from hf_unlearn.training.levels.ngram import NGram
 from hf_unlearn.training.levels.profile import Profile
-from hf_unlearn.training.levels.regression import Line, cross_validated, dealt_out
+from hf_unlearn.training.levels.regression import Line, agreement, dealt_out
 from hf_unlearn.training.levels.shape import Shape
+from hf_unlearn.training.levels.token_columns import FOUR, copied_columns
+from hf_unlearn.training.levels.token_fits import fit_curve
 from oracles.ngram import NgramOracle
 
 
@@ -50,20 +53,78 @@ def test_the_4_gram_is_nltks():
     assert NGram.count(rows, vocabulary=11).logps(others) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_shorter_ngram_of_the_same_counts():
+    draw = np.random.default_rng(1)
+    rows, others = ([draw.zipf(1.5, size) % 9 for size in draw.integers(1, 12, 20)] for _ in range(2))
+    longest = NGram.count(rows, 9, order=6)
+    for order in (1, 2, 4, 6):
+        assert np.array_equal(longest.shortened(order).logps(others), NGram.count(rows, 9, order).logps(others))
+
+
+def test_what_a_row_copies_from_itself():
+    """Row 7 8 7 8 9 8: 7 and 8 come back, the second 8 after a 7 as before, the third one after something else."""
+    rows = [
+        {"input_ids": [7, 8, 7, 8, 9, 8], "labels": [-100, -100, 7, 8, 9, 8]},
+        {"input_ids": [8, 7, 7, 7], "labels": [8, 7, 7, 7]},  # no row sees the one before it; the first is no target
+    ]
+    assert copied_columns(rows).tolist() == [[1, 0], [1, 1], [0, 0], [1, 0], [0, 0], [1, 0], [1, 1]]
+
+
 def test_the_line_and_its_quality_by_hand():
     """Through (1, 2), (2, 4), (3, 7): b = (1 * 7/3 + 1 * 8/3) / 2 = 5/2, a = 13/3 - 5 = -2/3.
 
     Left out one by one: 1 for 2 (through the others b = 3, a = -2), 4.5 for 4 (b = 2.5, a = -.5), 6 for 7 (b = 2).
     """
     profile, nll = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 7.0])
-    line, fit = Line.fit(profile, nll), cross_validated(profile, nll)
+    line = Line.fit(profile, nll)
     assert (line.intercept, line.slope) == pytest.approx((-2 / 3, 5 / 2))
     assert line(np.array([0.0, 4.0])) == pytest.approx([0.0, 28 / 3])  # an NLL is never below 0
-    assert (fit.spearman, fit.error) == pytest.approx((1, 2.5 / 3))
-    assert fit.pearson == pytest.approx(np.corrcoef([1, 4.5, 6], nll)[0, 1])
-    flat = np.ones(3)
-    assert Line.fit(flat, nll) == Line(pytest.approx(13 / 3), 0.0)
-    assert cross_validated(flat, nll).spearman is None and cross_validated(profile[:2], nll[:2]) is None
+    one, unseen = np.ones(3, int), unseen_rows([2.0], [4.0], [7.0])
+    predicted = left_out("line", Profile(profile, one), unseen)
+    assert predicted.tolist() == pytest.approx([1, 4.5, 6])
+    told = agreement(predicted, nll)
+    assert (told.spearman, told.error) == pytest.approx((1, 2.5 / 3))
+    assert told.pearson == pytest.approx(np.corrcoef([1, 4.5, 6], nll)[0, 1])
+    assert Line.fit(np.ones(3), nll) == Line(pytest.approx(13 / 3), 0.0)
+    assert left_out("line", Profile(profile[:2], one[:2]), unseen.select([0, 1])) is None
+    assert agreement(np.ones(3), nll).spearman is None
+
+
+def test_the_curve_by_hand():
+    """4-gram NLLs 1, 2, 3 with 1, 5, 2, the last of twice the weight: the 5 and the 2s pool at (5 + 2 * 2) / 3 = 3."""
+    columns = np.zeros((3, 6))
+    columns[:, FOUR] = [1, 2, 3]
+    curve = fit_curve(columns, np.array([1.0, 5.0, 2.0]), np.array([1.0, 1.0, 2.0]))
+    columns[:, FOUR] = [0, 1.5, 9]  # below, between and beyond what was seen
+    assert curve(columns).tolist() == pytest.approx([1, 2, 3])
+
+
+def bent_rows(count: int, of_token) -> tuple[Profile, RowLogps]:
+    """Rows of ten tokens whose NLL is a function of their columns, with the means of rows half hidden by noise."""
+    draw = np.random.default_rng(0)
+    columns = np.hstack([draw.uniform(0, 10, (count * 10, 4)), draw.integers(0, 2, (count * 10, 2))])
+    nll = of_token(columns) + draw.normal(0, 0.2, len(columns))
+    rows = columns[:, FOUR].reshape(count, 10).mean(1)
+    return Profile(rows, np.full(count, 10), columns), RowLogps(-torch.from_numpy(nll), torch.full((count,), 10))
+
+
+@pytest.mark.parametrize(
+    ("way", "of_token"),
+    {
+        "line": lambda columns: 5 + columns[:, FOUR] / 2,
+        "curve": lambda columns: 1 + np.exp(columns[:, FOUR] / 5),
+        "trees": lambda columns: 1 + 5 * columns[:, -1],
+    }.items(),
+)
+def test_tokens_are_bent_where_that_tells_rows_left_out(way, of_token):
+    profile, unseen = bent_rows(40 if way == "curve" else 100, of_token)
+    chosen = choose_fit(profile, unseen, fewest=25)
+    assert chosen.fit.way == way and chosen.agreement.error < 0.2
+    others, nll = bent_rows(160, of_token)  # the first hundred of them are others too: the draw is of another size
+    assert np.abs(chosen.fit(others) - nll.nll_per_token().numpy()).mean() < 0.2
+    # Rows left out lie as far off as rows of another set.
+    assert np.abs(chosen.residuals).mean() == pytest.approx(chosen.agreement.error, rel=0.1)
+    assert choose_fit(profile, unseen, fewest=101).fit.way == "line"
 
 
 ROWS = [{"input_ids": [1, 5 + place], "labels": [-100, 5 + place]} for place in range(3)]

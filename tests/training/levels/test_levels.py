@@ -18,6 +18,7 @@ from hf_unlearn.data import calibration_rows
 from hf_unlearn.data.digests import row_digest
 from hf_unlearn.results.model_card import render_card
 from hf_unlearn.results.record import load_record
+from hf_unlearn.results.record_words import FIT_WORDS
 from hf_unlearn.training.levels import ngram
 from hf_unlearn.training.levels.profile import same_tokens
 from oracles import naive
@@ -64,9 +65,10 @@ def saved(folder: Path, model: Any, tokenizer: Any) -> str:
 
 
 def test_levels_of_the_4_gram_are_those_of_the_naive_loop(tmp_path):
-    trainer = trainer_of(tmp_path, levels="ngram")
+    few = UNSEEN[:40]  # of which too few calibrate for anything but a line
+    trainer = trainer_of(tmp_path, levels="ngram", sets={**SETS, "holdout": datasets.Dataset.from_list(few)})
     levels, sets = measured(trainer), trainer.train_sets
-    assert len(sets.holdout) == len(calibration_rows(UNSEEN)) < len(UNSEEN)
+    assert len(sets.holdout) == len(calibration_rows(few)) < len(few)
     oracle = NgramOracle([row["input_ids"] for row in sets.retain], vocabulary=261)
     profiles = [
         np.array([-np.mean([oracle.logp(row["input_ids"], t + 1) for t, _ in naive.shift_check(row)]) for row in rows])
@@ -86,7 +88,8 @@ def test_levels_reach_the_record_and_the_card(tmp_path):
     assert record.levels == trainer.baseline.levels.quality and record.sets["retain"].rows == len(RETAIN)
     assert record.sets["holdout"].rows == record.levels.calibration_rows
     card = render_card(record)
-    assert f"counted on the retain rows; mean {record.levels.mean:.2f} nats per token; calibrated on" in card
+    words = FIT_WORDS.get(record.levels.fit, "")
+    assert f"counted on the retain rows{words}; mean {record.levels.mean:.2f} nats per token; calibrated on" in card
     assert "They are one half of the holdout set; the other half is left for measuring." in card
     for warning in record.levels.warnings:
         assert warning[:40] in card
@@ -165,10 +168,10 @@ def test_levels_are_read_from_the_cache_where_all_agrees(tmp_path, monkeypatch):
     monkeypatch.setattr(ngram.NGram, "count", lambda *a, **k: counted.append(1) or count(*a, **k))
     first = measured(trainer_of(tmp_path, levels="ngram"))
     files = {path.name for path in (tmp_path / "reference").iterdir()}
-    assert len(files) == 3 and len(counted) == 2  # NLLs of the holdout; 4-gram of forget and holdout rows
+    assert len(files) == 9 and len(counted) == 1  # NLLs of the holdout; four n-grams of forget and holdout rows
     again = measured(trainer_of(tmp_path, levels="ngram"))
     assert torch.equal(again.rows, first.rows) and again.quality == first.quality
-    assert len(counted) == 2 and {path.name for path in (tmp_path / "reference").iterdir()} == files
+    assert len(counted) == 1 and {path.name for path in (tmp_path / "reference").iterdir()} == files
 
     def new_files(**changes: Any) -> int:
         """Files that a run with something else adds."""
@@ -177,14 +180,14 @@ def test_levels_are_read_from_the_cache_where_all_agrees(tmp_path, monkeypatch):
         return len({path.name for path in (tmp_path / "reference").iterdir()} - known)
 
     assert new_files(model=tiny_model(seed=5)) == 1  # the NLLs; the n-gram knows of no weights
-    assert new_files(sets={**SETS, "retain": SETS["retain"].select(range(20))}) == 2  # the n-gram of both sets
-    assert new_files(sets={**SETS, "forget": SETS["forget"].select(range(8))}) == 1
-    assert new_files(sets={**SETS, "holdout": SETS["holdout"].select(range(50))}) == 2  # NLLs and n-gram
+    assert new_files(sets={**SETS, "retain": SETS["retain"].select(range(20))}) == 8  # the n-grams of both sets
+    assert new_files(sets={**SETS, "forget": SETS["forget"].select(range(8))}) == 4
+    assert new_files(sets={**SETS, "holdout": SETS["holdout"].select(range(50))}) == 5  # NLLs and n-grams
     longer = tiny_tokenizer()
     longer.add_tokens(["<new>"])
     larger = tiny_model(vocabulary=262)
-    assert new_files(model=larger, tokenizer=longer) == 3
-    assert new_files(sets={**SETS, "holdout": SETS["holdout"].shuffle(seed=0)}) == 2  # another order, other numbers
+    assert new_files(model=larger, tokenizer=longer) == 9
+    assert new_files(sets={**SETS, "holdout": SETS["holdout"].shuffle(seed=0)}) == 5  # another order, other numbers
 
 
 def test_a_model_that_is_made_anew_is_measured_anew(tmp_path):
