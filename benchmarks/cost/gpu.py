@@ -13,7 +13,7 @@ Every case runs in a process of its own: one that fails is reported with its las
 that no longer fit into --seconds are skipped. The share of the matrix rate is the FLOPs that a step needs (counted in
 gpu_case.py) over the measured rate of an 8192^3 matrix product in bf16. "above" is the peak of allocated memory less
 weights, gradients and optimizer states. Synchronisations are the waits of the host for the device that torch reports
-in one step.
+in one step. "parts_ms" in the file is where the time of one more step went (step_profile.py): the largest are printed.
 """
 
 import argparse
@@ -167,6 +167,17 @@ def print_table(runner: Runner) -> None:
         print(f"{name:46} {' '.join(texts)}")
 
 
+def print_parts(results: dict[str, dict[str, Any]]) -> None:
+    """Of every case, the parts of a step by their share of it."""
+    print("\nwhere a step's time goes, % of one under the profiler:")
+    for name, result in results.items():
+        parts = dict(result.get("parts_ms", {}))
+        step = parts.pop("step", None)
+        if step is not None:
+            largest = sorted(parts.items(), key=lambda part: -part[1])
+            print(f"{name:46} {', '.join(f'{part} {100 * ms / step:.0f}' for part, ms in largest)}")
+
+
 def ratio(result: dict[str, Any], plain: dict[str, Any], key: str) -> float | None:
     return result[key] / plain[key] if key in result and key in plain else None
 
@@ -201,6 +212,7 @@ def main() -> None:
     for case in cases:
         runner.run(case)
     print_table(runner)
+    print_parts(runner.results)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from transformers import Trainer
 from benchmarks.common.environment import machine, versions
 from benchmarks.common.synthetic import Sizes, answer_tokens, lora_config, make_model
 from benchmarks.cost.gpu_cases import SETTINGS, SHAPES, TINY, TRAINERS, Case, Setting
+from benchmarks.cost.step_profile import profiled_step
 from benchmarks.cost.trainer_memory import cuda_memory, kept_mib
 from benchmarks.cost.trainer_pairs import (
     Method,
@@ -134,8 +135,10 @@ def build(case: Case, setting: Setting, sizes: Sizes, folder: str, tiny: bool) -
         method = Method(*losses_of_ours, lora=setting.lora)
         model = random_model(setting, case.device, tiny)
         if case.trainer.endswith("padding-free"):
-            model.set_attn_implementation("flex_attention" if case.device == "cuda" else "sdpa")
+            kind = "flash_attention_2" if "flash" in case.trainer else "flex_attention"
+            model.set_attn_implementation(kind if case.device == "cuda" else "sdpa")
             more["padding_free"] = True
+        more["torch_compile"] = case.trainer.endswith("compiled")
         ours = unlearning_trainer(method, sizes, folder, model, count=count, **more)
         return ours, batches_of(ours, sizes.batch)
     # Which rows meet in a batch is told by our trainer; a model of any size does for that.
@@ -191,6 +194,7 @@ def time_steps(case: Case, tiny: bool, rate: float | None) -> dict[str, Any]:
         milliseconds = clock.intervals()
         memory = cuda_memory(trainer) if cuda else kept_mib(trainer)
         synchronisations = synchronisations_of(steps) if cuda else None
+        parts = profiled_step(steps, cuda=cuda)
     tokens = [sum(len(row["input_ids"]) for row in batches[(WARMUP + i) % BATCHES]) for i in range(TIMED)]
     work = [model_flops(trainer.model, case, batches[(WARMUP + i) % BATCHES]) for i in range(TIMED)]
     figures = {
@@ -201,6 +205,7 @@ def time_steps(case: Case, tiny: bool, rate: float | None) -> dict[str, Any]:
         "tokens_per_second": statistics.median(1000 * n / ms for n, ms in zip(tokens, milliseconds, strict=True)),
         "setup_seconds": ready - started,
         "synchronisations": synchronisations,
+        "parts_ms": parts,
         **memory,
     }
     if rate is not None:
