@@ -90,10 +90,10 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
     for way in WAYS:
         fitted, told = LevelFit.of(way, both[0], calibration), left_out(way, both[0], calibration)
         assert told is not None
-        residuals = nll - (fitted(both[0]) if way == LINE else told)
+        residuals = nll - (fitted(both[0]) if way == LINE else told.rows)
         spread = np.maximum(fitted(forget) + dealt_out(residuals, keys), 0.0)
         ways[way] = {
-            "cross_validated": agreement(told, nll),
+            "cross_validated": agreement(told.rows, nll),
             "unseen": agreement(fitted(both[1]), unseen_nll),
             "forget": agreement(fitted(forget), under_oracle),
             "auc_at_levels": auc(list(-spread), list(-unseen_nll)),

@@ -1,6 +1,6 @@
 """Estimates levels: a profile of the forget rows, put on the scale of the model by rows that it never saw."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,12 @@ from transformers.utils import logging
 
 from ...data.digests import row_digests
 from ...model.score_rows import RowLogps
-from .fits import choose_fit
+from .fits import TOKEN_FITS, choose_fit
 from .levels import LevelQuality, Levels
 from .profile import Profile
 from .regression import dealt_out
 from .setting import GIVEN, HOLDOUT
-from .shape import Shape
+from .shape import Shape, TokenMixture
 
 logger = logging.get_logger(__name__)
 
@@ -23,6 +23,7 @@ logger = logging.get_logger(__name__)
 FEW_ROWS = 25
 # Below this correlation a profile says next to nothing of a row.
 POOR_CORRELATION = 0.3
+_TINY = 1e-9  # a level of 0, whose tokens are at 0 too
 
 
 def estimate_levels(
@@ -69,7 +70,13 @@ def estimate_levels(
     )
     for warning in quality.warnings:
         logger.warning_once(f"levels={source!r}: {warning}")
-    return _with_tokens(Levels(levels, quality), forget.lengths, unseen) if tokens else Levels(levels, quality)
+    estimated = Levels(levels, quality)
+    if not tokens:
+        return estimated
+    if chosen.tokens is None:
+        return _with_tokens(estimated, forget.lengths, _in_shape(forget.lengths, unseen))
+    mixture = TokenMixture(chosen.tokens, -unseen.logps.double().numpy())
+    return _with_tokens(estimated, forget.lengths, map(mixture, chosen.fit.predicted_tokens(forget)))
 
 
 def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowLogps) -> Levels:
@@ -84,8 +91,17 @@ def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowL
         now: what the model as it is gives the same rows.
     """
     drift = float((now.nll_per_token() - before.nll_per_token()).mean())
-    moved = replace(first, rows=(first.rows.cpu() + drift).clamp(min=0), again=None)
-    return moved if first.token_values is None else _with_tokens(moved, lengths, now)
+    rows = first.rows.cpu()
+    moved = replace(first, rows=(rows + drift).clamp(min=0), again=None)
+    if first.token_values is None:
+        return moved
+    if first.quality.fit in TOKEN_FITS:  # which says how each row's tokens lie, and these few rows do not
+        own = first.token_values.cpu().split(lengths.tolist())
+        multiples = (
+            values.double().numpy() / max(float(level), _TINY) for values, level in zip(own, rows, strict=True)
+        )
+        return _with_tokens(moved, lengths, multiples)
+    return _with_tokens(moved, lengths, _in_shape(lengths, now))
 
 
 def given_levels(levels: Mapping[Any, float]) -> Levels:
@@ -94,13 +110,18 @@ def given_levels(levels: Mapping[Any, float]) -> Levels:
     return Levels(values, LevelQuality(GIVEN, 0, len(values), float(values.mean())))
 
 
-def _with_tokens(levels: Levels, lengths: np.ndarray, unseen: RowLogps) -> Levels:
-    """The same with levels of the answer tokens, in the shape of unseen rows."""
+def _with_tokens(levels: Levels, lengths: np.ndarray, multiples: Iterable[np.ndarray]) -> Levels:
+    """The same with levels of the answer tokens: the row's times ascending multiples with mean 1."""
+    rows = zip(levels.rows.double().numpy(), multiples, strict=True)
+    values = torch.from_numpy(np.concatenate([level * own for level, own in rows])).float()
+    return replace(levels, token_values=values, token_starts=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
+
+
+def _in_shape(lengths: np.ndarray, unseen: RowLogps) -> Iterator[np.ndarray]:
+    """Multiples of rows of so many tokens, all in the shape of unseen rows."""
     shape = Shape(unseen)
     shapes = {count: shape(count) for count in np.unique(lengths).tolist()}
-    rows = zip(levels.rows.double().numpy(), lengths.tolist(), strict=True)
-    values = torch.from_numpy(np.concatenate([level * shapes[count] for level, count in rows])).float()
-    return replace(levels, token_values=values, token_starts=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
+    return (shapes[count] for count in lengths.tolist())
 
 
 def _warnings(source: str, nll: np.ndarray, spearman: float | None) -> Iterator[str]:

@@ -1,8 +1,10 @@
-"""The shape of unseen rows: how the NLL of a row's tokens lies around the row's mean."""
+"""The shape of rows that no model saw: how the NLL of a row's tokens lies around the row's mean."""
 
 import numpy as np
 
 from ...model.score_rows import RowLogps
+
+LIKE = 100  # unseen tokens that stand for one
 
 
 class Shape:
@@ -37,3 +39,28 @@ class Shape:
         parts = np.linspace(0, 1, count + 1)
         shares = sum(np.interp(parts, np.linspace(0, 1, length + 1), sums) for length, sums in self._sums.items())
         return count * np.diff(shares) / self._rows
+
+
+class TokenMixture:
+    """What a row's tokens may get, from unseen tokens of which as much was predicted, as multiples of their mean.
+
+    Each token of a row may get what the `LIKE` unseen tokens got whose predictions lie around its own: its row has the
+    quantiles of all of these together. A row that is partly copied has other tokens than one that is not, which the
+    shape of all unseen rows (`Shape`) does not know.
+
+    Args:
+        predicted: of tokens of unseen rows, [M], by what was fitted without their row.
+        nll: what the model gives them, [M], nats.
+    """
+
+    def __init__(self, predicted: np.ndarray, nll: np.ndarray) -> None:
+        order = predicted.argsort(kind="stable")
+        self._predicted, self._nll = predicted[order], nll[order]
+
+    def __call__(self, predicted: np.ndarray) -> np.ndarray:
+        """Of a row with these predictions of its tokens, [T]: ascending multiples with mean 1, [T]."""
+        like = min(LIKE, len(self._nll))
+        first = (self._predicted.searchsorted(predicted) - like // 2).clip(0, len(self._nll) - like)
+        values = np.sort(self._nll[first[:, None] + np.arange(like)], axis=None).reshape(-1, like).mean(1)
+        mean = float(values.mean())
+        return values / mean if mean > 0 else np.ones(len(predicted))

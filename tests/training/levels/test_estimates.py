@@ -9,12 +9,13 @@ from fixtures.bad_input import TorchStream
 from fixtures.examples import assert_four_parts
 from hf_unlearn.data import calibration_rows, measurement_rows
 from hf_unlearn.model.score_rows import RowLogps
+from hf_unlearn.training.levels import shape as shape_module
 from hf_unlearn.training.levels.estimate import estimate_levels, moved_levels
 from hf_unlearn.training.levels.fits import choose_fit, left_out
 from hf_unlearn.training.levels.ngram import NGram
 from hf_unlearn.training.levels.profile import Profile
 from hf_unlearn.training.levels.regression import Line, agreement, dealt_out
-from hf_unlearn.training.levels.shape import Shape
+from hf_unlearn.training.levels.shape import Shape, TokenMixture
 from hf_unlearn.training.levels.token_columns import FOUR, copied_columns
 from hf_unlearn.training.levels.token_fits import fit_curve
 from oracles.ngram import NgramOracle
@@ -80,7 +81,7 @@ def test_the_line_and_its_quality_by_hand():
     assert (line.intercept, line.slope) == pytest.approx((-2 / 3, 5 / 2))
     assert line(np.array([0.0, 4.0])) == pytest.approx([0.0, 28 / 3])  # an NLL is never below 0
     one, unseen = np.ones(3, int), unseen_rows([2.0], [4.0], [7.0])
-    predicted = left_out("line", Profile(profile, one), unseen)
+    predicted = left_out("line", Profile(profile, one), unseen).rows
     assert predicted.tolist() == pytest.approx([1, 4.5, 6])
     told = agreement(predicted, nll)
     assert (told.spearman, told.error) == pytest.approx((1, 2.5 / 3))
@@ -157,6 +158,33 @@ def test_the_shape_of_unseen_rows_by_hand():
     certain = Shape(unseen_rows([0.0, 0.0]))
     assert certain(3).tolist() == [1.0, 1.0, 1.0]
     assert Shape(unseen_rows([0.0, 0.0], [2.0, 6.0]))(2).tolist() == pytest.approx([0.5, 1.5])
+
+
+def test_the_mixture_of_unseen_tokens_by_hand(monkeypatch):
+    """Predictions 1, 2, 3, 4 with NLLs 0, 6, 3, 9, and two of like prediction for a token.
+
+    A token predicted 2 lies between 1 and 2 (0 and 6), one predicted 9 at 3 and 4 (3 and 9): 0, 3, 6, 9 in two halves.
+    """
+    monkeypatch.setattr(shape_module, "LIKE", 2)
+    mixture = TokenMixture(np.array([4.0, 1.0, 3.0, 2.0]), np.array([9.0, 0.0, 3.0, 6.0]))
+    assert mixture(np.array([9.0, 2.0])).tolist() == pytest.approx([1.5 / 4.5, 7.5 / 4.5])
+    assert mixture(np.array([0.0])).tolist() == [1.0]
+    few = TokenMixture(np.array([1.0]), np.array([2.0]))
+    assert few(np.array([5.0, 7.0])).tolist() == [1.0, 1.0]
+    assert TokenMixture(np.zeros(3), np.zeros(3))(np.ones(2)).tolist() == [1.0, 1.0]
+
+
+def test_tokens_of_bent_levels_have_the_mean_of_the_row_and_move_with_it():
+    calibration, unseen = bent_rows(40, lambda columns: 1 + np.exp(columns[:, FOUR] / 5))
+    forget = calibration.select([0, 1, 2])
+    levels = estimate_levels("ngram", forget, calibration, unseen, ROWS, tokens=True)
+    assert levels.quality.fit == "curve"
+    rows = levels.token_values.reshape(3, 10)
+    assert torch.allclose(rows.mean(1), levels.rows) and torch.equal(rows.sort(1).values, rows)
+    assert not torch.allclose(rows[0] / levels.rows[0], rows[1] / levels.rows[1], atol=0.05)  # a shape of each its own
+    moved = moved_levels(levels, forget.lengths, unseen_rows([2.0]), unseen_rows([3.0]))
+    assert torch.allclose(moved.rows, levels.rows + 1)
+    assert torch.allclose(moved.token_values.reshape(3, 10) / moved.rows[:, None], rows / levels.rows[:, None])
 
 
 def test_levels_move_by_what_the_same_rows_have_drifted():
