@@ -1,7 +1,8 @@
-"""RWKU's sets from the Hub, a folder or memory: probes about people to forget, neighbours, membership texts."""
+"""RWKU's sets from the Hub, a folder or memory: probes about people to forget, neighbours, membership, utility."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from ..errors import input_error, nearest, require_choice
 from ..metrics.rwku import FORMS
 from .benchmark_rows import bad_row, checked_columns, missing_set
 from .checks import check_limit
+from .rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, UTILITY_COLUMNS, checked_utility
 from .sources import load_rows
 
 Source: TypeAlias = str | Path | Mapping[str, Any]
@@ -28,12 +30,17 @@ _COLUMNS = {
     **dict.fromkeys(PROBES, _PROBE),
     "forget_level3": (*_PROBE, "type"),
     **dict.fromkeys(MEMBERSHIP, ("text",)),
+    **UTILITY_COLUMNS,
     FLUENCY: ("instruction",),
 }
 # Configuration -> its file, where that has another name.
 _FILES = {
     "mia_forget": "forget_mia",
     "mia_retain": "retain_mia",
+    GENERAL: "retain_mmlu",
+    REASON: "retain_bbh",
+    TRUTHFULNESS: "truthful",
+    FACTUALITY: "triviaqa",
     FLUENCY: "fluency",
     "train_original_passage": "passage",
     "train_positive_llama3": "positive",
@@ -51,7 +58,8 @@ class RwkuData:
 
     Attributes:
         sets: by configuration: probes with `query`, `answer` and `subject`, those of `forget_level3` with their form
-            in `type`; `text` of the membership sets; `instruction` of `utility_fluency`.
+            in `type`; `text` of the membership sets; `instruction` of `utility_fluency`; the other utility sets with
+            the columns of `UTILITY_COLUMNS`.
         missing: configurations that the source does not have, or not of the targets.
         targets: the subjects that were asked for; () for all.
     """
@@ -79,8 +87,8 @@ def load_rwku(
         revision: commit, branch or tag of a Hub dataset.
 
     Raises:
-        ValueError: no `forget_level2` or `neighbor_level2`, an unknown subject, a missing column, an empty text, or
-            an unknown form. Other sets may be missing from a folder or a mapping.
+        ValueError: no `forget_level2` or `neighbor_level2`, an unknown subject, a missing column, an empty text, an
+            unknown form, or a question without options or answers. A folder or a mapping may lack other sets.
 
     Source: Jin et al. 2406.10890.
     """
@@ -93,7 +101,8 @@ def load_rwku(
             raise _not_there(source, name)
         if rows is not None:
             read = (*columns, "subject") if targets and "subject" not in columns else columns
-            rows = checked_columns(rows, read, name, "RWKU")
+            check = checked_utility if name in UTILITY_COLUMNS else partial(checked_columns, benchmark="RWKU")
+            rows = check(rows, read, name)
             rows = _about(rows, targets, name) if targets else rows
         if rows is None or len(rows) == 0:
             missing.append(name)
