@@ -59,8 +59,8 @@ def _utility() -> tuple[MetricDescription, ...]:
     """What was kept of general knowledge, reasoning, truthfulness and facts, and the same as published."""
     described = []
     for name, published, label, about in (
-        ("general_accuracy", "general", "MMLU", "share of questions whose right letter is the likeliest"),
-        ("reason_exact_match", "reason", "BBH", "share of replies whose conclusion is the expected one"),
+        ("general_accuracy", "general", "MMLU accuracy", "share of questions whose right letter is the likeliest"),
+        ("reason_exact_match", "reason", "BBH exact match", "share of replies whose conclusion is the expected one"),
         ("truthfulness_mc1", "truthfulness_mc1", "TruthfulQA MC1", "share whose one right answer is the likeliest"),
         ("truthfulness_mc2", "truthfulness_mc2", "TruthfulQA MC2", "right answers' part of all answers' probability"),
         ("factuality_f1", "factuality_f1", "TriviaQA F1", "F1 of the words of the answer and the nearest alias"),
