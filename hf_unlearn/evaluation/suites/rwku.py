@@ -1,7 +1,7 @@
 """The suite of RWKU (Jin et al. 2406.10890): probes about people to forget, neighbours, membership, utility."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,22 +119,26 @@ def rwku(
         published: whether to add the numbers of the published code (`published_metrics`, which names its faults).
         judge: tells which answers give the expected one away: its share as `forget_level1_judged` and so on.
         oracle, before: results of this suite on the model trained without the targets, and before unlearning.
-        limit: at most so many rows of each set, and of each form of the adversarial probes.
+        limit, revision: at most so many rows of each set and of each adversarial form; of a dataset on the Hub.
         answer_tokens, reason_tokens, fluency_tokens: longest answer to a probe or a question of TriviaQA, to a
             question of BBH, and to an instruction.
         max_length: longest row in tokens: of utility questions the beginning is cut, of other rows the end.
-        revision: of a dataset on the Hub.
 
     Raises:
         ValueError: a missing set or column, an unknown subject or form, or a result that is not of this suite.
     """
     options = _Options(published, answer_tokens, reason_tokens, fluency_tokens, max_length, judge)
-    data = load_rwku(source, target, limit=limit, revision=revision)
+    suite = _suite(load_rwku(source, target, limit=limit, revision=revision), options)
+    return replace(suite, before=baseline(before, "rwku", "before"), oracle=baseline(oracle, "rwku", "oracle"))
+
+
+def _suite(data: RwkuData, options: _Options) -> Suite:
+    """The suite over loaded sets."""
     probes = [name for name in PROBES if name in data.sets]
-    again = [f"{PUBLISHED}{name}" for name in probes] if published else []
-    longest = {REASON: reason_tokens, FACTUALITY: answer_tokens, FLUENCY: fluency_tokens}
-    lengths = answer_lengths(data, longest, published=published)
-    settings: dict[str, Any] = {"targets": list(data.targets), "published": published}
+    again = [f"{PUBLISHED}{name}" for name in probes] if options.published else []
+    longest = {REASON: options.reason_tokens, FACTUALITY: options.answer_tokens, FLUENCY: options.fluency_tokens}
+    lengths = answer_lengths(data, longest, published=options.published)
+    settings = {"targets": list(data.targets), "published": options.published}
     return Suite(
         name="rwku",
         sets={},
@@ -144,15 +148,13 @@ def rwku(
         fluent=("forget_level2",),
         vocabulary_statistics=tuple(name for name in MEMBERSHIP if name in data.sets),
         option_tokens=letter_tokens if GENERAL in data.sets else None,
-        max_new_tokens=answer_tokens,
+        max_new_tokens=options.answer_tokens,
         answer_lengths=lengths,
-        max_length=max_length,
+        max_length=options.max_length,
         headline=HEADLINE,
         forget_metric="forget_level2_rouge",
         utility_metric="neighbor_level2_rouge",
-        before=baseline(before, "rwku", "before"),
-        oracle=baseline(oracle, "rwku", "oracle"),
-        settings=settings if judge is None else settings | {"judge": judge.name},
+        settings=settings if options.judge is None else settings | {"judge": options.judge.name},
     )
 
 
