@@ -43,6 +43,7 @@ def utility_rows(
     *,
     published: bool = False,
     max_length: int | None = None,
+    answer_tokens: int = 0,
 ) -> list[TokenizedRow]:
     """The rows of a utility set that are scored; those of `utility_reason` and `utility_factuality` are answered too.
 
@@ -56,6 +57,7 @@ def utility_rows(
         published: tokens as the published code has them: a second beginning of text stays, a letter is the last token
             of " A", an answer what a text has behind as many tokens as its prompt has.
         max_length: longest row in tokens; of longer ones the beginning is cut, examples first.
+        answer_tokens: longest answer; a row that is cut leaves room for it, half of `max_length` at most.
     """
     prompts = [utility_prompt(tokenizer, name, row) for row in rows]
     letters: Sequence[int] = []
@@ -74,10 +76,11 @@ def utility_rows(
                 made += _whole(tokenizer, continuation_rows(tokenizer, [prompt] * len(choices), choices, None))
     else:
         answers = [texts_of(row["answer" if name == REASON else "answers"])[0] for row in rows]
-        made = [
-            _row(text_ids(tokenizer, prompt, published=published), _answer_ids(tokenizer, answer))
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        room = (
+            0 if max_length is None else max(max_length - answer_tokens, max_length // 2, 1)
+        )  # 0: as much as it takes
+        asked = [text_ids(tokenizer, prompt, published=published)[-room:] for prompt in prompts]
+        made = [_row(ids, _answer_ids(tokenizer, answer)) for ids, answer in zip(asked, answers, strict=True)]
     cut = [cut_left(row, max_length) for row in made]
     return one_row_each(cut, letters) if letters else cut
 

@@ -100,6 +100,10 @@ def test_utility_prompts_by_hand():
     assert answers == [f" {choice}" for choice in choices]
     cut = utility_rows(tokenizer, "utility_reason", sets["utility_reason"], max_length=20)[0]
     assert tokenizer.decode(cut["input_ids"]).endswith(" and a hen?\nA: 3") and len(cut["labels"]) == 20
+    for length, room in ((5, 15), (99, 10)):  # of the answer, of the prompt
+        options = {"max_length": 20, "answer_tokens": length}
+        cut = utility_rows(tokenizer, "utility_reason", sets["utility_reason"], **options)[0]
+        assert tokenizer.decode(cut["input_ids"]) == f"{prompts['utility_reason'][0][-room:]} 3"
     tokenizer.chat_template = "<s>" + CHAT_TEMPLATE
     for name in UTILITY:
         ours, theirs = (utility_rows(tokenizer, name, sets[name], published=own)[0] for own in (False, True))

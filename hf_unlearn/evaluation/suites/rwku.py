@@ -1,7 +1,7 @@
 """The suite of RWKU (Jin et al. 2406.10890): probes about people to forget, neighbours, membership, utility."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,17 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ... import metrics
-from ...data.checks import check_max_length
 from ...data.muse_tokens import excerpt_rows
 from ...data.rwku import FLUENCY, HUB, MEMBERSHIP, PROBES, RwkuData, Source, load_rwku
 from ...data.rwku_tokens import instruction_rows, probe_rows
-from ...data.rwku_utility import FACTUALITY, GENERAL, REASON
+from ...data.rwku_utility import GENERAL
 from ...data.wmdp_tokens import letter_tokens
-from ...errors import require_range
 from ...metrics.rwku import FORMS
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence
 from ..judges.judge import Judge
 from ..judges.judgement import Judgement, judge_answers
 from ..suite import Suite, SuiteOutput, baseline
-from .harmful import require_judge
 from .judged_group import what_judge_adds
 from .metric_groups import (
     CHEAP_ATTACKS,
@@ -37,6 +34,7 @@ from .rwku_utility import (
     PUBLISHED,
     PUBLISHED_HEADLINE,
     UTILITY_HEADLINE,
+    Options,
     answer_lengths,
     first_line,
     published_utility,
@@ -67,25 +65,6 @@ HEADLINE = (
 _LONGER = 0.05  # share of expected answers that do not fit, from which on it is said
 _STOPS = ("<|eot_id|>", " \n", "\n")
 _NO_ANSWER = "NOANSWER"
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What the metrics of a suite are made with; see `rwku`."""
-
-    published: bool
-    answer_tokens: int
-    reason_tokens: int
-    fluency_tokens: int
-    max_length: int | None
-    judge: Judge | None
-
-    def __post_init__(self) -> None:
-        for name in ("answer_tokens", "reason_tokens", "fluency_tokens"):
-            require_range(name, getattr(self, name), at_least=1, whole=True)
-        check_max_length(self.max_length)
-        if self.judge is not None:
-            require_judge(self.judge)
 
 
 def rwku(
@@ -127,17 +106,16 @@ def rwku(
     Raises:
         ValueError: a missing set or column, an unknown subject or form, or a result that is not of this suite.
     """
-    options = _Options(published, answer_tokens, reason_tokens, fluency_tokens, max_length, judge)
+    options = Options(published, answer_tokens, reason_tokens, fluency_tokens, max_length, judge)
     suite = _suite(load_rwku(source, target, limit=limit, revision=revision), options)
     return replace(suite, before=baseline(before, "rwku", "before"), oracle=baseline(oracle, "rwku", "oracle"))
 
 
-def _suite(data: RwkuData, options: _Options) -> Suite:
+def _suite(data: RwkuData, options: Options) -> Suite:
     """The suite over loaded sets."""
     probes = [name for name in PROBES if name in data.sets]
     again = [f"{PUBLISHED}{name}" for name in probes] if options.published else []
-    longest = {REASON: options.reason_tokens, FACTUALITY: options.answer_tokens, FLUENCY: options.fluency_tokens}
-    lengths = answer_lengths(data, longest, published=options.published)
+    lengths = answer_lengths(data, options)
     settings = {"targets": list(data.targets), "published": options.published}
     return Suite(
         name="rwku",
@@ -158,7 +136,7 @@ def _suite(data: RwkuData, options: _Options) -> Suite:
     )
 
 
-def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, options: _Options) -> dict[str, Any]:
+def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, options: Options) -> dict[str, Any]:
     """The rows that are scored and answered."""
     sets: dict[str, Any] = {}
     for name, rows in data.sets.items():
@@ -170,10 +148,10 @@ def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, options: 
             sets[name] = probe_rows(tokenizer, name, rows)
             if options.published:
                 sets[f"{PUBLISHED}{name}"] = probe_rows(tokenizer, name, rows, published=True)
-    return sets | utility_token_sets(tokenizer, data, published=options.published, max_length=options.max_length)
+    return sets | utility_token_sets(tokenizer, data, options)
 
 
-def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> SuiteOutput:
+def _measured(evidence: Evidence, *, data: RwkuData, options: Options) -> SuiteOutput:
     """The suite's metrics."""
     measured: Metrics = {}
     judged: dict[str, Judgement] = {}

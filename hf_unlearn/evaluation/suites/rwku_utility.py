@@ -1,18 +1,22 @@
 """RWKU's utility sets in its suite: MMLU by letter, BBH by conclusion, TruthfulQA's MC1 and MC2, TriviaQA's F1."""
 
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ... import metrics
-from ...data.rwku import RwkuData
+from ...data.checks import check_max_length
+from ...data.rwku import FLUENCY, RwkuData
 from ...data.rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, UTILITY, texts_of
 from ...data.rwku_utility_tokens import answer_choices, utility_rows
+from ...errors import require_range
 from ..evidence import Evidence
+from ..judges.judge import Judge
 from .choice_group import letter_logps
+from .harmful import require_judge
 from .metric_groups import Metrics
 
 PUBLISHED = "published_"
@@ -40,24 +44,42 @@ _PUBLISHED_CONCLUSION = re.compile(r"[t|T]he answer is (.*?)\.")
 _NO_ANSWER = "NOANSWER"
 
 
-def utility_token_sets(
-    tokenizer: PreTrainedTokenizerBase, data: RwkuData, *, published: bool, max_length: int | None
-) -> dict[str, Any]:
-    """The rows of the utility sets that there are, but for the instructions; as published under names of their own."""
-    sets: dict[str, Any] = {}
-    for name in (name for name in UTILITY if name in data.sets):
-        sets[name] = utility_rows(tokenizer, name, data.sets[name], max_length=max_length)
-        if published:
-            rows = utility_rows(tokenizer, name, data.sets[name], published=True, max_length=max_length)
-            sets[f"{PUBLISHED}{name}"] = rows
-    return sets
+@dataclass(frozen=True)
+class Options:
+    """What the sets and metrics of the suite are made with; see `rwku`."""
+
+    published: bool
+    answer_tokens: int
+    reason_tokens: int
+    fluency_tokens: int
+    max_length: int | None
+    judge: Judge | None
+
+    def __post_init__(self) -> None:
+        for name in ("answer_tokens", "reason_tokens", "fluency_tokens"):
+            require_range(name, getattr(self, name), at_least=1, whole=True)
+        check_max_length(self.max_length)
+        if self.judge is not None:
+            require_judge(self.judge)
 
 
-def answer_lengths(data: RwkuData, longest: Mapping[str, int], *, published: bool) -> dict[str, int]:
-    """The longest answer of each set in `longest` that there is; of utility sets also as published."""
+def answer_lengths(data: RwkuData, options: Options) -> dict[str, int]:
+    """The longest answer of each utility set that is answered; but for instructions, also as published."""
+    longest = {REASON: options.reason_tokens, FACTUALITY: options.answer_tokens, FLUENCY: options.fluency_tokens}
     lengths = {name: tokens for name, tokens in longest.items() if name in data.sets}
     again = {f"{PUBLISHED}{name}": tokens for name, tokens in lengths.items() if name in UTILITY}
-    return lengths | again if published else lengths
+    return lengths | again if options.published else lengths
+
+
+def utility_token_sets(tokenizer: PreTrainedTokenizerBase, data: RwkuData, options: Options) -> dict[str, Any]:
+    """The rows of the utility sets that there are, but for the instructions; as published under names of their own."""
+    lengths, sets = answer_lengths(data, options), dict[str, Any]()
+    for name in (name for name in UTILITY if name in data.sets):
+        cut: dict[str, Any] = {"max_length": options.max_length, "answer_tokens": lengths.get(name, 0)}
+        sets[name] = utility_rows(tokenizer, name, data.sets[name], **cut)
+        if options.published:
+            sets[f"{PUBLISHED}{name}"] = utility_rows(tokenizer, name, data.sets[name], published=True, **cut)
+    return sets
 
 
 def utility_metrics(evidence: Evidence, data: RwkuData) -> Metrics:
