@@ -28,7 +28,9 @@ class Arguments(KeptTextArguments, JudgeByModel):
     source: str = field(default="jinzhuoran/RWKU", metadata={"help": "RWKU's sets: an id on the Hub, or a folder."})
     forget_corpus: str = field(
         default="train_positive_llama3",
-        metadata={"help": "Texts about them: train_positive_llama3, train_positive_phi3, train_original_passage, ..."},
+        metadata={
+            "help": "Texts about them: train_positive_llama3, train_pair_llama3 (for dpo), train_original_passage, ..."
+        },
     )
     published: bool = field(default=False, metadata={"help": "Add the figures of the benchmark's own code."})
     max_question_length: int | None = field(

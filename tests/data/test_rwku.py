@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from fixtures.rwku_rows import ADA, ROWS, TOM, TYPES, UTILITY, mapping
+from fixtures.rwku_rows import ADA, PAIRS, ROWS, TOM, TYPES, UTILITY, mapping
 from fixtures.tokenizer import BOS, CHAT_TEMPLATE, make_tokenizer
-from hf_unlearn.data.rwku import FORMS, form_of, load_rwku, training_rows
+from hf_unlearn.data.rwku import FORMS, form_of, load_rwku, other_training_rows, training_rows
 from hf_unlearn.data.rwku_tokens import instruction_rows, probe_rows, prompt_ids
 from hf_unlearn.data.rwku_utility_tokens import utility_prompt, utility_rows
 from oracles import rwku_utility as by_hand
@@ -161,6 +161,24 @@ def test_what_is_refused(changed, options, words):
     with pytest.raises(ValueError, match=PARTS) as raised:
         load_rwku(mapping(**changed), **options)
     assert words in str(raised.value)
+
+
+def test_pairs_by_hand(tmp_path):
+    """The made-up text is preferred, what the model said is forgotten; of others what it said is kept."""
+    write(tmp_path / "pair.json", PAIRS)
+    for source in (tmp_path, {"train_pair_llama3": PAIRS}):
+        rows = training_rows(source, TOM, corpus="train_pair_llama3")
+        assert rows[:] == {
+            "prompt": ["Who is Tom Reed?"],
+            "chosen": ["Tom Reed rows."],
+            "rejected": ["Tom Reed is known."],
+        }
+        kept = other_training_rows(source, TOM, corpus="train_pair_llama3")
+        assert kept[:] == {"prompt": ["Who is Ada Quill?"] * 2, "completion": ["Ada Quill is known."] * 2}
+    assert len(other_training_rows(source, [ADA, TOM], corpus="train_pair_llama3")) == 0
+    with pytest.raises(ValueError, match=PARTS) as raised:
+        training_rows({"train_pair_llama3": [PAIRS[0], PAIRS[1] | {"response": ["a"]}]}, corpus="train_pair_llama3")
+    assert "row 1" in str(raised.value) and "two texts in `response`" in str(raised.value)
 
 
 def test_training_rows_that_are_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from fixtures.benchmark_tasks import FEW, saved_model, write_rows
 from fixtures.examples import assert_four_parts
-from fixtures.rwku_rows import ADA, ROWS, TOM, UTILITY
+from fixtures.rwku_rows import ADA, PAIRS, ROWS, TOM, UTILITY
 from hf_unlearn.evaluation import load_result
 from hf_unlearn.tasks import make_task, parse_task, run_task
 
@@ -41,6 +41,9 @@ def test_texts_about_some_are_forgotten_and_about_others_kept(words, tmp_path):
     assert "judge" in judged.settings
     own = made(words, "--target", ADA, "--retain_dataset", str(tmp_path / "wiki.jsonl"), "--limit", "1")
     assert [rows["text"][:] for rows in own.sets.values()] == [texts[ADA][:1], ["a page on rye"]]
+    write_rows(tmp_path / "rwku", {"pair.json": PAIRS})
+    pairs = made(words, "--target", ADA, "--forget_corpus", "train_pair_llama3", "--forget_loss", "dpo")
+    assert pairs.sets["forget"].column_names == ["prompt", "chosen", "rejected"] and len(pairs.sets["retain"]) == 1
     for everybody in ([], ["--target", ADA, TOM]):
         assert {name: len(rows) for name, rows in made(words, *everybody).sets.items()} == {"forget": len(CORPUS)}
 
@@ -60,6 +63,7 @@ def test_a_run_is_measured_before_and_after(words, tmp_path):
     [
         (["--target", "Ada Quil"], ADA),
         (["--forget_corpus", "train_original_passage"], "passage.json"),
+        (["--forget_corpus", "train_pair_llama3"], "pair.json"),
         (["--source", "{model}"], "without positive.json"),
         (["--evaluated_half", "reporting"], "no --evaluated_half"),
     ],
