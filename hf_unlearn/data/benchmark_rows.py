@@ -61,6 +61,15 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def require_question(name: str, index: int, choices: Any, answer: Any, options: int) -> None:
+    """Raise for a question whose choices are not so many texts, or whose answer is not the place of one of them."""
+    if not isinstance(choices, list) or len(choices) != options or not all(map(is_text, choices)):
+        got = f"{len(choices)} of them" if isinstance(choices, list) else "no list"
+        raise bad_row(name, index, f"{options} texts in `choices`", f"{got}, or an empty one")
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < options:
+        raise bad_row(name, index, f"the place of the right choice, 0 to {options - 1}, in `answer`", "another value")
+
+
 def bad_row(name: str, index: int, expected: str, got: str) -> ValueError:
     """The error about one row of a set."""
     return input_error(

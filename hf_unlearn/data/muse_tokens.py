@@ -17,9 +17,9 @@ def excerpt_rows(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> li
 
 
 def continuation_rows(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], continuations: Sequence[str], count: int
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], continuations: Sequence[str], count: int | None
 ) -> list[TokenizedRow]:
-    """Prompts, each with at most the first `count` tokens of its continuation, a space between them."""
+    """Prompts, each with at most the first `count` tokens (None: all) of its continuation, a space between them."""
     rows = []
     for prompt, text in zip(prompts, continuations, strict=True):
         glue = "" if prompt[-1:].isspace() or text[:1].isspace() else " "

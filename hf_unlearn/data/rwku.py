@@ -1,7 +1,8 @@
-"""RWKU's sets from the Hub, a folder or memory: probes about people to forget, neighbours, membership texts."""
+"""RWKU's sets from the Hub, a folder or memory: probes about people to forget, neighbours, membership, utility."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,8 +10,9 @@ import datasets
 
 from ..errors import input_error, nearest, require_choice
 from ..metrics.rwku import FORMS
-from .benchmark_rows import bad_row, checked_columns, missing_set
+from .benchmark_rows import bad_row, checked_columns, is_text, missing_set, require_rows, require_texts
 from .checks import check_limit
+from .rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, UTILITY_COLUMNS, checked_utility
 from .sources import load_rows
 
 Source: TypeAlias = str | Path | Mapping[str, Any]
@@ -28,20 +30,29 @@ _COLUMNS = {
     **dict.fromkeys(PROBES, _PROBE),
     "forget_level3": (*_PROBE, "type"),
     **dict.fromkeys(MEMBERSHIP, ("text",)),
+    **UTILITY_COLUMNS,
     FLUENCY: ("instruction",),
 }
 # Configuration -> its file, where that has another name.
 _FILES = {
     "mia_forget": "forget_mia",
     "mia_retain": "retain_mia",
+    GENERAL: "retain_mmlu",
+    REASON: "retain_bbh",
+    TRUTHFULNESS: "truthful",
+    FACTUALITY: "triviaqa",
     FLUENCY: "fluency",
     "train_original_passage": "passage",
     "train_positive_llama3": "positive",
     "train_negative_llama3": "negative",
     "train_positive_phi3": "positive_phi",
     "train_negative_phi3": "negative_phi",
+    "train_pair_llama3": "pair",
+    "train_pair_phi3": "pair_phi",
 }
 TRAINING = tuple(name for name in _FILES if name.startswith("train_"))
+_PAIRS = ("train_pair_llama3", "train_pair_phi3")
+_TRAINED_COLUMNS = {name: ("prompt", "response") if name in _PAIRS else ("text",) for name in TRAINING}
 _ENDINGS = (".json", ".jsonl", ".parquet")
 
 
@@ -51,7 +62,8 @@ class RwkuData:
 
     Attributes:
         sets: by configuration: probes with `query`, `answer` and `subject`, those of `forget_level3` with their form
-            in `type`; `text` of the membership sets; `instruction` of `utility_fluency`.
+            in `type`; `text` of the membership sets; `instruction` of `utility_fluency`; the other utility sets with
+            the columns of `UTILITY_COLUMNS`.
         missing: configurations that the source does not have, or not of the targets.
         targets: the subjects that were asked for; () for all.
     """
@@ -79,8 +91,8 @@ def load_rwku(
         revision: commit, branch or tag of a Hub dataset.
 
     Raises:
-        ValueError: no `forget_level2` or `neighbor_level2`, an unknown subject, a missing column, an empty text, or
-            an unknown form. Other sets may be missing from a folder or a mapping.
+        ValueError: no `forget_level2` or `neighbor_level2`, an unknown subject, a missing column, an empty text, an
+            unknown form, or a question without options or answers. A folder or a mapping may lack other sets.
 
     Source: Jin et al. 2406.10890.
     """
@@ -93,7 +105,8 @@ def load_rwku(
             raise _not_there(source, name)
         if rows is not None:
             read = (*columns, "subject") if targets and "subject" not in columns else columns
-            rows = checked_columns(rows, read, name, "RWKU")
+            check = checked_utility if name in UTILITY_COLUMNS else partial(checked_columns, benchmark="RWKU")
+            rows = check(rows, read, name)
             rows = _about(rows, targets, name) if targets else rows
         if rows is None or len(rows) == 0:
             missing.append(name)
@@ -110,21 +123,28 @@ def training_rows(
     limit: int | None = None,
     revision: str | None = None,
 ) -> datasets.Dataset:
-    """The texts about a subject that the paper trains on, column `text`, as forget rows of a trainer or a task.
+    """The texts about a subject that the paper trains on, as forget rows of a trainer or a task.
+
+    Column `text`; of pairs `prompt`, `rejected` (what the model said of the subject, to be forgotten) and `chosen` (a
+    made-up text, the alternate that DPO prefers).
 
     Args:
         source, target, limit, revision: as of `load_rwku`.
         corpus: "train_positive_llama3" or "train_positive_phi3", what that model said of the subject (gradient ascent
-            and NPO forget it); "train_negative_..." made-up texts; or "train_original_passage", its article.
+            and NPO forget it); "train_pair_llama3" or "train_pair_phi3", both kinds of texts (for DPO);
+            "train_negative_..." made-up texts; or "train_original_passage", its article.
 
     Raises:
-        ValueError: an unknown corpus or subject, a missing set or column, or an empty text.
+        ValueError: an unknown corpus or subject, a missing set or column, an empty text, or a pair that is none.
     """
     check_limit(limit)
     targets = _targets(target)
     rows = _training(source, corpus, revision, with_subject=bool(targets))
-    rows = _about(rows, targets, corpus, needed=True) if targets else rows
-    return _first(rows.select_columns(["text"]), limit)
+    rows = _first(_about(rows, targets, corpus, needed=True) if targets else rows, limit)
+    if corpus not in _PAIRS:
+        return rows.select_columns(["text"])
+    made_up, said = zip(*rows["response"][:], strict=True)
+    return datasets.Dataset.from_dict({"prompt": rows["prompt"][:], "chosen": made_up, "rejected": said})
 
 
 def other_training_rows(
@@ -136,7 +156,8 @@ def other_training_rows(
 ) -> datasets.Dataset:
     """The texts of a corpus about everybody but the targets, as retain rows; none where it is about them alone.
 
-    The paper keeps no texts; these are of the kind of the forget rows, and none of the benchmark's probes.
+    The paper keeps no texts; these are of the kind of the forget rows, and none of the benchmark's probes. Column
+    `text`; of pairs `prompt` and `completion`, what the model said.
 
     Args:
         source, target, corpus, revision: as of `training_rows`.
@@ -147,7 +168,11 @@ def other_training_rows(
     targets = _targets(target)
     rows = _training(source, corpus, revision, with_subject=True)
     others = [index for index, subject in enumerate(rows["subject"][:]) if subject not in targets]
-    return rows.select(others).select_columns(["text"])
+    rows = rows.select(others)
+    if corpus not in _PAIRS:
+        return rows.select_columns(["text"])
+    said = [response[1] for response in rows["response"]]
+    return datasets.Dataset.from_dict({"prompt": rows["prompt"][:], "completion": said})
 
 
 def _training(source: Source, corpus: str, revision: str | None, *, with_subject: bool) -> datasets.Dataset:
@@ -156,7 +181,16 @@ def _training(source: Source, corpus: str, revision: str | None, *, with_subject
     rows = _rows(source, corpus, revision, "train")
     if rows is None:
         raise _not_there(source, corpus)
-    return checked_columns(rows, ("text", "subject") if with_subject else ("text",), corpus, "RWKU")
+    subject = ("subject",) if with_subject else ()
+    if corpus not in _PAIRS:
+        return checked_columns(rows, ("text", *subject), corpus, "RWKU")
+    require_rows(rows, (*_TRAINED_COLUMNS[corpus], *subject), corpus, "RWKU")
+    for column in ("prompt", *subject):
+        require_texts(rows, column, corpus)
+    for index, response in enumerate(rows["response"]):
+        if not isinstance(response, list) or len(response) != 2 or not all(map(is_text, response)):
+            raise bad_row(corpus, index, "two texts in `response`, the made-up one first", "something else")
+    return rows
 
 
 def form_of(written: str) -> str | None:
@@ -237,7 +271,7 @@ def _rows(source: Source, name: str, revision: str | None, split: str) -> datase
         if files:
             found = [load_rows(file) for file in (files if place == "*/" else files[:1])]
             # Files of several targets may differ in columns that nobody reads.
-            columns = dict.fromkeys((*_COLUMNS.get(name, ("text",)), "subject"))
+            columns = dict.fromkeys((*(_COLUMNS | _TRAINED_COLUMNS)[name], "subject"))
             wanted = [column for column in columns if column in found[0].column_names]
             return (
                 datasets.concatenate_datasets([rows.select_columns(wanted) for rows in found]) if wanted else found[0]

@@ -39,17 +39,31 @@ def instruction_rows(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, asked: str, ending: str, *, published: bool = False) -> list[int]:
     """Token ids of a user's turn with what the answer begins with."""
-    text = asked
-    if tokenizer.chat_template is not None:
-        turns = [{"role": "user", "content": asked}]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    ids = list(tokenizer(f"{text}{ending}", verbose=False)["input_ids"])
+    return text_ids(tokenizer, prompt_text(tokenizer, asked, ending), published=published)
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, published: bool = False) -> list[int]:
+    """Token ids of a prompt with one beginning of text and no end; as the tokenizer makes them where published."""
+    ids = list(tokenizer(text, verbose=False)["input_ids"])
     if published:
         return ids
     if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]
+    return ids[second_beginnings(tokenizer, ids) :]
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, asked: str, ending: str) -> str:
+    """A user's turn in the chat template, if any, with what the answer begins with."""
+    if tokenizer.chat_template is None:
+        return f"{asked}{ending}"
+    turns = [{"role": "user", "content": asked}]
+    return f"{tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)}{ending}"
+
+
+def second_beginnings(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:
+    """How many tokens to leave out at the front, so that one beginning of text is left: 1 or 0."""
     first = tokenizer.bos_token_id
-    return ids[1:] if first is not None and ids[:2] == [first, first] else ids
+    return int(first is not None and list(ids[:2]) == [first, first])
 
 
 def _question(name: str, query: str, form: str) -> tuple[str, str]:

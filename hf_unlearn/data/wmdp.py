@@ -9,7 +9,14 @@ from typing import Any, TypeAlias, TypedDict
 import datasets
 
 from ..errors import input_error, nearest, require_choice
-from .benchmark_rows import bad_row, checked_columns, is_text, missing_set, require_rows, require_texts, split_files
+from .benchmark_rows import (
+    checked_columns,
+    missing_set,
+    require_question,
+    require_rows,
+    require_texts,
+    split_files,
+)
 from .checks import check_limit
 from .sources import load_rows
 
@@ -236,13 +243,7 @@ def _questions(rows: datasets.Dataset, name: str, subject: str | None = None) ->
         require_texts(rows, column, name)
     choices, answers = rows["choices"][:], rows["answer"][:]
     for index, (options, answer) in enumerate(zip(choices, answers, strict=True)):
-        if not isinstance(options, list) or len(options) != OPTIONS or not all(map(is_text, options)):
-            got = f"{len(options)} of them" if isinstance(options, list) else "no list"
-            raise bad_row(name, index, f"{OPTIONS} texts in `choices`", f"{got}, or an empty one")
-        if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < OPTIONS:
-            raise bad_row(
-                name, index, f"the place of the right choice, 0 to {OPTIONS - 1}, in `answer`", "another value"
-            )
+        require_question(name, index, options, answer, OPTIONS)
     subjects = rows["subject"][:] if subject is None else [subject] * len(rows)
     columns_of_set = {"subject": subjects, "question": rows["question"][:], "choices": choices, "answer": answers}
     return datasets.Dataset.from_dict(columns_of_set, features=_FEATURES)

@@ -65,13 +65,19 @@ def published_letter_rows(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_length: int | None = None
 ) -> list[TokenizedRow]:
     """The same by the harness: what a prompt with its letter has behind as many tokens as the prompt alone has."""
+    rows = [row for prompt in prompts for row in published_continuations(tokenizer, prompt, LETTERS)]
+    return [cut_left(row, max_length) for row in rows]
+
+
+def published_continuations(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, continuations: Sequence[str]
+) -> list[TokenizedRow]:
+    """A prompt with each continuation, which is what both have behind as many tokens as the prompt alone has."""
+    before = list(tokenizer(prompt, verbose=False)["input_ids"])
     rows: list[TokenizedRow] = []
-    for prompt in prompts:
-        before = list(tokenizer(prompt, verbose=False)["input_ids"])
-        for letter in LETTERS:
-            after = list(tokenizer(f"{prompt} {letter}", verbose=False)["input_ids"])[len(before) :]
-            row = {"input_ids": [*before, *after], "labels": [*[IGNORED_LABEL] * len(before), *after]}
-            rows.append(cut_left(row, max_length))
+    for text in continuations:
+        after = list(tokenizer(f"{prompt} {text}", verbose=False)["input_ids"])[len(before) :]
+        rows.append({"input_ids": [*before, *after], "labels": [*[IGNORED_LABEL] * len(before), *after]})
     return rows
 
 

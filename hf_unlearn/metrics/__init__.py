@@ -54,6 +54,7 @@ from .registry import METRIC_DESCRIPTIONS, METRICS, MetricFunction
 from .result import MetricResult, bootstrap, mean, proportion
 from .segmentation import words
 from .sentence_rouge import sentence_rouge_recalls
+from .short_answers import answer_f1s, answer_matches, conclusion, conclusion_matches, joined_words, trivia_words
 from .text import accuracy, is_empty, is_repetitive, is_same_answer, starts_like
 from .tofu_log import tofu_aggregates
 from .truth import (
@@ -64,6 +65,7 @@ from .truth import (
     truth_ratio,
     truth_ratios,
 )
+from .truthful import mc1_credits, mc2_shares
 from .unseen import (
     chance_distance,
     level_correlation,
@@ -85,6 +87,8 @@ __all__ = [
     "above_chance",
     "accuracy",
     "agreement_accuracy",
+    "answer_f1s",
+    "answer_matches",
     "answer_probability",
     "bleu",
     "bootstrap",
@@ -96,6 +100,8 @@ __all__ = [
     "choice_credits",
     "cohen_kappa",
     "common_substring",
+    "conclusion",
+    "conclusion_matches",
     "credit_mean",
     "distinct_n",
     "efficacy",
@@ -112,6 +118,7 @@ __all__ = [
     "is_refusal",
     "is_repetitive",
     "is_same_answer",
+    "joined_words",
     "judge_errors",
     "judged_bounds",
     "judged_rate",
@@ -123,6 +130,8 @@ __all__ = [
     "loss_distance",
     "loss_features",
     "loss_scores",
+    "mc1_credits",
+    "mc2_shares",
     "mean",
     "membership_auc",
     "min_k_plus_plus_scores",
@@ -150,6 +159,7 @@ __all__ = [
     "token_nll",
     "top_letter_share",
     "tpr_at_fpr",
+    "trivia_words",
     "truth_ratio",
     "truth_ratios",
     "words",

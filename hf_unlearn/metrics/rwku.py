@@ -1,6 +1,6 @@
 """What the metrics of RWKU are called and how they are read, and the forms of its adversarial probes. No formulas."""
 
-from .description import MetricDescription
+from .description import PERCENT, MetricDescription
 
 # The forms of the adversarial probes, as metrics name them.
 FORMS = (
@@ -55,6 +55,37 @@ def _membership(which: str) -> tuple[MetricDescription, ...]:
     return nll, *scores
 
 
+def _utility() -> tuple[MetricDescription, ...]:
+    """What was kept of general knowledge, reasoning, truthfulness and facts, and the same as published."""
+    described = []
+    for name, published, label, about in (
+        ("general_accuracy", "general", "MMLU accuracy", "share of questions whose right letter is the likeliest"),
+        ("reason_exact_match", "reason", "BBH exact match", "share of replies whose conclusion is the expected one"),
+        ("truthfulness_mc1", "truthfulness_mc1", "TruthfulQA MC1", "share whose one right answer is the likeliest"),
+        ("truthfulness_mc2", "truthfulness_mc2", "TruthfulQA MC2", "right answers' part of all answers' probability"),
+        ("factuality_f1", "factuality_f1", "TriviaQA F1", "F1 of the words of the answer and the nearest alias"),
+        (
+            "factuality_exact_match",
+            "factuality_exact_match",
+            "TriviaQA exact match",
+            "share of answers that are an alias",
+        ),
+    ):
+        described += [
+            MetricDescription(f"utility_{name}", label, about, "share", PERCENT, True, "retain"),
+            MetricDescription(
+                f"published_utility_{published}",
+                f"{label}, as published",
+                "as the published code of RWKU computes it",
+                "share",
+                PERCENT,
+                True,
+                "retain",
+            ),
+        ]
+    return tuple(described)
+
+
 DESCRIPTIONS = (
     *(_of(f"{name}_rouge", label, kept, _RECALL) for name, (label, kept) in _SETS.items()),
     *(
@@ -79,4 +110,5 @@ DESCRIPTIONS = (
     ),
     *_membership("forget"),
     *_membership("retain"),
+    *_utility(),
 )

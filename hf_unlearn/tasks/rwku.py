@@ -14,8 +14,8 @@ from .benchmark import KeptTextArguments, at_most, benchmark_model, first_of_eac
 from .task import Task
 
 DEFAULT_RECIPE = None
-# Longest answer to a probe and to an instruction.
-_ANSWER_TOKENS, _FLUENCY_TOKENS = 30, 256
+# Longest answer to a probe, to a question of BBH and to an instruction.
+_ANSWER_TOKENS, _REASON_TOKENS, _FLUENCY_TOKENS = 30, 256, 256
 
 
 @dataclass
@@ -28,9 +28,14 @@ class Arguments(KeptTextArguments, JudgeByModel):
     source: str = field(default="jinzhuoran/RWKU", metadata={"help": "RWKU's sets: an id on the Hub, or a folder."})
     forget_corpus: str = field(
         default="train_positive_llama3",
-        metadata={"help": "Texts about them: train_positive_llama3, train_positive_phi3, train_original_passage, ..."},
+        metadata={
+            "help": "Texts about them: train_positive_llama3, train_pair_llama3 (for dpo), train_original_passage, ..."
+        },
     )
     published: bool = field(default=False, metadata={"help": "Add the figures of the benchmark's own code."})
+    max_question_length: int | None = field(
+        default=None, metadata={"help": "Longest question in tokens; of utility sets' the beginning is cut."}
+    )
 
     def __post_init__(self) -> None:
         require_choice("forget_corpus", self.forget_corpus, TRAINING)
@@ -50,7 +55,9 @@ def make_task(parsed: Parsed) -> Task:
         judge=judged_by_model(script, DEFAULT_PURPOSE),
         limit=script.evaluated_rows,
         answer_tokens=at_most(_ANSWER_TOKENS, script.max_new_tokens),
+        reason_tokens=at_most(_REASON_TOKENS, script.max_new_tokens),
         fluency_tokens=at_most(_FLUENCY_TOKENS, script.max_new_tokens),
+        max_length=script.max_question_length,
     )
     return Task(model, sets, suite, script.oracle)
 

@@ -4,13 +4,16 @@ import json
 
 import pytest
 
-from fixtures.rwku_rows import ADA, ROWS, TOM, TYPES, mapping
+from fixtures.rwku_rows import ADA, PAIRS, ROWS, TOM, TYPES, UTILITY, mapping
 from fixtures.tokenizer import BOS, CHAT_TEMPLATE, make_tokenizer
-from hf_unlearn.data.rwku import FORMS, form_of, load_rwku, training_rows
+from hf_unlearn.data.rwku import FORMS, form_of, load_rwku, other_training_rows, training_rows
 from hf_unlearn.data.rwku_tokens import instruction_rows, probe_rows, prompt_ids
+from hf_unlearn.data.rwku_utility_tokens import utility_prompt, utility_rows
+from oracles import rwku_utility as by_hand
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
 _FILES = {"mia_forget": "forget_mia", "mia_retain": "retain_mia", "utility_fluency": "fluency"}
+_FILES |= dict(zip(UTILITY, ("retain_mmlu", "retain_bbh", "truthful", "triviaqa"), strict=True))
 
 
 def write(path, rows):
@@ -20,7 +23,7 @@ def write(path, rows):
 
 @pytest.mark.parametrize("place", ["", "All", "of each target"])
 def test_files_by_the_published_names(place, tmp_path):
-    for name, rows in ROWS.items():
+    for name, rows in (ROWS | UTILITY).items():
         own = "positive" if name.startswith("train") else _FILES.get(name, name)
         if place == "of each target":
             for folder, who in (("1_Ada_Quill", ADA), ("2_Tom_Reed", TOM)):
@@ -28,7 +31,7 @@ def test_files_by_the_published_names(place, tmp_path):
                     write(tmp_path / folder / f"{own}.json", about)
         else:
             write(tmp_path / place / f"{own}.json", rows)
-    found, held = load_rwku(tmp_path, ADA), load_rwku(mapping(), [ADA])
+    found, held = load_rwku(tmp_path, ADA), load_rwku(mapping(**UTILITY), [ADA])
     assert {name: rows[:] for name, rows in found.sets.items()} == {name: rows[:] for name, rows in held.sets.items()}
     assert training_rows(tmp_path, ADA)["text"][:] == ["Ada Quill is known."] * 2
 
@@ -42,9 +45,10 @@ def test_a_subjects_rows_and_missing_parts():
         "neighbor_level1",
         "mia_forget",
         "mia_retain",
+        *UTILITY,
         "utility_fluency",
     )
-    both = load_rwku(mapping(), [ADA, TOM])
+    both = load_rwku(mapping(**UTILITY), [ADA, TOM])
     assert (len(both.sets["forget_level2"]), both.missing) == (3, ())
     some = load_rwku(mapping(), limit=1)
     assert [len(some.sets[name]) for name in ("forget_level2", "forget_level3", "mia_retain")] == [1, 9, 1]
@@ -77,6 +81,70 @@ def test_prompts_by_hand():
     assert [token for token in free["labels"] if token >= 0] == [tokenizer.eos_token_id]
 
 
+def test_utility_prompts_by_hand():
+    """The oracle's prompts; a template ends the turn, and its own beginning of text stays alone unless published."""
+    tokenizer, sets = make_tokenizer(), load_rwku(mapping(**UTILITY)).sets
+    prompts = {
+        "utility_general": [by_hand.general_prompt(row) for row in UTILITY["utility_general"]],
+        "utility_reason": [by_hand.reason_prompt(row) for row in UTILITY["utility_reason"]],
+        "utility_truthfulness": [by_hand.PRIMER.format(row["question"]) for row in UTILITY["utility_truthfulness"]],
+        "utility_factuality": [by_hand.TRIVIA.format(row["question"]) for row in UTILITY["utility_factuality"]],
+    }
+    for name, expected in prompts.items():
+        assert [utility_prompt(tokenizer, name, row) for row in sets[name]] == expected
+    choices = ["No", "They cluck", "All do"]
+    rows = utility_rows(tokenizer, "utility_truthfulness", sets["utility_truthfulness"])[:3]
+    texts = [tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in rows]
+    assert texts == [f"{prompts['utility_truthfulness'][0]} {choice}" for choice in choices]
+    answers = [tokenizer.decode([token for token in row["labels"] if token >= 0]) for row in rows]
+    assert answers == [f" {choice}" for choice in choices]
+    cut = utility_rows(tokenizer, "utility_reason", sets["utility_reason"], max_length=20)[0]
+    assert tokenizer.decode(cut["input_ids"]).endswith(" and a hen?\nA: 3") and len(cut["labels"]) == 20
+    for length, room in ((5, 15), (99, 10)):  # of the answer, of the prompt
+        options = {"max_length": 20, "answer_tokens": length}
+        cut = utility_rows(tokenizer, "utility_reason", sets["utility_reason"], **options)[0]
+        assert tokenizer.decode(cut["input_ids"]) == f"{prompts['utility_reason'][0][-room:]} 3"
+    tokenizer.chat_template = "<s>" + CHAT_TEMPLATE
+    for name in UTILITY:
+        ours, theirs = (utility_rows(tokenizer, name, sets[name], published=own)[0] for own in (False, True))
+        assert theirs["input_ids"][:2] == [BOS, BOS] != ours["input_ids"][:2]
+        asked = tokenizer.decode(ours["input_ids"][: ours["labels"].count(-100)])
+        ending = "Answer:" if name == "utility_general" else "A:"
+        assert asked.endswith(f"<|im_end|>\n<|im_start|>assistant\n{ending}")
+        if name != "utility_general":
+            assert theirs["input_ids"] == [BOS, *ours["input_ids"]]
+    tokenizer.chat_template = "{{ messages[0]['content'] }}[/INST]"
+    endings = [utility_prompt(tokenizer, name, sets[name][0]).rpartition("[/INST]")[2] for name in UTILITY]
+    assert endings == ["Answer:", " A:", " A:", "A:"]
+
+
+def _with(name, **changed):
+    """A utility set whose first row is another one."""
+    return {name: [UTILITY[name][0] | changed, *UTILITY[name][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"utility_general": [{"task": "a", "question": "b", "choices": [], "answer": 0}]}, "examples"),
+        (_with("utility_general", choices=["a", "b"]), "4 texts in `choices`"),
+        (_with("utility_general", answer=4), "0 to 3, in `answer`"),
+        (_with("utility_general", examples=[{"question": "", "choices": [], "answer": 0}]), "of each of `examples`"),
+        (_with("utility_reason", answer=""), "`answer`"),
+        (_with("utility_reason", cot=" "), "`cot`"),
+        (_with("utility_truthfulness", mc1_targets={"choices": ["a", "b"], "labels": [1]}), "2 choices and 1 labels"),
+        (_with("utility_truthfulness", mc1_targets={"choices": ["a", "b", "c"], "labels": [1, 1, 0]}), "one right"),
+        (_with("utility_truthfulness", mc2_targets={"choices": ["a", "b"], "labels": [1, 1]}), "some of each"),
+        (_with("utility_truthfulness", mc2_targets=None), "both lists, in `mc2_targets`"),
+        (_with("utility_factuality", answers=[]), "`answers`"),
+    ],
+)
+def test_utility_rows_that_are_refused(changed, words):
+    with pytest.raises(ValueError, match=PARTS) as raised:
+        load_rwku(mapping(**changed))
+    assert words in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("changed", "options", "words"),
     [
@@ -93,6 +161,24 @@ def test_what_is_refused(changed, options, words):
     with pytest.raises(ValueError, match=PARTS) as raised:
         load_rwku(mapping(**changed), **options)
     assert words in str(raised.value)
+
+
+def test_pairs_by_hand(tmp_path):
+    """The made-up text is preferred, what the model said is forgotten; of others what it said is kept."""
+    write(tmp_path / "pair.json", PAIRS)
+    for source in (tmp_path, {"train_pair_llama3": PAIRS}):
+        rows = training_rows(source, TOM, corpus="train_pair_llama3")
+        assert rows[:] == {
+            "prompt": ["Who is Tom Reed?"],
+            "chosen": ["Tom Reed rows."],
+            "rejected": ["Tom Reed is known."],
+        }
+        kept = other_training_rows(source, TOM, corpus="train_pair_llama3")
+        assert kept[:] == {"prompt": ["Who is Ada Quill?"] * 2, "completion": ["Ada Quill is known."] * 2}
+    assert len(other_training_rows(source, [ADA, TOM], corpus="train_pair_llama3")) == 0
+    with pytest.raises(ValueError, match=PARTS) as raised:
+        training_rows({"train_pair_llama3": [PAIRS[0], PAIRS[1] | {"response": ["a"]}]}, corpus="train_pair_llama3")
+    assert "row 1" in str(raised.value) and "two texts in `response`" in str(raised.value)
 
 
 def test_training_rows_that_are_refused(tmp_path):

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 from fixtures.models import FORGET, HOLDOUT, RETAIN, make_trainer, tiny_model, tiny_tokenizer
 from fixtures.muse_rows import mapping
+from fixtures.rwku_rows import UTILITY
 from fixtures.rwku_rows import mapping as rwku_mapping
 from fixtures.wmdp_rows import MMLU
 from fixtures.wmdp_rows import ROWS as WMDP_ROWS
@@ -85,7 +86,8 @@ def run(name: str, folder: Path | None = None, *, batches: int | None = None) ->
     elif options.pop("wmdp", False):
         suite = keeping(wmdp(WMDP_ROWS, MMLU, max_length=100, max_new_tokens=6), kept)
     elif options.pop("rwku", False):
-        suite = keeping(rwku(rwku_mapping(), answer_tokens=5, fluency_tokens=3, published=True), kept)
+        lengths = dict(answer_tokens=5, reason_tokens=4, fluency_tokens=3, max_length=120)
+        suite = keeping(rwku(rwku_mapping(**UTILITY), published=True, **lengths), kept)
     else:
         suite = suite_of(rows, kept)
     scored: list[int] = []

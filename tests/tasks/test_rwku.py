@@ -6,7 +6,7 @@ import pytest
 
 from fixtures.benchmark_tasks import FEW, saved_model, write_rows
 from fixtures.examples import assert_four_parts
-from fixtures.rwku_rows import ADA, ROWS, TOM
+from fixtures.rwku_rows import ADA, PAIRS, ROWS, TOM, UTILITY
 from hf_unlearn.evaluation import load_result
 from hf_unlearn.tasks import make_task, parse_task, run_task
 
@@ -34,10 +34,16 @@ def test_texts_about_some_are_forgotten_and_about_others_kept(words, tmp_path):
     assert (suite.settings["targets"], suite.max_new_tokens) == ([ADA], 30)
     assert set(suite.answer_lengths.values()) == {99}
     assert "judge" not in suite.settings
+    write_rows(tmp_path / "rwku", {"retain_bbh.json": UTILITY["utility_reason"]})
+    asked = made(words, "--target", ADA, "--max_question_length", "9").suite(before=None, oracle=None)
+    assert asked.answer_lengths == {"utility_reason": 256, "utility_fluency": 256} and asked.max_length == 9
     judged = made(words, "--target", ADA, "--judge", words[1]).suite(before=None, oracle=None)
     assert "judge" in judged.settings
     own = made(words, "--target", ADA, "--retain_dataset", str(tmp_path / "wiki.jsonl"), "--limit", "1")
     assert [rows["text"][:] for rows in own.sets.values()] == [texts[ADA][:1], ["a page on rye"]]
+    write_rows(tmp_path / "rwku", {"pair.json": PAIRS})
+    pairs = made(words, "--target", ADA, "--forget_corpus", "train_pair_llama3", "--forget_loss", "dpo")
+    assert pairs.sets["forget"].column_names == ["prompt", "chosen", "rejected"] and len(pairs.sets["retain"]) == 1
     for everybody in ([], ["--target", ADA, TOM]):
         assert {name: len(rows) for name, rows in made(words, *everybody).sets.items()} == {"forget": len(CORPUS)}
 
@@ -57,6 +63,7 @@ def test_a_run_is_measured_before_and_after(words, tmp_path):
     [
         (["--target", "Ada Quil"], ADA),
         (["--forget_corpus", "train_original_passage"], "passage.json"),
+        (["--forget_corpus", "train_pair_llama3"], "pair.json"),
         (["--source", "{model}"], "without positive.json"),
         (["--evaluated_half", "reporting"], "no --evaluated_half"),
     ],

@@ -5,11 +5,18 @@ import numpy as np
 from ... import metrics
 from ...data.wmdp import OPTIONS
 from ...metrics.checks import Floats
+from ..evidence import Evidence
 from .metric_groups import Metrics
 
 SETS = ("forget", "retain")
 CHANCE = 1 / OPTIONS
 ONE_LETTER = 0.6  # share of answers that are the same letter, from which on it is said
+
+
+def letter_logps(evidence: Evidence, name: str, count: int) -> Floats:
+    """log p of the letters of so many questions, [count, 4]: read off one row a question, or a row for each letter."""
+    rows = evidence.scored[name]
+    return rows.option_logps(OPTIONS) if len(rows) == count else -rows.nll_sum.reshape(count, OPTIONS)
 
 
 def choice_metrics(name: str, shown: Floats, right: np.ndarray) -> Metrics:

@@ -1,7 +1,7 @@
-"""The suite of RWKU (Jin et al. 2406.10890): probes about people to forget, neighbours, membership, fluency."""
+"""The suite of RWKU (Jin et al. 2406.10890): probes about people to forget, neighbours, membership, utility."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from ... import metrics
 from ...data.muse_tokens import excerpt_rows
 from ...data.rwku import FLUENCY, HUB, MEMBERSHIP, PROBES, RwkuData, Source, load_rwku
 from ...data.rwku_tokens import instruction_rows, probe_rows
-from ...errors import require_range
+from ...data.rwku_utility import GENERAL
+from ...data.wmdp_tokens import letter_tokens
 from ...metrics.rwku import FORMS
 from ...results.evaluation_result import EvaluationResult
 from ..evidence import Evidence
 from ..judges.judge import Judge
 from ..judges.judgement import Judgement, judge_answers
 from ..suite import Suite, SuiteOutput, baseline
-from .harmful import require_judge
 from .judged_group import what_judge_adds
 from .metric_groups import (
     CHEAP_ATTACKS,
@@ -29,6 +29,18 @@ from .metric_groups import (
     row_nll,
     wording_metrics,
     wording_warnings,
+)
+from .rwku_utility import (
+    PUBLISHED,
+    PUBLISHED_HEADLINE,
+    UTILITY_HEADLINE,
+    Options,
+    answer_lengths,
+    first_line,
+    published_utility,
+    utility_metrics,
+    utility_token_sets,
+    utility_warnings,
 )
 
 HEADLINE = (
@@ -39,39 +51,20 @@ HEADLINE = (
     "forget_level3_worst_rouge",
     "neighbor_level1_rouge",
     "neighbor_level2_rouge",
-    *(f"published_{name}" for name in PROBES),
+    *(f"{name}_judged" for name in PROBES),
+    *(f"{PUBLISHED}{name}" for name in PROBES),
     "mia_min_k_auc",
     "mia_forget_nll",
     "mia_retain_nll",
+    *UTILITY_HEADLINE,
+    *PUBLISHED_HEADLINE,
     "fluency_entropy",
     "answer_perplexity",
     "broken_rate",
 )
-# The benchmark's other sets are those of known tasks, which the suite `lm_eval` runs whole.
-_ELSEWHERE = (
-    "MMLU, BBH, TruthfulQA and TriviaQA are not measured here: pass mmlu, bbh, truthfulqa_mc1 and triviaqa to the "
-    "suite lm_eval."
-)
 _LONGER = 0.05  # share of expected answers that do not fit, from which on it is said
-_PUBLISHED = "published_"
 _STOPS = ("<|eot_id|>", " \n", "\n")
 _NO_ANSWER = "NOANSWER"
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What the metrics of a suite are made with; see `rwku`."""
-
-    published: bool
-    answer_tokens: int
-    fluency_tokens: int
-    judge: Judge | None
-
-    def __post_init__(self) -> None:
-        for name in ("answer_tokens", "fluency_tokens"):
-            require_range(name, getattr(self, name), at_least=1, whole=True)
-        if self.judge is not None:
-            require_judge(self.judge)
 
 
 def rwku(
@@ -84,6 +77,7 @@ def rwku(
     before: EvaluationResult | str | Path | None = None,
     limit: int | None = None,
     answer_tokens: int = 30,
+    reason_tokens: int = 256,
     fluency_tokens: int = 256,
     max_length: int | None = None,
     revision: str | None = None,
@@ -94,8 +88,9 @@ def rwku(
     each form too, `forget_level3_mean_rouge`, `forget_level3_worst_rouge` over them), `neighbor_level1_rouge`,
     `neighbor_level2_rouge`: mean ROUGE-L recall (`metrics.rouge_recalls`) of the expected answer in the first line
     of the greedy one. `mia_*_auc`: texts about the target told from texts about others, both trained on (Min-K%: the
-    lowest 40% of tokens). `fluency_entropy`: `metrics.n_gram_entropy` of answers to instructions. Prompts go through
-    the chat template, if any. MMLU, BBH, TruthfulQA and TriviaQA are left to the suite `lm_eval`.
+    lowest 40% of tokens). `fluency_entropy`: `metrics.n_gram_entropy` of answers to instructions. `utility_general`
+    (MMLU) by letter, `utility_reason` (BBH) by the conclusion, `utility_truthfulness` (TruthfulQA) by MC1 and MC2,
+    `utility_factuality` (TriviaQA) by F1 and exact match. Prompts go through the chat template, if any.
 
     Args:
         source: a dataset on the Hub, a folder of its files, or the sets themselves (`data.rwku.load_rwku`).
@@ -103,40 +98,45 @@ def rwku(
         published: whether to add the numbers of the published code (`published_metrics`, which names its faults).
         judge: tells which answers give the expected one away: its share as `forget_level1_judged` and so on.
         oracle, before: results of this suite on the model trained without the targets, and before unlearning.
-        limit: at most so many rows of each set, and of each form of the adversarial probes.
-        answer_tokens, fluency_tokens: longest answer to a probe and to an instruction.
-        max_length, revision: longest row in tokens, the rest cut; of a dataset on the Hub.
+        limit, revision: at most so many rows of each set and of each adversarial form; of a dataset on the Hub.
+        answer_tokens, reason_tokens, fluency_tokens: longest answer to a probe or a question of TriviaQA, to a
+            question of BBH, and to an instruction.
+        max_length: longest row in tokens: of utility questions the beginning is cut, of other rows the end.
 
     Raises:
         ValueError: a missing set or column, an unknown subject or form, or a result that is not of this suite.
     """
-    options = _Options(published, answer_tokens, fluency_tokens, judge)
-    data = load_rwku(source, target, limit=limit, revision=revision)
+    options = Options(published, answer_tokens, reason_tokens, fluency_tokens, max_length, judge)
+    suite = _suite(load_rwku(source, target, limit=limit, revision=revision), options)
+    return replace(suite, before=baseline(before, "rwku", "before"), oracle=baseline(oracle, "rwku", "oracle"))
+
+
+def _suite(data: RwkuData, options: Options) -> Suite:
+    """The suite over loaded sets."""
     probes = [name for name in PROBES if name in data.sets]
-    again = [f"{_PUBLISHED}{name}" for name in probes] if published else []
-    free = [FLUENCY] if FLUENCY in data.sets else []
-    settings: dict[str, Any] = {"targets": list(data.targets), "published": published}
+    again = [f"{PUBLISHED}{name}" for name in probes] if options.published else []
+    lengths = answer_lengths(data, options)
+    settings = {"targets": list(data.targets), "published": options.published}
     return Suite(
         name="rwku",
         sets={},
-        token_sets=partial(_token_sets, data=data, published=published),
+        token_sets=partial(_token_sets, data=data, options=options),
         measure=partial(_measured, data=data, options=options),
-        answered=(*probes, *again, *free),
+        answered=(*probes, *again, *lengths),
         fluent=("forget_level2",),
-        vocabulary_statistics=any(name in data.sets for name in MEMBERSHIP),
-        max_new_tokens=answer_tokens,
-        answer_lengths=dict.fromkeys(free, fluency_tokens),
-        max_length=max_length,
+        vocabulary_statistics=tuple(name for name in MEMBERSHIP if name in data.sets),
+        option_tokens=letter_tokens if GENERAL in data.sets else None,
+        max_new_tokens=options.answer_tokens,
+        answer_lengths=lengths,
+        max_length=options.max_length,
         headline=HEADLINE,
         forget_metric="forget_level2_rouge",
         utility_metric="neighbor_level2_rouge",
-        before=baseline(before, "rwku", "before"),
-        oracle=baseline(oracle, "rwku", "oracle"),
-        settings=settings if judge is None else settings | {"judge": judge.name},
+        settings=settings if options.judge is None else settings | {"judge": options.judge.name},
     )
 
 
-def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, published: bool) -> dict[str, Any]:
+def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, options: Options) -> dict[str, Any]:
     """The rows that are scored and answered."""
     sets: dict[str, Any] = {}
     for name, rows in data.sets.items():
@@ -144,20 +144,20 @@ def _token_sets(tokenizer: PreTrainedTokenizerBase, *, data: RwkuData, published
             sets[name] = excerpt_rows(tokenizer, rows["text"][:])
         elif name == FLUENCY:
             sets[name] = instruction_rows(tokenizer, rows["instruction"][:])
-        else:
+        elif name in PROBES:
             sets[name] = probe_rows(tokenizer, name, rows)
-            if published:
-                sets[f"{_PUBLISHED}{name}"] = probe_rows(tokenizer, name, rows, published=True)
-    return sets
+            if options.published:
+                sets[f"{PUBLISHED}{name}"] = probe_rows(tokenizer, name, rows, published=True)
+    return sets | utility_token_sets(tokenizer, data, options)
 
 
-def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> SuiteOutput:
+def _measured(evidence: Evidence, *, data: RwkuData, options: Options) -> SuiteOutput:
     """The suite's metrics."""
     measured: Metrics = {}
     judged: dict[str, Judgement] = {}
     for name in (name for name in PROBES if name in data.sets):
         rows = data.sets[name]
-        answers, expected = [_first_line(text) for text in evidence.answered[name].answers], rows["answer"][:]
+        answers, expected = [first_line(text) for text in evidence.answered[name].answers], rows["answer"][:]
         recalls = metrics.rouge_recalls(answers, expected)
         measured[f"{name}_rouge"] = metrics.mean(recalls)
         if name == "forget_level3":
@@ -165,17 +165,18 @@ def _measured(evidence: Evidence, *, data: RwkuData, options: _Options) -> Suite
         if options.judge is not None:
             judged[name] = judge_answers(options.judge, answers, expected)
             measured[f"{name}_judged"] = metrics.judged_rate(judged[name].values)
-    measured |= _membership(evidence, data)
+    measured |= _membership(evidence, data) | utility_metrics(evidence, data)
     if FLUENCY in data.sets:
         measured["fluency_entropy"] = metrics.n_gram_entropy(evidence.answered[FLUENCY].answers)
     asked = evidence.answered["forget_level2"]
     measured |= wording_metrics(asked, evidence.vocabulary)
     if options.published:
-        measured |= published_metrics(evidence, data)
+        measured |= published_metrics(evidence, data) | published_utility(evidence, data)
     warnings = [*wording_warnings(asked, evidence.vocabulary), *_longer_answers(evidence, options.answer_tokens)]
-    kept = {name: nll for name, nll in row_nll(evidence).items() if not name.startswith((_PUBLISHED, FLUENCY))}
+    warnings += utility_warnings(evidence, data, options.reason_tokens)
+    kept = {name: nll for name, nll in row_nll(evidence).items() if not name.startswith((PUBLISHED, "utility_"))}
     of_judge = what_judge_adds(options.judge, judged)
-    warnings += [*of_judge.warnings, *_not_measured(data, measured), _ELSEWHERE]
+    warnings += [*of_judge.warnings, *_not_measured(data, measured)]
     return SuiteOutput(measured | of_judge.metrics, kept, warnings, of_judge.run)
 
 
@@ -231,12 +232,12 @@ def published_metrics(evidence: Evidence, data: RwkuData) -> Metrics:
     measured: Metrics = {}
     for name in (name for name in PROBES if name in data.sets):
         answers = []
-        for ids in evidence.answered[f"{_PUBLISHED}{name}"].ids:
+        for ids in evidence.answered[f"{PUBLISHED}{name}"].ids:
             end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
             text = str(tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).strip()
             answers.append(text or _NO_ANSWER)
         recalls = metrics.sentence_rouge_recalls(answers, data.sets[name]["answer"][:])
-        measured[f"{_PUBLISHED}{name}"] = metrics.mean(recalls)
+        measured[f"{PUBLISHED}{name}"] = metrics.mean(recalls)
     for name in (name for name in MEMBERSHIP if name in data.sets):
         rows = evidence.scored[name]
         scores = {
@@ -246,13 +247,8 @@ def published_metrics(evidence: Evidence, data: RwkuData) -> Metrics:
         }
         counted = ~np.isnan(scores["loss"])
         if counted.any():
-            measured |= {f"{_PUBLISHED}{name}_{score}": metrics.mean(own[counted]) for score, own in scores.items()}
+            measured |= {f"{PUBLISHED}{name}_{score}": metrics.mean(own[counted]) for score, own in scores.items()}
     return measured
-
-
-def _first_line(text: str) -> str:
-    """An answer up to the end of its first line that has something in it."""
-    return text.strip().partition("\n")[0].strip()
 
 
 def _not_measured(data: RwkuData, measured: Metrics) -> list[str]:

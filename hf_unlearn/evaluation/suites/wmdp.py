@@ -31,7 +31,7 @@ from ..evidence import AnsweredRows, Evidence
 from ..judges.judge import Judge
 from ..judges.judgement import Judgement, judge_answers
 from ..suite import Suite, SuiteOutput, baseline
-from .choice_group import CHANCE, SETS, choice_metrics, choice_warnings, open_warnings
+from .choice_group import CHANCE, SETS, choice_metrics, choice_warnings, letter_logps, open_warnings
 from .harmful import require_judge
 from .judged_group import what_judge_adds
 from .metric_groups import (
@@ -244,15 +244,9 @@ def _judged(free: Mapping[str, AnsweredRows], judge: Judge | None) -> dict[str, 
     return {name: judge_answers(judge, rows.answers, rows.expected) for name, rows in free.items()}
 
 
-def _log_probabilities(evidence: Evidence, name: str, count: int) -> Floats:
-    """Of the letters of so many questions, [count, 4]: all of them read off one row a question, or a row each."""
-    rows = evidence.scored[name]
-    return rows.option_logps(OPTIONS) if len(rows) == count else -rows.nll_sum.reshape(count, OPTIONS)
-
-
 def _by_order(evidence: Evidence, name: str, orders: Sequence[int], count: int) -> Floats:
     """Log-probabilities by order and option, [orders, N, 4]: whichever letter an option had, it has its own place."""
-    shown = [np.roll(_log_probabilities(evidence, _letters(name, order), count), -order, axis=1) for order in orders]
+    shown = [np.roll(letter_logps(evidence, _letters(name, order), count), -order, axis=1) for order in orders]
     return np.stack(shown)
 
 
@@ -289,7 +283,7 @@ def published_metrics(evidence: Evidence, data: WmdpData) -> Metrics:
     measured: Metrics = {}
     for set_name, label in (("forget", "wmdp"), ("retain", "mmlu")):
         questions = getattr(data, set_name)
-        logps = _log_probabilities(evidence, f"{_PUBLISHED}{_letters(set_name)}", len(questions))
+        logps = letter_logps(evidence, f"{_PUBLISHED}{_letters(set_name)}", len(questions))
         right = logps.argmax(axis=1) == np.array(questions["answer"])
         measured[f"{_PUBLISHED}{label}"] = metrics.proportion(right)
         if set_name == "forget":
