@@ -21,6 +21,8 @@ logger = logging.get_logger(__name__)
 
 # Below so many calibration rows (half of the holdout set) the mean level itself is uncertain.
 FEW_ROWS = 25
+# Below so many it is chance which of several fits tells rows left out better.
+FEW_TO_CHOOSE = 50
 # Below this correlation a profile says next to nothing of a row.
 POOR_CORRELATION = 0.3
 _TINY = 1e-9  # a level of 0, whose tokens are at 0 too
@@ -51,7 +53,7 @@ def estimate_levels(
         tokens: whether a loss reads levels of answer tokens.
     """
     nll = unseen.nll_per_token().double().numpy()
-    chosen = choose_fit(calibration, unseen, fewest=FEW_ROWS)
+    chosen = choose_fit(calibration, unseen, fewest=FEW_TO_CHOOSE)
     told, line = chosen.agreement, chosen.fit.line
     spread = dealt_out(chosen.residuals, list(row_digests(rows)))
     levels = torch.from_numpy(np.maximum(chosen.fit(forget) + spread, 0.0)).float()

@@ -175,7 +175,7 @@ def test_the_mixture_of_unseen_tokens_by_hand(monkeypatch):
 
 
 def test_tokens_of_bent_levels_have_the_mean_of_the_row_and_move_with_it():
-    calibration, unseen = bent_rows(40, lambda columns: 1 + np.exp(columns[:, FOUR] / 5))
+    calibration, unseen = bent_rows(50, lambda columns: 1 + np.exp(columns[:, FOUR] / 5))
     forget = calibration.select([0, 1, 2])
     levels = estimate_levels("ngram", forget, calibration, unseen, ROWS, tokens=True)
     assert levels.quality.fit == "curve"
