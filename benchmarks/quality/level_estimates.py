@@ -32,9 +32,9 @@ from hf_unlearn.data.holdout_split import calibration_rows, measurement_rows
 from hf_unlearn.model.score_rows import RowLogps
 from hf_unlearn.training.levels.fits import CURVE, LINE, TREES, LevelFit, choose_fit, left_out
 from hf_unlearn.training.levels.ngram import NGram
+from hf_unlearn.training.levels.ngram_columns import ORDERS
 from hf_unlearn.training.levels.profile import Profile, ngram_logps, ngram_profile
 from hf_unlearn.training.levels.regression import dealt_out
-from hf_unlearn.training.levels.token_columns import ORDERS
 
 WAYS = (LINE, CURVE, TREES)
 

@@ -12,9 +12,9 @@ from ..model.output_head import output_head
 from ..model.score_rows import RowLogps
 from ..training.levels.estimate import estimate_levels
 from ..training.levels.ngram import NGram
+from ..training.levels.ngram_columns import ORDERS
 from ..training.levels.profile import Profile, answer_lengths, ngram_logps, ngram_profile
 from ..training.levels.setting import HOLDOUT, NGRAM
-from ..training.levels.token_columns import ORDERS
 
 
 def known_level(

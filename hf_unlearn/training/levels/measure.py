@@ -23,9 +23,9 @@ from .estimate import estimate_levels, given_levels, moved_levels
 from .levels import Levels
 from .model_rows import ProfiledRows
 from .ngram import NGram
+from .ngram_columns import ORDERS
 from .profile import Profile, answer_lengths, load_profile_model, ngram_logps, ngram_profile
 from .setting import HOLDOUT, MODEL, NGRAM
-from .token_columns import ORDERS
 
 
 def measure_levels(

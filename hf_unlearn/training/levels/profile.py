@@ -14,7 +14,7 @@ from ...errors import input_error
 from ...model.loading import loading
 from ...model.score_rows import RowLogps
 from .ngram import NGram
-from .token_columns import FOUR, ORDERS, token_columns
+from .ngram_columns import FOUR, ORDERS, ngram_columns
 
 # Of the run's own from_pretrained arguments, those that mean something for another model.
 _SHARED = ("dtype", "trust_remote_code", "token", "attn_implementation")
@@ -27,7 +27,7 @@ class Profile:
     Attributes:
         rows: mean NLL of the answer of each row, [N].
         lengths: answer tokens of each row, [N].
-        tokens: numbers of each answer token, row after row, [T, C] (`token_columns`); None where there are none.
+        tokens: numbers of each answer token, row after row, [T, C] (`ngram_columns`); None where there are none.
     """
 
     rows: np.ndarray
@@ -83,7 +83,7 @@ def ngram_profile(logps_of: Callable[[int], RowLogps], rows: Any) -> Profile:
         rows: tokenised.
     """
     by_order = [logps_of(order) for order in ORDERS]
-    columns = token_columns([-logps.logps.double().numpy() for logps in by_order], rows)
+    columns = ngram_columns([-logps.logps.double().numpy() for logps in by_order], rows)
     return replace(Profile.of_tokens(by_order[FOUR]), tokens=columns)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .token_columns import FOUR
+from .ngram_columns import FOUR
 
 TokenFit = Callable[[np.ndarray], np.ndarray]  # from columns [T, C] to nats of each token, [T]
 
@@ -16,7 +16,7 @@ def fit_curve(columns: np.ndarray, nll: np.ndarray, weights: np.ndarray) -> Toke
     """The isotonic regression of NLL on that of the 4-gram, straight between what was seen of it.
 
     Args:
-        columns: of tokens, [T, C]; see `token_columns`.
+        columns: of tokens, [T, C]; see `ngram_columns`.
         nll: of the same tokens under the model, [T], nats.
         weights: of the tokens, [T].
     """

@@ -13,10 +13,10 @@ from hf_unlearn.training.levels import shape as shape_module
 from hf_unlearn.training.levels.estimate import estimate_levels, moved_levels
 from hf_unlearn.training.levels.fits import choose_fit, left_out
 from hf_unlearn.training.levels.ngram import NGram
+from hf_unlearn.training.levels.ngram_columns import FOUR, copied_columns
 from hf_unlearn.training.levels.profile import Profile
 from hf_unlearn.training.levels.regression import Line, agreement, dealt_out
 from hf_unlearn.training.levels.shape import Shape, TokenMixture
-from hf_unlearn.training.levels.token_columns import FOUR, copied_columns
 from hf_unlearn.training.levels.token_fits import fit_curve
 from oracles.ngram import NgramOracle
 

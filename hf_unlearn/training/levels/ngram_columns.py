@@ -27,7 +27,7 @@ def copied_columns(rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
     return np.concatenate(columns).astype(float)
 
 
-def token_columns(nll: Sequence[np.ndarray], rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
+def ngram_columns(nll: Sequence[np.ndarray], rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
     """[T, C]: the NLL under an n-gram of each of `ORDERS`, then `copied_columns`.
 
     Args:
