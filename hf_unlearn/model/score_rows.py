@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -136,13 +135,16 @@ class RowScorer:
         readouts: Sequence[TokenReadout] = (),
     ) -> tuple[Tensor, Tensor]:
         """Values of the answer tokens of every row, in the order of `rows`, [T, ...], and how many each has, [N]."""
-        batches = [  # of one tensor each: one a row would take more memory than the values
-            (indices, values_of(scores).cpu(), scores.lengths.cpu())
+        # Numpy's own copies, one a batch: tensors that stay between those of the forwards would keep the allocator
+        # from giving memory back, hundreds of times what they hold themselves.
+        batches = [
+            (np.array(indices), values_of(scores).cpu().numpy().copy(), scores.lengths.cpu().numpy().copy())
             for indices, scores in self.batches(model, rows, range(len(rows)), description, readouts)
         ]
-        indices, values, lengths = zip(*gather_list(batches, self.accelerator), strict=True)
-        places, counts = torch.tensor(list(chain(*indices))).argsort(), torch.cat(lengths)
-        return _of_rows(torch.cat(values), counts, places), counts[places]
+        columns = zip(*gather_list(batches, self.accelerator), strict=True)
+        indices, values, lengths = (torch.from_numpy(np.concatenate(column)) for column in columns)
+        order = indices.argsort()
+        return _of_rows(values, lengths, order), lengths[order]
 
     def batches(
         self,
