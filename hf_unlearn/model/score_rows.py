@@ -108,7 +108,7 @@ class RowScorer:
     Attributes:
         collator: pads them.
         accelerator: of the processes.
-        batch_size: of the longest rows; shorter ones come in batches of as many tokens.
+        batch_size: rows of a batch; twice as many of up to half the longest row's tokens, and so on. 1 stays 1.
     """
 
     collator: DataCollatorForUnlearning
@@ -187,14 +187,15 @@ class RowScorer:
         return scores
 
     def _share(self, order: list[int], lengths: np.ndarray, rank: int) -> list[list[int]]:
-        """A rank's share of the rows, the longest first, batch by batch: short rows fill a batch as long ones do."""
+        """A rank's share of the rows, the longest first, batch by batch: more of short rows than of long ones."""
         own = order[rank :: self.accelerator.num_processes]
         batches, start = [], 0
         while start < len(own):
-            # As many tokens, with padding, as `batch_size` of the longest rows have: no more memory than these take.
-            end = start + self.batch_size * lengths[order[0]] // lengths[own[start]]
-            batches.append(own[start:end])
-            start = end
+            # Twice as many rows of half the longest's tokens, and so on: no more memory than the longest rows take.
+            # Who asks for one row at a time wants no padding.
+            times = lengths[order[0]] // lengths[own[start]] if self.batch_size > 1 else 1
+            batches.append(own[start : start + self.batch_size * times])
+            start += len(batches[-1])
         return batches
 
     def _to_device(self, batch: Batch) -> Batch:

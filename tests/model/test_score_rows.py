@@ -1,4 +1,4 @@
-"""Scores of sets: in batches of as many tokens as so many of the longest rows have, and in the order of the rows."""
+"""Scores of sets: short rows in larger batches, of no more tokens than so many of the longest; in the rows' order."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_short_rows_fill_a_batch_as_long_ones_do():
     model, shapes = tiny_model().eval(), []
     model.model.register_forward_hook(lambda m, i, output: shapes.append(tuple(output[0].shape[:2])))
     together = scorer_of(2)(model, ROWS, "")
-    # 24 tokens a batch, after what is tried once of a model: two rows of 12, 11 and 5, six of up to 4, what is left.
+    # After what is tried once of a model: two rows of 12, of 11 and 5, six of up to 4, and what is left.
     assert shapes[-4:] == [(2, 12), (2, 11), (6, 4), (2, 2)]
     alone = [scorer_of(1)(model, [row], "") for row in ROWS]
     assert together.lengths.tolist() == [
