@@ -59,10 +59,13 @@ check: install ## Lint, formatting, types and the rules of the layout
 docs: install ## Build the documentation into site/, which opens from its folder: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: install ## Time and memory of training steps against plain Trainer, over sizes and methods; time of an evaluation
+bench: install ## Time and memory of training steps and starts against plain Trainer; growth; time of an evaluation
 	$(BIN)/python -m benchmarks.cost.evaluation_time --output benchmarks/results/evaluation_time_cpu.json
 	$(BIN)/python -m benchmarks.cost.step_time --steps 6 --warmup 1 --batch 4 --longest 64 \
 		--output benchmarks/results/step_time_methods_cpu.json
+	$(BIN)/python -m benchmarks.cost.startup --output benchmarks/results/startup_cpu.json
+	$(BIN)/python -m benchmarks.cost.startup --sizes 400 4000 40000 400000 --longest 16 --layers 1 --vocabulary 512 \
+		--eval_batch 64 --output benchmarks/results/growth_cpu.json
 	$(BIN)/python -m benchmarks.cost.scaling --output benchmarks/results/scaling_cpu.json
 
 clean: ## Remove caches and build products (the virtual environment stays)

@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from .token_arrays import row_arrays, token_arrays
+from .token_arrays import flat_lists, row_arrays, token_arrays, token_columns
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
@@ -31,8 +34,12 @@ def set_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     result of then is still known to be of the same rows.
     """
     digest = hashlib.sha256()
-    for ids, labels in token_arrays(rows):
-        digest.update(f"[{ids.tolist()}, {labels.tolist()}]".encode())
+    if isinstance(rows, datasets.Dataset):
+        for columns in token_columns(rows):
+            digest.update(_texts(*columns))
+    else:
+        for ids, labels in token_arrays(rows):
+            digest.update(f"[{ids.tolist()}, {labels.tolist()}]".encode())
     return digest.hexdigest()
 
 
@@ -45,3 +52,15 @@ def shared_rows(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str
 def _digest(ids: np.ndarray, labels: np.ndarray) -> str:
     # Side by side without a mark between them: both are of one length, so no other pair of them has the same bytes.
     return hashlib.sha256(ids.tobytes() + labels.tobytes()).hexdigest()
+
+
+def _texts(ids: pa.ListArray, labels: pa.ListArray) -> memoryview:
+    """The text `[[ids], [labels]]` of every row, one after another, written by Arrow without a Python number."""
+    joined = []
+    for column in (ids, labels):
+        values, offsets = flat_lists(column)
+        texts = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values).cast(pa.string()))
+        joined.append(pc.binary_join(texts, ", "))
+    rows = pc.binary_join_element_wise("[[", joined[0], "], [", joined[1], "]]", "")
+    size = pc.sum(pc.binary_length(rows)).as_py()
+    return memoryview(rows.buffers()[2])[:size]

@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import input_error
 from .chat_template import ChatTemplate
-from .checks import FULL_LENGTH, KEPT_TARGETS, TARGETS, missing_alternates
+from .checks import missing_alternates
 from .formats import Message, Row, RowFormat, Text, to_row
+from .token_columns import FlatRows, RowColumns, given_rows
 from .token_labels import tokenized_texts
-from .tokenized_row import IGNORED_LABEL, EncodedRow, first_trained, target_count
+from .tokenized_row import IGNORED_LABEL, EncodedRow
 from .turns import AnswerEnds, Frame, WrittenRow, frame_of, report_template, written_turn
 
 
@@ -56,7 +57,7 @@ class RowEncoder:
             return False
         return self.conversational or (self.template is None and self._text_tokenizer.chat_template is not None)
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
+    def __call__(self, batch: RowColumns, indices: Sequence[int]) -> pa.Table:
         """Encode rows given by column; `indices` are their places in the set, for error messages.
 
         Returns:
@@ -67,20 +68,18 @@ class RowEncoder:
             ValueError: a row that `to_row` or the chat template refuses, that differs in type from the set's first
                 one, or that lacks a needed alternate.
         """
-        examples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         places = [f"row {index} of the {self.set_name} set" for index in indices]
-        columns: dict[str, list[Any]] = {}
+        columns: dict[str, Any] = {}
         if self.row_format is RowFormat.TOKENIZED:
             size = None if self.tokenizer is None else len(self.tokenizer)
             if self.labels_from is not None:
-                examples = [
-                    example | {"labels": collated_labels(self.labels_from, example["input_ids"], where)}
-                    for example, where in zip(examples, places, strict=True)
-                ]
+                given = zip(batch["input_ids"], places, strict=True)
+                batch = {**batch, "labels": [collated_labels(self.labels_from, *row) for row in given]}
             for prefix in self.prefixes:
-                given = [given_tokens(e, prefix, size, where) for e, where in zip(examples, places, strict=True)]
-                columns |= self._columns(given, prefix)
-            return columns
+                columns |= given_rows(batch, prefix, size, places).columns(self.max_length, prefix)
+            return pa.table(columns)
+        assert not isinstance(batch, pa.Table), "rows of text come as Python strings"
+        examples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         rows = [self._row(example, index) for example, index in zip(examples, indices, strict=True)]
         frames: dict[str, Frame] = {}
         for prefix in self.prefixes:
@@ -89,8 +88,8 @@ class RowEncoder:
                 self._written(row, self._require(answer, where), where, frames)
                 for row, answer, where in zip(rows, answers, places, strict=True)
             ]
-            columns |= self._columns(self._tokens(written), prefix)
-        return columns
+            columns |= FlatRows.of(self._tokens(written)).columns(self.max_length, prefix)
+        return pa.table(columns)
 
     @property
     def _text_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -181,19 +180,6 @@ class RowEncoder:
             encoded.append(EncodedRow(ids, labels, start))
         return encoded
 
-    def _columns(self, rows: list[EncodedRow], prefix: str) -> dict[str, list[Any]]:
-        cut = slice(self.max_length)
-        columns: dict[str, list[Any]] = {
-            "input_ids": [row.input_ids[cut] for row in rows],
-            "labels": [row.labels[cut] for row in rows],
-            FULL_LENGTH: [len(row.input_ids) for row in rows],
-            TARGETS: [target_count(row.labels) for row in rows],
-            KEPT_TARGETS: [target_count(row.labels[cut]) for row in rows],
-        }
-        columns = {f"{prefix}{name}": values for name, values in columns.items()}
-        # Of alternates nobody asks it. A row that is cut before its answer has no target left, and is refused later.
-        return columns if prefix else columns | {"answer_start": [row.answer_start for row in rows]}
-
 
 def collated_labels(collator: Callable[..., Any], ids: Any, where: str) -> list[int]:
     """The labels that a collator makes of one row's token ids, which it must leave as they are.
@@ -215,48 +201,4 @@ def collated_labels(collator: Callable[..., Any], ids: Any, where: str) -> list[
         why="it is not known which tokens are the answer",
         fix="pass data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False) to train on every token, or add "
         "`labels`: input_ids with -100 on the prompt, not shifted",
-    )
-
-
-def given_tokens(example: Mapping[str, Any], prefix: str, vocabulary_size: int | None, where: str) -> EncodedRow:
-    """The checked ids and labels of an already tokenised row, without its padding.
-
-    Args:
-        example: the row, by column.
-        prefix: "alternate_" for the row's alternate, else "".
-        vocabulary_size: bound on the ids; None where no tokenizer says it.
-        where: the row's place, for the error message.
-
-    Raises:
-        ValueError: not one list of integers each, unlike lengths, ids outside the vocabulary, labels that are neither
-            -100 nor the id at their place, or an attention mask with a hole.
-    """
-    names = (f"{prefix}input_ids", f"{prefix}labels", f"{prefix}attention_mask")
-    values = [example.get(name) for name in names]
-    if values[2] is None and isinstance(values[0], list):
-        values[2] = [1] * len(values[0])
-    arrays = [np.asarray(value) if isinstance(value, list) else np.empty((0, 0)) for value in values]
-    ids, labels, mask = arrays
-    problem = None
-    if any(array.ndim != 1 or array.dtype.kind not in "iu" for array in arrays):
-        problem = f"{' or '.join(names)} missing, empty or not a flat list of integers"
-    elif not len(ids) == len(labels) == len(mask):
-        problem = f"{len(ids)} ids, {len(labels)} labels and {len(mask)} mask entries"
-    elif ids.min() < 0 or (vocabulary_size is not None and ids.max() >= vocabulary_size):
-        problem = f"ids from {ids.min()} to {ids.max()} for a vocabulary of {vocabulary_size or 'unknown'} tokens"
-    elif ((labels != IGNORED_LABEL) & (labels != ids)).any():
-        problem = "labels that are neither -100 nor the id at the same place (shifted ones, perhaps)"
-    else:
-        # Labels are authoritative: a mask made as `ids != pad` hides a real end-of-turn token, and its label says so.
-        real = np.flatnonzero((mask != 0) | (labels != IGNORED_LABEL))
-        inside = slice(real[0], real[-1] + 1) if len(real) else slice(0)
-        if len(real) == len(ids[inside]):
-            kept = labels[inside].tolist()
-            return EncodedRow(ids[inside].tolist(), kept, first_trained(kept))
-        problem = "an attention mask with zeros between its ones"
-    raise input_error(
-        expected=f"`{names[0]}` and `{names[1]}` of one length, with labels -100 on the prompt and the ids elsewhere",
-        got=f"{where}, with {problem}",
-        why="labels are shifted once, inside the loss, and every position counts as part of the text",
-        fix="correct the rows, or pass them as text and let them be tokenised here",
     )

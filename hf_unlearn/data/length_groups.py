@@ -74,12 +74,12 @@ class LengthGroups:
         """
         forget, retain = forget.copy(), retain.copy()
         for sign, start, end in self.groups(starts, turns):
-            forget[start:end] = _sorted(forget[start:end], sign * self.forget)
+            forget[start:end] = _sorted(forget[start:end], self.forget, sign)
             first, last = starts[start], starts[end]
             if first < last:
                 # Steps of the last item that belong to the next walk stay where they are.
                 last = first + np.searchsorted(turns[first:last], turns[first], side="right")
-                retain[first:last] = _sorted(retain[first:last], sign * self.retain)
+                retain[first:last] = _sorted(retain[first:last], self.retain, sign)
         return forget, retain
 
     def with_holdout(self, holdout: Walk, lengths: np.ndarray, groups: Iterable[tuple[int, int, int]]) -> np.ndarray:
@@ -111,8 +111,8 @@ class LengthGroups:
         return [0, *(np.flatnonzero(new) + 1).tolist(), items]
 
 
-def _sorted(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    return rows[np.argsort(keys[rows], kind="stable")]
+def _sorted(rows: np.ndarray, lengths: np.ndarray, sign: int) -> np.ndarray:
+    return rows[np.argsort(sign * lengths[rows], kind="stable")]
 
 
 class LengthGroupedDataset(ForgetRetainDataset):

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -156,14 +157,14 @@ class _StreamEncoder:
         encoder = self.encoder
         columns = encoder(batch, indices)
         for prefix in encoder.prefixes:
-            counts = {name: np.asarray(columns[f"{prefix}{name}"]) for name in COUNTS}
+            counts = {name: columns[f"{prefix}{name}"].to_numpy() for name in COUNTS}
             check_targets(counts, indices, encoder.set_name, encoder.max_length, prefix)
             if encoder.max_length is not None and (counts[FULL_LENGTH] > encoder.max_length).any():
                 logger.warning_once(
                     f"The {encoder.set_name} stream has rows longer than max_length={encoder.max_length}; their ends "
                     "are cut off. A stream has no end at which to count them, so this is said once."
                 )
-        return {name: columns[name] for name in _token_features(encoder.alternates)}
+        return columns.select(list(_token_features(encoder.alternates))).to_pydict()
 
 
 def _tokenize_stream(dataset: datasets.IterableDataset, options: dict[str, Any]) -> datasets.IterableDataset:
@@ -193,8 +194,10 @@ def _tokenize_dataset(
         warn_of_leftovers(dataset)
     on_disk = None if cache is None or not dataset.cache_files else cache
     file = None if on_disk is None else on_disk.file_for(dataset, encoder)
+    # Rows of token ids go from Arrow to Arrow; text and a collator want Python's strings and lists.
+    as_arrow = encoder.row_format is RowFormat.TOKENIZED and encoder.labels_from is None
     with file_errors_told(f"the token ids of the {encoder.set_name} set", file and Path(file).parent):
-        return dataset.map(
+        tokenized = dataset.with_format("arrow" if as_arrow else None).map(
             encoder,
             batched=True,
             batch_size=_BATCH_ROWS,
@@ -206,6 +209,7 @@ def _tokenize_dataset(
             num_proc=num_proc,
             desc=f"Tokenizing the {encoder.set_name} set",
         )
+    return tokenized.with_format(None)
 
 
 def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, Any]) -> datasets.Dataset:
@@ -214,13 +218,13 @@ def _tokenize_in_memory(examples: list[Mapping[str, Any]], options: dict[str, An
         raise empty_set(options["set_name"])
     encoder = row_encoder(examples[0], options)
     names = read_columns(encoder.row_format, examples[0])
-    columns: dict[str, list[Any]] = {name: [] for name in _counted_features(encoder)}
+    tables = []
     for start in range(0, len(examples), _BATCH_ROWS):
         part = examples[start : start + _BATCH_ROWS]
         batch = {name: [_plain(example.get(name)) for example in part] for name in names}
-        for name, values in encoder(batch, range(start, start + len(part))).items():
-            columns[name] += values
-    return datasets.Dataset.from_dict(columns, features=_counted_features(encoder))
+        tables.append(encoder(batch, range(start, start + len(part))))
+    features = _counted_features(encoder)
+    return datasets.Dataset(pa.concat_tables(tables).select(list(features)).cast(features.arrow_schema))
 
 
 def _listed(dataset: Any, set_name: str) -> list[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.encoding import given_tokens
+from ..data.token_columns import given_rows
 from ..data.tokenized_row import EncodedRow, target_count
 from ..errors import input_error
 from ..progress import progress
@@ -82,7 +82,10 @@ def token_rows(model: Any, rows: Iterable[Mapping[str, Any]], name: str) -> list
     """
     require_causal_lm(model)
     config = model.config.get_text_config()
-    tokens = [given_tokens(row, "", config.vocab_size, f"row {i} of {name}") for i, row in enumerate(rows)]
+    listed = list(rows)
+    columns = {column: [row.get(column) for row in listed] for column in ("input_ids", "labels", "attention_mask")}
+    places = [f"row {i} of {name}" for i in range(len(listed))]
+    tokens = given_rows(columns, "", config.vocab_size, places).rows() if listed else []
     positions = getattr(config, "max_position_embeddings", None)
     problems = {i: _problem(row, positions) for i, row in enumerate(tokens)}
     first = next((i for i, problem in problems.items() if problem), None)

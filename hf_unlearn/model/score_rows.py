@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,8 +47,8 @@ class RowLogps:
 
     def select(self, places: Sequence[int]) -> "RowLogps":
         """Those of some of the rows, by their places."""
-        rows = self.logps.split(self.lengths.tolist())
-        return RowLogps(torch.cat([rows[place] for place in places]), self.lengths[list(places)])
+        chosen = torch.tensor(places, dtype=torch.long)
+        return RowLogps(_of_rows(self.logps, self.lengths, chosen), self.lengths[chosen])
 
     def to(self, device: torch.device) -> "RowLogps":
         """The same on another device."""
@@ -103,7 +103,13 @@ def preserve_rng_state() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RowScorer:
-    """How rows are scored outside the training loop, the work shared by all processes."""
+    """How rows are scored outside the training loop, the work shared by all processes.
+
+    Attributes:
+        collator: pads them.
+        accelerator: of the processes.
+        batch_size: rows of a batch; twice as many of up to half the longest row's tokens, and so on. 1 stays 1.
+    """
 
     collator: DataCollatorForUnlearning
     accelerator: Accelerator
@@ -111,21 +117,34 @@ class RowScorer:
 
     def __call__(self, model: nn.Module, rows: Any, description: str) -> RowLogps:
         """Log-probs of every row, in the order of `rows`; each rank scores its share and all get the whole."""
-        logps: list[tuple[int, Tensor]] = []  # place of a row, log-probs of its answer tokens
-        for indices, scores in self.batches(model, rows, range(len(rows)), description):
-            logps += zip(indices, scores.logps.cpu().split(scores.lengths.tolist()), strict=True)
-        parts = _in_order(gather_list(logps, self.accelerator))
-        return RowLogps(torch.cat(parts), torch.tensor([len(part) for part in parts]))
+        return RowLogps(*self._in_order(model, rows, description, lambda scores: scores.logps))
 
     def top_k(self, model: nn.Module, rows: Any, k: int, description: str) -> RowTopK:
         """The k likeliest tokens at every answer token, in the order of `rows`; shared as log-probs are."""
-        values: list[tuple[int, Tensor]] = []
         readout = TokenReadout("top_k", None, partial(_likeliest, k), width=2 * k)
-        for indices, scores in self.batches(model, rows, range(len(rows)), description, [readout]):
-            values += zip(indices, scores.readouts["top_k"].cpu().split(scores.lengths.tolist()), strict=True)
-        parts = _in_order(gather_list(values, self.accelerator))
-        logps, ids = torch.cat(parts).split(k, dim=1)
-        return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
+        values, lengths = self._in_order(model, rows, description, lambda scores: scores.readouts["top_k"], [readout])
+        logps, ids = values.split(k, dim=1)
+        return RowTopK(ids.int(), logps.float().contiguous(), lengths)
+
+    def _in_order(
+        self,
+        model: nn.Module,
+        rows: Any,
+        description: str,
+        values_of: Callable[[RowScores], Tensor],
+        readouts: Sequence[TokenReadout] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Values of the answer tokens of every row, in the order of `rows`, [T, ...], and how many each has, [N]."""
+        # Numpy's own copies, one a batch: tensors that stay between those of the forwards would keep the allocator
+        # from giving memory back, hundreds of times what they hold themselves.
+        batches = [
+            (np.array(indices), values_of(scores).cpu().numpy().copy(), scores.lengths.cpu().numpy().copy())
+            for indices, scores in self.batches(model, rows, range(len(rows)), description, readouts)
+        ]
+        columns = zip(*gather_list(batches, self.accelerator), strict=True)
+        indices, values, lengths = (torch.from_numpy(np.concatenate(column)) for column in columns)
+        order = indices.argsort()
+        return _of_rows(values, lengths, order), lengths[order]
 
     def batches(
         self,
@@ -145,9 +164,9 @@ class RowScorer:
             readouts: what is read of the distributions at answer tokens.
         """
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
-        lengths = row_lengths(rows, alternates=False)
-        order = sorted(wanted, key=lambda place: -lengths[place])
-        shares = [self._share(order, rank) for rank in range(self.accelerator.num_processes)]
+        lengths, places = row_lengths(rows, alternates=False).clip(1), np.fromiter(wanted, np.int64)
+        order = places[np.argsort(-lengths[places], kind="stable")].tolist()
+        shares = [self._share(order, lengths, rank) for rank in range(self.accelerator.num_processes)]
         mine = shares[self.accelerator.process_index]
         # A forward of a model that is split over ranks waits for theirs: a rank that has none left makes one for them.
         fillers = max(map(len, shares)) - len(mine) if is_sharded(model) else 0
@@ -167,10 +186,17 @@ class RowScorer:
             scores, _ = score_answers(model, head, batch, readouts=readouts)
         return scores
 
-    def _share(self, order: list[int], rank: int) -> list[list[int]]:
-        """A rank's share of the rows, batch by batch."""
+    def _share(self, order: list[int], lengths: np.ndarray, rank: int) -> list[list[int]]:
+        """A rank's share of the rows, the longest first, batch by batch: more of short rows than of long ones."""
         own = order[rank :: self.accelerator.num_processes]
-        return [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)]
+        batches, start = [], 0
+        while start < len(own):
+            # Twice as many rows of half the longest's tokens, and so on: no more memory than the longest rows take.
+            # Who asks for one row at a time wants no padding.
+            times = lengths[order[0]] // lengths[own[start]] if self.batch_size > 1 else 1
+            batches.append(own[start : start + self.batch_size * times])
+            start += len(batches[-1])
+        return batches
 
     def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}
@@ -187,6 +213,8 @@ def _likeliest(k: int, logits: Tensor, token_ids: Tensor, reference: Tensor | No
     return torch.cat([logps, ids.to(logps.dtype)], dim=1)
 
 
-def _in_order(numbered: list[tuple[int, Tensor]]) -> list[Tensor]:
-    """What each row has, by the row's place. Tensors have no order of their own, so the places alone are compared."""
-    return [part for _, part in sorted(numbered, key=lambda pair: pair[0])]
+def _of_rows(values: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
+    """The values of some rows, row after row: [T, ...], [N], [R] -> [t, ...]."""
+    chosen, starts = lengths[places], lengths.cumsum(0) - lengths
+    shift = starts[places] - (chosen.cumsum(0) - chosen)
+    return values[torch.arange(int(chosen.sum())) + torch.repeat_interleave(shift, chosen)]

@@ -98,8 +98,8 @@ def show_set(rows: Any, options: RowOptions, name: str, limit: int) -> ShownSet:
             labels_from=options.labels_from,
         ),
     )
-    columns = encoder({column: [row.get(column) for row in first] for column in first[0]}, range(len(first)))
-    encoded = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    columns = {column: [row.get(column) for row in first] for column in first[0]}
+    encoded = encoder(columns, range(len(first))).to_pylist()
     ends = options.answer_ends(first, encoded) | AnswerEnds((tokenizer.eos_token_id,))
     stop = StopRule(tokenizer, ends)
     written_by = "template" if options.template and not encoder.conversational else "no template: texts are joined"

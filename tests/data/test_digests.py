@@ -6,6 +6,7 @@ import struct
 import datasets
 import pytest
 
+from hf_unlearn.data import token_arrays
 from hf_unlearn.data.digests import prompt_digest, row_digest, row_digests, set_digest, shared_rows
 from hf_unlearn.data.tokenization import tokenize_rows
 
@@ -39,6 +40,16 @@ def test_digests_are_those_of_the_rows_wherever_they_lie(name):
     rows = containers()[name]
     assert list(row_digests(rows)) == [row_digest(row) for row in ROWS]
     assert set_digest(rows) == set_digest(ROWS)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 500])
+def test_digests_do_not_know_how_many_rows_are_read_at_once(batch, monkeypatch):
+    monkeypatch.setattr(token_arrays, "_BATCH_ROWS", batch)
+    rows = [*ROWS, {"input_ids": [1_000_000, 0], "labels": [-100, 0]}, {"input_ids": [], "labels": []}]
+    listed = datasets.Dataset.from_list(rows)
+    for given in (listed, datasets.concatenate_datasets([listed.select(range(5)), listed.select([5, 6, 7])])):
+        assert set_digest(given) == set_digest(rows)
+        assert list(row_digests(given)) == [row_digest(row) for row in rows]
 
 
 def test_ids_labels_and_order_count_and_nothing_else():
