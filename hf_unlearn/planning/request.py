@@ -52,6 +52,11 @@ class Hardware:
         require_range("reserve", self.reserve, at_least=0, below=1)
 
     @property
+    def total(self) -> int:
+        """Bytes of a GPU."""
+        return int(self.gpu_memory * GIB)
+
+    @property
     def usable(self) -> int:
         """Bytes of a GPU that the run may take."""
         return int(self.gpu_memory * GIB * (1 - self.reserve))
@@ -84,7 +89,7 @@ class Request:
         anchor_ratio: holdout rows for each, where an anchor loss reads them.
         accumulation: micro-batches in an optimizer step.
         answers: share of a row's tokens that are answer.
-        chunk: elements of a chunk of logits.
+        on_cpu: planned for a CPU, where logits go in other chunks.
     """
 
     model: str
@@ -109,7 +114,7 @@ class Request:
     anchor_ratio: float = 0.25
     accumulation: int = 1
     answers: float = 1.0
-    chunk: int = 1 << 26
+    on_cpu: bool = False
 
     def __post_init__(self) -> None:
         for name in ("length", "batch", "accumulation"):

@@ -30,9 +30,11 @@ def request_of(
     return Request(name, load_config(name), LORA if lora else None, objective, optimizer_cost(optim), **values)
 
 
-def parts_of(request: Request, name: str = "none", gpus: int = 1) -> dict[str, MemoryBreakdown]:
+def parts_of(
+    request: Request, name: str = "none", gpus: int = 1, hardware: Hardware | None = None
+) -> dict[str, MemoryBreakdown]:
     (strategy,) = [each for each in packaged_strategies() if each.name == name]
-    return Planner(request).memory(strategy, gpus).moments
+    return Planner(request, hardware).memory(strategy, gpus).moments
 
 
 def names(plan: Plan) -> list[str]:
@@ -89,8 +91,10 @@ def test_rows_of_every_role_are_counted():
 
 
 def test_logits_stop_growing_at_a_chunk():
-    few, many = (parts_of(request_of(batch=batch, chunk=1 << 20))["head backward"] for batch in (2, 8))
-    whole = parts_of(request_of(batch=8, chunk=1 << 30))["head backward"]
+    # The chunk of a GPU of 1 GiB, all of which is taken: 4 MiB, and no room for logits of others.
+    little = Hardware(gpu_memory=1)
+    few, many = (parts_of(request_of(batch=batch), hardware=little)["head backward"] for batch in (2, 8))
+    whole = parts_of(request_of(batch=8))["head backward"]
     assert many.logits < 1.5 * few.logits < whole.logits
     assert many.logits < 50272 * 4 * 64 * 16  # less than one fp32 tensor [T, V]
 
