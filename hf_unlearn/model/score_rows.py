@@ -18,9 +18,11 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.lengths import row_lengths
 from ..data.pairing import read_rows
 from ..data.tokenized_row import TokenizedRow
+from ..errors import input_error
 from ..progress import progress
-from .head_query import TokenReadout
+from .head_query import LogitCache, TokenReadout
 from .output_head import output_head
+from .reference_logits import HeadLogits
 from .scoring import RowScores, score_answers, sum_rows
 from .sharding import is_sharded, reshard
 
@@ -72,6 +74,19 @@ class RowTopK:
     def tail_mass(self) -> float:
         """The share of the mass that lies on other tokens, mean over positions."""
         return float(1 - self.logps.double().exp().sum(-1).mean())
+
+
+@dataclass(frozen=True)
+class RowHiddenStates:
+    """What the output head reads at every answer token of N rows, row after row.
+
+    Attributes:
+        states: [T, H], in the model's precision.
+        lengths: answer tokens of each row, [N].
+    """
+
+    states: Tensor
+    lengths: Tensor
 
 
 @contextlib.contextmanager
@@ -127,6 +142,26 @@ class RowScorer:
         logps, ids = torch.cat(parts).split(k, dim=1)
         return RowTopK(ids.int(), logps.float().contiguous(), torch.tensor([len(part) for part in parts]))
 
+    def hidden_states(self, model: nn.Module, rows: Any, description: str) -> RowHiddenStates:
+        """What the output head reads at every answer token, in the order of `rows`; shared as log-probs are.
+
+        Raises:
+            ValueError: a model whose logits are more than its head makes of them.
+        """
+        values: list[tuple[int, Tensor]] = []
+        for indices, scores in self.batches(model, rows, range(len(rows)), description, keep=LogitCache.HIDDEN):
+            if not isinstance(scores.logits, HeadLogits):
+                raise input_error(
+                    expected="a model whose logits are its output head's, scaled or capped at most, for "
+                    "reference='cached'",
+                    got=f"{type(self.accelerator.unwrap_model(model)).__name__}, which changes them in another way",
+                    why="its distributions cannot be had again from hidden states",
+                    fix="set reference='copy', or 'adapter' with a PEFT model",
+                )
+            values += zip(indices, scores.logits.hidden.cpu().split(scores.lengths.tolist()), strict=True)
+        parts = _in_order(gather_list(values, self.accelerator))
+        return RowHiddenStates(torch.cat(parts), torch.tensor([len(part) for part in parts]))
+
     def batches(
         self,
         model: nn.Module,
@@ -134,6 +169,7 @@ class RowScorer:
         wanted: Iterable[int],
         description: str,
         readouts: Sequence[TokenReadout] = (),
+        keep: LogitCache = LogitCache.NOTHING,
     ) -> Iterator[tuple[list[int], RowScores]]:
         """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
 
@@ -143,6 +179,7 @@ class RowScorer:
             wanted: indices of the rows to score, the same on all ranks.
             description: of the progress bar.
             readouts: what is read of the distributions at answer tokens.
+            keep: how their logits are to be had again, in place of log-probs and readouts.
         """
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
         lengths = row_lengths(rows, alternates=False)
@@ -154,17 +191,23 @@ class RowScorer:
         calls = [*mine, *([order[-1:]] * fillers)]
         shown = self.accelerator.is_local_main_process
         for number, indices in enumerate(progress(calls, description, shown=shown)):
-            scores = self.score(model, read_rows(rows, indices), readouts)
+            scores = self.score(model, read_rows(rows, indices), readouts, keep)
             if number < len(mine):
                 yield indices, scores
         reshard(model)
 
-    def score(self, model: nn.Module, rows: list[TokenizedRow], readouts: Sequence[TokenReadout] = ()) -> RowScores:
+    def score(
+        self,
+        model: nn.Module,
+        rows: list[TokenizedRow],
+        readouts: Sequence[TokenReadout] = (),
+        keep: LogitCache = LogitCache.NOTHING,
+    ) -> RowScores:
         """The scores of rows in one batch: one forward, of this rank alone."""
         head = output_head(self.accelerator.unwrap_model(model))
         batch = self._to_device(indexed(self.collator.collate_rows(rows)))
         with evaluation_mode(model), self.accelerator.autocast():
-            scores, _ = score_answers(model, head, batch, readouts=readouts)
+            scores, _ = score_answers(model, head, batch, readouts=readouts, keep=keep)
         return scores
 
     def _share(self, order: list[int], rank: int) -> list[list[int]]:

@@ -123,7 +123,7 @@ class Planner:
     def _live_roles(self, plan: ReferencePlan) -> frozenset[Role]:
         """Roles whose rows go through a forward of the reference in every step."""
         needs = self.request.objective.needs
-        called = needs.reference_live if plan.live is not ReferenceMode.TOP_K else frozenset()
+        called = frozenset() if plan.looked_up else needs.reference_live
         return called if plan.logps is ReferenceMode.PRECOMPUTED else called | needs.reference_logps
 
     def _compute(self, sizes: Precision) -> Compute:
@@ -179,6 +179,11 @@ class Planner:
         return max(block_number(layer, layers) for layer in objective.layers)
 
     def _reference_weights(self, plan: ReferencePlan, strategy: Strategy, gpus: int) -> int:
+        if ReferenceMode.HIDDEN_STATES in plan.modes:
+            # A copy of a head that is trained; else it is the model's own.
+            counts = self.counts
+            weights = counts.embedding if counts.tied else counts.head
+            return counts.trains_head * weights * self.request.dtype.itemsize
         if ReferenceMode.FROZEN_COPY not in plan.modes:
             return 0
         mixed = self.request.mixed

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 
 from ..data.roles import Role
+from ..training.reference.plan import ReferenceMode
 from .activations import Activations
 from .counts import Counts
 from .head import HeadCost
@@ -103,7 +104,8 @@ class Step:
         """What is kept of the reference's forward until the losses are computed."""
         request, needs, size = self.request, self.request.objective.needs, self.sizes.compute.itemsize
         width = request.config.hidden_size * size
-        looked_up = 0 if self.live else request.answer_tokens(needs.reference_logits) * request.top_k * (8 + 4)
+        each = width if request.reference == ReferenceMode.HIDDEN_STATES else request.top_k * (8 + 4)
+        looked_up = 0 if self.live else request.answer_tokens(needs.reference_logits) * each
         # A forward of the reference keeps the hidden states of all its rows, or their logits.
         kept = self.live if needs.reference_logits else frozenset()
         distributions = request.answer_tokens(kept) * (request.config.vocab_size * size if self.dense else width)

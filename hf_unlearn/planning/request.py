@@ -17,6 +17,8 @@ from ..losses.pull_back import PullBack
 from ..steps import StepWrapper
 from ..training.methods import Methods
 from ..training.objective import Objective
+from ..training.reference.disk_room import hidden_bytes
+from ..training.reference.plan import ReferenceMode
 from .optimizer_states import OptimizerCost, optimizer_cost
 from .shapes import KNOWN_SHAPES, load_config
 
@@ -141,6 +143,13 @@ class Request:
         if role is Role.HOLDOUT:
             return math.ceil(self.batch * self.anchor_ratio)
         return self.batch if role is Role.ALTERNATE else retained
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes on disk for each 1,000 rows whose distributions are compared; 0 unless hidden states are cached."""
+        if self.reference != ReferenceMode.HIDDEN_STATES or not self.objective.needs.reference_logits:
+            return 0
+        return hidden_bytes(round(1000 * self.length * self.answers), self.config.hidden_size, self.dtype.itemsize)
 
     def answer_tokens(self, roles: Collection[Role] = tuple(Role)) -> int:
         """Answer tokens of the rows of some roles."""
