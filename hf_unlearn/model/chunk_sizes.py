@@ -75,13 +75,20 @@ def chunk_sizes(vocabulary: int, bytes_per_logit: int, memory: DeviceMemory | No
     return ChunkSizes(rows, rows, int(memory.free * GPU_SHARE_KEPT), reuse=False)
 
 
-def device_memory(device: torch.device) -> DeviceMemory | None:
-    """The memory of a GPU as it is now, what torch holds unused counted as free; None on a CPU."""
+def device_memory(device: torch.device, *, keeps: bool) -> DeviceMemory | None:
+    """The memory of a GPU as it is now, what torch holds unused counted as free; None on a CPU.
+
+    Args:
+        device: that the head runs on.
+        keeps: whether logits are to stay; the driver is asked for free memory only then.
+    """
     if device.type == "cpu":
         return None
     if device.type != "cuda":
         # Other accelerators do not say: chunks as on a large GPU, of which one is kept.
         return DeviceMemory(total=int(GPU_CHUNK_BYTES / GPU_SHARE_OF_CHUNK), free=0)
-    free, total = torch.cuda.mem_get_info(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    if not keeps:
+        return DeviceMemory(total, 0)
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return DeviceMemory(total, free + held)
+    return DeviceMemory(total, torch.cuda.mem_get_info(device)[0] + held)

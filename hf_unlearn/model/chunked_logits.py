@@ -37,7 +37,8 @@ def read_positions(
         sizes: of chunks; None for those of the inputs' device.
     """
     if sizes is None:
-        sizes = chunk_sizes(vocabulary, softmax_dtype(inputs.dtype).itemsize, device_memory(inputs.device))
+        memory = device_memory(inputs.device, keeps=len(weights) > 0 and torch.is_grad_enabled())
+        sizes = chunk_sizes(vocabulary, softmax_dtype(inputs.dtype).itemsize, memory)
     return _Positions.apply(inputs, query.targets, query, provider, sizes, *weights)
 
 
@@ -254,8 +255,9 @@ def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tens
     if len(z) > piece:
         whole = torch.empty_like(z)
         for part in _pieces(len(z), piece):
-            own = None if reference is None else reference[part]
-            whole[part] = _gradient(readout, z[part], targets[part], own, piece)
+            whole[part] = _gradient(
+                readout, z[part], targets[part], None if reference is None else reference[part], piece
+            )
         return whole
     known = None if readout.gradient is None else readout.gradient(z, targets, reference)
     return _differentiated(readout, z, targets, reference, z.new_ones(len(z))) if known is None else known

@@ -156,7 +156,8 @@ class Planner:
     def _head(self, compute: Compute, top_k: int | None, free: int) -> HeadCost:
         """What the output head takes, where so many bytes are free when it runs: the chunks are those of a run."""
         request, vocabulary = self.request, self.request.config.vocab_size
-        memory = None if request.on_cpu else DeviceMemory(self.hardware.total, max(0, free))
+        room = max(0, free) if self.counts.trains_head else 0
+        memory = None if request.on_cpu else DeviceMemory(self.hardware.total, room)
         chunks = chunk_sizes(vocabulary, torch.float32.itemsize, memory)
         tokens = {role: request.answer_tokens({role}) for role in Role}
         # No more than all logits are kept, so that strategies that leave enough room share one measurement.

@@ -1,5 +1,7 @@
 """Sizes of chunks by hand, and that what is computed in place, kept or computed again has the same numbers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -50,8 +52,15 @@ def test_whole_chunks_are_kept_from_the_end(tokens, kept, first):
     assert ChunkSizes(rows=10, piece=10, kept_bytes=4 * kept + 3, reuse=True).kept_from(tokens, 4) == first
 
 
-def test_a_cpu_has_no_memory_of_its_own():
-    assert device_memory(torch.device("cpu")) is None
+def test_what_torch_holds_unused_is_free(monkeypatch):
+    """Of 80 GiB 30 are free, and of the 44 that torch holds it uses 40."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 44 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 40 * GIB)
+    assert device_memory(torch.device("cuda"), keeps=True) == DeviceMemory(80 * GIB, 34 * GIB)
+    assert device_memory(torch.device("cuda"), keeps=False) == DeviceMemory(80 * GIB, 0)
+    assert device_memory(torch.device("cpu"), keeps=True) is None
 
 
 @pytest.mark.parametrize("bias", [True, False])
