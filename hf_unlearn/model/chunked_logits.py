@@ -233,8 +233,7 @@ def _softmax(z: Tensor, *, overwrite: bool) -> Tensor:
 
 
 def _empty_values(query: HeadQuery, readout: TokenReadout, like: Tensor) -> Tensor:
-    tokens = query.count(readout)
-    return like.new_empty(tokens if readout.width == 1 else (tokens, readout.width))
+    return like.new_empty((query.count(readout), readout.width)[: 1 + (readout.width > 1)])
 
 
 def _reference_logits(readout: TokenReadout, own: slice, logits: Tensor) -> Tensor | None:
@@ -255,9 +254,8 @@ def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tens
     if len(z) > piece:
         whole = torch.empty_like(z)
         for part in _pieces(len(z), piece):
-            whole[part] = _gradient(
-                readout, z[part], targets[part], None if reference is None else reference[part], piece
-            )
+            own = None if reference is None else reference[part]
+            whole[part] = _gradient(readout, z[part], targets[part], own, piece)
         return whole
     known = None if readout.gradient is None else readout.gradient(z, targets, reference)
     return _differentiated(readout, z, targets, reference, z.new_ones(len(z))) if known is None else known
