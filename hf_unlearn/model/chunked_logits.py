@@ -210,6 +210,7 @@ class _Slopes:
 
 
 def _pieces(count: int, piece: int) -> list[slice]:
+    piece = piece if count > 2 * piece else max(count, 1)  # the whole where there is little of it
     return [slice(start, min(start + piece, count)) for start in range(0, count, piece)]
 
 
@@ -242,16 +243,15 @@ def _reference_logits(readout: TokenReadout, own: slice, logits: Tensor) -> Tens
 
 
 def _accumulator(weight: Tensor, chunks: int) -> Tensor | None:
-    """Zeros into which a weight's gradient is summed over chunks; None for a weight that gets none."""
+    """Zeros into which a weight's gradient is summed over chunks, not in 16 bits; None for a weight that gets none."""
     if not weight.requires_grad:
         return None
-    # Sums of many chunks are not rounded to 16 bits after each.
     return torch.zeros_like(weight, dtype=softmax_dtype(weight.dtype) if chunks > 1 else weight.dtype)
 
 
 def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, piece: int) -> Tensor:
     """The derivative by the logits of a readout's values, one a token: [t, V]."""
-    if len(z) > piece:
+    if len(z) > 2 * piece:
         whole = torch.empty_like(z)
         for part in _pieces(len(z), piece):
             own = None if reference is None else reference[part]
