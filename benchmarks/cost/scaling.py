@@ -25,14 +25,14 @@ import torch
 from benchmarks.common.environment import machine, versions
 from benchmarks.common.synthetic import ARCHITECTURES, Sizes
 from benchmarks.cost.scaling_chart import draw
-from benchmarks.cost.scaling_point import METHODS, Point, measure, measure_by_ranks
+from benchmarks.cost.scaling_point import CACHED_METHODS, METHODS, Point, measure, measure_by_ranks
 
 BASE = Sizes(vocabulary=8192, hidden=128, layers=2, shortest=16, longest=256, batch=2)
 AXES = {"vocabulary": (8192, 32768, 131072), "length": (64, 128, 256, 512), "batch": (1, 2, 4, 8), "ranks": (1, 2)}
 QUICK_BASE = Sizes(vocabulary=512, hidden=32, layers=1, shortest=16, longest=32, batch=2)
 QUICK_AXES = {"vocabulary": (512, 1024), "length": (32, 64), "batch": (1, 2), "ranks": (1, 2)}
 KL = ("npo + kl (adapter off), LoRA",)
-NOT_ASKED = ("npo + kl (frozen copy)",)
+NOT_ASKED = ("npo + kl (frozen copy)", *CACHED_METHODS)
 
 
 def asked_time(point: dict[str, Any]) -> str:
@@ -130,7 +130,9 @@ def write(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--axes", nargs="+", default=list(AXES), choices=list(AXES))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *CACHED_METHODS], metavar="METHOD"
+    )
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES)
     parser.add_argument("--pairs", type=int, default=5, help="counted pairs of steps a point")
     parser.add_argument("--warmup", type=int, default=1, help="pairs before them")

@@ -27,6 +27,16 @@ METHODS = {
     "npo + kl (adapter off), LoRA": Method("npo", "kl", lora=True),
     "npo + kl (frozen copy)": Method("npo", "kl"),
 }
+_CACHED = {"reference": "cached"}
+# Measured on request: hidden states of the reference on disk, against plain Trainer and against what they stand for.
+CACHED_METHODS = {
+    "npo + kl (cached), LoRA": Method("npo", "kl", lora=True, arguments=_CACHED),
+    "npo + kl (cached)": Method("npo", "kl", arguments=_CACHED),
+    "cached / adapter off, LoRA": Method(
+        "npo", "kl", lora=True, arguments=_CACHED, beside=Method("npo", "kl", lora=True)
+    ),
+    "cached / frozen copy": Method("npo", "kl", arguments=_CACHED, beside=Method("npo", "kl")),
+}
 KEPT = ("weights_mib", "gradients_mib", "optimizer_mib", "frozen_copy_mib")
 
 
@@ -46,7 +56,7 @@ class Point:
 def measure(point: Point) -> dict[str, Any]:
     """Medians of paired steps and the memory of one more, in this process (as one of `point.processes`)."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain = build_pair(METHODS[point.method], point.sizes, folder, point.processes)
+        ours, plain = build_pair((METHODS | CACHED_METHODS)[point.method], point.sizes, folder, point.processes)
         for trainer in (ours, plain):
             # DDP has modes that fall back to one process in silence.
             assert trainer.accelerator.num_processes == point.processes

@@ -6,6 +6,7 @@ import torch
 from transformers import Trainer
 
 from benchmarks.memory_plan.live_memory import LiveMemory
+from hf_unlearn.training.reference.stored_hidden import StoredHidden
 
 MIB = 2**20
 
@@ -23,10 +24,11 @@ def kept_mib(trainer: Trainer) -> dict[str, float]:
 
 
 def frozen_copy(trainer: Trainer) -> Iterator[torch.Tensor]:
-    """The weights of a second model, where the reference of an unlearning trainer is one."""
+    """The weights of a second model, or of its output head, where the reference of an unlearning trainer is one."""
     reference = getattr(trainer, "reference", None)
     own = {id(parameter) for parameter in trainer.model.parameters()}
     for held in () if reference is None else vars(reference).values():
+        held = held.head if isinstance(held, StoredHidden) else held
         if isinstance(held, torch.nn.Module):
             yield from (parameter for parameter in held.parameters() if id(parameter) not in own)
 

@@ -145,7 +145,7 @@ def request_of(case: Case, model: str, device: str) -> tuple[Request, dict[str, 
         words += [f"--{name}", str(value)]
     values = check_arguments("custom", RunArguments, None, words)
     request = make_request(values, answers=1 - PROMPT)
-    return dataclasses.replace(request, chunk=1 << (24 if device == "cpu" else 26)), values
+    return dataclasses.replace(request, on_cpu=device == "cpu"), values
 
 
 def rows_of(vocabulary: int, length: int, count: int, seed: int) -> datasets.Dataset:

@@ -15,7 +15,7 @@ _FLAGS = ("json", "list_shapes")
 _MOST_USED = {
     "forget_loss": "npo, ... (hf-unlearn methods)",
     "retain_loss": "nll, kl, ...",
-    "reference": "auto, precomputed, adapter, copy or topk",
+    "reference": "auto, precomputed, adapter, copy, cached or topk",
     "use_peft": "train a LoRA adapter (--lora_r, ...)",
     "dtype": "of the weights: float32, bfloat16, ...",
     "bf16": "mixed precision",

@@ -2,71 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import input_error
+from .chunk_sizes import ChunkSizes, chunk_sizes, device_memory
 from .head_query import HeadQuery, TokenReadout
-
-# Elements of one fp32 chunk of logits, whatever the vocabulary: 64 MB on a CPU. A GPU needs more rows at a time to be
-# busy: 256 MB.
-_CHUNK_ELEMENTS = 1 << 24
-_GPU_CHUNK_ELEMENTS = 1 << 26
-
-
-def chunk_rows(vocabulary: int, device: torch.device) -> int:
-    """Positions whose logits are in fp32 at one time."""
-    elements = _CHUNK_ELEMENTS if device.type == "cpu" else _GPU_CHUNK_ELEMENTS
-    return max(1, elements // vocabulary)
-
-
-def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
-    """fp32, or fp64 where the model itself is in fp64."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-class LogitProvider(Protocol):
-    """Where the logits of positions come from: tensors that are there, or an output head."""
-
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Logits of a chunk, [t, V], in the precision that the model puts out; without a graph."""
-        ...
-
-    def backward(self, inputs: Tensor, logits: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
-        """The gradient by `inputs` of a chunk, given its logits and that by them; the weights' go to `gradients`."""
-        ...
-
-
-@dataclass(frozen=True)
-class DenseLogits:
-    """Logits that are held whole, [T, V]: those of a model as its inputs, or those of a reference as `tensor`."""
-
-    tensor: Tensor | None = None
-
-    def logits(self, inputs: Tensor) -> Tensor:
-        """The inputs themselves."""
-        return inputs
-
-    def backward(self, inputs: Tensor, logits: Tensor, grad_logits: Tensor, gradients: list[Tensor | None]) -> Tensor:
-        """The gradient of the logits itself."""
-        return grad_logits
-
-    def at(self, part: slice, logits: Tensor) -> Tensor:
-        """Those of a stretch of tokens."""
-        assert self.tensor is not None
-        return self.tensor[part].to(logits.dtype)
+from .logit_provider import DenseLogits, LogitProvider, softmax_dtype
 
 
 def read_positions(
-    inputs: Tensor, query: HeadQuery, provider: LogitProvider, weights: Sequence[Tensor], vocabulary: int
+    inputs: Tensor,
+    query: HeadQuery,
+    provider: LogitProvider,
+    weights: Sequence[Tensor],
+    vocabulary: int,
+    sizes: ChunkSizes | None = None,
 ) -> Tensor:
     """log softmax(z_t)[y_t] of T tokens, then the values of each readout, as one flat tensor; nats, fp32.
 
-    Neither pass holds logits or softmaxes of more than a chunk. Where no weight of the head is trained, derivatives by
-    `inputs` are taken along with the values, and the backward pass multiplies them by one number a token. Otherwise it
-    computes each chunk again, unless there is only one. `HeadQuery.split` takes the flat tensor apart.
+    Neither pass holds softmaxes of more than a chunk. Where no weight of the head is trained, derivatives by `inputs`
+    are taken along with the values, and the backward pass multiplies them by one number a token. Otherwise the logits
+    of the last chunks stay for it, as far as memory is given to them, and it computes those of the others again.
+    `HeadQuery.split` takes the flat tensor apart.
 
     Args:
         inputs: [T, H], what the provider makes logits of.
@@ -74,12 +34,16 @@ def read_positions(
         provider: makes logits [t, V].
         weights: of the provider, those that are trained.
         vocabulary: V.
+        sizes: of chunks; None for those of the inputs' device.
     """
-    return _Positions.apply(inputs, query.targets, query, provider, chunk_rows(vocabulary, inputs.device), *weights)
+    if sizes is None:
+        memory = device_memory(inputs.device, keeps=len(weights) > 0 and torch.is_grad_enabled())
+        sizes = chunk_sizes(vocabulary, softmax_dtype(inputs.dtype).itemsize, memory)
+    return _Positions.apply(inputs, query.targets, query, provider, sizes, *weights)
 
 
 class _Positions(torch.autograd.Function):
-    """One node of the graph for log-probs and readouts: the only tensors of size V are those of one chunk."""
+    """One node of the graph for log-probs and readouts: the only tensors of size V are those of chunks."""
 
     @staticmethod
     def forward(
@@ -88,39 +52,40 @@ class _Positions(torch.autograd.Function):
         targets: Tensor,
         query: HeadQuery,
         provider: LogitProvider,
-        rows: int,
+        sizes: ChunkSizes,
         *weights: Tensor,
     ) -> Tensor:
-        chunks = [slice(start, min(start + rows, len(targets))) for start in range(0, len(targets), rows)]
+        rows, tokens = sizes.rows, len(targets)
+        chunks = [slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows)]
         # The first chunk is computed before the results have a type: a head may put out another one than its inputs.
-        raw = provider.logits(inputs[: min(rows, len(inputs))])
+        raw = provider.logits(inputs[: min(rows, tokens)])
         dtype = softmax_dtype(raw.dtype)
-        logps = torch.empty(len(targets), dtype=dtype, device=inputs.device)
+        logps = torch.empty(tokens, dtype=dtype, device=inputs.device)
         values = [_empty_values(query, readout, logps) for readout in query.readouts]
         slopes = _Slopes.room(ctx.needs_input_grad, inputs, query, raw, provider) if len(chunks) > 1 else None
-        kept = None
-        for i, chunk in enumerate(chunks):
-            raw = raw if i == 0 else provider.logits(inputs[chunk])
+        kept_from = tokens
+        if slopes is None and tokens and any(ctx.needs_input_grad):
+            kept_from = sizes.kept_from(tokens, raw[0].nbytes * (1 + len(query.readouts)))
+        kept: dict[int, tuple[Tensor, Sequence[Tensor | None]]] = {}
+        overwrite = sizes.reuse and provider.overwritable
+        for chunk in chunks:
+            if chunk.start:
+                raw = provider.logits(inputs[chunk], raw if overwrite and chunk.start - rows not in kept else None)
             z = raw.to(dtype)
-            every_logp = z.log_softmax(-1)
-            logps[chunk] = every_logp.gather(-1, targets[chunk, None]).squeeze(-1)
-            if slopes is not None:
-                slopes.add_logps(chunk, query, provider, inputs[chunk], raw, every_logp)
-            del every_logp  # as large as the chunk, beside what readouts and their references take
+            _write_logps(z, targets[chunk], logps[chunk], sizes.piece)
             references = []
             for readout, into in zip(query.readouts, values, strict=True):
                 inside, own = query.overlap(readout, chunk)
                 references.append(_reference_logits(readout, own, z[inside]))
-                if own.stop > own.start:
-                    into[own] = readout.function(z[inside], targets[chunk][inside], references[-1])
+                _write_values(readout, z[inside], targets[chunk][inside], references[-1], into[own], sizes.piece)
             if slopes is not None:
-                slopes.add_readouts(chunk, query, provider, inputs[chunk], raw, z, references)
-            # A single chunk stays until the backward pass: no larger than what that would hold anyway.
-            if len(chunks) == 1 and any(ctx.needs_input_grad):
-                kept = (raw, references)
+                slopes.add_readouts(chunk, query, provider, inputs[chunk], raw, z, references, sizes.piece)
+                slopes.add_logps(chunk, query, provider, inputs[chunk], raw, z, overwrite=overwrite)
+            if chunk.start >= kept_from:
+                kept[chunk.start] = raw, references
         ctx.save_for_backward(inputs, targets, logps)
         ctx.provider, ctx.query, ctx.chunks, ctx.kept, ctx.weights = provider, query, chunks, kept, weights
-        ctx.slopes = slopes
+        ctx.slopes, ctx.overwrite, ctx.piece = slopes, overwrite, sizes.piece
         return torch.cat([logps, *(part.flatten() for part in values)])
 
     @staticmethod
@@ -139,11 +104,15 @@ class _Positions(torch.autograd.Function):
         grad_logps, grad_values = query.split(grad)
         if ctx.slopes is not None:
             return ctx.slopes.times(query, grad_logps, grad_values).to(inputs.dtype), *[None] * 4, *gradients
-        for chunk in ctx.chunks:
-            raw, references = (ctx.provider.logits(inputs[chunk]), None) if ctx.kept is None else ctx.kept
+        spare: Tensor | None = None  # logits that are done with
+        # From the end, where logits were kept; each is let go of, and computed again for a graph that is kept.
+        for chunk in reversed(ctx.chunks):
+            kept = ctx.kept.pop(chunk.start, None)
+            raw, references = (ctx.provider.logits(inputs[chunk], spare), None) if kept is None else kept
+            kept = spare = None
             z = raw.to(logps.dtype)
             # d lp / d z = onehot(y) - softmax(z)
-            grad_logits = z.softmax(-1).mul_(-grad_logps[chunk, None])
+            grad_logits = _softmax(z, overwrite=ctx.overwrite and not query.readouts).mul_(-grad_logps[chunk, None])
             grad_logits.scatter_add_(-1, targets[chunk, None], grad_logps[chunk, None])
             for i, readout in enumerate(query.readouts):
                 inside, own = query.overlap(readout, chunk)
@@ -151,11 +120,13 @@ class _Positions(torch.autograd.Function):
                     reference = _reference_logits(readout, own, z[inside]) if references is None else references[i]
                     upstream = grad_values[readout.name][own]
                     # grad_logits[inside] is a view: what is added to it is added to the chunk's gradient.
-                    _add_gradient(grad_logits[inside], readout, z[inside], targets[chunk][inside], reference, upstream)
+                    read = readout, z[inside], targets[chunk][inside], reference, upstream
+                    _add_gradient(grad_logits[inside], *read, ctx.piece)
             back = ctx.provider.backward(inputs[chunk], raw, grad_logits, gradients)
             if grad_inputs is not None:
                 grad_inputs[chunk] = back
-        ctx.kept = None  # a graph that is kept computes the chunk again, rather than hold it for good
+            spare = raw if ctx.overwrite else None
+            del raw, z, grad_logits, references
         grad_weights = (None if g is None else g.to(w.dtype) for g, w in zip(gradients, ctx.weights, strict=True))
         return grad_inputs, None, None, None, None, *grad_weights
 
@@ -192,14 +163,22 @@ class _Slopes:
         return cls(own, read)
 
     def add_logps(
-        self, chunk: slice, query: HeadQuery, provider: LogitProvider, inputs: Tensor, raw: Tensor, every_logp: Tensor
+        self,
+        chunk: slice,
+        query: HeadQuery,
+        provider: LogitProvider,
+        inputs: Tensor,
+        raw: Tensor,
+        z: Tensor,
+        *,
+        overwrite: bool,
     ) -> None:
-        """Take those of a chunk's log-probs, given its logits as they are; overwrites its log-probs of all tokens."""
-        whole = slice(0, len(every_logp))
+        """Take those of a chunk's log-probs, given its logits; with `overwrite`, the last that is done with them."""
+        whole = slice(0, len(z))
         if any(readout.alone and query.overlap(readout, chunk)[0] == whole for readout in query.readouts):
             return
         # d lp / d z = onehot(y) - softmax(z)
-        by_logits = every_logp.exp_().neg_()
+        by_logits = _softmax(z, overwrite=overwrite).neg_()
         by_logits.scatter_add_(-1, query.targets[chunk, None], torch.ones_like(by_logits[:, :1]))
         self.logps[chunk] = provider.backward(inputs, raw, by_logits, [])
 
@@ -212,13 +191,14 @@ class _Slopes:
         raw: Tensor,
         z: Tensor,
         references: Sequence[Tensor | None],
+        piece: int,
     ) -> None:
         """Take those of what is read of a chunk, given its logits as they are (`raw`) and in fp32 (`z`)."""
         targets = query.targets[chunk]
         for readout, into, reference in zip(query.readouts, self.readouts, references, strict=True):
             inside, own = query.overlap(readout, chunk)
             if own.stop > own.start:
-                by_logits = _gradient(readout, z[inside], targets[inside], reference)
+                by_logits = _gradient(readout, z[inside], targets[inside], reference, piece)
                 into[own] = provider.backward(inputs[inside], raw[inside], by_logits, [])
 
     def times(self, query: HeadQuery, grad_logps: Tensor, grad_values: Mapping[str, Tensor]) -> Tensor:
@@ -229,9 +209,32 @@ class _Slopes:
         return grad
 
 
+def _pieces(count: int, piece: int) -> list[slice]:
+    piece = piece if count > 2 * piece else max(count, 1)  # the whole where there is little of it
+    return [slice(start, min(start + piece, count)) for start in range(0, count, piece)]
+
+
+def _write_logps(z: Tensor, targets: Tensor, into: Tensor, piece: int) -> None:
+    """log softmax(z_t)[y_t] of a chunk, [t]; log-probs of all tokens are there of a piece at a time."""
+    for part in _pieces(len(z), piece):
+        into[part] = z[part].log_softmax(-1).gather(-1, targets[part, None]).squeeze(-1)
+
+
+def _write_values(
+    readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, into: Tensor, piece: int
+) -> None:
+    """The values of a readout at a stretch of tokens, with what its function holds in between of a piece at a time."""
+    for part in _pieces(len(z), piece):
+        into[part] = readout.function(z[part], targets[part], None if reference is None else reference[part])
+
+
+def _softmax(z: Tensor, *, overwrite: bool) -> Tensor:
+    """softmax(z), [t, V]; with `overwrite`, in the memory of z."""
+    return torch.softmax(z, -1, out=z) if overwrite else z.softmax(-1)
+
+
 def _empty_values(query: HeadQuery, readout: TokenReadout, like: Tensor) -> Tensor:
-    tokens = query.count(readout)
-    return like.new_empty(tokens if readout.width == 1 else (tokens, readout.width))
+    return like.new_empty((query.count(readout), readout.width)[: 1 + (readout.width > 1)])
 
 
 def _reference_logits(readout: TokenReadout, own: slice, logits: Tensor) -> Tensor | None:
@@ -240,30 +243,41 @@ def _reference_logits(readout: TokenReadout, own: slice, logits: Tensor) -> Tens
 
 
 def _accumulator(weight: Tensor, chunks: int) -> Tensor | None:
-    """Zeros into which a weight's gradient is summed over chunks; None for a weight that gets none."""
+    """Zeros into which a weight's gradient is summed over chunks, not in 16 bits; None for a weight that gets none."""
     if not weight.requires_grad:
         return None
-    # Sums of many chunks are not rounded to 16 bits after each.
     return torch.zeros_like(weight, dtype=softmax_dtype(weight.dtype) if chunks > 1 else weight.dtype)
 
 
-def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None) -> Tensor:
+def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, piece: int) -> Tensor:
     """The derivative by the logits of a readout's values, one a token: [t, V]."""
+    if len(z) > 2 * piece:
+        whole = torch.empty_like(z)
+        for part in _pieces(len(z), piece):
+            own = None if reference is None else reference[part]
+            whole[part] = _gradient(readout, z[part], targets[part], own, piece)
+        return whole
     known = None if readout.gradient is None else readout.gradient(z, targets, reference)
-    if known is not None:
-        return known
-    return _differentiated(readout, z, targets, reference, z.new_ones(len(z)))
+    return _differentiated(readout, z, targets, reference, z.new_ones(len(z))) if known is None else known
 
 
 def _add_gradient(
-    grad_logits: Tensor, readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
+    grad_logits: Tensor,
+    readout: TokenReadout,
+    z: Tensor,
+    targets: Tensor,
+    reference: Tensor | None,
+    upstream: Tensor,
+    piece: int,
 ) -> None:
     """Add the gradient by the logits of a readout's values, times the gradient that comes from the loss."""
-    known = None if readout.gradient is None else readout.gradient(z, targets, reference)
-    if known is not None:
-        grad_logits.addcmul_(known, upstream[:, None])
-    else:
-        grad_logits.add_(_differentiated(readout, z, targets, reference, upstream))
+    for part in _pieces(len(z), piece):
+        read = z[part], targets[part], None if reference is None else reference[part]
+        known = None if readout.gradient is None else readout.gradient(*read)
+        if known is None:
+            grad_logits[part] += _differentiated(readout, *read, upstream[part])
+        else:
+            grad_logits[part].addcmul_(known, upstream[part, None])
 
 
 def _differentiated(

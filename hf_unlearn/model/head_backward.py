@@ -7,8 +7,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from .chunked_logits import softmax_dtype
 from .forward_patching import Forward
+from .logit_provider import softmax_dtype
 from .logit_transform import LogitTransform
 
 
@@ -31,11 +31,27 @@ class LMHead:
         if enabled:
             self._autocast["dtype"] = torch.get_autocast_dtype(self._device)
 
-    def logits(self, inputs: Tensor) -> Tensor:
+        # By type, not isinstance: an adapter layer or a quantised one may be a subclass with a forward of its own, and
+        # hooks of accelerate, which fetch weights from elsewhere, replace the forward.
+        plain = type(module) is nn.Linear and getattr(forward, "__func__", None) is nn.Linear.forward
+        self.overwritable = plain and transform.cap is None  # the cap's derivative is had from capped logits
+
+    def logits(self, inputs: Tensor, out: Tensor | None = None) -> Tensor:
         """Logits of a chunk, [t, V]; without a graph. Scales and caps are computed in fp32."""
         with torch.no_grad():
+            if out is not None and self._fits(inputs, out):
+                assert isinstance(self._module, nn.Linear)
+                weight, bias, out = self._module.weight, self._module.bias, out[: len(inputs)]
+                if bias is None:
+                    return torch.mm(inputs, weight.t(), out=out)
+                return torch.addmm(bias, inputs, weight.t(), out=out)
             raw = self._raw(inputs)
             return raw if self._transform == LogitTransform() else self._transform(raw.to(softmax_dtype(raw.dtype)))
+
+    def _fits(self, inputs: Tensor, out: Tensor) -> bool:
+        """Whether logits of these inputs can be written there as the head itself would put them out."""
+        same = inputs.dtype == self._module.weight.dtype == out.dtype and len(out) >= len(inputs)
+        return self.overwritable and same and not self._autocast["enabled"] and self._transform == LogitTransform()
 
     def _raw(self, inputs: Tensor) -> Tensor:
         with torch.autocast(self._device, **self._autocast):

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..errors import input_error
-from .chunked_logits import DenseLogits, read_positions, softmax_dtype
+from .chunked_logits import read_positions
 from .forward_patching import Forward, ForwardStandIn, replaced_attributes
 from .head_backward import LMHead, has_active_dropout, restore_precision, without_disabled_adapters
 from .head_query import HeadQuery, HeadResult, LogitCache, ReferenceLogits
+from .logit_provider import DenseLogits, softmax_dtype
 from .logit_transform import LogitTransform, configured_transform, neutral_settings
 from .reference_logits import HeadLogits
 from .suppressed_forward import SuppressedForward, suppressed_forward

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .chunked_logits import DenseLogits, LogitProvider
 from .head_query import ReferenceLogits
+from .logit_provider import DenseLogits, LogitProvider
 
 
 @dataclass(frozen=True)

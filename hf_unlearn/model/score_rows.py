@@ -18,9 +18,11 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.lengths import row_lengths
 from ..data.pairing import read_rows
 from ..data.tokenized_row import TokenizedRow
+from ..errors import input_error
 from ..progress import progress
-from .head_query import TokenReadout
+from .head_query import LogitCache, TokenReadout
 from .output_head import output_head
+from .reference_logits import HeadLogits
 from .scoring import RowScores, score_answers, sum_rows
 from .sharding import is_sharded, reshard
 
@@ -72,6 +74,19 @@ class RowTopK:
     def tail_mass(self) -> float:
         """The share of the mass that lies on other tokens, mean over positions."""
         return float(1 - self.logps.double().exp().sum(-1).mean())
+
+
+@dataclass(frozen=True)
+class RowHiddenStates:
+    """What the output head reads at every answer token of N rows, row after row.
+
+    Attributes:
+        states: [T, H], in the model's precision.
+        lengths: answer tokens of each row, [N].
+    """
+
+    states: Tensor
+    lengths: Tensor
 
 
 @contextlib.contextmanager
@@ -133,18 +148,40 @@ class RowScorer:
         description: str,
         values_of: Callable[[RowScores], Tensor],
         readouts: Sequence[TokenReadout] = (),
+        keep: LogitCache = LogitCache.NOTHING,
     ) -> tuple[Tensor, Tensor]:
         """Values of the answer tokens of every row, in the order of `rows`, [T, ...], and how many each has, [N]."""
         # Numpy's own copies, one a batch: tensors that stay between those of the forwards would keep the allocator
-        # from giving memory back, hundreds of times what they hold themselves.
-        batches = [
-            (np.array(indices), values_of(scores).cpu().numpy().copy(), scores.lengths.cpu().numpy().copy())
-            for indices, scores in self.batches(model, rows, range(len(rows)), description, readouts)
-        ]
-        columns = zip(*gather_list(batches, self.accelerator), strict=True)
-        indices, values, lengths = (torch.from_numpy(np.concatenate(column)) for column in columns)
-        order = indices.argsort()
-        return _of_rows(values, lengths, order), lengths[order]
+        # from giving memory back, hundreds of times what they hold themselves. As bytes, since it knows no bfloat16.
+        batches = []
+        for indices, scores in self.batches(model, rows, range(len(rows)), description, readouts, keep):
+            values = values_of(scores).cpu().contiguous()
+            kind = (values.dtype, tuple(values.shape[1:]))
+            octets = values.reshape(len(values), -1).view(torch.uint8).numpy().copy()
+            batches.append((kind, np.array(indices), octets, scores.lengths.cpu().numpy().copy()))
+        kinds, *columns = zip(*gather_list(batches, self.accelerator), strict=True)
+        indices, octets, lengths = (torch.from_numpy(np.concatenate(column)) for column in columns)
+        order, (dtype, shape) = indices.argsort(), kinds[0]
+        return _of_rows(octets, lengths, order).view(dtype).reshape(-1, *shape), lengths[order]
+
+    def hidden_states(self, model: nn.Module, rows: Any, description: str) -> RowHiddenStates:
+        """What the output head reads at every answer token, in the order of `rows`; shared as log-probs are.
+
+        Raises:
+            ValueError: a model whose logits are more than its head makes of them.
+        """
+
+        def hidden(scores: RowScores) -> Tensor:
+            if isinstance(scores.logits, HeadLogits):
+                return scores.logits.hidden
+            raise input_error(
+                expected="a model whose logits are its output head's, scaled or capped at most, for reference='cached'",
+                got=f"{type(self.accelerator.unwrap_model(model)).__name__}, which changes them in another way",
+                why="its distributions cannot be had again from hidden states",
+                fix="set reference='copy', or 'adapter' with a PEFT model",
+            )
+
+        return RowHiddenStates(*self._in_order(model, rows, description, hidden, keep=LogitCache.HIDDEN))
 
     def batches(
         self,
@@ -153,6 +190,7 @@ class RowScorer:
         wanted: Iterable[int],
         description: str,
         readouts: Sequence[TokenReadout] = (),
+        keep: LogitCache = LogitCache.NOTHING,
     ) -> Iterator[tuple[list[int], RowScores]]:
         """This rank's share of the wanted rows, batch by batch: their indices and their scores, one forward a batch.
 
@@ -162,6 +200,7 @@ class RowScorer:
             wanted: indices of the rows to score, the same on all ranks.
             description: of the progress bar.
             readouts: what is read of the distributions at answer tokens.
+            keep: how their logits are to be had again, in place of log-probs and readouts.
         """
         # Longest first: rows of one batch are alike in length, and a batch that does not fit fails at once.
         lengths, places = row_lengths(rows, alternates=False).clip(1), np.fromiter(wanted, np.int64)
@@ -173,17 +212,23 @@ class RowScorer:
         calls = [*mine, *([order[-1:]] * fillers)]
         shown = self.accelerator.is_local_main_process
         for number, indices in enumerate(progress(calls, description, shown=shown)):
-            scores = self.score(model, read_rows(rows, indices), readouts)
+            scores = self.score(model, read_rows(rows, indices), readouts, keep)
             if number < len(mine):
                 yield indices, scores
         reshard(model)
 
-    def score(self, model: nn.Module, rows: list[TokenizedRow], readouts: Sequence[TokenReadout] = ()) -> RowScores:
+    def score(
+        self,
+        model: nn.Module,
+        rows: list[TokenizedRow],
+        readouts: Sequence[TokenReadout] = (),
+        keep: LogitCache = LogitCache.NOTHING,
+    ) -> RowScores:
         """The scores of rows in one batch: one forward, of this rank alone."""
         head = output_head(self.accelerator.unwrap_model(model))
         batch = self._to_device(indexed(self.collator.collate_rows(rows)))
         with evaluation_mode(model), self.accelerator.autocast():
-            scores, _ = score_answers(model, head, batch, readouts=readouts)
+            scores, _ = score_answers(model, head, batch, readouts=readouts, keep=keep)
         return scores
 
     def _share(self, order: list[int], lengths: np.ndarray, rank: int) -> list[list[int]]:

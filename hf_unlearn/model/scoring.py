@@ -200,6 +200,7 @@ def score_answers(
     *,
     readouts: Sequence[TokenReadout] = (),
     full_logits: bool = False,
+    keep: LogitCache = LogitCache.NOTHING,
 ) -> tuple[RowScores, Any]:
     """One forward of a batch, as scores of all its B rows in their order, whatever they are there for.
 
@@ -209,12 +210,14 @@ def score_answers(
         batch: with its answer index; its rows need no roles.
         readouts: what is read of the distributions at answer tokens, each of role None.
         full_logits: compute the logits of every position too, and keep them in the output.
+        keep: how the logits are to be had again later; where they are, log-probs and readouts are not computed.
 
     Returns:
         the scores, and the model's output.
     """
     index = answer_index(batch)
-    query = HeadQuery(index.positions, index.targets, {None: index.token_slice(None)}, readouts)
+    computed = keep is LogitCache.NOTHING
+    query = HeadQuery(index.positions, index.targets, {None: index.token_slice(None)}, readouts, computed, keep)
     result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
     rows = RowScores(
         logps=result.logps,
@@ -223,6 +226,7 @@ def score_answers(
         source=torch.full_like(index.lengths, -1),  # to no row of another role does any of them belong
         row=batch["row"],
         readouts=result.readouts,
+        logits=result.logits,
     )
     return rows, output
 

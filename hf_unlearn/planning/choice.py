@@ -58,7 +58,7 @@ def make_plan(
         only: look at this strategy alone.
         planner: of the request, where there is one already.
     """
-    planner = planner or Planner(request)
+    planner = planner or Planner(request, hardware)
     strategies = [only] if only else [s for s in packaged_strategies(hardware.machines) if _applies(s, hardware.gpus)]
     options = tuple(_option(planner, strategy, hardware) for strategy in strategies)
     return Plan(request, planner.counts, hardware, options)

@@ -8,7 +8,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..data.roles import Role
-from ..model.chunked_logits import chunk_rows, read_positions
+from ..model.chunk_sizes import ChunkSizes
+from ..model.chunked_logits import read_positions
 from ..model.head_backward import LMHead
 from ..model.head_query import HeadQuery, ReferenceLogits
 from ..model.logit_transform import LogitTransform
@@ -21,12 +22,12 @@ from .live_bytes import LiveBytes
 
 @dataclass(frozen=True)
 class HeadShape:
-    """An output head: hidden size, vocabulary, whether its weight is trained, elements of a chunk of logits."""
+    """An output head: hidden size, vocabulary, whether its weight is trained, and how it goes in chunks."""
 
     hidden: int
     vocabulary: int
     trained: bool
-    chunk: int
+    sizes: ChunkSizes
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ def measure_head(
         differentiated: whether a loss reads log-probs or distributions.
         top_k: tokens of each distribution of the reference that are cached; None where it comes from hidden states.
     """
-    total, device = sum(tokens.values()), torch.device("cpu")
-    # The package cuts chunks by the device that it runs on: a vocabulary of this size gives those of a GPU here.
-    rows = max(1, shape.chunk // shape.vocabulary)
-    as_if = max(1, chunk_rows(1, device) // rows)
+    total = sum(tokens.values())
     with FakeTensorMode():
         linear = nn.Linear(shape.hidden, shape.vocabulary, bias=False, dtype=compute.dtype)
         linear.requires_grad_(shape.trained)
@@ -87,7 +85,7 @@ def measure_head(
             with autocast:
                 picked = hidden.index_select(0, targets)
                 query = _query(objective, references[0], tokens, targets)
-                values = read_positions(picked, query, provider, weights, as_if)
+                values = read_positions(picked, query, provider, weights, shape.vocabulary, shape.sizes)
                 del picked
                 forward, end = live.peak, live.now
             kept = live.now

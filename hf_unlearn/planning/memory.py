@@ -1,40 +1,22 @@
-"""The memory of one GPU over a training step, by part, at the moment where the sum is highest."""
+"""The memory of one GPU over a training step under a strategy, at the moment where the sum is highest."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
+
+import torch
 
 from ..component import Component, TrainingSetup, require_supported
 from ..data.roles import Role
 from ..errors import input_error
+from ..model.chunk_sizes import ChunkSizes, DeviceMemory, chunk_sizes
 from ..model.hidden_states import block_number
 from ..training.reference.plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference
 from .activations import Activations, Compute, measure_activations
 from .counts import Counts, count_parameters
 from .head import HeadCost, HeadShape, measure_head
-from .request import Request
-from .strategies import Precision, States, Strategy, precision, states
-
-
-@dataclass(frozen=True)
-class MemoryBreakdown:
-    """Bytes of one GPU at one moment."""
-
-    weights: int = 0
-    gradients: int = 0
-    optimizer: int = 0
-    reference: int = 0
-    activations: int = 0
-    logits: int = 0
-
-    @property
-    def total(self) -> int:
-        """Their sum."""
-        return sum(asdict(self).values())
-
-    def __add__(self, other: "MemoryBreakdown") -> "MemoryBreakdown":
-        return MemoryBreakdown(
-            **{part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(self)}
-        )
+from .moments import MemoryBreakdown, Step
+from .request import Hardware, Request
+from .strategies import Precision, Strategy, precision, states
 
 
 @dataclass(frozen=True)
@@ -70,10 +52,11 @@ class Memory:
 class Planner:
     """Memory of one request under several strategies; what they have in common is measured once."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, hardware: Hardware | None = None) -> None:
+        self.request, self.hardware = request, hardware or Hardware()
         self.counts: Counts = count_parameters(request.config, request.peft_config)
-        self._measured: dict[tuple[Compute, int], tuple[Activations, HeadCost]] = {}
+        self._decoders: dict[tuple[Compute, int], Activations] = {}
+        self._heads: dict[tuple[Compute, int | None, ChunkSizes], HeadCost] = {}
 
     def memory(self, strategy: Strategy, gpus: int) -> Memory:
         """Memory of one GPU of `gpus` under a strategy.
@@ -95,10 +78,13 @@ class Planner:
         sizes, held = precision(request, strategy), states(request, counts, strategy, gpus)
         live = self._live_roles(plan)
         top_k = request.top_k if plan.live is ReferenceMode.TOP_K else None
-        measured = self._measure(sizes, sum(request.rows_of(role) for role in live), top_k)
         frozen = ReferenceMode.FROZEN_COPY in plan.modes
-        step = _Step(request, counts, sizes, held, *measured, live, dense=strategy.sharded and frozen)
-        return Memory(step.moments(self._reference_weights(plan, strategy, gpus)), str(plan), held.host)
+        reference = self._reference_weights(plan, strategy, gpus)
+        compute = self._compute(sizes)
+        activations = self._decoder(compute, sum(request.rows_of(role) for role in live))
+        step = Step(request, counts, sizes, held, activations, live, dense=strategy.sharded and frozen)
+        head = self._head(compute, top_k, self.hardware.usable - step.before_head(reference).total)
+        return Memory(step.moments(head, reference), str(plan), held.host)
 
     def _reached(self, strategy: Strategy) -> Counts:
         """Counts in which what gets no gradient is frozen: all above the layer that losses of hidden states read.
@@ -137,13 +123,13 @@ class Planner:
     def _live_roles(self, plan: ReferencePlan) -> frozenset[Role]:
         """Roles whose rows go through a forward of the reference in every step."""
         needs = self.request.objective.needs
-        called = needs.reference_live if plan.live is not ReferenceMode.TOP_K else frozenset()
+        called = frozenset() if plan.looked_up else needs.reference_live
         return called if plan.logps is ReferenceMode.PRECOMPUTED else called | needs.reference_logps
 
-    def _measure(self, sizes: Precision, reference_rows: int, top_k: int | None) -> tuple[Activations, HeadCost]:
-        """What decoder and head take in this precision."""
-        request, counts = self.request, self.counts
-        compute = Compute(
+    def _compute(self, sizes: Precision) -> Compute:
+        """How the decoder computes in this precision."""
+        request = self.request
+        return Compute(
             sizes.compute,
             sizes.autocast,
             request.attention,
@@ -151,9 +137,12 @@ class Planner:
             request.dropout,
             sizes.fp32_adapters,
         )
-        key = (compute, reference_rows)
-        if key not in self._measured:
-            activations = measure_activations(
+
+    def _decoder(self, compute: Compute, reference_rows: int) -> Activations:
+        """What the decoder takes."""
+        request, key = self.request, (compute, reference_rows)
+        if key not in self._decoders:
+            self._decoders[key] = measure_activations(
                 request.config,
                 request.peft_config,
                 compute,
@@ -162,12 +151,26 @@ class Planner:
                 blocks=self._differentiated(),
                 reference_rows=reference_rows,
             )
-            shape = HeadShape(request.config.hidden_size, request.config.vocab_size, counts.trains_head, request.chunk)
-            tokens = {role: request.answer_tokens({role}) for role in Role}
+        return self._decoders[key]
+
+    def _head(self, compute: Compute, top_k: int | None, free: int) -> HeadCost:
+        """What the output head takes, where so many bytes are free when it runs: the chunks are those of a run."""
+        request, vocabulary = self.request, self.request.config.vocab_size
+        room = max(0, free) if self.counts.trains_head else 0
+        memory = None if request.on_cpu else DeviceMemory(self.hardware.total, room)
+        chunks = chunk_sizes(vocabulary, torch.float32.itemsize, memory)
+        tokens = {role: request.answer_tokens({role}) for role in Role}
+        # No more than all logits are kept, so that strategies that leave enough room share one measurement.
+        most = sum(tokens.values()) * vocabulary * torch.float32.itemsize * (1 + len(request.objective.terms))
+        chunks = replace(chunks, kept_bytes=min(chunks.kept_bytes, most))
+        key = (compute, top_k, chunks)
+        if key not in self._heads:
+            shape = HeadShape(request.config.hidden_size, vocabulary, self.counts.trains_head, chunks)
             needed = request.objective.needs.logps
-            head = measure_head(shape, compute, request.objective, tokens, differentiated=needed, top_k=top_k)
-            self._measured[key] = activations, head
-        return self._measured[key]
+            self._heads[key] = measure_head(
+                shape, compute, request.objective, tokens, differentiated=needed, top_k=top_k
+            )
+        return self._heads[key]
 
     def _differentiated(self) -> int:
         """Decoder blocks with a graph: below the deepest layer that is read where no loss reads log-probs."""
@@ -177,6 +180,11 @@ class Planner:
         return max(block_number(layer, layers) for layer in objective.layers)
 
     def _reference_weights(self, plan: ReferencePlan, strategy: Strategy, gpus: int) -> int:
+        if ReferenceMode.HIDDEN_STATES in plan.modes:
+            # A copy of a head that is trained; else it is the model's own.
+            counts = self.counts
+            weights = counts.embedding if counts.tied else counts.head
+            return counts.trains_head * weights * self.request.dtype.itemsize
         if ReferenceMode.FROZEN_COPY not in plan.modes:
             return 0
         mixed = self.request.mixed
@@ -187,88 +195,3 @@ class Planner:
         if strategy.offload_parameters:
             return 0
         return math.ceil(whole / gpus) if strategy.sharded else whole
-
-
-@dataclass(frozen=True)
-class _Step:
-    """The moments of an optimizer step."""
-
-    request: Request
-    counts: Counts
-    sizes: Precision
-    held: States
-    activations: Activations
-    head: HeadCost
-    live: frozenset[Role]
-    dense: bool  # the reference's logits are kept whole
-
-    def moments(self, reference: int) -> dict[str, MemoryBreakdown]:
-        """Parts by moment.
-
-        Args:
-            reference: bytes of the reference's own weights.
-        """
-        held, acts, head, request = self.held, self.activations, self.head, self.request
-        accumulated = held.gradients if request.accumulation > 1 else 0
-        resting = MemoryBreakdown(held.weights, held.buffers + accumulated, held.optimizer, reference)
-        computing = resting + MemoryBreakdown(weights=held.gathered)
-        known = self._reference_values()
-        moments = {}
-        if self.live:
-            moments["reference forward"] = computing + MemoryBreakdown(reference=acts.no_grad + known)
-        forward = computing + MemoryBreakdown(reference=known)
-        heading = resting + MemoryBreakdown(weights=held.head_gathered, reference=known)
-        moments["forward"] = forward + MemoryBreakdown(activations=acts.forward)
-        read = request.objective.needs.logps
-        if read or request.watched:
-            moments["head forward"] = heading + MemoryBreakdown(activations=acts.forward_end, logits=head.forward)
-        if read:
-            whole = self._head_gradient()
-            logits = max(head.backward - whole, 0)
-            moments["head backward"] = heading + MemoryBreakdown(
-                gradients=whole, activations=acts.saved, logits=logits
-            )
-        computing += MemoryBreakdown(gradients=held.block_buffers)
-        waiting = held.head_gradient + (self._head_gradient() if self.counts.tied and not held.head_gradient else 0)
-        moments["backward"] = computing + MemoryBreakdown(gradients=waiting, activations=acts.backward)
-        rest = held.gradients - accumulated
-        first = rest - min(rest, self._last_gradients())
-        moments["first block's backward"] = computing + MemoryBreakdown(gradients=first, activations=acts.backward_end)
-        moments["embedding's backward"] = computing + MemoryBreakdown(
-            gradients=rest + self._embedding_gradient(), activations=self._hidden()
-        )
-        moments["optimizer"] = MemoryBreakdown(
-            held.weights, held.step_gradients, held.optimizer + held.step, reference
-        )
-        return moments
-
-    def _reference_values(self) -> int:
-        """What is kept of the reference's forward until the losses are computed."""
-        request, needs, size = self.request, self.request.objective.needs, self.sizes.compute.itemsize
-        width = request.config.hidden_size * size
-        looked_up = 0 if self.live else request.answer_tokens(needs.reference_logits) * request.top_k * (8 + 4)
-        # A forward of the reference keeps the hidden states of all its rows, or their logits.
-        kept = self.live if needs.reference_logits else frozenset()
-        distributions = request.answer_tokens(kept) * (request.config.vocab_size * size if self.dense else width)
-        layers = len(request.objective.reference_layers)
-        return looked_up + distributions + layers * request.answer_tokens(needs.reference_hidden) * width
-
-    def _hidden(self) -> int:
-        """The gradient by the embeddings."""
-        return self.request.rows * self.request.length * self.request.config.hidden_size * self.sizes.compute.itemsize
-
-    def _head_gradient(self) -> int:
-        counts = self.counts
-        return counts.trains_head * (counts.embedding if counts.tied else counts.head) * self.sizes.trained
-
-    def _last_gradients(self) -> int:
-        """Of the first block and the embedding below it, which are not there yet when that block begins."""
-        counts = self.counts
-        embedding = counts.embedding if counts.trains_embedding and not counts.tied else 0
-        share = self.held.gradients / max(counts.trained, 1)  # bytes an element, here
-        return round((counts.trained_block + embedding) * share)
-
-    def _embedding_gradient(self) -> int:
-        """A tied weight gets two gradients, which are summed into a third when both are there."""
-        extra = 2 if self.counts.tied else int(self.request.accumulation > 1)
-        return extra * self.counts.embedding * self.sizes.trained * self.counts.trains_embedding

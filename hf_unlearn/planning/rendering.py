@@ -29,6 +29,7 @@ def plan_to_data(plan: Plan) -> dict[str, Any]:
         "trained_parameters": plan.counts.trained,
         "rows": request.rows,
         "length": request.length,
+        "cached_per_1000_rows": request.cached_bytes,
         "hardware": asdict(plan.hardware),
         "usable": plan.hardware.usable,
         "cheapest": None if cheapest is None else cheapest.strategy.name,
@@ -65,6 +66,10 @@ def _heading(plan: Plan) -> list[str]:
         f"{hardware.gpus} GPU{'s' * (hardware.gpus > 1)} of {hardware.gpu_memory:g} GiB{machines}, "
         f"{hardware.reserve:.0%} of each left to CUDA and fragmentation",
     ]
+    if request.cached_bytes:
+        roles = " and ".join(role.name.lower() for role in sorted(request.objective.needs.reference_logits))
+        size = request.cached_bytes / GIB
+        lines.append(f"On disk, for each 1,000 {roles} rows: {size:.2f} GiB of the reference's hidden states")
     if request.wrappers:
         lines.append(f"Not counted: what {', '.join(wrapper.name for wrapper in request.wrappers)} keeps of its own.")
     return lines

@@ -17,6 +17,8 @@ from ..losses.pull_back import PullBack
 from ..steps import StepWrapper
 from ..training.methods import Methods
 from ..training.objective import Objective
+from ..training.reference.disk_room import hidden_bytes
+from ..training.reference.plan import ReferenceMode
 from .optimizer_states import OptimizerCost, optimizer_cost
 from .shapes import KNOWN_SHAPES, load_config
 
@@ -52,6 +54,11 @@ class Hardware:
         require_range("reserve", self.reserve, at_least=0, below=1)
 
     @property
+    def total(self) -> int:
+        """Bytes of a GPU."""
+        return int(self.gpu_memory * GIB)
+
+    @property
     def usable(self) -> int:
         """Bytes of a GPU that the run may take."""
         return int(self.gpu_memory * GIB * (1 - self.reserve))
@@ -84,7 +91,7 @@ class Request:
         anchor_ratio: holdout rows for each, where an anchor loss reads them.
         accumulation: micro-batches in an optimizer step.
         answers: share of a row's tokens that are answer.
-        chunk: elements of a chunk of logits.
+        on_cpu: planned for a CPU, where logits go in other chunks.
     """
 
     model: str
@@ -109,7 +116,7 @@ class Request:
     anchor_ratio: float = 0.25
     accumulation: int = 1
     answers: float = 1.0
-    chunk: int = 1 << 26
+    on_cpu: bool = False
 
     def __post_init__(self) -> None:
         for name in ("length", "batch", "accumulation"):
@@ -136,6 +143,13 @@ class Request:
         if role is Role.HOLDOUT:
             return math.ceil(self.batch * self.anchor_ratio)
         return self.batch if role is Role.ALTERNATE else retained
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes on disk for each 1,000 rows whose distributions are compared; 0 unless hidden states are cached."""
+        if self.reference != ReferenceMode.HIDDEN_STATES or not self.objective.needs.reference_logits:
+            return 0
+        return hidden_bytes(round(1000 * self.length * self.answers), self.config.hidden_size, self.dtype.itemsize)
 
     def answer_tokens(self, roles: Collection[Role] = tuple(Role)) -> int:
         """Answer tokens of the rows of some roles."""

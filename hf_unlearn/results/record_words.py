@@ -20,6 +20,7 @@ REFERENCE_WORDS = {
     "precomputed": "log-probs of the model before unlearning, computed once before the first step",
     "adapter": "the model before unlearning, as the same weights with the adapter as it was before training",
     "copy": "the model before unlearning, as a frozen copy",
+    "cached": "the model before unlearning, from hidden states that were computed once before the first step",
     "topk": "the likeliest tokens of the model before unlearning, computed once before the first step (approximate)",
 }
 

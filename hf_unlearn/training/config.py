@@ -31,7 +31,7 @@ logger = logging.get_logger(__name__)
 
 BOUND_NAMES = ("log_vocab", "holdout", "holdout_quantiles", "levels")
 _METHOD_ARGUMENTS = ("forget_loss", "retain_loss", "anchor_loss", "weighting", "step_wrappers")
-REFERENCES = ("auto", "precomputed", "adapter", "copy", "topk")
+REFERENCES = ("auto", "precomputed", "adapter", "copy", "cached", "topk")
 
 
 @dataclass
@@ -77,11 +77,13 @@ class UnlearningConfig(TrainingArguments):
         recalibrate_steps: estimate the levels again every so many steps, from what the model as it then is gives to
             unseen rows that the anchor does not hold; None for once (docs/levels.md).
         reference: "auto" (cached log-probs where they suffice, else the adapter switched off, else a frozen copy),
-            "precomputed", "adapter", "copy", or "topk": of each distribution that a loss compares with the likeliest
-            tokens alone, cached, which is approximate (docs/scaling.md) and costs no forward in a step.
+            "precomputed", "adapter", "copy"; or, of the distributions that a loss compares with, what costs no forward
+            in a step: "cached" (the hidden states before the output head, on disk; exact) or "topk" (the likeliest
+            tokens alone; approximate). See docs/scaling.md.
         reference_load_in_8bit: load the frozen copy through bitsandbytes in 8 bits; the model must be given by name.
         reference_top_k: tokens of each distribution that "topk" keeps.
-        reference_cache_dir: folder of the cached log-probs; None for the Hugging Face cache.
+        reference_cache_dir: folder of what is cached of the reference; None for the Hugging Face cache (log-probs) and
+            the folder of the run's rows ("cached" and "topk", from which rows could be read).
         stop_forget_nll: stop when the forget NLL reaches a number, or "holdout" (the NLL of `train_dataset["holdout"]`
             before unlearning).
         stop_at_level: stop when half of the forget rows are within so many nats per token of their `levels` (.3, say):

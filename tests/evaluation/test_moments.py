@@ -7,9 +7,10 @@ import torch
 
 from hf_unlearn.data import Role
 from hf_unlearn.evaluation.one_pass import statistical_figures
-from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import DenseLogits, log_prob_moments, read_positions, softmax_dtype
+from hf_unlearn.model import chunk_sizes
+from hf_unlearn.model.chunked_logits import log_prob_moments, read_positions
 from hf_unlearn.model.head_query import HeadQuery, TokenReadout
+from hf_unlearn.model.logit_provider import DenseLogits, softmax_dtype
 
 
 def moments(logits: list[float]) -> tuple[float, float]:
@@ -55,7 +56,7 @@ def test_a_shift_of_all_logits_changes_nothing():
 def test_chunks_change_nothing(monkeypatch):
     logits = random_logits()
     tokens, vocabulary = logits.shape
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 2 * vocabulary)
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * 2 * vocabulary)
     targets = logits.argmax(-1)
     readout = TokenReadout("figures", Role.FORGET, statistical_figures, width=3)
     query = HeadQuery(targets, targets, {Role.FORGET: slice(0, tokens)}, [readout])

@@ -11,9 +11,10 @@ from fixtures.scores import LOSSES, forget, query_of, random_logits, random_targ
 from hf_unlearn import losses
 from hf_unlearn.data import Role
 from hf_unlearn.losses import DistributionLoss
-from hf_unlearn.model import chunked_logits
-from hf_unlearn.model.chunked_logits import DenseLogits, read_positions
+from hf_unlearn.model import chunk_sizes
+from hf_unlearn.model.chunked_logits import read_positions
 from hf_unlearn.model.head_query import TokenReadout
+from hf_unlearn.model.logit_provider import DenseLogits
 from hf_unlearn.model.scoring import Scores
 
 T, V = 11, 7
@@ -112,8 +113,8 @@ def test_nothing_flows_into_the_distributions_of_the_reference(name):
 
 def chunked(monkeypatch: pytest.MonkeyPatch, elements: int) -> int:
     """Make chunks of so many elements, and return how many of them the tokens here make."""
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", elements)
-    return -(-T // chunked_logits.chunk_rows(V, torch.device("cpu")))
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * elements)
+    return -(-T // chunk_sizes.chunk_sizes(V, 4, None).rows)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -152,7 +153,7 @@ def test_logits_in_16_bits_have_the_loss_of_the_same_numbers_in_32(name):
 
 def test_no_copy_of_all_logits_in_32_bits_is_made(monkeypatch):
     # 40 tokens of 1000, ten at a time: what a function is given never exceeds a chunk.
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 10_000)
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * 10_000)
     seen: list[int] = []
 
     def counted(z: Tensor, token_ids: Tensor, reference: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from fixtures.models import make_trainer, tiny_model
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES, DistributionLoss
-from hf_unlearn.model import chunked_logits
+from hf_unlearn.model import chunk_sizes
 
 VOCABULARY = 4096
 CHUNK = 1 << 15
@@ -37,7 +37,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("peft_config", [None, LoraConfig(r=2, target_modules=["q_proj"])], ids=["full", "lora"])
 @pytest.mark.parametrize(("forget", "retain"), ON_DISTRIBUTIONS)
 def test_no_operation_of_a_step_makes_the_logits_of_a_whole_batch(tmp_path, monkeypatch, forget, retain, peft_config):
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", CHUNK)
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * CHUNK)
     policy = tiny_model(vocabulary=VOCABULARY).to(torch.bfloat16)
     given = FORGET_LOSSES[forget].of_given_reference
     trainer = make_trainer(

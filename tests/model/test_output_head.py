@@ -22,7 +22,7 @@ from transformers import (
 from fixtures.models import tiny_model
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.losses import FORGET_LOSSES, RETAIN_LOSSES, DistributionLoss
-from hf_unlearn.model import chunked_logits
+from hf_unlearn.model import chunk_sizes
 from hf_unlearn.model.head_backward import LMHead
 from hf_unlearn.model.head_query import LogitCache, TokenReadout
 from hf_unlearn.model.output_head import output_head
@@ -129,7 +129,7 @@ def reference_of(model: nn.Module, batch: dict[str, Tensor], keep: LogitCache) -
 @pytest.mark.parametrize("keep", [LogitCache.HIDDEN, LogitCache.LOGITS])
 @pytest.mark.parametrize("name", MODELS)
 def test_values_and_gradients_are_those_of_the_models_own_logits(monkeypatch, name, keep, tokens):
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * V)
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * tokens * V)
     model, batch = MODELS[name]().double(), batch_of()
     other, logits = reference_of(model, batch, keep)
     readout = TokenReadout("kl", Role.RETAIN, kl, reference=logits)
@@ -155,22 +155,26 @@ def test_values_and_gradients_are_those_of_the_models_own_logits(monkeypatch, na
 
 
 @pytest.mark.parametrize(
-    ("model", "times"),
-    [(with_adapter, 1), (plain, 2), (lambda: with_adapter().half(), 2)],
+    ("model", "kept"),
+    [(with_adapter, None), (plain, 2), (lambda: with_adapter().half(), 4)],
     ids=["frozen head", "trained head", "frozen head in fp16"],
 )
-def test_logits_of_a_frozen_head_are_computed_once(monkeypatch, model, times):
-    """Twice in fp16, where a derivative that no loss has scaled yet is rounded to nothing."""
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 5 * V)
+def test_logits_of_a_frozen_head_are_computed_once(monkeypatch, model, kept):
+    """Others again but for the last chunks, as many as have room: two in fp32, four in fp16.
+
+    In fp16 those of a frozen head too: a derivative that no loss has scaled yet is rounded to nothing.
+    """
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * 5 * V)
     computed = []
     own = LMHead.logits
-    monkeypatch.setattr(LMHead, "logits", lambda self, inputs: computed.append(len(inputs)) or own(self, inputs))
-    model, batch = model(), batch_of()
+    monkeypatch.setattr(LMHead, "logits", lambda self, *of: computed.append(len(of[0])) or own(self, *of))
+    model, batch = model(), batch_of(16)
     scores, _ = score(model, output_head(model), batch)
     tokens = len(scores.forget.logps) + len(scores.retain.logps)
-    assert sum(computed) == tokens > 10
+    assert sum(computed) == tokens > 25
     gradients(model, scores.forget.logps.sum() - scores.retain.logps.sum())
-    assert sum(computed) == times * tokens
+    again = 0 if kept is None else 5 * (-(-tokens // 5) - kept)
+    assert sum(computed) == tokens + again, (computed, again)
 
 
 @pytest.mark.parametrize("name", ["lora on the head", "head trained beside lora"])
@@ -214,7 +218,7 @@ def test_a_step_in_chunks_is_the_step_in_one(monkeypatch, loss):
     readout = TokenReadout("term", loss.on, loss.at_positions, loss.grad_logits, reference)
     results = []
     for tokens in (1000, 5):
-        monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * V)
+        monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * tokens * V)
         scores, _ = score(model, output_head(model), batch, readouts=[readout])
         values = loss(scores.for_term("term"))
         upstream = torch.linspace(-1, 2, len(values))
@@ -227,7 +231,7 @@ def test_a_step_in_chunks_is_the_step_in_one(monkeypatch, loss):
 
 
 def test_under_autocast_logits_are_in_16_bits_and_gradients_those_of_the_plain_model(monkeypatch):
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", 4 * V)
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * 4 * V)
     model, batch = plain(), batch_of()
     with torch.autocast("cpu", torch.bfloat16):
         scores, _ = score(model, output_head(model), batch)

@@ -15,7 +15,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM
 
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn.data import Role
-from hf_unlearn.model import chunked_logits
+from hf_unlearn.model import chunk_sizes
 from hf_unlearn.model.head_backward import LMHead
 from hf_unlearn.model.head_query import LogitCache, TokenReadout
 from hf_unlearn.model.logit_transform import LogitTransform
@@ -107,7 +107,7 @@ def test_values_are_not_rounded_with_what_a_model_puts_out():
 
 @pytest.mark.parametrize("tokens", [3, 1000], ids=["chunks", "one chunk"])
 def test_the_gradient_of_a_head_that_drops_out_is_that_of_the_same_draws(monkeypatch, tokens):
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * 61)
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * tokens * 61)
     config = LoraConfig(r=2, lora_alpha=8, target_modules=["lm_head"], init_lora_weights=False, lora_dropout=0.5)
     torch.manual_seed(1)
     model, batch = get_peft_model(plain(), config).double().train(), batch_of()
@@ -193,18 +193,13 @@ def test_sums_over_chunks_are_not_rounded_to_16_bits(monkeypatch):
     batch, model = batch_of(60), plain().to(torch.bfloat16)
     found = []
     for tokens in (1000, 2):
-        monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * 61)
+        monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * tokens * 61)
         scores, _ = score(model, output_head(model), batch)
         value = scores.forget.logps.sum() + scores.retain.logps.sum()
         found.append(gradients(model, value)["lm_head.weight"].float())
     whole, chunked = found
     # Each product is rounded once, and their sum once: 2^-9 of them. Sums of 16 bits are off by six times as much.
     assert (chunked - whole).norm() < 4e-3 * whole.norm()
-
-
-def test_a_chunk_has_a_row_whatever_the_vocabulary():
-    assert chunked_logits.chunk_rows(1 << 30, torch.device("cpu")) == 1
-    assert chunked_logits.chunk_rows(1 << 10, torch.device("cpu")) * (1 << 10) == chunked_logits._CHUNK_ELEMENTS
 
 
 def test_caps_and_scales_are_computed_in_fp32():
@@ -277,16 +272,18 @@ def test_known_models_are_read_in_chunks(name, adapted):
 
 
 @pytest.mark.parametrize("tokens", [1000, 5], ids=["one chunk", "chunks"])
-def test_one_chunk_alone_is_not_computed_again(monkeypatch, tokens):
-    monkeypatch.setattr(chunked_logits, "_CHUNK_ELEMENTS", tokens * 61)
+def test_logits_that_fit_are_not_computed_again(monkeypatch, tokens):
+    monkeypatch.setattr(chunk_sizes, "CPU_CHUNK_BYTES", 4 * tokens * 61)
     counted: list[int] = []
     own = LMHead.logits
-    monkeypatch.setattr(LMHead, "logits", lambda self, inputs: counted.append(len(inputs)) or own(self, inputs))
-    model, batch = plain(), batch_of()
+    monkeypatch.setattr(LMHead, "logits", lambda self, *of: counted.append(len(of[0])) or own(self, *of))
+    model, batch = plain(), batch_of(16)
     scores, _ = score(model, output_head(model), batch)
     (scores.forget.logps.sum() + scores.retain.logps.sum()).backward()
     total = len(scores.forget.logps) + len(scores.retain.logps)
-    assert len(counted) == (1 if tokens > total else 2 * -(-total // tokens)), counted
+    # The last two of several chunks have room.
+    chunks = -(-total // tokens)
+    assert len(counted) == (1 if chunks == 1 else 2 * chunks - 2), counted
 
 
 def test_a_second_derivative_is_refused():

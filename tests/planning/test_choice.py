@@ -30,9 +30,11 @@ def request_of(
     return Request(name, load_config(name), LORA if lora else None, objective, optimizer_cost(optim), **values)
 
 
-def parts_of(request: Request, name: str = "none", gpus: int = 1) -> dict[str, MemoryBreakdown]:
+def parts_of(
+    request: Request, name: str = "none", gpus: int = 1, hardware: Hardware | None = None
+) -> dict[str, MemoryBreakdown]:
     (strategy,) = [each for each in packaged_strategies() if each.name == name]
-    return Planner(request).memory(strategy, gpus).moments
+    return Planner(request, hardware).memory(strategy, gpus).moments
 
 
 def names(plan: Plan) -> list[str]:
@@ -88,9 +90,24 @@ def test_rows_of_every_role_are_counted():
     assert dataclasses.replace(request, answers=0.5).answer_tokens({Role.RETAIN}) == 3 * 32
 
 
+def test_cached_hidden_states_are_on_disk_and_a_trained_head_is_copied():
+    request = request_of(retain="kl", reference="cached", answers=0.5)
+    # 1,000 rows of 32 answer tokens, 768 numbers of 4 bytes each.
+    assert request.cached_bytes == 1000 * 32 * 768 * 4
+    assert "On disk, for each 1,000 retain rows: 0.09 GiB" in render_plan(make_plan(request, Hardware()))
+    # OPT's head is its embedding: 50272 x 768 numbers.
+    parts = parts_of(request)
+    assert "reference forward" not in parts
+    assert parts["forward"].reference == 4 * 50272 * 768 + 32 * 768 * 4
+    assert parts_of(request_of(retain="kl", reference="cached", lora=True))["optimizer"].reference == 0
+    assert request_of(retain="kl").cached_bytes == request_of(reference="cached").cached_bytes == 0
+
+
 def test_logits_stop_growing_at_a_chunk():
-    few, many = (parts_of(request_of(batch=batch, chunk=1 << 20))["head backward"] for batch in (2, 8))
-    whole = parts_of(request_of(batch=8, chunk=1 << 30))["head backward"]
+    # The chunk of a GPU of 1 GiB, all of which is taken: 4 MiB, and no room for logits of others.
+    little = Hardware(gpu_memory=1)
+    few, many = (parts_of(request_of(batch=batch), hardware=little)["head backward"] for batch in (2, 8))
+    whole = parts_of(request_of(batch=8))["head backward"]
     assert many.logits < 1.5 * few.logits < whole.logits
     assert many.logits < 50272 * 4 * 64 * 16  # less than one fp32 tensor [T, V]
 

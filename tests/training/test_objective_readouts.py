@@ -8,7 +8,8 @@ from torch import Tensor
 from fixtures.scores import forget, query_of, random_logits, random_targets
 from hf_unlearn.data import Role
 from hf_unlearn.losses import DistributionLoss, MaxEntropy
-from hf_unlearn.model.chunked_logits import DenseLogits, read_positions
+from hf_unlearn.model.chunked_logits import read_positions
+from hf_unlearn.model.logit_provider import DenseLogits
 from hf_unlearn.training.objective import Objective
 
 T, V = 5, 7

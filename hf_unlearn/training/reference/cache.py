@@ -1,4 +1,4 @@
-"""The disk cache of what is computed of the reference before training: log-probs and likeliest tokens of rows."""
+"""The disk cache of what is computed of the reference before training: log-probs, likeliest tokens, hidden states."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import constants
@@ -20,8 +21,10 @@ from ...data.prepare import TrainSets
 from ...data.roles import Role
 from ...data.row_cache import RowCache
 from ...model.fingerprints import hash_parts, hash_tokenizer, model_identity
-from ...model.score_rows import RowLogps, RowScorer, RowTopK
+from ...model.output_head import output_head
+from ...model.score_rows import RowHiddenStates, RowLogps, RowScorer, RowTopK, gather_list
 from ...model.sharding import is_sharded
+from .disk_room import require_room
 from .plan import ReferenceMode
 from .reference import Reference
 
@@ -45,7 +48,7 @@ def reference_key(
     return hash_parts(content | model_identity(model, accelerator))
 
 
-Stored = TypeVar("Stored", RowLogps, RowTopK)
+Stored = TypeVar("Stored", RowLogps, RowTopK, RowHiddenStates)
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class ReferenceCache:
         scorer: computes what is not there.
         tokenizer: that made the rows.
         folder: None for `default_cache_dir()`.
-        private: of the run. The likeliest tokens of rows that a model knows are the rows themselves: they stay in it,
-            unless the user names a folder.
+        private: of the run. The likeliest tokens of rows that a model knows are the rows themselves, and hidden states
+            tell them: they stay in it, unless the user names a folder.
     """
 
     scorer: RowScorer
@@ -75,6 +78,33 @@ class ReferenceCache:
         """The k likeliest tokens at every answer token of `rows`."""
         key = self._key(model, rows, f"top {k}")
         return self._cached(RowTopK, len(rows), key, lambda: self.scorer.top_k(model, rows, k, description))
+
+    def hidden_states(self, model: Any, rows: Any, description: str) -> RowHiddenStates:
+        """What the output head reads at every answer token of `rows`, mapped from the file: memory holds what is read.
+
+        Raises:
+            ValueError: the disk has no room for them, or the model's logits are more than its head's.
+        """
+        accelerator: Accelerator = self.scorer.accelerator
+        key = self._key(model, rows, "hidden states")
+        place: list[Path | None] = [None]
+        if accelerator.is_main_process:
+            place = [self._folder_of(RowHiddenStates) / f"{key}.safetensors"]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(place)
+        (path,) = place
+        assert path is not None
+        stored = read_stored(RowHiddenStates, path, len(rows))
+        # A machine that does not see the file must not wait for the others alone.
+        if all(gather_list([stored is not None], accelerator)) and stored is not None:
+            return stored
+        if accelerator.is_main_process:
+            require_room(path.parent, accelerator.unwrap_model(model), rows)
+        computed = self.scorer.hidden_states(model, rows, description)
+        if accelerator.is_main_process:
+            write_stored(path, computed)
+        accelerator.wait_for_everyone()
+        return read_stored(RowHiddenStates, path, len(rows)) or computed
 
     def counted(self, source: str, counted: Any, rows: Any, compute: Callable[[], RowLogps]) -> RowLogps:
         """Log-probs of the answer tokens of `rows` under what was counted on other rows; one process computes them.
@@ -97,7 +127,7 @@ class ReferenceCache:
         wanted = accelerator.is_main_process or is_sharded(model)
         return reference_key(model, rows, self.tokenizer, accelerator, name) if wanted else None
 
-    def _folder_of(self, kind: type[RowLogps] | type[RowTopK]) -> Path:
+    def _folder_of(self, kind: type[RowLogps] | type[RowTopK] | type[RowHiddenStates]) -> Path:
         if self.folder is not None:
             return Path(self.folder)
         return default_cache_dir() if kind is RowLogps or self.private is None else self.private.folder / "reference"
@@ -139,6 +169,15 @@ def precompute(reference: Reference, model: nn.Module, sets: TrainSets, cache: R
             stored = cache.top_k(source, _rows_of(role, sets), k, description)
             logger.info(f"{description}: {k} tokens leave {stored.tail_mass():.2%} of the mass to others.")
             reference.store_top_k(role, stored)
+    if reference.plan.live is ReferenceMode.HIDDEN_STATES:
+        for role in sorted(reference.needs.reference_logits):
+            description = f"the reference's hidden states at {role.name.lower()} rows"
+            rows = _rows_of(role, sets)
+            states = cache.hidden_states(source, rows, description)
+            # What was read from the disk has needed no forward, which would have shown what follows the head.
+            head = output_head(cache.scorer.accelerator.unwrap_model(source))
+            head.examine(source, {"input_ids": torch.tensor([rows[0]["input_ids"]], device=device)})
+            reference.store_hidden(role, states, head.transform)
     reference.release()
 
 
@@ -164,13 +203,13 @@ def read_stored(kind: type[Stored], path: Path, rows: int) -> Stored | None:
     except (SafetensorError, OSError) as error:
         logger.warning(f"The reference cache {path} cannot be read ({error}); it is computed again.")
         return None
-    if len(stored.lengths) != rows or int(stored.lengths.sum()) != len(stored.logps):
+    if len(stored.lengths) != rows or int(stored.lengths.sum()) != len(getattr(stored, fields(kind)[0].name)):
         logger.warning(f"The reference cache {path} does not hold {rows} rows; it is computed again.")
         return None
     return stored
 
 
-def write_stored(path: Path, stored: RowLogps | RowTopK) -> None:
+def write_stored(path: Path, stored: RowLogps | RowTopK | RowHiddenStates) -> None:
     """Store so that a reader sees a whole file or none, and only its owner reads it.
 
     A cache that is full or cannot be written to is no reason to stop: the run has in memory what it needs.

@@ -11,6 +11,8 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ...data.batch import AnswerIndex
+from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Loss, Needs
 from ...model.fingerprints import hash_samples
@@ -43,6 +45,24 @@ def require_alike(model: Any, ref_model: Any, needs: Needs) -> None:
                 fix="leave ref_model out, or pass the model before unlearning"
                 + (f" after resize_token_embeddings({own})" if size.startswith("rows") else ""),
             )
+
+
+def require_same_rows(role: Role, index: AnswerIndex, lengths: Sequence[int]) -> None:
+    """Raise for rows of a batch whose answers are not as long as those that were computed before training.
+
+    Args:
+        role: of the rows.
+        index: of the batch.
+        lengths: answer tokens of every row of the role's set.
+    """
+    rows = index.row_slice(role)
+    if [lengths[i] for i in index.row_numbers[rows]] != list(index.host_lengths[rows]):
+        raise input_error(
+            expected=f"the {role.name.lower()} rows whose reference was computed before training",
+            got="rows of other lengths",
+            why="what belongs to other tokens would be taken for the reference's",
+            fix="use the package's collator and leave the data as the trainer got it, or set reference='copy'",
+        )
 
 
 def require_given(terms: Sequence[Loss], reference: Any, *, given: bool, sharded: bool) -> None:

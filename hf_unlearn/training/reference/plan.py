@@ -15,6 +15,7 @@ class ReferenceMode(enum.StrEnum):
     PRECOMPUTED = "precomputed"  # log-probs of fixed rows, computed once and cached on disk
     ADAPTER_DISABLED = "adapter"  # the same weights with the adapter as it was: off, or its initial values
     FROZEN_COPY = "copy"  # a second model
+    HIDDEN_STATES = "cached"  # what the head reads at the answers of fixed rows, computed once and cached; exact
     TOP_K = "topk"  # the likeliest tokens of the distributions of fixed rows, computed once and cached; approximate
 
 
@@ -24,6 +25,11 @@ class ReferencePlan:
 
     logps: ReferenceMode
     live: ReferenceMode
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether distributions come from what was computed before training, not from a forward."""
+        return self.live in (ReferenceMode.TOP_K, ReferenceMode.HIDDEN_STATES)
 
     @property
     def modes(self) -> set[ReferenceMode]:
@@ -65,7 +71,7 @@ def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> R
         return ReferencePlan(ReferenceMode.NONE, ReferenceMode.NONE)
     _require_available(needs, requested, context)
     live = _live_mode(requested, context)
-    can_precompute = requested in ("auto", "precomputed", "topk") and not context.stream
+    can_precompute = requested in ("auto", "precomputed", "cached", "topk") and not context.stream
     logps = ReferenceMode.PRECOMPUTED if can_precompute else live
     plan = ReferencePlan(
         logps=logps if needs.reference_logps else ReferenceMode.NONE,
@@ -81,8 +87,8 @@ def plan_reference(needs: Needs, requested: str, context: ReferenceContext) -> R
 
 
 def _live_mode(requested: str, context: ReferenceContext) -> ReferenceMode:
-    if requested == "topk":
-        return ReferenceMode.TOP_K
+    if requested in ("cached", "topk"):
+        return ReferenceMode(requested)
     if requested == "copy" or context.given or not context.peft:
         return ReferenceMode.FROZEN_COPY
     return ReferenceMode.ADAPTER_DISABLED
@@ -97,14 +103,23 @@ def _require_available(needs: Needs, requested: str, context: ReferenceContext) 
         )
     if requested == "adapter" and context.given:
         raise unavailable("one reference", "both reference='adapter' and ref_model", "keep one of them")
-    if requested == "topk" and (needs.reference_hidden or not needs.reference_logits):
+    stored = requested in ("cached", "topk")
+    if stored and (needs.reference_hidden or not needs.reference_logits):
         raise unavailable(
-            "a loss that compares distributions, for reference='topk'",
+            f"a loss that compares distributions, for reference={requested!r}",
             "one of hidden states" if needs.reference_hidden else "none that does",
             "use reference='auto'",
         )
-    if requested == "topk" and context.stream:
-        raise unavailable("sets with a length, for reference='topk'", "a stream", "use reference='adapter' or 'copy'")
+    if stored and context.stream:
+        raise unavailable(
+            f"sets with a length, for reference={requested!r}", "a stream", "use reference='adapter' or 'copy'"
+        )
+    if requested == "cached" and context.sharded:
+        raise unavailable(
+            "an output head that every rank holds whole, for reference='cached'",
+            "ZeRO-3 or FSDP, which split it",
+            "use reference='auto', or ddp, zero1 or zero2",
+        )
     if requested != "precomputed":
         return
     if needs.reference_live:

@@ -15,22 +15,23 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from trl.models import prepare_deepspeed, prepare_fsdp
 
-from ...data.batch import AnswerIndex, Batch, answer_index, select_roles, without_answers
+from ...data.batch import Batch, answer_index, select_roles, without_answers
 from ...data.roles import Role
-from ...errors import input_error
 from ...losses.base import Needs
-from ...model.head_query import LogitCache
+from ...model.head_query import LogitCache, ReferenceLogits
 from ...model.hidden_states import HiddenStateCapture, decoder_blocks
+from ...model.logit_transform import LogitTransform
 from ...model.output_head import OutputHead, output_head
 from ...model.reference_logits import TopKLogits
-from ...model.score_rows import RowLogps, RowTopK, evaluation_mode
+from ...model.score_rows import RowHiddenStates, RowLogps, RowTopK, evaluation_mode
 from ...model.scoring import Likelihoods, RowScores, score
 from ..baseline import measures_before
 from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from ..objective import Objective
-from .checks import require_alike, require_given
+from .checks import require_alike, require_given, require_same_rows
 from .plan import ReferenceContext, ReferenceMode, ReferencePlan, plan_reference, require_8bit, unavailable
+from .stored_hidden import StoredHidden
 
 
 def has_trained_adapter(model: nn.Module) -> bool:
@@ -79,6 +80,7 @@ class Reference:
     _starts: dict[Role, Tensor] = field(default_factory=dict)
     _lengths: dict[Role, list[int]] = field(default_factory=dict)
     _top_k: dict[Role, tuple[RowTopK, list[int]]] = field(default_factory=dict)
+    _hidden: StoredHidden | None = None
 
     def bind(self, model: nn.Module) -> None:
         """Remember `model` as it is now, before anything wraps, moves or changes it."""
@@ -88,6 +90,8 @@ class Reference:
         if ReferenceMode.FROZEN_COPY in self.plan.modes or self.given:
             frozen: Any = self.copy_model(model).requires_grad_(False).eval()
             self._frozen, self._frozen_head = frozen, output_head(frozen)
+        if ReferenceMode.HIDDEN_STATES in self.plan.modes:
+            self._hidden = StoredHidden.of(model if self._frozen is None else self._frozen)
         if self.needs.reference_hidden:
             self._hidden_states = HiddenStateCapture(
                 decoder_blocks(model if self._frozen is None else self._frozen), self.layers
@@ -97,6 +101,8 @@ class Reference:
 
     def prepare(self, accelerator: Accelerator, distributed: DistributedSetup) -> None:
         """Put the frozen copy on its device(s): sharded as the policy is under ZeRO-3 and FSDP."""
+        if self._hidden is not None:
+            self._hidden.place(accelerator.device)
         if self._frozen is None:
             return
         if distributed.deepspeed:
@@ -126,6 +132,12 @@ class Reference:
         self._lengths[role] = likeliest.lengths.tolist()
         self._top_k[role] = likeliest, [0, *accumulate(self._lengths[role])]
 
+    def store_hidden(self, role: Role, rows: RowHiddenStates, transform: LogitTransform) -> None:
+        """Keep the hidden states of a role's whole set; `transform` is from the head's logits to the model's."""
+        assert self._hidden is not None
+        self._lengths[role] = rows.lengths.tolist()
+        self._hidden.store(role, rows, transform)
+
     def read(self, accelerator: Accelerator, model: nn.Module, batch: Batch) -> dict[Role, RowScores]:
         """What the losses need of the reference for a batch: looked up, or from at most one forward.
 
@@ -139,11 +151,12 @@ class Reference:
         present = frozenset(role for role in Role if index.rows[role])
         wanted = (self.needs.reference_logps - precomputed) | self.needs.reference_live
         references = {role: self._look_up(role, batch) for role in precomputed & present}
-        if self.plan.live is ReferenceMode.TOP_K:
+        if self.plan.looked_up:
             wanted = frozenset()
             for role in self.needs.reference_logits & present:
                 known = references.get(role, _without_scores(role, batch))
-                references[role] = replace(known, logits=self._look_up_top_k(role, batch))
+                with accelerator.autocast():
+                    references[role] = replace(known, logits=self._look_up_distributions(role, batch))
         live, logits = wanted & present, self.needs.reference_logits & present
         part = select_roles(batch, live) if live else None
         if self.sharded and wanted:
@@ -159,7 +172,7 @@ class Reference:
                     part,
                     keep=dict.fromkeys(logits, self._keep),
                     capture=self._hidden_states,
-                    likelihoods=self._likelihoods(precomputed),
+                    likelihoods=Likelihoods.READ if self.needs.reference_logps - precomputed else Likelihoods.NONE,
                 )
             for role in live:
                 rows, looked_up = forward.rows(role), references.get(role)
@@ -170,10 +183,6 @@ class Reference:
     def _keep(self) -> LogitCache:
         """How its logits are had again: with its head, unless that is not there in the policy's forward."""
         return LogitCache.LOGITS if self._initial or (self.sharded and self._frozen is not None) else LogitCache.HIDDEN
-
-    def _likelihoods(self, precomputed: frozenset[Role]) -> Likelihoods:
-        """Log-probs are computed only where they are read of it."""
-        return Likelihoods.READ if self.needs.reference_logps - precomputed else Likelihoods.NONE
 
     @contextlib.contextmanager
     def _as_reference(self, model: nn.Module) -> Iterator[tuple[nn.Module, OutputHead]]:
@@ -207,17 +216,20 @@ class Reference:
         index, stored = answer_index(batch), self._stored[role]
         rows, tokens = index.row_slice(role), index.token_slice(role)
         row, lengths = batch["row"][rows], index.lengths[rows]
-        self._require_same(role, index, self._lengths[role])
+        require_same_rows(role, index, self._lengths[role])
         first = self._starts[role][row] - (lengths.cumsum(0) - lengths)
         total = index.tokens[role]
         shift = torch.repeat_interleave(first, lengths, output_size=total)
         logps = stored.logps[torch.arange(total, device=shift.device) + shift]
         return RowScores(logps, index.targets[tokens], lengths, batch["source"][rows], row)
 
-    def _look_up_top_k(self, role: Role, batch: Batch) -> TopKLogits:
+    def _look_up_distributions(self, role: Role, batch: Batch) -> ReferenceLogits:
         """From the host, where a whole set's are kept, to the device."""
-        index, (stored, starts) = answer_index(batch), self._top_k[role]
-        self._require_same(role, index, self._lengths[role])
+        index = answer_index(batch)
+        require_same_rows(role, index, self._lengths[role])
+        if self._hidden is not None:
+            return self._hidden.logits(role, index)
+        stored, starts = self._top_k[role]
         places = [slice(starts[i], starts[i + 1]) for i in index.row_numbers[index.row_slice(role)]]
         device = index.targets.device
         ids, logps = (
@@ -225,17 +237,6 @@ class Reference:
             for values in (stored.ids, stored.logps)
         )
         return TopKLogits(ids.long(), logps)
-
-    @staticmethod
-    def _require_same(role: Role, index: AnswerIndex, lengths: list[int]) -> None:
-        rows = index.row_slice(role)
-        if [lengths[i] for i in index.row_numbers[rows]] != list(index.host_lengths[rows]):
-            raise input_error(
-                expected=f"the {role.name.lower()} rows whose reference was computed before training",
-                got="rows of other lengths",
-                why="what belongs to other tokens would be taken for the reference's",
-                fix="use the package's collator and leave the data as the trainer got it, or set reference='copy'",
-            )
 
 
 def _without_scores(role: Role, batch: Batch) -> RowScores:
