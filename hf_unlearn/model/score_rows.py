@@ -154,11 +154,11 @@ class RowScorer:
         # Numpy's own copies, one a batch: tensors that stay between those of the forwards would keep the allocator
         # from giving memory back, hundreds of times what they hold themselves. As bytes, since it knows no bfloat16.
         batches = []
-        for indices, scores in self.batches(model, rows, range(len(rows)), description, readouts, keep):
+        for places, scores in self.batches(model, rows, range(len(rows)), description, readouts, keep):
             values = values_of(scores).cpu().contiguous()
             kind = (values.dtype, tuple(values.shape[1:]))
-            octets = values.reshape(len(values), -1).view(torch.uint8).numpy().copy()
-            batches.append((kind, np.array(indices), octets, scores.lengths.cpu().numpy().copy()))
+            as_bytes = values.reshape(len(values), -1).view(torch.uint8).numpy().copy()
+            batches.append((kind, np.array(places), as_bytes, scores.lengths.cpu().numpy().copy()))
         kinds, *columns = zip(*gather_list(batches, self.accelerator), strict=True)
         indices, octets, lengths = (torch.from_numpy(np.concatenate(column)) for column in columns)
         order, (dtype, shape) = indices.argsort(), kinds[0]
@@ -175,7 +175,7 @@ class RowScorer:
             if isinstance(scores.logits, HeadLogits):
                 return scores.logits.hidden
             raise input_error(
-                expected="a model whose logits are its output head's, scaled or capped at most, for reference='cached'",
+                expected="for reference='cached' a model whose logits are its output head's, scaled or capped at most",
                 got=f"{type(self.accelerator.unwrap_model(model)).__name__}, which changes them in another way",
                 why="its distributions cannot be had again from hidden states",
                 fix="set reference='copy', or 'adapter' with a PEFT model",
