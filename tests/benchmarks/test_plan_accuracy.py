@@ -11,7 +11,7 @@ SMALL = {"max_length": 64, "per_device_train_batch_size": 2}
     ("case", "at"),
     [
         (Case(llama(128, 3, 512), {**SMALL, "max_length": 16}), "first block's backward"),
-        (Case(opt(32, 2, 16384), SMALL), "head backward"),
+        (Case(opt(32, 2, 16384), SMALL), "head forward"),  # gradients are written over logits
         (Case(opt(64, 4, 512), {**SMALL, **CHECKPOINTED, "max_length": 128, "bf16": True}), "first block's backward"),
         (Case(llama(64, 3, 512), {**SMALL, **LORA, **KL, "dtype": "bfloat16", "bf16": True}), "head forward"),
         (Case(llama(128, 2, 512), {**SMALL, **KL, "max_length": 16}), "head backward"),
