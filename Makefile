@@ -59,10 +59,19 @@ check: install ## Lint, formatting, types and the rules of the layout
 docs: install ## Build the documentation into site/, which opens from its folder: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+# Whose rows are cut into forwards by tokens: three losses, and the two references of KL.
+TOKENS_METHODS := "grad_ascent + nll" "npo (cached reference) + nll" "simnpo + nll" "npo + kl (adapter off), LoRA" \
+	"npo + kl (frozen copy)"
+
 bench: install ## Time and memory of training steps and starts against plain Trainer; growth; time of an evaluation
 	$(BIN)/python -m benchmarks.cost.evaluation_time --output benchmarks/results/evaluation_time_cpu.json
 	$(BIN)/python -m benchmarks.cost.step_time --steps 6 --warmup 1 --batch 4 --longest 64 \
 		--output benchmarks/results/step_time_methods_cpu.json
+	$(BIN)/python -m benchmarks.cost.step_time --methods $(TOKENS_METHODS) --hidden 128 --layers 2 --longest 256 --steps 6 \
+		--warmup 1 --max_tokens_per_batch 1024 --output benchmarks/results/step_time_tokens_cpu.json
+	$(BIN)/python -m benchmarks.cost.step_time --methods $(TOKENS_METHODS) --hidden 128 --layers 2 --longest 256 --steps 4 \
+		--warmup 1 --max_tokens_per_batch 1024 --vocabulary 131072 \
+		--output benchmarks/results/step_time_tokens_128k_cpu.json
 	$(BIN)/python -m benchmarks.cost.startup --output benchmarks/results/startup_cpu.json
 	$(BIN)/python -m benchmarks.cost.startup --sizes 400 4000 40000 400000 --longest 16 --layers 1 --vocabulary 512 \
 		--eval_batch 64 --output benchmarks/results/growth_cpu.json
