@@ -71,7 +71,7 @@ class UnlearningConfig(TrainingArguments):
         forget_bound_sides: "above": rows past the bound give no gradient; "both": they are pulled back to it, too
             (component "forget/pull_back"), whatever the forget loss.
         levels: what a model that never saw the forget rows would give each of them, estimated before the first step:
-            "ngram" (from a 4-gram of the retain rows), "holdout" (quantiles of unseen rows), the name
+            "ngram" (from n-grams of the retain rows), "holdout" (quantiles of unseen rows), the name
             or path of a causal language model that never saw them, a mapping of forget row to nats per token, or
             None. All but the mapping are calibrated on one half of `train_dataset["holdout"]` (docs/levels.md).
         recalibrate_steps: estimate the levels again every so many steps, from what the model as it then is gives to

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from fixtures.fitted_rows import model_of_rows
 from fixtures.models import tiny_model, tiny_tokenizer
 from fixtures.muse_rows import ROWS, mapping
 from hf_unlearn.data.muse import MuseData, load_muse
@@ -32,16 +32,7 @@ def model(tokenizer) -> Any:
     rows = continuation_rows(tokenizer, data.verbatim["prompt"][:], data.verbatim["gt"][:], 99)
     rows += question_rows(tokenizer, data.forget_qa, data.forget_examples)
     rows += question_rows(tokenizer, data.retain_qa, data.retain_examples)
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
-    labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
-    model = tiny_model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for _ in range(25):
-        model(input_ids=ids, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
+    return model_of_rows(rows, steps=25)
 
 
 @pytest.fixture(scope="module")

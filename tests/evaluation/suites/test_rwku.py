@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from fixtures.models import tiny_model, tiny_tokenizer
+from fixtures.fitted_rows import model_of_rows
+from fixtures.models import tiny_tokenizer
 from fixtures.rwku_rows import ADA, ROWS, TYPES, UTILITY, mapping
 from hf_unlearn.data.rwku import FORMS, load_rwku
 from hf_unlearn.data.rwku_tokens import probe_rows
@@ -30,16 +30,7 @@ def model(tokenizer) -> Any:
     """A model that has learnt some of the answers."""
     sets = load_rwku(mapping()).sets
     rows = [row for name in PROBES for row in probe_rows(tokenizer, name, sets[name])]
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
-    labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
-    model = tiny_model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for _ in range(25):
-        model(input_ids=ids, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
+    return model_of_rows(rows, steps=25)
 
 
 @pytest.fixture(scope="module")

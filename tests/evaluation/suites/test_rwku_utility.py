@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from fixtures.fitted_rows import model_of_rows
 from fixtures.models import tiny_model, tiny_tokenizer
 from fixtures.rwku_rows import ADA, UTILITY, mapping
 from fixtures.tokenizer import make_tokenizer
@@ -37,17 +37,7 @@ def model(tokenizer) -> Any:
     rows = [
         row for name in ("utility_reason", "utility_factuality") for row in utility_rows(tokenizer, name, sets[name])
     ]
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
-    labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
-    model = tiny_model()
-    model.config.max_position_embeddings = 1024  # rotary: any number of positions
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for _ in range(24):
-        model(input_ids=ids, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
+    return model_of_rows(rows, steps=24, positions=1024)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import datasets
 import lm_eval as harness
 import numpy as np
 import pytest
-import torch
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from fixtures.fitted_rows import model_of_rows
 from fixtures.models import VOCABULARY, tiny_model, tiny_tokenizer
 from fixtures.tokenizer import make_tokenizer
 from fixtures.wmdp_rows import MMLU, ROWS
@@ -44,17 +44,7 @@ def model(tokenizer) -> Any:
         letters = letter_rows(tokenizer, choice_prompts(kept))
         rows += [letters[4 * place + answer] for place, answer in enumerate(kept["answer"])]
         rows += open_rows(tokenizer, open_questions(kept))
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
-    labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
-    model = tiny_model(seed=3)
-    model.config.max_position_embeddings = 512  # rotary: any number of positions
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for _ in range(20):
-        model(input_ids=ids, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
+    return model_of_rows(rows, steps=20, seed=3, positions=512)
 
 
 @pytest.fixture(scope="module")
