@@ -47,7 +47,7 @@ def checked_utility(rows: datasets.Dataset, columns: tuple[str, ...], name: str)
             raise bad_row(name, index, "a text, or a list of texts, in `answer`", "none")
         elif name == TRUTHFULNESS:
             for column in _TARGETS:
-                _require_labelled(name, index, column, row[column])
+                _require_labelled(name, index, row, column)
         elif name == FACTUALITY and not (isinstance(row["answers"], list) and texts_of(row["answers"])):
             raise bad_row(name, index, "a list of one or more texts in `answers`", "none")
     return rows
@@ -70,15 +70,24 @@ def _require_options(name: str, index: int, row: Mapping[str, Any]) -> None:
         require_question(name, index, example.get("choices"), example.get("answer"), OPTIONS)
 
 
-def _require_labelled(name: str, index: int, column: str, given: Any) -> None:
+def labelled_choices(row: Mapping[str, Any], column: str) -> list[tuple[str, bool]]:
+    """The answers to a question of TruthfulQA and whether each is right; empty ones, which it has, are left out."""
+    given = row[column]
+    pairs = zip(given["choices"], given["labels"], strict=True)
+    return [(choice, label == 1) for choice, label in pairs if is_text(choice)]
+
+
+def _require_labelled(name: str, index: int, row: Mapping[str, Any], column: str) -> None:
     """Raise for answers not labelled right (1) or wrong (0), some of each; `mc1_targets` has one right one."""
-    targets = given if isinstance(given, Mapping) else {}
+    targets = row[column] if isinstance(row[column], Mapping) else {}
     choices, labels = targets.get("choices"), targets.get("labels")
-    if not isinstance(choices, list) or not isinstance(labels, list) or not all(map(is_text, choices)):
+    if not isinstance(choices, list) or not isinstance(labels, list) or not all(isinstance(c, str) for c in choices):
         raise bad_row(name, index, f"`choices` and `labels`, both lists, in `{column}`", "something else")
-    right = labels.count(1)
-    if len(labels) != len(choices) or right + labels.count(0) != len(labels) or not 0 < right < len(labels):
+    known = len(labels) == len(choices) and labels.count(1) + labels.count(0) == len(labels)
+    right = [is_right for _, is_right in labelled_choices(row, column)] if known else []
+    if len(set(right)) < 2:
         expected = f"a label 1 (right) or 0 (wrong) for each choice in `{column}`, some of each"
-        raise bad_row(name, index, expected, f"{len(choices)} choices and {len(labels)} labels, {right} of them 1")
-    if column == "mc1_targets" and right != 1:
-        raise bad_row(name, index, f"one right choice in `{column}`", f"{right}")
+        got = f"{len(choices)} choices and {len(labels)} labels, {labels.count(1)} of them 1"
+        raise bad_row(name, index, expected, got)
+    if column == "mc1_targets" and sum(right) != 1:
+        raise bad_row(name, index, f"one right choice in `{column}`", f"{sum(right)}")

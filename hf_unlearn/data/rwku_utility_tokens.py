@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .muse_tokens import continuation_rows
 from .rwku_tokens import prompt_text, second_beginnings, text_ids
-from .rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, texts_of
+from .rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, labelled_choices, texts_of
 from .tokenized_row import IGNORED_LABEL, TokenizedRow
 from .wmdp_tokens import LETTERS, cut_left, letter_rows, letter_tokens, one_row_each, published_continuations
 
@@ -98,7 +98,8 @@ def utility_prompt(tokenizer: PreTrainedTokenizerBase, name: str, row: Mapping[s
 
 def answer_choices(row: Mapping[str, Any]) -> list[str]:
     """The answers to a question of TruthfulQA that are scored: those of MC2 and of MC1, each once."""
-    return list(dict.fromkeys([*row["mc2_targets"]["choices"], *row["mc1_targets"]["choices"]]))
+    both = (labelled_choices(row, column) for column in ("mc2_targets", "mc1_targets"))
+    return list(dict.fromkeys(choice for choices in both for choice, _ in choices))
 
 
 def _general(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from fixtures.rwku_rows import ADA, PAIRS, ROWS, TOM, TYPES, UTILITY, mapping
 from fixtures.tokenizer import BOS, CHAT_TEMPLATE, make_tokenizer
 from hf_unlearn.data.rwku import FORMS, form_of, load_rwku, other_training_rows, training_rows
 from hf_unlearn.data.rwku_tokens import instruction_rows, probe_rows, prompt_ids
-from hf_unlearn.data.rwku_utility_tokens import utility_prompt, utility_rows
+from hf_unlearn.data.rwku_utility import labelled_choices
+from hf_unlearn.data.rwku_utility_tokens import answer_choices, utility_prompt, utility_rows
 from oracles import rwku_utility as by_hand
 
 PARTS = r"Expected (.|\n)*Got: (.|\n)*Why it matters: (.|\n)*What to do: "
@@ -143,6 +144,17 @@ def test_utility_rows_that_are_refused(changed, words):
     with pytest.raises(ValueError, match=PARTS) as raised:
         load_rwku(mapping(**changed))
     assert words in str(raised.value)
+
+
+def test_empty_answers_of_truthfulqa_are_left_out():
+    """TruthfulQA itself has some, labelled right."""
+    given = {"choices": ["a", "", "b", " "], "labels": [1, 1, 0, 0]}
+    rows = load_rwku(mapping(**_with("utility_truthfulness", mc1_targets=given, mc2_targets=given))).sets
+    row = rows["utility_truthfulness"][0]
+    assert labelled_choices(row, "mc2_targets") == [("a", True), ("b", False)] and answer_choices(row) == ["a", "b"]
+    alone = given | {"choices": ["", "a", "b", "c"]}
+    with pytest.raises(ValueError, match="some of each"):
+        load_rwku(mapping(**_with("utility_truthfulness", mc2_targets=alone | {"labels": [1, 0, 0, 0]})))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from ... import metrics
 from ...data.checks import check_max_length
 from ...data.rwku import FLUENCY, RwkuData
-from ...data.rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, UTILITY, texts_of
+from ...data.rwku_utility import FACTUALITY, GENERAL, REASON, TRUTHFULNESS, UTILITY, labelled_choices, texts_of
 from ...data.rwku_utility_tokens import answer_choices, utility_rows
 from ...errors import require_range
 from ..evidence import Evidence
@@ -114,7 +114,8 @@ def published_utility(evidence: Evidence, data: RwkuData) -> Metrics:
       "3" is where "35" is expected; the first conclusion counts, "|he answer is" is one, and it ends at its first full
       stop ("3.5" is "3"); a reply without a full stop behind its conclusion is compared whole; articles and
       punctuation are left out: "-5" is "5", "] )" is "] >", and of "(A)" nothing is left;
-    - TruthfulQA: probabilities of whole answers, which are 0 in floating point where all are long: 0 / 0, and the mean
+    - TruthfulQA: empty answers, of which it has some, count as answers (here they are left out, in both);
+      probabilities of whole answers, which are 0 in floating point where all are long: 0 / 0, and the mean
       is NaN; a right answer as likely as a wrong one counts for nothing;
     - TriviaQA: what the model says on later lines counts as part of its answer, questions of its own too; "Coca-Cola"
       is "cocacola", and an alias without words ("The The") is like an empty answer;
@@ -185,8 +186,9 @@ def _answers_scored(
     logps, right = [], []
     for row in rows:
         of_choice = {choice: next(scored) for choice in answer_choices(row)}
-        logps.append(np.array([of_choice[choice] for choice in row[column]["choices"]]))
-        right.append(np.array(row[column]["labels"]) == 1)
+        choices = labelled_choices(row, column)
+        logps.append(np.array([of_choice[choice] for choice, _ in choices]))
+        right.append(np.array([is_right for _, is_right in choices]))
     return logps, right
 
 
