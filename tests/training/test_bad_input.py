@@ -328,7 +328,7 @@ def test_plans_that_are_refused(needs, requested, facts, words):
 
 
 def test_the_same_plans_with_what_was_missing():
-    none, stored, off, copied, _ = ReferenceMode
+    none, stored, off, copied, *_ = ReferenceMode
     assert vars(plan_reference(Needs(), "auto", FULL)) == {"logps": none, "live": none}
     assert plan_reference(LOGPS, "adapter", setting(peft=True)).logps is off
     assert plan_reference(LOGPS, "precomputed", FULL).logps is stored
