@@ -31,7 +31,7 @@ from .reference import Reference
 logger = logging.get_logger(__name__)
 
 # Part of every key: a change of what is stored, or of how it is computed, must never read an old file.
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 def default_cache_dir() -> Path:
