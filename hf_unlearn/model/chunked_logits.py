@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import input_error
 from .chunk_sizes import ChunkSizes, chunk_sizes, device_memory
 from .head_query import HeadQuery, TokenReadout
+from .logit_pieces import add_gradient, gradient, softmax, write_logps, write_values
 from .logit_provider import DenseLogits, LogitProvider, softmax_dtype
 
 
@@ -72,12 +73,12 @@ class _Positions(torch.autograd.Function):
             if chunk.start:
                 raw = provider.logits(inputs[chunk], raw if overwrite and chunk.start - rows not in kept else None)
             z = raw.to(dtype)
-            _write_logps(z, targets[chunk], logps[chunk], sizes.piece)
+            write_logps(z, targets[chunk], logps[chunk], sizes.piece)
             references = []
             for readout, into in zip(query.readouts, values, strict=True):
                 inside, own = query.overlap(readout, chunk)
                 references.append(_reference_logits(readout, own, z[inside]))
-                _write_values(readout, z[inside], targets[chunk][inside], references[-1], into[own], sizes.piece)
+                write_values(readout, z[inside], targets[chunk][inside], references[-1], into[own], sizes.piece)
             if slopes is not None:
                 slopes.add_readouts(chunk, query, provider, inputs[chunk], raw, z, references, sizes.piece)
                 slopes.add_logps(chunk, query, provider, inputs[chunk], raw, z, overwrite=overwrite)
@@ -112,7 +113,7 @@ class _Positions(torch.autograd.Function):
             kept = spare = None
             z = raw.to(logps.dtype)
             # d lp / d z = onehot(y) - softmax(z)
-            grad_logits = _softmax(z, overwrite=ctx.overwrite and not query.readouts).mul_(-grad_logps[chunk, None])
+            grad_logits = softmax(z, overwrite=ctx.overwrite and not query.readouts).mul_(-grad_logps[chunk, None])
             grad_logits.scatter_add_(-1, targets[chunk, None], grad_logps[chunk, None])
             for i, readout in enumerate(query.readouts):
                 inside, own = query.overlap(readout, chunk)
@@ -121,7 +122,7 @@ class _Positions(torch.autograd.Function):
                     upstream = grad_values[readout.name][own]
                     # grad_logits[inside] is a view: what is added to it is added to the chunk's gradient.
                     read = readout, z[inside], targets[chunk][inside], reference, upstream
-                    _add_gradient(grad_logits[inside], *read, ctx.piece)
+                    add_gradient(grad_logits[inside], *read, ctx.piece)
             back = ctx.provider.backward(inputs[chunk], raw, grad_logits, gradients)
             if grad_inputs is not None:
                 grad_inputs[chunk] = back
@@ -178,7 +179,7 @@ class _Slopes:
         if any(readout.alone and query.overlap(readout, chunk)[0] == whole for readout in query.readouts):
             return
         # d lp / d z = onehot(y) - softmax(z)
-        by_logits = _softmax(z, overwrite=overwrite).neg_()
+        by_logits = softmax(z, overwrite=overwrite).neg_()
         by_logits.scatter_add_(-1, query.targets[chunk, None], torch.ones_like(by_logits[:, :1]))
         self.logps[chunk] = provider.backward(inputs, raw, by_logits, [])
 
@@ -198,7 +199,7 @@ class _Slopes:
         for readout, into, reference in zip(query.readouts, self.readouts, references, strict=True):
             inside, own = query.overlap(readout, chunk)
             if own.stop > own.start:
-                by_logits = _gradient(readout, z[inside], targets[inside], reference, piece)
+                by_logits = gradient(readout, z[inside], targets[inside], reference, piece)
                 into[own] = provider.backward(inputs[inside], raw[inside], by_logits, [])
 
     def times(self, query: HeadQuery, grad_logps: Tensor, grad_values: Mapping[str, Tensor]) -> Tensor:
@@ -209,32 +210,9 @@ class _Slopes:
         return grad
 
 
-def _pieces(count: int, piece: int) -> list[slice]:
-    piece = piece if count > 2 * piece else max(count, 1)  # the whole where there is little of it
-    return [slice(start, min(start + piece, count)) for start in range(0, count, piece)]
-
-
-def _write_logps(z: Tensor, targets: Tensor, into: Tensor, piece: int) -> None:
-    """log softmax(z_t)[y_t] of a chunk, [t]; log-probs of all tokens are there of a piece at a time."""
-    for part in _pieces(len(z), piece):
-        into[part] = z[part].log_softmax(-1).gather(-1, targets[part, None]).squeeze(-1)
-
-
-def _write_values(
-    readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, into: Tensor, piece: int
-) -> None:
-    """The values of a readout at a stretch of tokens, with what its function holds in between of a piece at a time."""
-    for part in _pieces(len(z), piece):
-        into[part] = readout.function(z[part], targets[part], None if reference is None else reference[part])
-
-
-def _softmax(z: Tensor, *, overwrite: bool) -> Tensor:
-    """softmax(z), [t, V]; with `overwrite`, in the memory of z."""
-    return torch.softmax(z, -1, out=z) if overwrite else z.softmax(-1)
-
-
 def _empty_values(query: HeadQuery, readout: TokenReadout, like: Tensor) -> Tensor:
-    return like.new_empty((query.count(readout), readout.width)[: 1 + (readout.width > 1)])
+    tokens = query.count(readout)
+    return like.new_empty(tokens if readout.width == 1 else (tokens, readout.width))
 
 
 def _reference_logits(readout: TokenReadout, own: slice, logits: Tensor) -> Tensor | None:
@@ -247,46 +225,6 @@ def _accumulator(weight: Tensor, chunks: int) -> Tensor | None:
     if not weight.requires_grad:
         return None
     return torch.zeros_like(weight, dtype=softmax_dtype(weight.dtype) if chunks > 1 else weight.dtype)
-
-
-def _gradient(readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, piece: int) -> Tensor:
-    """The derivative by the logits of a readout's values, one a token: [t, V]."""
-    if len(z) > 2 * piece:
-        whole = torch.empty_like(z)
-        for part in _pieces(len(z), piece):
-            own = None if reference is None else reference[part]
-            whole[part] = _gradient(readout, z[part], targets[part], own, piece)
-        return whole
-    known = None if readout.gradient is None else readout.gradient(z, targets, reference)
-    return _differentiated(readout, z, targets, reference, z.new_ones(len(z))) if known is None else known
-
-
-def _add_gradient(
-    grad_logits: Tensor,
-    readout: TokenReadout,
-    z: Tensor,
-    targets: Tensor,
-    reference: Tensor | None,
-    upstream: Tensor,
-    piece: int,
-) -> None:
-    """Add the gradient by the logits of a readout's values, times the gradient that comes from the loss."""
-    for part in _pieces(len(z), piece):
-        read = z[part], targets[part], None if reference is None else reference[part]
-        known = None if readout.gradient is None else readout.gradient(*read)
-        if known is None:
-            grad_logits[part] += _differentiated(readout, *read, upstream[part])
-        else:
-            grad_logits[part].addcmul_(known, upstream[part, None])
-
-
-def _differentiated(
-    readout: TokenReadout, z: Tensor, targets: Tensor, reference: Tensor | None, upstream: Tensor
-) -> Tensor:
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        values = readout.function(leaf, targets, reference)
-    return torch.autograd.grad(values, leaf, upstream)[0]
 
 
 def log_prob_moments(logits: Tensor) -> tuple[Tensor, Tensor]:
