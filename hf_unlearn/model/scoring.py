@@ -132,6 +132,17 @@ def sum_rows(values: Tensor, lengths: Tensor) -> Tensor:
     return torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True)
 
 
+def attached_zero(scores: Scores) -> Tensor:
+    """0, differentiable by all that was read of a forward, whose derivatives are 0 too.
+
+    Ranks wait for one another's gradient of each weight. One that has rows of one role alone, whose loss reads hidden
+    states of a lower layer, would give those above it none.
+    """
+    read = [values for _, rows in scores.items() for values in (rows.logps, *rows.hidden.values())]
+    # A log-prob of minus infinity that no loss reads stays without effect.
+    return sum(((values * 0).nan_to_num().sum() for values in read if values.requires_grad), torch.zeros(()))
+
+
 def score(
     model: nn.Module,
     head: OutputHead,

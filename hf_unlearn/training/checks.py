@@ -151,13 +151,6 @@ def require_setup(args: UnlearningConfig, methods: Methods, model: Any, distribu
         model: unwrapped.
         distributed: how the run is spread over processes.
     """
-    if args.max_tokens_per_batch is not None and (distributed.deepspeed or distributed.fsdp):
-        raise input_error(
-            expected=f"max_tokens_per_batch to be left out under {distributed.strategy}",
-            got=str(args.max_tokens_per_batch),
-            why="every forward or backward of a rank there waits for one of each other rank, which has another number",
-            fix="set train_sampling_strategy='group_by_length', or run it under ddp",
-        )
     checkpointing = args.activation_checkpointing_kwargs or {}
     setups = {
         TrainingSetup.LORA: isinstance(model, PeftModel),

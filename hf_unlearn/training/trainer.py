@@ -17,7 +17,7 @@ from transformers.utils.hub import PushInProgress
 from ..data.batch import Batch, count_answers
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
-from ..model.scoring import score_answers
+from ..model.scoring import attached_zero, score_answers
 from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
@@ -124,7 +124,7 @@ class UnlearningTrainer(Trainer):
         self.distributed = DistributedSetup.detect(self.args, self.accelerator)
         require_setup(self.args, self.methods, self.model, self.distributed)
         self._steps = WrappedStep(self.methods, run.objective.retain_weight, self.accelerator)
-        self._counts = StepCounts(self.accelerator, by_side=self._steps.by_side)
+        self._counts = StepCounts(self.accelerator, self.args, self.distributed, by_side=self._steps.by_side)
         self._step_log = ComponentLog([*run.objective.component_names, ROUTER_LOSS], self.args.device)
         self._policy(self.model).check_layers()
         self.reference = run.reference(self.model, self.distributed)
@@ -246,11 +246,13 @@ class UnlearningTrainer(Trainer):
         scores = self._steps.levels.supplied(scores, self.baseline, context)
         loss, components = objective(scores, counts)
         loss = self._counts.with_router_loss(loss, components, outputs, inputs)
+        if self.distributed.processes > 1 and not self._steps.by_side and objective.layers:
+            loss = loss + attached_zero(scores)  # a rank may have rows of one role alone
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator, loss)
-        loss = loss * self.accelerator.num_processes
+        loss = loss * (0 if context.idle else self.accelerator.num_processes)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -75,9 +75,17 @@ RUNS: dict[str, dict[str, Any]] = {
     )
     for lora in (False, True)
 }
-# Micro-batches cut by tokens, of which one rank has another number than the other; only without shards.
-IN_PARTS = "in_parts_full"
-RUNS[IN_PARTS] = dict(forget_loss="npo", retain_loss="kl", lora=False, max_tokens_per_batch=48)
+# Micro-batches cut by tokens, of which one rank has another number than the other.
+IN_PARTS = {
+    "in_parts_full": dict(forget_loss="npo", retain_loss="kl", lora=False, max_tokens_per_batch=48),
+    "in_parts_experts": dict(OBJECTIVES["grad_diff"], lora=False, model="mixtral", max_tokens_per_batch=48),
+    # A part of forget rows alone reaches no weight above the layer.
+    "in_parts_layers": dict(
+        forget_loss={"name": "rmu", "layer": 1}, retain_loss="nll", lora=False, max_tokens_per_batch=48
+    ),
+}
+RUNS |= IN_PARTS
+PARTS_OF = {"ddp": "layers", "zero1": "experts", "zero2": "full", "zero3": "layers", "fsdp2": "experts"}
 ANCHORED = {"ddp": ("anchored_full",), "zero3": ("anchored_lora",), "fsdp2": ("anchored_full",)}
 for _names in set(ANCHORED.values()):
     # Levels that are estimated again on the model as it is, split or whole.
@@ -148,10 +156,10 @@ def chosen(mode: str) -> list[str]:
     The two modes that shard the weights, ZeRO-3 and FSDP2, have one half each, as have those that do not.
     """
     half = MODES.index(mode) % 2
-    crossed = [name for name in RUNS if name not in (ROUTER, IN_PARTS) and not name.startswith("anchored")]
+    crossed = [name for name in RUNS if name not in (ROUTER, *IN_PARTS) and not name.startswith("anchored")]
     factors = product(range(len(OBJECTIVES)), (0, 1), (0, 1))  # in the order of RUNS
     names = [name for name, each in zip(crossed, factors, strict=True) if name in SAVED or sum(each) % 2 == half]
-    return [*names, *ANCHORED.get(mode, ()), *([IN_PARTS] if mode == "ddp" else []), ROUTER]
+    return [*names, *ANCHORED.get(mode, ()), f"in_parts_{PARTS_OF[mode]}", ROUTER]
 
 
 def runs_of(mode: str) -> list[str]:

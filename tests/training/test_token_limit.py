@@ -11,8 +11,6 @@ from transformers import DataCollatorForSeq2Seq
 from fixtures.examples import assert_four_parts
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, tiny_tokenizer, train_sets, weights
 from hf_unlearn.data.batch import parts_of
-from hf_unlearn.training.checks import require_setup
-from hf_unlearn.training.distributed_setup import DistributedSetup
 
 HOLDOUT = [{"prompt": f"what is {i}?", "completion": f" cat {i * 37}" + " y" * (i % 4)} for i in range(24)]
 LIMIT = 64
@@ -81,10 +79,5 @@ def test_what_cannot_be_cut_is_refused(tmp_path):
     with pytest.raises(ValueError, match="data_collator of your own") as refused:
         make_trainer(tmp_path, tiny_model(), data_collator=own, max_tokens_per_batch=LIMIT)
     assert_four_parts(str(refused.value))
-    trainer = make_trainer(tmp_path, tiny_model(), max_tokens_per_batch=LIMIT)
-    for setup in (DistributedSetup(2, zero_stage=2), DistributedSetup(2, fsdp_version=2)):
-        with pytest.raises(ValueError, match=f"left out under {setup.strategy}") as refused:
-            require_setup(trainer.args, trainer.methods, trainer.model, setup)
-        assert_four_parts(str(refused.value))
     with pytest.raises(ValueError, match="max_tokens_per_batch"):
         make_trainer(tmp_path, tiny_model(), max_tokens_per_batch=0)

@@ -15,9 +15,11 @@ class StepContext:
         retain_weight: w_r where a weighting moves it; None for that of the objective.
         progress: share of the run's steps up to and including the present one, by which losses have ramps; 1 outside
             of a step, where a loss is what it comes to be: what is measured before the first step holds for all.
+        idle: whether its rows count elsewhere: another rank has a forward more, and waits for one of this rank.
     """
 
     recording: bool = True
     last: bool = False
     retain_weight: float | None = None
     progress: float = 1.0
+    idle: bool = False

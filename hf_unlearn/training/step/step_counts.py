@@ -7,13 +7,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...data.batch import Batch, answer_index, count_answers, parts_of
+from ...data.batch import AnswerIndex, Batch, answer_index, count_answers, parts_of
 from ...model.head_query import HeadQuery
 from ...model.output_head import output_head
 from ...model.probe import ModelProbe
 from ...model.router_loss import RouterLoss
 from ...model.score_rows import evaluation_mode, preserve_rng_state
 from ...model.scoring import model_inputs
+from ..config import UnlearningConfig
+from ..distributed_setup import DistributedSetup
+from .parts_in_step import agree_on_parts, is_idle
 
 ROUTER_LOSS = "router_loss"  # the component's name in logs
 
@@ -27,11 +30,19 @@ class StepCounts:
 
     Args:
         accelerator: of the trainer.
+        args: of the run.
+        distributed: how it is spread over processes.
         by_side: whether forget and retain rows have forwards of their own.
     """
 
-    def __init__(self, accelerator: Accelerator, *, by_side: bool) -> None:
-        self._accelerator, self._by_side = accelerator, by_side
+    def __init__(
+        self, accelerator: Accelerator, args: UnlearningConfig, distributed: DistributedSetup, *, by_side: bool
+    ) -> None:
+        self._accelerator, self._micro_batches = accelerator, args.gradient_accumulation_steps
+        cut = args.max_tokens_per_batch is not None
+        self._agreed = cut and (distributed.deepspeed or distributed.fsdp)
+        # Said by what all ranks know: where one counts its experts before the step, all others have to.
+        self._several = cut or by_side or self._micro_batches > 1
         self.router_loss: RouterLoss | None = None
         self._in_step = False
         self._experts: Tensor | None = None  # None: counted in the step's one forward
@@ -50,12 +61,14 @@ class StepCounts:
             device: of the model.
         """
         self._in_step, self._experts = True, None
-        batches = [part for batch in batches for part in parts_of(batch)]
-        if self.router_loss is not None and (len(batches) > 1 or self._by_side):
+        if self._agreed:
+            agree_on_parts(batches, self._accelerator, self._micro_batches)
+        parts = [part for batch in batches for part in parts_of(batch)]
+        if self.router_loss is not None and self._several:
             with preserve_rng_state(), evaluation_mode(model), self._accelerator.autocast():
-                choices = [self._choices(model, batch, device) for batch in batches]
+                choices = [self._choices(model, part, device) * (not is_idle(part)) for part in parts]
             self._experts = self._accelerator.reduce(torch.stack(choices).sum(0), "sum")
-        counts = torch.stack([count_answers(batch) for batch in batches]).sum(0).to(device)
+        counts = torch.stack([count_answers(part) for part in parts if not is_idle(part)]).sum(0).to(device)
         return self._accelerator.reduce(counts, "sum")
 
     def with_router_loss(self, loss: Tensor, components: dict[str, Tensor], output: Any, batch: Batch) -> Tensor:
@@ -79,7 +92,7 @@ class StepCounts:
     def _choices(self, model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         """How often a micro-batch chooses each expert; its logits are not computed."""
         assert self.router_loss is not None
-        moved = {name: value.to(device) for name, value in batch.items()}
+        moved = {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor | AnswerIndex)}
         index = answer_index(moved)
         query = HeadQuery(index.positions[:0], index.targets[:0], compute_logps=False)
         head = output_head(self._accelerator.unwrap_model(model))

@@ -28,6 +28,7 @@ from ..methods import Methods
 from ..objective import Objective
 from .context import StepContext
 from .kept_state import load_state, save_state
+from .parts_in_step import before_last_part, is_idle
 from .row_levels import RowLevels
 from .side_gradient import SideGradient
 
@@ -149,10 +150,10 @@ class WrappedStep:
         finally:
             self._context = outside
 
-    def _of_the_run(self, *, recording: bool = True, last: bool = False) -> StepContext:
+    def _of_the_run(self, *, recording: bool = True, last: bool = False, idle: bool = False) -> StepContext:
         """The context of a call in a step, with the present w_r."""
         retain_weight = self.retain_weight if self.methods.weighting.moves else None
-        return StepContext(recording, last, retain_weight, self._progress)
+        return StepContext(recording and not idle, last, retain_weight, self._progress, idle)
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
@@ -184,8 +185,8 @@ class WrappedStep:
                 loss = self._step_by_side(backward, model, state.global_step)
         else:
             *earlier, final = parts_of(inputs)
-            for part in earlier:  # ranks may have more or fewer of them: they meet at the last
-                with self.accelerator.no_sync(model), self._calling(self._of_the_run()):
+            for part in earlier:
+                with before_last_part(self.accelerator, model), self._calling(self._of_the_run(idle=is_idle(part))):
                     loss = loss + backward(model, part, counts)
             with self._calling(self._of_the_run(last=last)):
                 loss = loss + backward(model, final, counts)
