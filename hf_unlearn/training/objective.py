@@ -13,7 +13,7 @@ from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..losses.pull_back import PullBack
 from ..model.head_query import TokenReadout
-from ..model.scoring import RowScores, Scores
+from ..model.scoring import RowScores, Scores, attached_zero
 from .config import UnlearningConfig
 from .level_checks import require_held, require_levels_for
 from .methods import Methods
@@ -126,12 +126,16 @@ class Objective:
             return self
         return replace(self, retain_weight=retain_weight)
 
-    def __call__(self, scores: Scores, counts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, scores: Scores, counts: Tensor, *, every_weight: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The contribution of one micro-batch.
 
         Args:
             scores: of the micro-batch, or of the rows of one side of it.
             counts: answer tokens and rows of each role in the whole optimizer step, [roles, 2].
+            every_weight: give each weight that the forward has read a gradient, if one of 0: other ranks, which may
+                have rows of other roles, wait for it.
 
         Returns:
             the total, attached to the graph; and by name, detached, [2] each: the contribution of every unweighted
@@ -145,7 +149,8 @@ class Objective:
             rows = scores.of(role)
             if rows is not None and len(rows.logps):  # none where the forward ended below the head
                 components[name] = _mean_part(-rows.logps, counts[role, 0])
-        total = counts.new_zeros((), dtype=torch.float32)
+        reads_layers = every_weight and bool(self.layers)  # else all that is read comes from the head
+        total = attached_zero(scores) if reads_layers else counts.new_zeros((), dtype=torch.float32)
         for side, weight, terms in self.sides:
             for term in terms:
                 # No retain or holdout row when their ratio is below 1, or rows of the other side when a step takes

@@ -17,7 +17,7 @@ from transformers.utils.hub import PushInProgress
 from ..data.batch import Batch, count_answers
 from ..evaluation import EvaluationResult
 from ..model.output_head import output_head
-from ..model.scoring import attached_zero, score_answers
+from ..model.scoring import score_answers
 from ..model.sharding import reshard
 from ..optimizers.named import named_optimizer
 from .baseline import Baseline
@@ -244,10 +244,9 @@ class UnlearningTrainer(Trainer):
         context = self._steps.context
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
         scores = self._steps.levels.supplied(scores, self.baseline, context)
-        loss, components = objective(scores, counts)
+        together = self.distributed.processes > 1 and not self._steps.by_side
+        loss, components = objective(scores, counts, every_weight=together)
         loss = self._counts.with_router_loss(loss, components, outputs, inputs)
-        if self.distributed.processes > 1 and not self._steps.by_side and objective.layers:
-            loss = loss + attached_zero(scores)  # a rank may have rows of one role alone
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:

@@ -1,4 +1,4 @@
-"""The parts of a micro-batch on several ranks: as many on each where ranks wait for each other, and one step after all."""
+"""The parts of a micro-batch on several ranks: as many on each that waits for the others, and one step after all."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

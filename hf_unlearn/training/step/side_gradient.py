@@ -4,7 +4,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ...data.roles import Role
 from ...steps.base import Gradients
+
+FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
+RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE, Role.HOLDOUT)  # what is kept, trained on or not
 
 
 class SideGradient(NamedTuple):

@@ -30,10 +30,8 @@ from .context import StepContext
 from .kept_state import load_state, save_state
 from .parts_in_step import before_last_part, is_idle
 from .row_levels import RowLevels
-from .side_gradient import SideGradient
+from .side_gradient import FORGET_SIDE, RETAIN_SIDE, SideGradient
 
-FORGET_SIDE = (Role.FORGET, Role.ALTERNATE, Role.MISMATCH)
-RETAIN_SIDE = (Role.RETAIN, Role.RETAIN_ALTERNATE, Role.HOLDOUT)  # what is kept, trained on or not
 # The mean over a whole set leaves each row a gradient that fp16 cannot hold, so it is measured so many times as large.
 _MEASURING_SCALE = 2.0**16
 
