@@ -92,7 +92,8 @@ class StepCounts:
     def _choices(self, model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         """How often a micro-batch chooses each expert; its logits are not computed."""
         assert self.router_loss is not None
-        moved = {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor | AnswerIndex)}
+        tensors = (Tensor, AnswerIndex)
+        moved: Batch = {name: value.to(device) for name, value in batch.items() if isinstance(value, tensors)}
         index = answer_index(moved)
         query = HeadQuery(index.positions[:0], index.targets[:0], compute_logps=False)
         head = output_head(self._accelerator.unwrap_model(model))
