@@ -151,6 +151,13 @@ def require_setup(args: UnlearningConfig, methods: Methods, model: Any, distribu
         model: unwrapped.
         distributed: how the run is spread over processes.
     """
+    if args.auto_padding_free and (args.padding_free or distributed.deepspeed or distributed.fsdp):
+        raise input_error(
+            expected="auto_padding_free without padding_free, in one process or under ddp",
+            got="padding_free=True" if args.padding_free else distributed.strategy,
+            why="it sets padding_free" if args.padding_free else "the time of a rank there is that of the slowest",
+            fix="leave auto_padding_free out, and set padding_free=True for flash attention",
+        )
     checkpointing = args.activation_checkpointing_kwargs or {}
     setups = {
         TrainingSetup.LORA: isinstance(model, PeftModel),

@@ -97,6 +97,8 @@ class UnlearningConfig(TrainingArguments):
         padding_free: rows of a training batch follow each other without padding, kept apart by their positions. With
             flash attention or flex attention (`model_init_kwargs={"attn_implementation": ...}`) only real tokens cost
             anything; the others mask out a square of all tokens of the batch.
+        auto_padding_free: set `padding_free` by what the first micro-batch takes with padding and without. A model
+            that cannot have rows in one line has them padded.
         max_tokens_per_batch: most tokens of one forward and backward, padding included. A micro-batch with more is
             taken in several, each of rows of like length: less padding and less memory, and the same gradient.
         dataset_num_proc: processes that tokenise.
@@ -179,6 +181,7 @@ class UnlearningConfig(TrainingArguments):
     )
     pad_to_multiple_of: int | None = field(default=None, metadata={"help": "Round the padded length up."})
     padding_free: bool = field(default=False, metadata={"help": "Train on rows in one line, without padding."})
+    auto_padding_free: bool = field(default=False, metadata={"help": "Time both on the first micro-batch and choose."})
     max_tokens_per_batch: int | None = field(
         default=None, metadata={"help": "Tokens of one forward; a micro-batch with more is taken in several."}
     )

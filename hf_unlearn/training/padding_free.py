@@ -62,9 +62,22 @@ def require_padding_free(model: Any, longest_line: int) -> None:
         model: not wrapped.
         longest_line: tokens that the rows of one batch can have.
     """
+    fault = fault_of_line(model, longest_line)
+    if fault is not None:
+        raise fault
+    attention = model.config.get_text_config()._attn_implementation or ""
+    if "flash" not in attention and attention != "flex_attention":
+        logger.warning(
+            f"padding_free with attention of kind {attention!r}: it computes a square of all tokens of a batch. With "
+            "model_init_kwargs={'attn_implementation': 'flash_attention_2'} (or 'flex_attention') only rows cost."
+        )
+
+
+def fault_of_line(model: Any, longest_line: int) -> ValueError | None:
+    """Why a model cannot have rows in one line, as an error; None where it can, as far as its code says."""
     owner = model.get_base_model() if isinstance(model, PeftModel) else model
     if "position_ids" not in inspect.signature(owner.forward).parameters or owner._is_stateful:
-        raise input_error(
+        return input_error(
             expected="a model that knows rows apart by position_ids, for padding_free",
             got=type(owner).__name__,
             why="a row would see the one before it",
@@ -73,16 +86,11 @@ def require_padding_free(model: Any, longest_line: int) -> None:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     # GPT-Neo and others of its time hold a causal mask [1, 1, P, P], into which a longer line does not fit.
     square = any(buffer.ndim >= 2 and buffer.shape[-2:] == (positions, positions) for buffer in owner.buffers())
-    if positions is not None and square and longest_line > positions:
-        raise input_error(
-            expected=f"batches of at most {positions} tokens, for padding_free with {type(owner).__name__}",
-            got=f"batches of up to {longest_line} (the longest row times the rows of a batch)",
-            why="the model holds a causal mask of that size, and a run would fail at the first batch beyond it",
-            fix="lower per_device_train_batch_size or max_length, or set padding_free=False",
-        )
-    attention = model.config.get_text_config()._attn_implementation or ""
-    if "flash" not in attention and attention != "flex_attention":
-        logger.warning(
-            f"padding_free with attention of kind {attention!r}: it computes a square of all tokens of a batch. With "
-            "model_init_kwargs={'attn_implementation': 'flash_attention_2'} (or 'flex_attention') only rows cost."
-        )
+    if positions is None or not square or longest_line <= positions:
+        return None
+    return input_error(
+        expected=f"batches of at most {positions} tokens, for padding_free with {type(owner).__name__}",
+        got=f"batches of up to {longest_line} (the longest row times the rows of a batch)",
+        why="the model holds a causal mask of that size, and a run would fail at the first batch beyond it",
+        fix="lower per_device_train_batch_size or max_length, or set padding_free=False",
+    )

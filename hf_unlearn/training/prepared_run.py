@@ -43,7 +43,7 @@ class PreparedRun:
         sets: all rows, tokenised, checked and paired.
         collator: the package's, which pads.
         data_collator: Trainer's; the user's own as it was given, or the package's.
-        collate: the same, with roles and index in its batches.
+        collate: the same for pairs: its batches have roles.
         left_padding: name of the user's collator, where it pads on the left.
         model_name: what the model is loaded by, None for one in memory.
         peft_config: of the adapter to add, or None.
@@ -59,7 +59,7 @@ class PreparedRun:
     sets: RunSets
     collator: DataCollatorForUnlearning
     data_collator: Callable[..., Any]
-    collate: IndexingCollator
+    collate: Callable[..., Any]
     left_padding: str | None
     model_name: str | None
     peft_config: PeftConfig | None
@@ -99,7 +99,7 @@ class PreparedRun:
                 train_dataset, eval_dataset, objective, methods.wrappers, args, options, model_name
             )
         own = DataCollatorForUnlearning(tokenizer.pad_token_id, args.pad_to_multiple_of)
-        collate: Callable[..., Any] = PairsWithoutPadding(own) if args.padding_free else own
+        collate: Callable[..., Any] = own
         left_padding = None
         if data_collator is not None:
             collate = paired_collator(data_collator, sets.paired)
@@ -112,7 +112,7 @@ class PreparedRun:
             sets=sets,
             collator=own,
             data_collator=data_collator or collate,
-            collate=IndexingCollator(collate, token_limit(args)),
+            collate=collate,
             left_padding=left_padding,
             model_name=model_name,
             peft_config=peft_config,
@@ -132,16 +132,23 @@ class PreparedRun:
             processing_class=self.options.tokenizer,
         )
 
-    def collator_of(self, data_collator: Callable[..., Any]) -> IndexingCollator:
+    @property
+    def pads_itself(self) -> bool:
+        """Whether the package's own collator makes the batches, which can leave the padding out."""
+        return self.collate is self.collator and not self.methods.attacks
+
+    def collator_of(self, data_collator: Callable[..., Any], *, in_one_line: bool) -> IndexingCollator:
         """What makes the batches of a loader: the trainer's collator, with roles and index.
 
         Args:
             data_collator: of the trainer as it is now; the user may have set another one.
+            in_one_line: whether the rows of a training batch follow each other without padding.
         """
-        if data_collator is self.data_collator:
-            return self.collate
-        require_own_collator(self.args, self.methods.attacks, data_collator)
-        return IndexingCollator(paired_collator(data_collator, self.sets.paired))
+        if data_collator is not self.data_collator:
+            require_own_collator(self.args, self.methods.attacks, data_collator)
+            return IndexingCollator(paired_collator(data_collator, self.sets.paired))
+        collate = PairsWithoutPadding(self.collator) if in_one_line else self.collate
+        return IndexingCollator(collate, token_limit(self.args, padded=not in_one_line))
 
     def close(self) -> None:
         """Let go of the folder of rows, which is removed where nobody else uses it."""
@@ -207,8 +214,6 @@ class PreparedRun:
             require_measurable(self.args, self.sets.train.holdout)
 
 
-def token_limit(args: UnlearningConfig) -> TokenLimit | None:
+def token_limit(args: UnlearningConfig, *, padded: bool) -> TokenLimit | None:
     """How a micro-batch is cut by `max_tokens_per_batch`, None for not at all."""
-    if args.max_tokens_per_batch is None:
-        return None
-    return TokenLimit(args.max_tokens_per_batch, padded=not args.padding_free)
+    return None if args.max_tokens_per_batch is None else TokenLimit(args.max_tokens_per_batch, padded=padded)

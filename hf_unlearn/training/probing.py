@@ -33,9 +33,9 @@ def probe_for_training(
     Raises:
         ValueError: it could not be trained with these arguments, or on other numbers than it seems.
     """
-    unwrapped = accelerator.unwrap_model(model)
+    unwrapped, apart = accelerator.unwrap_model(model), args.padding_free or args.auto_padding_free
     with refused_together(accelerator, model):
-        probe = probe_model(model, unwrapped, rows_apart=args.padding_free, autocast=accelerator.autocast)
+        probe = probe_model(model, unwrapped, rows_apart=apart, autocast=accelerator.autocast)
         require_scorable(probe, unwrapped)
         _require_known_loss(probe, unwrapped, args)
         if args.padding_free:

@@ -36,6 +36,7 @@ from .method_specs import LossSpec
 from .model_checks import require_models
 from .prepared_run import PreparedRun
 from .row_attributes import EvalRows, TokenRows, TrainRows
+from .row_layout import RowLayout
 from .sampling import train_sampler
 from .step.component_log import ComponentLog
 from .step.forward import UnlearningForward, likelihoods_for
@@ -130,10 +131,9 @@ class UnlearningTrainer(Trainer):
         self.reference = run.reference(self.model, self.distributed)
         self._measurement: BaselineMeasurement | None = None
         if self.train_sets is not None:
-            self.reference.bind(self.model)
-            self.reference.prepare(self.accelerator, self.distributed)
+            self.reference.bind(self.model, self.accelerator, self.distributed)
             self._measurement = BaselineMeasurement(run, self.reference, self.distributed)
-        self._evaluation = RowEvaluation()
+        self._evaluation, self._layout = RowEvaluation(), RowLayout(run, self.accelerator)
         self._recorder = RunRecorder(self.record, trainer := weakref.proxy(self), run.model_name)
         self.run_folder = RunFolder(trainer, self._recorder.described)
         add_run_callbacks(trainer, self._steps, self._step_log, self._recorder.observer, self.run_folder.resumed_from)
@@ -158,8 +158,7 @@ class UnlearningTrainer(Trainer):
         if self.is_in_train and self._measurement is not None:
             self._move_model_to_device(model, self.args.device)
             self._measurement.restart()
-            self.reference.bind(model)
-            self.reference.prepare(self.accelerator, self.distributed)
+            self.reference.bind(model, self.accelerator, self.distributed)
             self._measure(model, sharded=False)
         return model
 
@@ -198,8 +197,9 @@ class UnlearningTrainer(Trainer):
         if self._measurement is None or self.baseline is not None or sharded != self.distributed.sharded:
             return
         rules = stop_rules_of(self.callback_handler)
-        self._counts.begin_run(self._measurement.measure(model, self.accelerator, rules))
+        self._counts.begin_run(probe := self._measurement.measure(model, self.accelerator, rules))
         calls = (lambda: map(self._prepare_inputs, self.get_train_dataloader()), self.compute_loss)
+        self._layout.choose(model, probe, *calls, self._steps, self.run_folder.resumed_from())
         self._steps.begin(self.accelerator.unwrap_model(model), *calls, self.compute_loss_context_manager)
 
     @property
@@ -244,8 +244,7 @@ class UnlearningTrainer(Trainer):
         context = self._steps.context
         objective = self.unlearning_objective.with_retain_weight(context.retain_weight)
         scores = self._steps.levels.supplied(scores, self.baseline, context)
-        together = self.distributed.processes > 1 and not self._steps.by_side
-        loss, components = objective(scores, counts, every_weight=together)
+        loss, components = objective(scores, counts, every_weight=context.every_weight)
         loss = self._counts.with_router_loss(loss, components, outputs, inputs)
         self._step_log.add(components if context.recording else {}, loss)
         self._steps.record(objective, components)
@@ -271,11 +270,11 @@ class UnlearningTrainer(Trainer):
         return super().evaluate(*args, **kwargs)
 
     def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> DataLoader:
-        rows = TokenRows(dataset) if isinstance(dataset, datasets.Dataset) else dataset
-        return super()._get_dataloader(rows, *args, **kwargs)
+        dataset = TokenRows(dataset) if isinstance(dataset, datasets.Dataset) else dataset
+        return super()._get_dataloader(dataset, *args, **kwargs)
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
-        return self._prepared.collator_of(data_collator)  # removes nothing: it adds roles and index
+        return self._layout.collator_of(data_collator)  # removes nothing: it adds roles and index
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Trainer's, for rows in any of the accepted formats."""
@@ -314,7 +313,7 @@ class UnlearningTrainer(Trainer):
         return self.run_folder.place(super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with self.run_folder.writing_checkpoint(self._get_output_dir(trial), self._steps.save):
+        with self.run_folder.writing_checkpoint(self._get_output_dir(trial), [self._steps.save, self._layout.save]):
             super()._save_checkpoint(model, trial)
 
     def save_state(self) -> None:

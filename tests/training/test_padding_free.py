@@ -1,5 +1,6 @@
 """Batches without padding: the same numbers as padded ones, in every loss's step, and what cannot have them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,11 +8,15 @@ import torch
 from peft import LoraConfig
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
+from fixtures.examples import assert_four_parts
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn.data import DataCollatorForUnlearning, Role
 from hf_unlearn.data.batch import IndexingCollator, read_answer_index, select_roles
 from hf_unlearn.model.scoring import model_inputs
+from hf_unlearn.training.checks import require_setup
+from hf_unlearn.training.distributed_setup import DistributedSetup
 from hf_unlearn.training.padding_free import PairsWithoutPadding
+from hf_unlearn.training.row_layout import RowLayout
 
 ITEMS = [
     {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "row": 4, "retain": [{"input_ids": [8, 9], "labels": [8, 9]}]},
@@ -192,3 +197,52 @@ def test_a_forget_set_of_one_row_is_enough_to_try(tmp_path):
 def test_what_needs_padded_rows_is_refused(tmp_path, options):
     with pytest.raises(ValueError, match="padding_free without"):
         make_trainer(tmp_path, tiny_model(), padding_free=True, **options)
+
+
+class Slow:
+    """A clock that stands still, but for the layout that is to be slow."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, slow_in_one_line: bool) -> None:
+        self.forwards: list[bool] = []  # by whether the rows were in one line
+        taken = RowLayout._seconds
+
+        def seconds(layout: RowLayout, model: Any, batch: Any, compute_loss: Any) -> float:
+            self.forwards.append("row_lengths" in batch)
+            taken(layout, model, batch, compute_loss)
+            return 2.0 if self.forwards[-1] == slow_in_one_line else 1.0
+
+        monkeypatch.setattr(RowLayout, "_seconds", seconds)
+
+
+@pytest.mark.parametrize("slow_in_one_line", [False, True])
+def test_the_faster_layout_is_taken_and_a_resumed_run_keeps_it(tmp_path, monkeypatch, slow_in_one_line):
+    options = dict(auto_padding_free=True, max_steps=2, save_strategy="steps", save_steps=1, forget_loss="simnpo")
+    clock = Slow(monkeypatch, slow_in_one_line)
+    trainer = make_trainer(tmp_path, tiny_model(), **options)
+    trainer.train()
+    assert clock.forwards == [True, False] * 4
+    assert ("row_lengths" in next(iter(trainer.get_train_dataloader()))) is not slow_in_one_line
+    trainer.close()
+    plain = make_trainer(tmp_path / "plain", tiny_model(), **options | dict(auto_padding_free=False))
+    plain.train()
+    for one, other in zip(step_logs(trainer), step_logs(plain), strict=True):  # the trial is in no log
+        assert one == pytest.approx(other, rel=1e-5)
+    for name, weight in weights(plain.model).items():
+        torch.testing.assert_close(weights(trainer.model)[name], weight, rtol=1e-5, atol=1e-5)
+    clock = Slow(monkeypatch, not slow_in_one_line)
+    again = make_trainer(tmp_path, tiny_model(), **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))
+    assert clock.forwards == [] and again._layout.in_one_line is not slow_in_one_line
+    assert all(torch.equal(weight, weights(trainer.model)[name]) for name, weight in weights(again.model).items())
+
+
+def test_rows_stay_padded_where_they_cannot_be_in_one_line(tmp_path, monkeypatch):
+    clock = Slow(monkeypatch, slow_in_one_line=False)
+    trainer = make_trainer(tmp_path, tiny_model("opt"), auto_padding_free=True, max_steps=1)
+    trainer.train()
+    assert clock.forwards == [] and not trainer._layout.in_one_line
+    for other in (dict(padding_free=True), dict(distributed=DistributedSetup(2, zero_stage=2))):
+        with pytest.raises(ValueError, match="auto_padding_free") as refused:
+            setup = other.pop("distributed", trainer.distributed)
+            require_setup(replace(trainer.args, **other), trainer.methods, trainer.model, setup)
+        assert_four_parts(str(refused.value))

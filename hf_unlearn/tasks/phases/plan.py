@@ -38,8 +38,8 @@ _OF_THE_COMMAND = ("phases", "output_dir", "push_to_hub", "resume_from_checkpoin
 _OF_LOSSES = (
     *("forget_loss", "forget_weight", "forget_nll_bound", "forget_bound_sides", "levels", "recalibrate_steps"),
     *("retain_loss", "retain_weight", "retain_ratio", "anchor_loss", "anchor_weight", "anchor_ratio"),
-    *("weighting", "step_wrappers", "reference", "reference_load_in_8bit", "reference_top_k", "padding_free"),
-    "max_tokens_per_batch",
+    *("weighting", "step_wrappers", "reference", "reference_load_in_8bit", "reference_top_k"),
+    *("padding_free", "auto_padding_free", "max_tokens_per_batch"),
     *("stop_forget_nll", "stop_at_level", "stop_retain_nll_increase", "resume_from_checkpoint"),
 )
 

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,8 @@ class RunFolder:
         self._opened, self._starts, self._ready = checkpoint, starts, True
         return checkpoint
 
-    def resumed_from(self) -> str:
-        """The checkpoint that the present run goes on from."""
-        assert self._opened is not None
+    def resumed_from(self) -> str | None:
+        """The checkpoint that the present run goes on from; None where it begins anew."""
         return self._opened
 
     def close(self) -> None:
@@ -196,12 +195,12 @@ class RunFolder:
         return run_dir if self._staging is None else str(self._staging)
 
     @contextlib.contextmanager
-    def writing_checkpoint(self, run_dir: str, write_state: Callable[[str], None]) -> Iterator[None]:
+    def writing_checkpoint(self, run_dir: str, writers: Iterable[Callable[[str], None]]) -> Iterator[None]:
         """Trainer's `_save_checkpoint` inside writes one checkpoint, which is in its place afterwards.
 
         Args:
             run_dir: where checkpoints go.
-            write_state: writes what Trainer knows nothing of into a checkpoint's folder.
+            writers: write what Trainer knows nothing of into a checkpoint's folder.
         """
         trainer, state = self._trainer, self._trainer.state
         name = f"checkpoint-{state.global_step}"
@@ -215,7 +214,8 @@ class RunFolder:
             staged = staging / name
             self._name_best(place)
             if trainer.args.should_save:
-                write_state(str(staged))
+                for write in writers:
+                    write(str(staged))
                 state.save_to_json(str(staged / STATE_FILE))
             self._accelerator.wait_for_everyone()
             if trainer.args.should_save:  # a process a node, where nodes have disks of their own

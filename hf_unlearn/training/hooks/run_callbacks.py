@@ -30,7 +30,7 @@ def add_run_callbacks(
     steps: WrappedStep,
     step_log: ComponentLog,
     observer: RunObserver,
-    resumed_from: Callable[[], str],
+    resumed_from: Callable[[], str | None],
 ) -> None:
     """Add what stops a run, what opens and closes its steps, what checks it and what watches it.
 
@@ -49,7 +49,9 @@ def add_run_callbacks(
     restart = partial(steps.restart, lambda: trainer.unlearning_objective.retain_weight)
 
     def resume() -> None:
-        steps.load(resumed_from())
+        folder = resumed_from()
+        assert folder is not None, "called for a run that goes on from a checkpoint"
+        steps.load(folder)
 
     def skipped() -> bool:
         return trainer.accelerator.optimizer_step_was_skipped

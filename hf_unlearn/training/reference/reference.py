@@ -82,8 +82,14 @@ class Reference:
     _top_k: dict[Role, tuple[RowTopK, list[int]]] = field(default_factory=dict)
     _hidden: StoredHidden | None = None
 
-    def bind(self, model: nn.Module) -> None:
-        """Remember `model` as it is now, before anything wraps, moves or changes it."""
+    def bind(self, model: nn.Module, accelerator: Accelerator, distributed: DistributedSetup) -> None:
+        """Remember `model` as it is now, before anything wraps, moves or changes it.
+
+        Args:
+            model: before unlearning.
+            accelerator: of the trainer.
+            distributed: a frozen copy is sharded as the policy is under ZeRO-3 and FSDP.
+        """
         self._stored, self._starts, self._lengths, self._top_k, self._initial = {}, {}, {}, {}, {}
         self._frozen = self._frozen_head = None
         self._adapted = model if isinstance(model, PeftModel) else None
@@ -98,9 +104,10 @@ class Reference:
             )
         if ReferenceMode.ADAPTER_DISABLED in self.plan.modes and has_trained_adapter(model):
             self._initial = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+        self._place(accelerator, distributed)
 
-    def prepare(self, accelerator: Accelerator, distributed: DistributedSetup) -> None:
-        """Put the frozen copy on its device(s): sharded as the policy is under ZeRO-3 and FSDP."""
+    def _place(self, accelerator: Accelerator, distributed: DistributedSetup) -> None:
+        """Put the frozen copy on its device(s)."""
         if self._hidden is not None:
             self._hidden.place(accelerator.device)
         if self._frozen is None:

@@ -16,6 +16,7 @@ class StepContext:
         progress: share of the run's steps up to and including the present one, by which losses have ramps; 1 outside
             of a step, where a loss is what it comes to be: what is measured before the first step holds for all.
         idle: whether its rows count elsewhere: another rank has a forward more, and waits for one of this rank.
+        every_weight: whether other ranks, which may have rows of other roles, wait for a gradient of every weight.
     """
 
     recording: bool = True
@@ -23,3 +24,4 @@ class StepContext:
     retain_weight: float | None = None
     progress: float = 1.0
     idle: bool = False
+    every_weight: bool = False

@@ -61,7 +61,7 @@ class WrappedStep:
         self.methods, self.accelerator = methods, accelerator
         self.retain_weight, self.levels = retain_weight, RowLevels(accelerator)
         self._progress = 1.0  # of the present step
-        self._context: StepContext | None = None  # set and reset in `_calling` alone
+        self._context: StepContext | None = None  # set and reset in `calling` alone
         self.by_side = any(isinstance(each, ChangesForgetGradient | ReconcilesGradients) for each in methods.wrappers)
         self._model: nn.Module | None = None
         self._states: dict[str, State] = {}
@@ -103,7 +103,7 @@ class WrappedStep:
 
         def sides() -> tuple[Gradients, Gradients]:
             # Nothing of this belongs to the run: not its random numbers, not its log.
-            with torch.random.fork_rng(), self._calling(StepContext(recording=False)):
+            with torch.random.fork_rng(), self.calling(StepContext(recording=False)):
                 counts = torch.stack([count_answers(batch) for batch in batches()]).sum(0)
                 counts = self.accelerator.reduce(counts.to(self.accelerator.device), "sum")
                 forget, retain = (
@@ -140,7 +140,7 @@ class WrappedStep:
         return self._context or replace(self._of_the_run(), progress=1.0)
 
     @contextlib.contextmanager
-    def _calling(self, context: StepContext) -> Iterator[None]:
+    def calling(self, context: StepContext) -> Iterator[None]:
         """Trainer's `compute_loss` inside is called for `context`."""
         outside, self._context = self._context, context
         try:
@@ -151,7 +151,8 @@ class WrappedStep:
     def _of_the_run(self, *, recording: bool = True, last: bool = False, idle: bool = False) -> StepContext:
         """The context of a call in a step, with the present w_r."""
         retain_weight = self.retain_weight if self.methods.weighting.moves else None
-        return StepContext(recording and not idle, last, retain_weight, self._progress, idle)
+        together = self.accelerator.num_processes > 1 and not self.by_side
+        return StepContext(recording and not idle, last, retain_weight, self._progress, idle, together)
 
     def record(self, objective: Objective, components: dict[str, Tensor]) -> None:
         """Add a micro-batch's share of the step's retain loss, which the weighting reads."""
@@ -184,9 +185,9 @@ class WrappedStep:
         else:
             *earlier, final = parts_of(inputs)
             for part in earlier:
-                with before_last_part(self.accelerator, model), self._calling(self._of_the_run(idle=is_idle(part))):
+                with before_last_part(self.accelerator, model), self.calling(self._of_the_run(idle=is_idle(part))):
                     loss = loss + backward(model, part, counts)
-            with self._calling(self._of_the_run(last=last)):
+            with self.calling(self._of_the_run(last=last)):
                 loss = loss + backward(model, final, counts)
         if last:  # the weights now hold the gradient of the whole step, the mean over ranks
             for wrapper in self.methods.wrappers:
@@ -202,7 +203,7 @@ class WrappedStep:
 
         def side(roles: Collection[Role], *, recording: bool) -> SideGradient:
             # None of these calls is the last of the step on every rank: a rank has as many as it has rows of a side.
-            with self._calling(self._of_the_run(recording=recording)):
+            with self.calling(self._of_the_run(recording=recording)):
                 measured = self._gradient(model, micro_steps, roles, backward)
             losses.append(measured.loss)
             reached.append(measured.reached)
