@@ -77,12 +77,12 @@ class RowLayout:
             self.in_one_line = bool(json.loads(held.read_text(encoding="utf-8"))["padding_free"])
             return
         if not probe.rows_apart or not self._fits(model):
-            logger.info("Rows are padded: this model, or this run, cannot have them in one line.")
+            logger.warning("Rows are padded: this model, or this run, cannot have them in one line.")
             return
         with torch.random.fork_rng(), steps.calling(StepContext(recording=False)):
             seconds = self._timed(model, batches, compute_loss)
         self.in_one_line = seconds[True] < seconds[False]
-        logger.info(
+        logger.warning(  # a run that does as it was asked to, but the clock has decided
             f"Rows {'follow each other in one line' if self.in_one_line else 'are padded'}: a micro-batch takes "
             f"{1000 * seconds[True]:.3g} ms in one line and {1000 * seconds[False]:.3g} ms padded."
         )
