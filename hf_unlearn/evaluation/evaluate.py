@@ -37,8 +37,8 @@ from .checks import (
     require_unseen,
     require_whole,
 )
+from .decoding import Decoding
 from .evidence import Evidence, ScoredRows
-from .generation import Decoding
 from .harness.suite import LMEvalSuite
 from .main_process import from_main_process
 from .one_pass import OnePass, continued, greedy_beginnings
