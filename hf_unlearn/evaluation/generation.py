@@ -44,8 +44,9 @@ def generate_answers(
 ) -> list[list[int]]:
     """Token ids of the greedy answer to each prompt, in the order of `prompts`, on every rank.
 
-    The prompt and the end-of-text token are not part of an answer. A model whose parameters are split over ranks
-    (ZeRO-3, FSDP2) generates on all of them in step.
+    The prompt and the end-of-text token are not part of an answer. Answers that have ended leave their batch and
+    others come in (see `generation_rounds`). A model whose parameters are split over ranks (ZeRO-3, FSDP2) generates
+    on all of them in step and, like one whose batches need prompts of equal lengths, each batch to its end.
 
     Args:
         model: a causal language model on the accelerator's device, prepared by it where it is split.
@@ -53,7 +54,8 @@ def generate_answers(
         prompts: token ids, special tokens included.
         accelerator: whose ranks share the prompts.
         max_new_tokens: longest answer; shorter where the model has no positions for more.
-        batch_size: prompts of one batch, alike in length.
+        batch_size: prompts of one batch, alike in length; up to four times as many where prompts and answers are
+            short: they hold no more tokens than so many of the longest answer to the longest prompt.
         description: of the progress bar.
         ends: what ends an answer beside the tokenizer's end-of-text token and the model's own settings, as
             `RowOptions.answer_ends` has it of rows; None for the end of a turn in the tokenizer's chat template.
