@@ -18,7 +18,7 @@ from transformers import StoppingCriteria
 from ..model.score_rows import rows_together
 from .stop_rule import StopRule
 
-# Chosen by answers of TOFU's lengths: measured on a CPU, where reading a token costs about a third of generating it, and
+# Chosen by answers of TOFU's lengths: measured on a CPU, where reading a token costs a third of generating it, and
 # computed for a GPU, where a step takes as long for many rows as for few. Transformers' own continuous batching takes
 # neither our draws nor ends in text, and refuses caches other than those of full and of sliding attention.
 _FIRST_TOKENS = 32  # that there is to be space for after a short prompt, before any answer is known
