@@ -1,7 +1,7 @@
 """How far a run is: bars on a terminal that name model and phase, in a log a line a phase. Trainer has its own bar."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -39,7 +39,12 @@ def phase(name: str, *, one_line: bool = False, shown: bool = True) -> Iterator[
 
 
 def progress(
-    items: Iterable[Item], description: str, *, total: int | None = None, shown: bool = True
+    items: Iterable[Item],
+    description: str,
+    *,
+    total: int | None = None,
+    shown: bool = True,
+    size: Callable[[Item], int] = lambda _: 1,
 ) -> Iterator[Item]:
     """The items, with a bar on a terminal; elsewhere with a line at the first time in an open phase.
 
@@ -48,13 +53,21 @@ def progress(
         description: of what is done, without the model's name.
         total: their number, where they do not know it themselves.
         shown: whether this process tells of it.
+        size: of an item, as `total` counts them.
     """
     if sys.stderr.isatty():
-        yield from bar(items, desc=description, total=total, disable=not shown)
+        with bar(desc=description, total=_length(items) if total is None else total, disable=not shown) as shown_bar:
+            for item in items:
+                yield item
+                shown_bar.update(size(item))
         return
     if shown:
         _tell(description)
     yield from items
+
+
+def _length(items: Iterable[Any]) -> int | None:
+    return len(items) if isinstance(items, Sized) else None
 
 
 def bar(*arguments: Any, **settings: Any) -> Any:

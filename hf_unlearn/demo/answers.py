@@ -15,14 +15,8 @@ from transformers.generation.streamers import BaseStreamer
 from ..data.batch import indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.tokenized_row import IGNORED_LABEL, answer_start
-from ..evaluation.generation import (
-    Decoding,
-    SeededSampling,
-    answer_room,
-    generation_settings,
-    left_padded,
-    own_settings_aside,
-)
+from ..evaluation.decoding import Decoding, SeededSampling
+from ..evaluation.generation import answer_room, generation_settings, left_padded, own_settings_aside
 from ..evaluation.generation_trial import first_positions
 from ..evaluation.stop_rule import StopRule
 from ..model.output_head import output_head
@@ -154,7 +148,7 @@ def _generate(column: Column, stop: StopRule, ids: list[int], decoding: Decoding
             **first_positions(inputs["attention_mask"], probe_model(model, model)),
             generation_config=generation_settings(stop, min(decoding.max_new_tokens, answer_room(model, len(ids)))),
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([*stop.criteria(len(ids)), _Cancelled(stream)]),
+            stopping_criteria=StoppingCriteriaList([*stop.criteria([len(ids)]), _Cancelled(stream)]),
             streamer=stream,
         )
 

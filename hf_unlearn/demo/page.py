@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 import torch
 
-from ..evaluation.generation import Decoding
+from ..evaluation.decoding import Decoding
 from ..results.report import Verdict
 from .blind import LETTERS, Vote
 from .rendering import COLOURED, LOOKS, alert_html, board_html, header_html, report_html, tally_html, vote_html

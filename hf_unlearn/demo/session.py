@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..evaluation.generation import Decoding
+from ..evaluation.decoding import Decoding
 from .answers import ModelThread, read_prompt
 from .blind import LETTERS, Found, TallyFile, Vote, drawn_order, tally
 from .columns import Column

@@ -37,8 +37,8 @@ from .checks import (
     require_unseen,
     require_whole,
 )
+from .decoding import Decoding
 from .evidence import Evidence, ScoredRows
-from .generation import Decoding
 from .harness.suite import LMEvalSuite
 from .main_process import from_main_process
 from .one_pass import OnePass, continued, greedy_beginnings
@@ -75,7 +75,7 @@ def evaluate(
         tokenizer: of the model, with a padding and an end-of-text token.
         suite: what to measure, as harmful(...), tofu(...), muse(...), wmdp(...), custom(...) and lm_eval(...) make it.
         batch_size: rows of a batch that is scored; more of rows that have no more than half the longest's tokens.
-        generation_batch_size: prompts of a batch that is answered; `batch_size` if None.
+        generation_batch_size: prompts of a batch that is answered, or more short ones; `batch_size` if None.
         accelerator: whose ranks share the work; a new one if None.
         fluency_model: scores the model's own answers, which tells gibberish from sense: the model before unlearning.
         temperature: 0 for greedy answers; else answers are drawn, from `seed` and the prompt alone.

@@ -1,10 +1,10 @@
 """Answers to many prompts: batched, shared by the ranks, greedy or drawn from a seed."""
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +12,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
 
 from ..data.answer_ends import template_ends
 from ..data.turns import AnswerEnds
@@ -20,29 +25,10 @@ from ..model.probe import probe_model
 from ..model.score_rows import evaluation_mode
 from ..model.sharding import is_sharded, reshard
 from ..progress import progress
+from .decoding import Decoding, SeededSampling
+from .generation_rounds import Answer, Call, EnoughEnded, Rounds
 from .generation_trial import PromptBatches, first_positions, prompt_batches
 from .stop_rule import StopRule, generation_holders
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How answers are generated.
-
-    Attributes:
-        max_new_tokens: longest answer; shorter where the model has no positions for more.
-        temperature: 0 for the likeliest token each time; else one draw an answer from softmax(z / temperature).
-        seed: of the draws. They depend on it and on the prompt alone: not on the batch, the rank or torch's state.
-        seeds: one for each prompt, in place of `seed`.
-    """
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    seeds: Sequence[int] | None = None
-
-    def of(self, places: Sequence[int]) -> "Decoding":
-        """The same for some of the prompts, by their places."""
-        return self if self.seeds is None else replace(self, seeds=[self.seeds[place] for place in places])
 
 
 def generate_answers(
@@ -58,8 +44,9 @@ def generate_answers(
 ) -> list[list[int]]:
     """Token ids of the greedy answer to each prompt, in the order of `prompts`, on every rank.
 
-    The prompt and the end-of-text token are not part of an answer. A model whose parameters are split over ranks
-    (ZeRO-3, FSDP2) generates on all of them in step.
+    The prompt and the end-of-text token are not part of an answer. Answers that have ended leave their batch and
+    others come in (see `generation_rounds`). A model whose parameters are split over ranks (ZeRO-3, FSDP2) generates
+    on all of them in step and, like one whose batches need prompts of equal lengths, each batch to its end.
 
     Args:
         model: a causal language model on the accelerator's device, prepared by it where it is split.
@@ -67,7 +54,8 @@ def generate_answers(
         prompts: token ids, special tokens included.
         accelerator: whose ranks share the prompts.
         max_new_tokens: longest answer; shorter where the model has no positions for more.
-        batch_size: prompts of one batch, alike in length.
+        batch_size: prompts of one batch, alike in length; up to four times as many where prompts and answers are
+            short: they hold no more tokens than so many of the longest answer to the longest prompt.
         description: of the progress bar.
         ends: what ends an answer beside the tokenizer's end-of-text token and the model's own settings, as
             `RowOptions.answer_ends` has it of rows; None for the end of a turn in the tokenizer's chat template.
@@ -104,91 +92,115 @@ def answer_batches(
     if not wanted:
         return
     together = prompt_batches(model, accelerator.autocast, own_settings_aside)
-    alike, probe = together is PromptBatches.EQUAL_LENGTHS, probe_model(model, model)
     batch_size = 1 if together is PromptBatches.ONE else batch_size
-    room = [min(decoding.max_new_tokens, answer_room(model, len(prompt))) for prompt in prompts]
-    known = {i: list((begun or {}).get(i, ()))[: room[i]] for i in wanted}
-    asked = {i: [*prompts[i], *known[i]] for i in wanted}
-    order = sorted(wanted, key=lambda i: -len(asked[i]))
+    asked = {}
+    for place in wanted:
+        room = min(decoding.max_new_tokens, answer_room(model, len(prompts[place])))
+        asked[place] = Answer(place, prompts[place], list((begun or {}).get(place, ()))[:room], room)
+    order = sorted(wanted, key=lambda place: -asked[place].length)
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    whole = [i for i in order if len(known[i]) == room[i] or stop.ends_in(known[i])]
-    if whole[rank::ranks]:
-        yield whole[rank::ranks], [stop.until(known[i]) for i in whole[rank::ranks]]
-    left = [i for i in order if i not in set(whole)]
-    tokenizer, sharded = stop.tokenizer, is_sharded(model)
-    kinds = {i: _kind(model, room[i], len(asked[i]), len(known[i]), alike) for i in left}
-    calls = (
-        _calls_in_step(left, kinds, batch_size, rank, ranks)
-        if sharded
-        else [(batch, True) for batch in _batches(left[rank::ranks], kinds, batch_size)]
-    )
-    for indices, own in progress(calls, description, shown=accelerator.is_local_main_process):
-        inputs = left_padded([asked[i] for i in indices], tokenizer.pad_token_id)
-        inputs = {name: value.to(accelerator.device) for name, value in inputs.items()}
-        with evaluation_mode(model), accelerator.autocast(), own_settings_aside(model):
-            output = model.generate(
-                **inputs,
-                **first_positions(inputs["attention_mask"], probe),
-                generation_config=generation_settings(stop, max(room[i] - len(known[i]) for i in indices)),
-                logits_processor=_sampling([prompts[i] for i in indices], decoding.of(indices)),
-                stopping_criteria=stop.criteria(inputs["input_ids"].shape[1]),
-                synced_gpus=sharded and ranks > 1,
-            )
-        if own:
-            said = output[:, inputs["input_ids"].shape[1] :].tolist()
-            yield indices, [stop.until([*known[i], *ids][: room[i]]) for i, ids in zip(indices, said, strict=True)]
+    whole = [place for place in order if not asked[place].left or stop.ends_in(asked[place].said)]
+    if own := whole[rank::ranks]:
+        yield own, [stop.until(asked[place].said) for place in own]
+    known_whole = set(whole)
+    left = [place for place in order if place not in known_whole]
+    kind = partial(_kind, model, together is PromptBatches.EQUAL_LENGTHS)
+    generator = _Generator(model, stop, accelerator, decoding)
+    shown = accelerator.is_local_main_process
+    if is_sharded(model):
+        calls = _calls_in_step(left, {place: kind(asked[place]) for place in left}, batch_size, rank, ranks)
+        for places, mine in progress(calls, description, shown=shown):
+            answers = [replace(asked[place]) for place in places]
+            generator(Call(answers, max(answer.left for answer in answers), len(answers)), in_step=ranks > 1)
+            if mine:
+                yield places, [stop.until(answer.said) for answer in answers]
+    else:
+        longest = max((len(asked[place].prompt) + asked[place].room for place in left), default=0)
+        rounds = Rounds(
+            [asked[place] for place in left[rank::ranks]], kind, batch_size, longest, together is PromptBatches.ANY
+        )
+        batches = _in_rounds(rounds, generator)
+        yield from progress(batches, description, total=len(left[rank::ranks]), shown=shown, size=lambda b: len(b[0]))
     reshard(model)
 
 
-class SeededSampling(LogitsProcessor):
-    """Turns greedy decoding into sampling: argmax(z / T + Gumbel noise) is a draw from softmax(z / T).
+def _in_rounds(rounds: Rounds, generator: "_Generator") -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Answers that have ended, call by call, with their places."""
+    for call in rounds:
+        over = generator(call)
+        rounds.back(call, [answer for answer, ended in zip(call.answers, over, strict=True) if not ended])
+        if done := [answer for answer, ended in zip(call.answers, over, strict=True) if ended]:
+            yield [answer.place for answer in done], [generator.stop.until(answer.said) for answer in done]
 
-    The noise of a prompt comes from a generator of its own, so that a draw does not depend on what else is in the
-    batch, and torch's own random state is not touched.
 
-    Args:
-        prompts: token ids of the batch.
-        decoding: temperature and seed.
+@dataclass(frozen=True)
+class _Generator:
+    """Calls `generate`.
+
+    Attributes:
+        model: not wrapped, or wrapped by what splits it.
+        stop: what ends an answer.
+        accelerator: whose device and autocast are used.
+        decoding: greedy, or drawn.
     """
 
-    def __init__(self, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
-        self._temperature = decoding.temperature
-        seeds = [decoding.seed] * len(prompts) if decoding.seeds is None else decoding.seeds
-        named = zip(prompts, seeds, strict=True)
-        self._generators = [torch.Generator().manual_seed(_seed_of(prompt, seed)) for prompt, seed in named]
+    model: Any
+    stop: StopRule
+    accelerator: Accelerator
+    decoding: Decoding
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        sizes = scores.shape[-1]
-        draws = [torch.rand(sizes, generator=generator, dtype=torch.float64) for generator in self._generators]
-        # Gumbel noise is -log(-log u); a draw u of exactly 0 would make it minus infinity.
-        noise = -torch.log(-torch.log(torch.stack(draws).clamp_min(torch.finfo(torch.float64).tiny)))
-        return scores.float() / self._temperature + noise.to(scores.device, torch.float32)
+    def __call__(self, call: Call, in_step: bool = False) -> list[bool]:
+        """Go on with the answers of a call; whether each has ended.
+
+        Args:
+            call: whose answers get tokens.
+            in_step: as other ranks do.
+        """
+        model, answers = self.model, call.answers
+        inputs = left_padded([answer.ids for answer in answers], self.stop.tokenizer.pad_token_id)
+        inputs = {name: value.to(self.accelerator.device) for name, value in inputs.items()}
+        length = inputs["input_ids"].shape[1]
+        enough = EnoughEnded(self.stop, answers, length, call.enough, self.accelerator.device)
+        noise = self._noise(answers)
+        with evaluation_mode(model), self.accelerator.autocast(), own_settings_aside(model):
+            output = model.generate(
+                **inputs,
+                **first_positions(inputs["attention_mask"], probe_model(model, model)),
+                generation_config=generation_settings(self.stop, call.tokens),
+                logits_processor=LogitsProcessorList(noise),
+                stopping_criteria=StoppingCriteriaList([enough]),
+                synced_gpus=in_step,
+            )
+        said = output[:, length:].tolist()
+        steps = output.shape[1] - length
+        for place, answer in enumerate(answers):
+            answer.said = [*answer.said, *said[place][: answer.left]]
+            answer.noise = noise[0].state(place, steps) if noise else None
+        ended = zip(enough.ended(steps), answers, strict=True)
+        return [at_once or self.stop.ends_in(answer.said) for at_once, answer in ended]
+
+    def _noise(self, answers: Sequence[Answer]) -> list["SeededSampling"]:
+        if self.decoding.temperature == 0:
+            return []
+        decoding = self.decoding.of([answer.place for answer in answers])
+        prompts, states = [answer.prompt for answer in answers], [answer.noise for answer in answers]
+        return [SeededSampling(prompts, decoding, states)]
 
 
-def _seed_of(prompt: Sequence[int], seed: int) -> int:
-    digest = hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1  # torch takes seeds below 2^63
-
-
-def _sampling(prompts: Sequence[Sequence[int]], decoding: Decoding) -> LogitsProcessorList:
-    return LogitsProcessorList([SeededSampling(prompts, decoding)] if decoding.temperature > 0 else [])
-
-
-def _kind(model: Any, room: int, length: int, known: int, alike: bool) -> tuple[int, int, int]:
-    """What the prompts of one batch have in common, for the model to have positions for the longest of the answers.
+def _kind(model: Any, alike: bool, answer: Answer) -> tuple[int, int, int]:
+    """What the answers of one call have in common, for the model to have positions for the longest of them.
 
     That is their room, as a long prompt must not shorten the answers beside it; the length where batches need equal
-    ones; and where the room is all that there is, how much of the answers is known.
+    ones; and where the room is all that there is, how much of the answers is said.
 
     Args:
         model: not wrapped.
-        room: tokens of the longest answer.
-        length: of the prompt, with the beginning of its answer that is known.
-        known: tokens of that beginning.
         alike: whether prompts have to be of one length.
+        answer: with the beginning that is known.
     """
-    # A row with more known goes on for as long as one with nothing.
-    return room, length if alike else 0, known if room > answer_room(model, length) else 0
+    # An answer of which more is said goes on for as long as one that begins.
+    said = len(answer.said) if answer.room > answer_room(model, answer.length) else 0
+    return answer.room, answer.length if alike else 0, said
 
 
 def _batches(order: list[int], kinds: Mapping[int, tuple[int, ...]], batch_size: int) -> list[list[int]]:

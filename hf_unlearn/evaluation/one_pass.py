@@ -18,8 +18,9 @@ from ..model.row_gradients import row_gradient_norms
 from ..model.score_rows import RowScorer
 from ..model.scoring import RowScores
 from ..model.tree_scores import TreeScorer
+from .decoding import Decoding
 from .evidence import AnsweredRows, ScoredRows
-from .generation import Decoding, answer_batches
+from .generation import answer_batches
 from .partial import Findings, PartialResults
 from .stop_rule import StopRule
 

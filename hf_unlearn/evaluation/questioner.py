@@ -15,7 +15,8 @@ from ..data.collator import DataCollatorForUnlearning
 from ..data.tokenized_row import TokenizedRow
 from ..data.turns import AnswerEnds
 from ..model.score_rows import RowLogps, RowScorer
-from .generation import Decoding, answer_batches
+from .decoding import Decoding
+from .generation import answer_batches
 from .stop_rule import StopRule
 
 

@@ -59,9 +59,13 @@ class StopRule:
         kept = (n for n in range(len(ids), 0, -1) if len(self.tokenizer.decode(ids[:n])) <= end)
         return ids[: next(kept, 0)]
 
-    def criteria(self, prompt_length: int) -> StoppingCriteriaList:
-        """What stops `generate` at an end that is text; tokens are its own `eos_token_id`."""
-        return StoppingCriteriaList([_EndsInText(self, prompt_length)] if self.ends.texts else [])
+    def criteria(self, starts: Sequence[int]) -> StoppingCriteriaList:
+        """What stops `generate` at an end that is text; tokens are its own `eos_token_id`.
+
+        Args:
+            starts: where in each row of the batch the answer begins.
+        """
+        return StoppingCriteriaList([_EndsInText(self, starts)] if self.ends.texts else [])
 
     def _text_end(self, ids: Sequence[int]) -> int | None:
         """Where the first end begins in an answer's text; None without one."""
@@ -74,12 +78,14 @@ class StopRule:
 class _EndsInText(StoppingCriteria):
     """Stops an answer of a batch in whose last tokens the text of an end has come."""
 
-    def __init__(self, stop: StopRule, prompt_length: int) -> None:
-        self._stop, self._prompt_length = stop, prompt_length
+    def __init__(self, stop: StopRule, starts: Sequence[int]) -> None:
+        self._stop, self._starts = stop, starts
         # A token has at least a byte; a few more, as the end may begin inside one.
         self._tokens = max(len(text.encode()) for text in stop.ends.texts) + 8
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Any:
-        answers = input_ids[:, self._prompt_length :][:, -self._tokens :].tolist()
+        before = max(0, input_ids.shape[1] - self._tokens)
+        last = input_ids[:, before:].tolist()
+        answers = [ids[max(0, start - before) :] for ids, start in zip(last, self._starts, strict=True)]
         ended = [self._stop._text_end(ids) is not None for ids in answers]
         return torch.tensor(ended, device=input_ids.device)

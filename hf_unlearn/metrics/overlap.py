@@ -1,7 +1,8 @@
 """Overlap of a generated text with its reference: ROUGE recall and F1, longest common substring, BLEU."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,17 +96,29 @@ def _rouge(
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import DefaultTokenizer
 
-    class UnicodeTokenizer(DefaultTokenizer):
+    class StemsOnce(DefaultTokenizer):
         def tokenize(self, text: str) -> list[str]:
-            stemmed = super().tokenize
+            words = super().tokenize(text)
+            return [token for word in words for token in _stemmed()(word)] if stemmer else words
+
+    class UnicodeTokenizer(StemsOnce):
+        def tokenize(self, text: str) -> list[str]:
             if text.isascii():
-                return list(stemmed(text))
-            pieces = words_or_symbols(text)
+                return super().tokenize(text)
+            stemmed, pieces = super().tokenize, words_or_symbols(text)
             return [token for word in pieces for token in (stemmed(word) if word.isascii() else [word])]
 
-    reader = DefaultTokenizer if published else UnicodeTokenizer
-    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS) for kind in kinds], tokenizer=reader(use_stemmer=stemmer))
+    reader = StemsOnce if published else UnicodeTokenizer
+    scorer = RougeScorer([choice("kind", kind, _ROUGE_KINDS) for kind in kinds], tokenizer=reader())
     return [scorer.score(reference, answer) for answer, reference in _pairs(answers, references)]
+
+
+@cache
+def _stemmed() -> Callable[[str], list[str]]:
+    """rouge_score's tokens of a word, stemmed; a word that texts have in common is stemmed once."""
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    return lru_cache(2**16)(DefaultTokenizer(use_stemmer=True).tokenize)
 
 
 def rouge_recall(answers: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> MetricResult:

@@ -123,13 +123,24 @@ def bootstrap(statistic: Callable[..., Any], *samples: Any, seed: int = 0) -> Me
     if all((array == array[0]).all() for array in arrays):
         return MetricResult(value, n, value, value, "bootstrap")
     generator = np.random.default_rng(seed)
-    resamples = np.array(
-        [
-            float(statistic(*(array[generator.integers(len(array), size=len(array))] for array in arrays)))
-            for _ in range(RESAMPLES)
-        ]
-    )
+    if statistic is np.mean and len(arrays) == 1 and arrays[0].ndim == 1:
+        resamples = _resampled_means(arrays[0], generator)
+    else:
+        resamples = np.array(
+            [
+                float(statistic(*(array[generator.integers(len(array), size=len(array))] for array in arrays)))
+                for _ in range(RESAMPLES)
+            ]
+        )
     return MetricResult(value, n, _quantile(resamples, _TAIL), _quantile(resamples, 1 - _TAIL), "bootstrap")
+
+
+def _resampled_means(values: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Means of resamples, many at a time: to the bit those of one by one, which takes tens of times as long."""
+    n = len(values)
+    part = max(1, min(RESAMPLES, 2**18 // n))
+    sizes = [min(part, RESAMPLES - start) for start in range(0, RESAMPLES, part)]
+    return np.concatenate([values[generator.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
 
 
 def value_and_n(name: str, given: "float | MetricResult | None") -> tuple[float, int]:

@@ -236,15 +236,24 @@ class RowScorer:
         own = order[rank :: self.accelerator.num_processes]
         batches, start = [], 0
         while start < len(own):
-            # Twice as many rows of half the longest's tokens, and so on: no more memory than the longest rows take.
-            # Who asks for one row at a time wants no padding.
-            times = lengths[order[0]] // lengths[own[start]] if self.batch_size > 1 else 1
-            batches.append(own[start : start + self.batch_size * times])
+            size = rows_together(self.batch_size, lengths[order[0]], lengths[own[start]])
+            batches.append(own[start : start + size])
             start += len(batches[-1])
         return batches
 
     def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.accelerator.device) for key, value in batch.items()}
+
+
+def rows_together(batch_size: int, longest: int, length: int) -> int:
+    """Rows of a batch: twice as many of half the longest's tokens, and so on. They take no more memory than those do.
+
+    Args:
+        batch_size: rows of a batch of the longest. 1 stays 1: who asks for one row at a time wants no padding.
+        longest: tokens of the longest row of all.
+        length: of the longest row of this batch.
+    """
+    return batch_size * (longest // length) if batch_size > 1 else 1
 
 
 def gather_list(own: list[Any], accelerator: Accelerator) -> list[Any]:

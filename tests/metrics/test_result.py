@@ -119,6 +119,12 @@ def test_infinity_is_shown():
     assert (result.value, result.low, result.high) == (math.inf, 0, math.inf)
 
 
+@pytest.mark.parametrize("n", [3, 61, 701])
+def test_means_of_resamples_are_to_the_bit_those_of_one_by_one(n):
+    values = normal(n, seed=n)
+    assert mean(values, seed=4) == bootstrap(lambda sample: np.mean(sample), values, seed=4)
+
+
 # --- bootstrap ---
 
 
