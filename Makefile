@@ -44,10 +44,13 @@ TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRIT
 DISTRIBUTED_TESTS = $(shell grep -rl 'mark\.distributed' tests --include='test_*.py')
 
 # By file, so that what a module's fixtures build is built once, and in the order of tests/conftest.py, slow files first.
-# Distributed tests take every core by themselves.
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# A distributed test launches two processes, whose ranks wait for each other and whose results one process compares:
+# half of their time a core is idle without another file beside it.
 test: install ## Run the tests: those of one process side by side, then those that launch several processes
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not distributed'
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q -m distributed $(DISTRIBUTED_TESTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m 'not distributed'
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m distributed $(DISTRIBUTED_TESTS)
 
 check: install ## Lint, formatting, types and the rules of the layout
 	$(BIN)/ruff check .

@@ -51,6 +51,8 @@ LONGEST = (
     "cli/test_folders.py",
     "training/test_trainer_arguments.py",
     "training/test_invariances.py",
+    "distributed/test_trajectories.py",
+    "tasks/test_same_result.py",
 )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,15 @@ class Own:
         return "" if self.default in ("None", "") or is_expression else f" (default: {self.default})"
 
 
-def own_arguments(file: str, name: str) -> list[Own]:
-    """The fields of a dataclass that are written as `field(default=..., metadata={"help": ...})`."""
+@functools.cache
+def own_arguments(file: str, name: str) -> tuple[Own, ...]:
+    """The fields of a dataclass that are written as `field(default=..., metadata={"help": ...})`.
+
+    Read once: several commands have the same, and to parse the files is most of what it takes to make the parser.
+    """
     tree = ast.parse((_PACKAGE / file).read_text(encoding="utf-8"))
     (holder,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return [own for node in holder.body if isinstance(node, ast.AnnAssign) for own in _own(node)]
+    return tuple(own for node in holder.body if isinstance(node, ast.AnnAssign) for own in _own(node))
 
 
 def _own(node: ast.AnnAssign) -> Iterator[Own]:

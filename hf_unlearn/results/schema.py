@@ -4,6 +4,7 @@ Files of a run are JSON, and people edit them: a card or a report with a wrong f
 """
 
 import dataclasses
+import functools
 import numbers
 import types
 import typing
@@ -50,7 +51,7 @@ def check_schema(value: Any, kind: Any, where: str = "") -> None:
     elif dataclasses.is_dataclass(kind):
         _check_dataclass(value, kind, where)
     elif typing.is_typeddict(kind):
-        _check_keys(value, typing.get_type_hints(kind), (), where)
+        _check_keys(value, _hints(kind), (), where)
     elif origin is dict:
         for name, item in _mapping(value, where).items():
             check_schema(item, inner[1], _below(where, name))
@@ -75,7 +76,7 @@ def build(value: Any, kind: Any) -> Any:
         kind = next((option for option in inner if option is not types.NoneType), Any)
         return None if value is None else build(value, kind)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(typing.cast(Any, kind))
         return typing.cast(Any, kind)(**{name: build(item, hints[name]) for name, item in value.items()})
     if origin is dict:
         return {name: build(item, inner[1]) for name, item in value.items()}
@@ -121,7 +122,7 @@ def _check_union(value: Any, options: tuple[Any, ...], where: str) -> None:
 def _check_dataclass(value: Any, kind: Any, where: str) -> None:
     absent = (dataclasses.MISSING, dataclasses.MISSING)
     needed = [field.name for field in dataclasses.fields(kind) if (field.default, field.default_factory) == absent]
-    _check_keys(value, typing.get_type_hints(kind), needed, where)
+    _check_keys(value, _hints(kind), needed, where)
     names = {field.name for field in dataclasses.fields(kind)}
     for name in value:
         if name not in names:
@@ -136,6 +137,12 @@ def _check_keys(value: Any, hints: Mapping[str, Any], needed: typing.Collection[
     for name, item in _mapping(value, where).items():
         if name in hints:
             check_schema(item, hints[name], _below(where, name))
+
+
+@functools.cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of the keys of a dataclass or a typed dict; to work out their annotations takes longest of a check."""
+    return typing.get_type_hints(kind)
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Folders of runs that were really trained, in a second each, shared by the tests of publishing. No test here."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def lora() -> LoraConfig:
 
 def lab_like(sets: dict[str, datasets.Dataset] | None = None) -> dict[str, datasets.Dataset]:
     """Sets that are marked as the lab's, and so public."""
-    made = train_sets() if sets is None else sets
+    made = copy.deepcopy(train_sets() if sets is None else sets)  # other tests share them
     for rows in made.values():
         rows.info.builder_name, rows.info.config_name = "hf_unlearn_lab", "games"
     return made

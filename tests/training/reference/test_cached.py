@@ -6,11 +6,15 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM
 
-from fixtures.models import VOCABULARY, make_trainer, perturbed, step_logs, tiny_model
+from fixtures.examples import assert_four_parts
+from fixtures.models import VOCABULARY, make_trainer, perturbed, step_logs, tiny_model, train_sets
+from hf_unlearn.data import Role
+from hf_unlearn.losses.base import Needs
 from hf_unlearn.model.score_rows import RowScorer
 from hf_unlearn.training.reference import cache as reference_cache
+from hf_unlearn.training.reference.plan import ReferenceContext, ReferenceMode, plan_reference
 
 KL = dict(forget_loss="npo", retain_loss="kl", retain_ratio=2)
 
@@ -116,3 +120,42 @@ def test_a_disk_without_room_is_refused_before_anything_is_computed(tmp_path, mo
 def test_what_it_cannot_serve_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, tiny_model(), reference="cached", **options)
+
+
+def test_a_stream_is_refused(tmp_path):
+    sets = train_sets()
+    sets["retain"] = sets["retain"].to_iterable_dataset()
+    with pytest.raises(ValueError) as error:
+        make_trainer(tmp_path, tiny_model(), sets=sets, reference="cached", max_length=64, **KL)
+    assert_four_parts(str(error.value), "sets with a length, for reference='cached'", "a stream")
+
+
+def test_a_head_that_is_split_over_ranks_is_refused():
+    whole = dict(peft=False, trained_adapter=False, given=False, stream=False)
+    needs = Needs(reference_logits=frozenset([Role.RETAIN]))
+    with pytest.raises(ValueError) as error:
+        plan_reference(needs, "cached", ReferenceContext(**whole, sharded=True))
+    assert_four_parts(str(error.value), "every rank holds whole", "ZeRO-3 or FSDP")
+    plan = plan_reference(needs, "cached", ReferenceContext(**whole, sharded=False))
+    assert plan.live is ReferenceMode.HIDDEN_STATES
+
+
+class Barred(LlamaForCausalLM):
+    """Bars some tokens after its head, so that its logits are no function of each of the head's alike."""
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits.index_fill(-1, torch.arange(60, 80), -1e4)
+        return output
+
+
+def test_a_model_that_changes_its_logits_in_another_way_is_refused_before_a_step(tmp_path):
+    model = tiny_model()
+    barred = Barred(model.config)
+    barred.load_state_dict(model.state_dict())
+    trainer = make_trainer(tmp_path, barred, reference="cached", **KL)
+    with pytest.raises(ValueError) as error:
+        trainer.train()
+    assert_four_parts(str(error.value), "scaled or capped at most", "Barred", "reference='copy'")
+    stored = [load_file(file) for file in (tmp_path / "reference").glob("*.safetensors")]
+    assert trainer.state.global_step == 0 and not [each for each in stored if "states" in each]
