@@ -14,6 +14,7 @@ from ...model.probe import ModelProbe
 from ...model.router_loss import RouterLoss
 from ...model.score_rows import evaluation_mode, preserve_rng_state
 from ...model.scoring import model_inputs
+from .ranks import sum_over_ranks
 
 ROUTER_LOSS = "router_loss"  # the component's name in logs
 
@@ -55,8 +56,8 @@ class StepCounts:
             with preserve_rng_state(), evaluation_mode(model), self._accelerator.autocast():
                 choices = [self._choices(model, batch, device) for batch in batches]
             self._experts = self._accelerator.reduce(torch.stack(choices).sum(0), "sum")
-        counts = torch.stack([count_answers(batch) for batch in batches]).sum(0).to(device)
-        return self._accelerator.reduce(counts, "sum")
+        first, *others = (count_answers(batch) for batch in batches)
+        return sum_over_ranks(self._accelerator, sum(others, first).to(device))
 
     def with_router_loss(self, loss: Tensor, components: dict[str, Tensor], output: Any, batch: Batch) -> Tensor:
         """The loss of a micro-batch with its part of the step's router loss, which becomes one of the components.
