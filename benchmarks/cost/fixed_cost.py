@@ -4,10 +4,11 @@
 
 The model is one decoder block of width 16 with 64 tokens, on rows of 8 to 16 tokens, so that its arithmetic is next
 to nothing: what a step takes is Python and the calls of small operators. Both trainers see the same rows in the same
-batches and take turns step by step in one process with one thread. A step is all that Trainer does for one optimizer
-step: read and pad the batch, count, forward, backward, clipping, optimizer, callbacks. CPU time is the process's own.
+batches and take turns of `--turn` steps in one process with one thread. A step is all that Trainer does for one
+optimizer step: read and pad the batch, count, forward, backward, clipping, optimizer, callbacks. CPU time is the
+process's own, the median of a turn's steps.
 
-`more` is the median over the pairs of (ours - plain). It holds what the losses compute too: the row bound, the
+`more` is the median over the turns of (ours - plain). It holds what the losses compute too: the row bound, the
 log-probs of a reference, for KL a second forward.
 
 `host` is what surrounds the losses: rows (pairing), collator, answer index, counts, and callbacks with the log of the
@@ -40,7 +41,7 @@ from transformers import Trainer
 
 from benchmarks.common.environment import machine, versions
 from benchmarks.common.synthetic import Sizes
-from benchmarks.cost.trainer_pairs import Method, build_pair, paired_times, steps_of
+from benchmarks.cost.trainer_pairs import Method, build_pair, steps_of, timed
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.data import batch as batches
 from hf_unlearn.data.answer_positions import AnswerIndex
@@ -120,6 +121,19 @@ def timed_parts(functions: Functions) -> Iterator[Counter[str]]:
         yield seconds
 
 
+def turns(ours: Iterator[None], plain: Iterator[None], args: argparse.Namespace) -> list[tuple[float, float]]:
+    """Milliseconds of a step of both, turn by turn."""
+    for _ in range(args.warmup):
+        next(ours), next(plain)
+    found = []
+    for number in range(args.turns):
+        taken = {}
+        for steps in (ours, plain) if number % 2 else (plain, ours):
+            taken[id(steps)] = 1000 * statistics.median(timed(steps)[1] for _ in range(args.turn))
+        found.append((taken[id(ours)], taken[id(plain)]))
+    return found
+
+
 def parts_of_step(steps: Iterator[None], functions: Functions, count: int) -> dict[str, float]:
     """Milliseconds of each part in a step, medians over `count` steps."""
     found: dict[str, list[float]] = {part: [] for part in functions}
@@ -136,15 +150,15 @@ def measure(name: str, batch: int, args: argparse.Namespace) -> dict[str, Any]:
     """The figures of one method at one size of batch."""
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = (steps_of(trainer) for trainer in build_pair(METHODS[name], sizes_of(batch), folder))
-        pairs = paired_times(ours, plain, args.warmup, args.steps)
-        parts = parts_of_step(ours, OUR_PARTS, args.steps)
-        plain_parts = parts_of_step(plain, PLAIN_PARTS, args.steps)
+        pairs = turns(ours, plain, args)
+        parts = parts_of_step(ours, OUR_PARTS, 5 * args.turn)
+        plain_parts = parts_of_step(plain, PLAIN_PARTS, 5 * args.turn)
     return {
         "method": name,
         "batch": f"{batch} + {batch}",
-        "cpu_ms": 1000 * statistics.median(own for (_, own), _ in pairs),
-        "plain_cpu_ms": 1000 * statistics.median(other for _, (_, other) in pairs),
-        "more_ms": 1000 * statistics.median(own - other for (_, own), (_, other) in pairs),
+        "cpu_ms": statistics.median(own for own, _ in pairs),
+        "plain_cpu_ms": statistics.median(other for _, other in pairs),
+        "more_ms": statistics.median(own - other for own, other in pairs),
         "host_ms": sum(parts[part] for part in HOST),
         "plain_host_ms": sum(plain_parts.values()),
         "asked_host_ms": ASKED,
@@ -161,9 +175,9 @@ def print_profile(name: str, batch: int, args: argparse.Namespace) -> None:
             for _ in range(args.warmup):
                 next(steps)
             with cProfile.Profile(time.process_time) as profile:
-                for _ in range(args.steps):
+                for _ in range(5 * args.turn):
                     next(steps)
-            print(f"{side}: {name}, {args.steps} steps")
+            print(f"{side}: {name}, {5 * args.turn} steps")
             pstats.Stats(profile).sort_stats(args.sort).print_stats(args.lines)
 
 
@@ -176,7 +190,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 8], help="forget rows; as many retain rows")
-    parser.add_argument("--steps", type=int, default=300, help="counted pairs of steps, and steps with clocks")
+    parser.add_argument("--turn", type=int, default=40, help="steps of a turn; five times as many have clocks")
+    parser.add_argument("--turns", type=int, default=10, help="of each")
     parser.add_argument("--warmup", type=int, default=30)
     parser.add_argument("--profile", choices=list(METHODS), metavar="METHOD", help="print a profile and no times")
     parser.add_argument("--sort", default="tottime", choices=["tottime", "cumtime"], help="of the profile")

@@ -65,8 +65,9 @@ class AnswerIndex:
         return self._with_tensors(Tensor.pin_memory)
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "AnswerIndex":
-        names = ("positions", "targets", "lengths", "counts")
-        return replace(self, **{name: change(getattr(self, name)) for name in names})
+        tensors = map(change, (self.positions, self.targets, self.lengths, self.counts))
+        positions, targets, lengths, counts = tensors
+        return replace(self, positions=positions, targets=targets, lengths=lengths, counts=counts)
 
     def row_slice(self, role: Role) -> slice:
         """The rows of a role."""
@@ -106,7 +107,7 @@ def read_answer_index(batch: Mapping[str, Any]) -> AnswerIndex:
         positions=torch.from_numpy(positions).to(device),
         targets=torch.from_numpy(labels.ravel()[positions + 1]).to(device),
         lengths=torch.from_numpy(lengths).to(device),
-        counts=torch.from_numpy(np.stack([tokens, answered], axis=1)).to(device),
+        counts=torch.from_numpy(np.array((tokens, answered)).T.copy()).to(device),
         rows=rows,
         tokens=tokens,
         columns=columns,
@@ -163,5 +164,6 @@ def _columns(borders: np.ndarray, start: int, stop: int, *, packed: bool) -> tup
     """
     if packed:
         return int(borders[start]), int(borders[stop])
-    taken = borders[start:stop].any(0).nonzero()[0]
-    return (int(taken[0]), int(taken[-1]) + 1) if len(taken) else (0, 0)
+    taken: np.ndarray = np.any(borders[start:stop], axis=0)
+    first = int(taken.argmax())
+    return (first, len(taken) - int(taken[::-1].argmax())) if taken[first] else (0, 0)

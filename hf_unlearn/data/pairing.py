@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import input_error
-from .row_items import mismatch_row, read_rows, with_alternate
+from .row_items import RowReader, mismatch_row, read_rows, with_alternate
 from .tokenized_row import TokenizedRow
 from .walks import check_ratio, permutation, walk_steps
 
@@ -37,6 +37,7 @@ class _Pairing:
         max_length: int | None = None,
     ) -> None:
         self.forget, self.retain, self.holdout = forget, retain, holdout
+        self._read_forget, self._read_retain, self._read_holdout = map(RowReader, (forget, retain, holdout))
         self.retain_ratio, self.mismatches = check_ratio("retain_ratio", retain_ratio), mismatches
         self.anchor_ratio = check_ratio("anchor_ratio", anchor_ratio)
         self.pair_retain = pair_retain and retain is not None
@@ -133,15 +134,15 @@ class ForgetRetainDataset(_Pairing, Dataset):
     def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
         """Several items in one read of each set; torch's DataLoader calls this when it is there."""
         places = self._places_of(rows)
-        forget = read_rows(self.forget, rows)
+        forget = self._read_forget(rows)
         retain_rows = self._retain_rows(places)
         drawn_rows = [self.draw(place) for place in places]
         flat = [number for numbers in (*retain_rows, *drawn_rows) for number in numbers]
-        read = iter(read_rows(self.retain, flat))
+        read = iter(self._read_retain(flat))
         retain = [[{**next(read), "row": number} for number in numbers] for numbers in retain_rows]
         drawn = [[next(read) for _ in numbers] for numbers in drawn_rows]
         unseen_rows = self._holdout_rows(places)
-        anchors = iter(read_rows(self.holdout, [number for numbers in unseen_rows for number in numbers]))
+        anchors = iter(self._read_holdout([number for numbers in unseen_rows for number in numbers]))
         unseen = [[{**next(anchors), "row": number} for number in numbers] for numbers in unseen_rows]
         return [self.item(*parts) for parts in zip(rows, forget, retain, drawn, unseen, strict=True)]
 
@@ -176,13 +177,13 @@ class ForgetRetainDataset(_Pairing, Dataset):
         """Those of several places."""
         if not self.pair_retain:
             return [[] for _ in places]
-        begin = self.epoch * len(self)
-        return [[self.retain_at(step) for step in self.retain_steps(begin + place)] for place in places]
+        begin, size = self.epoch * len(self), len(self.retain)
+        steps = [self.retain_steps(begin + place) for place in places]
+        return [[self._row_at(_RETAIN_ORDER, step, size) for step in own] for own in steps]
 
     def retain_at(self, step: int) -> int:
         """The retain row of a step of the walk, counted from the first epoch."""
-        walk, place = divmod(step, len(self.retain))
-        return int(self._order(_RETAIN_ORDER, walk, len(self.retain))[place])
+        return self._row_at(_RETAIN_ORDER, step, len(self.retain))
 
     def holdout_rows(self, place: int) -> list[int]:
         """Indices of the holdout rows at a place in the order of the current epoch."""
@@ -192,13 +193,18 @@ class ForgetRetainDataset(_Pairing, Dataset):
         """Those of several places."""
         if self.holdout is None:
             return [[] for _ in places]
-        begin = self.epoch * len(self)
-        return [[self.holdout_at(step) for step in self.holdout_steps(begin + place)] for place in places]
+        begin, size = self.epoch * len(self), len(self.holdout)
+        steps = [self.holdout_steps(begin + place) for place in places]
+        return [[self._row_at(_HOLDOUT_ORDER, step, size) for step in own] for own in steps]
 
     def holdout_at(self, step: int) -> int:
         """The holdout row of a step of its walk, counted from the first epoch."""
-        walk, place = divmod(step, len(self.holdout))
-        return int(self._order(_HOLDOUT_ORDER, walk, len(self.holdout))[place])
+        return self._row_at(_HOLDOUT_ORDER, step, len(self.holdout))
+
+    def _row_at(self, stream: int, step: int, size: int) -> int:
+        """The row of a step of a walk through a set of `size` rows."""
+        walk, place = divmod(step, size)
+        return int(self._order(stream, walk, size)[place])
 
     def _order(self, stream: int, turn: int, size: int) -> np.ndarray:
         key = (stream, turn)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import or_
 
 import torch
@@ -163,7 +163,7 @@ class Objective:
         total = counts.new_zeros((), dtype=torch.float32)
         values, components = means.parts(counts)
         for weight, value in zip(weights, values[watched:], strict=True):
-            total = total + weight * value
+            total = total + (value if weight == 1 else weight * value)
         return total, components
 
 
@@ -190,8 +190,7 @@ class _Means:
         """Each part, attached to the graph; and by name, detached, the part and the share of the step's items, [2]."""
         if not self.names:
             return (), {}
-        counted = counts.clamp(min=1).flatten().unbind()  # not by a list of indices: a GPU would be waited for
-        step = torch.stack([counted[cell] for cell in self.cells])
+        step = counts.clamp(min=1).take(_cells(tuple(self.cells), counts.device))
         values = torch.stack(self.sums) / step
         shares = torch.tensor(self.sizes, dtype=values.dtype).to(values.device, non_blocking=True) / step
         return values.unbind(), dict(zip(self.names, torch.stack([values.detach(), shares], 1).unbind(), strict=True))
@@ -200,6 +199,12 @@ class _Means:
 def _component(side: str, term: Loss) -> str:
     """The name of a term's component, in logs and of what the head reads for it; a side has a name once."""
     return f"{side}/{term.name}"
+
+
+@lru_cache
+def _cells(cells: tuple[int, ...], device: torch.device) -> Tensor:
+    """Places in the counts of a step, on its device: made once, as a GPU is waited for."""
+    return torch.tensor(cells, device=device)
 
 
 def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
@@ -253,6 +258,8 @@ def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> 
     """
     rows = scores.of(term.on)
     assert rows is not None
+    if active.device.type == "cpu" and bool(active.all()):  # a GPU would be waited for
+        return values
     pushes = active[rows.source]
     if term.unit == "token":
         pushes = pushes[rows.row_of_token()]

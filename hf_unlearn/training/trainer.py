@@ -250,7 +250,8 @@ class UnlearningTrainer(Trainer):
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator, loss)
-        loss = loss * self.accelerator.num_processes
+        if (processes := self.accelerator.num_processes) > 1:
+            loss = loss * processes
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
