@@ -98,7 +98,7 @@ def read_answer_index(batch: Mapping[str, Any]) -> AnswerIndex:
     else:
         mask = _host(batch["attention_mask"])
         # On the left of a row's first token there may be padding, which predicts nothing.
-        answers &= mask.astype(bool)
+        answers &= mask != 0
         positions, lengths = answers.ravel().nonzero()[0], answers.sum(1)
         longest = int(mask.sum(1).max())
     host_lengths = lengths.tolist()

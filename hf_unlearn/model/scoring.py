@@ -120,6 +120,8 @@ class Scores:
 
     def with_reference(self, references: Mapping[Role, RowScores]) -> "Scores":
         """The same scores, each role with its reference."""
+        if not references:
+            return self
         rows = {role: changed(rows, reference=references[role]) for role, rows in self.items() if role in references}
         return changed(self, **{_FIELD[role]: compared for role, compared in rows.items()})
 

@@ -160,10 +160,9 @@ class Objective:
                     items = hold_bounded(items, scores, term, active)
                 means.add(name, items, term.on, term.unit)
                 weights.append(weight * term.weight)
-        total = counts.new_zeros((), dtype=torch.float32)
         values, components = means.parts(counts)
-        for weight, value in zip(weights, values[watched:], strict=True):
-            total = total + (value if weight == 1 else weight * value)
+        weighted = [weight * value for weight, value in zip(weights, values[watched:], strict=True)]
+        total = sum(weighted[1:], weighted[0]) if weighted else counts.new_zeros((), dtype=torch.float32)
         return total, components
 
 
@@ -191,7 +190,8 @@ class _Means:
         if not self.names:
             return (), {}
         step = counts.clamp(min=1).take(_cells(tuple(self.cells), counts.device))
-        values = torch.stack(self.sums) / step
+        sums = torch.stack(self.sums)
+        values = sums.to(torch.promote_types(sums.dtype, torch.float32)) / step
         shares = torch.tensor(self.sizes, dtype=values.dtype).to(values.device, non_blocking=True) / step
         return values.unbind(), dict(zip(self.names, torch.stack([values.detach(), shares], 1).unbind(), strict=True))
 

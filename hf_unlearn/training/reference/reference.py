@@ -147,6 +147,8 @@ class Reference:
             model: that unlearns, wrapped.
             batch: as the collator made it.
         """
+        if not self.needs.reference:
+            return {}
         index = answer_index(batch)
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
         present = frozenset(role for role in Role if index.rows[role])
