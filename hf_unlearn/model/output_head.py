@@ -52,9 +52,12 @@ class OutputHead:
     """
 
     def __init__(self, model: Any) -> None:
-        self._stand_in = ForwardStandIn(model.get_output_embeddings())
+        module = model.get_output_embeddings()
+        self._stand_in = ForwardStandIn(module)
         # Weakly: the model holds this object, and a cycle would keep its weights in memory after `del model`.
         self._owner = weakref.ref(model.get_base_model() if isinstance(model, PeftModel) else model)
+        # Of the owner's own modules; empty for a head that lies deeper.
+        self._name = next((name for name, child in self.owner.named_children() if child is module), "")
         self.takes_positions = "position_ids" in inspect.signature(self.owner.forward).parameters
         config = model.config.get_text_config()
         self.vocabulary: int = config.vocab_size
@@ -87,7 +90,10 @@ class OutputHead:
 
     def is_head_of(self, model: Any) -> bool:
         """Whether it still is the head of a model: resizing the vocabulary makes another one."""
-        return self._stand_in.module is model.get_output_embeddings()
+        module, owner = self._stand_in.module, self._owner()
+        if module is not None and owner is not None and owner._modules.get(self._name) is module:
+            return True  # in its place; to ask the model takes longer, and this is asked in every step
+        return module is model.get_output_embeddings()
 
     def read(
         self, model: nn.Module, inputs: Mapping[str, Any], query: HeadQuery, *, full_logits: bool = False

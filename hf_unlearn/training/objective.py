@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, reduce
 from operator import or_
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -161,7 +162,12 @@ class Objective:
                 means.add(name, items, term.on, term.unit)
                 weights.append(weight * term.weight)
         values, components = means.parts(counts)
-        weighted = [weight * value for weight, value in zip(weights, values[watched:], strict=True)]
+        # One part alone is multiplied by 1 too: as it is, it is a view that nobody may change in place.
+        as_they_are = len(weights) > 1
+        weighted = [
+            value if weight == 1 and as_they_are else weight * value
+            for weight, value in zip(weights, values[watched:], strict=True)
+        ]
         total = sum(weighted[1:], weighted[0]) if weighted else counts.new_zeros((), dtype=torch.float32)
         return total, components
 
@@ -192,7 +198,8 @@ class _Means:
         step = counts.clamp(min=1).take(_cells(tuple(self.cells), counts.device))
         sums = torch.stack(self.sums)
         values = sums.to(torch.promote_types(sums.dtype, torch.float32)) / step
-        shares = torch.tensor(self.sizes, dtype=values.dtype).to(values.device, non_blocking=True) / step
+        sizes = torch.from_numpy(np.array(self.sizes, dtype=np.float64))
+        shares = sizes.to(values.device, values.dtype, non_blocking=True) / step
         return values.unbind(), dict(zip(self.names, torch.stack([values.detach(), shares], 1).unbind(), strict=True))
 
 
