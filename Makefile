@@ -75,6 +75,7 @@ bench: install ## Time and memory of training steps and starts against plain Tra
 	$(BIN)/python -m benchmarks.cost.step_time --methods $(TOKENS_METHODS) --hidden 128 --layers 2 --longest 256 --steps 2 --batch 4 \
 		--warmup 1 --max_tokens_per_batch 512 --vocabulary 131072 \
 		--output benchmarks/results/step_time_tokens_128k_cpu.json
+	$(BIN)/python -m benchmarks.cost.fixed_cost --output benchmarks/results/fixed_cost_cpu.json
 	$(BIN)/python -m benchmarks.cost.startup --output benchmarks/results/startup_cpu.json
 	$(BIN)/python -m benchmarks.cost.startup --sizes 400 4000 40000 400000 --longest 16 --layers 1 --vocabulary 512 \
 		--eval_batch 64 --output benchmarks/results/growth_cpu.json

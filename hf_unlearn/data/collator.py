@@ -36,14 +36,19 @@ def positions(attention_mask: torch.Tensor) -> torch.Tensor:
 
 
 def _with_roles(batch: dict[str, torch.Tensor], rows: list[RoleRow]) -> dict[str, torch.Tensor]:
-    batch["role"] = torch.tensor([role for role, _, _ in rows])
-    batch["source"] = torch.tensor([source for _, source, _ in rows])
+    batch["role"] = _integers([role for role, _, _ in rows])
+    batch["source"] = _integers([source for _, source, _ in rows])
     batch["row"] = _places([row for _, _, row in rows])
     return batch
 
 
 def _places(rows: list[dict[str, Any]]) -> torch.Tensor:
-    return torch.tensor([row.get("row", -1) for row in rows])
+    return _integers([row.get("row", -1) for row in rows])
+
+
+def _integers(numbers: list[int]) -> torch.Tensor:
+    # Through numpy, which reads a short list in a fraction of the time.
+    return torch.from_numpy(np.array(numbers, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -152,18 +152,16 @@ class LengthGroupedDataset(ForgetRetainDataset):
         """What the forget rows are sorted by, [rows]."""
         return self._groups.forget
 
-    def retain_rows(self, place: int) -> list[int]:
-        """Indices of the retain rows at a place in the order of the current epoch."""
-        return self._at(place, self._rows_of_epoch()[1], self.retain_steps)
+    def _retain_rows(self, places: Sequence[int]) -> list[list[int]]:
+        return self._at(places, self._rows_of_epoch()[1], self.retain_steps)
 
-    def holdout_rows(self, place: int) -> list[int]:
-        """Indices of the holdout rows at a place in the order of the current epoch."""
-        return self._at(place, self._rows_of_epoch()[2], self.holdout_steps)
+    def _holdout_rows(self, places: Sequence[int]) -> list[list[int]]:
+        return self._at(places, self._rows_of_epoch()[2], self.holdout_steps)
 
-    def _at(self, place: int, rows: np.ndarray, steps_of: Callable[[int], range]) -> list[int]:
-        begin = steps_of(self.epoch * len(self)).start
-        steps = steps_of(self.epoch * len(self) + place)
-        return rows[steps.start - begin : steps.stop - begin].tolist()
+    def _at(self, places: Sequence[int], rows: np.ndarray, steps_of: Callable[[int], range]) -> list[list[int]]:
+        first = self.epoch * len(self)
+        begin, steps = steps_of(first).start, [steps_of(first + place) for place in places]
+        return [rows[own.start - begin : own.stop - begin].tolist() for own in steps]
 
     def _rows_of_epoch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the current epoch, made once: forget rows by place, retain and holdout rows by step."""

@@ -9,40 +9,14 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import input_error
-from .tokenized_row import IGNORED_LABEL, TokenizedRow, answer_ids, prompt_ids
+from .row_items import RowReader, mismatch_row, read_rows, with_alternate
+from .tokenized_row import TokenizedRow
 from .walks import check_ratio, permutation, walk_steps
 
 # Independent random streams of one seed: numpy's SeedSequence mixes (seed, stream, ...) without collisions.
 _FORGET_ORDER, _RETAIN_ORDER, _MISMATCH_DRAW, _HOLDOUT_ORDER = range(4)
 # Permutations kept at hand: a small retain set takes several turns of its walk in one epoch.
 _KEPT_ORDERS = 32
-
-
-def read_rows(rows: Any, indices: Sequence[int]) -> list[TokenizedRow]:
-    """Rows at `indices`, in that order, in one read where the container can (datasets.Dataset)."""
-    if not indices:
-        return []
-    if isinstance(rows, datasets.Dataset):
-        columns = rows[list(indices)]
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return [rows[i] for i in indices]
-
-
-def mismatch_row(forget: TokenizedRow, retain: TokenizedRow, max_length: int | None) -> TokenizedRow:
-    """The retain row's answer under the forget row's prompt; the prompt is masked and never trained."""
-    prompt, answer = prompt_ids(forget), answer_ids(retain)
-    # The retain row's own labels: what it masks inside its answer (a later user turn, say) stays masked.
-    labels = [IGNORED_LABEL] * len(prompt) + list(retain["labels"][-len(answer) :])
-    return {"input_ids": [*prompt, *answer][:max_length], "labels": labels[:max_length]}
-
-
-def with_alternate(row: TokenizedRow) -> dict[str, Any]:
-    """A tokenised row as a batch reads it: its ids, labels and index, and its alternate as a row of its own."""
-    item: dict[str, Any] = {name: row[name] for name in ("input_ids", "labels", "row") if name in row}
-    if "alternate_input_ids" in row:
-        ids, labels = row["alternate_input_ids"], row["alternate_labels"]
-        item["alternate"] = {"input_ids": ids, "labels": labels, "row": row.get("row", -1)}
-    return item
 
 
 class _Pairing:
@@ -63,6 +37,7 @@ class _Pairing:
         max_length: int | None = None,
     ) -> None:
         self.forget, self.retain, self.holdout = forget, retain, holdout
+        self._read_forget, self._read_retain, self._read_holdout = map(RowReader, (forget, retain, holdout))
         self.retain_ratio, self.mismatches = check_ratio("retain_ratio", retain_ratio), mismatches
         self.anchor_ratio = check_ratio("anchor_ratio", anchor_ratio)
         self.pair_retain = pair_retain and retain is not None
@@ -158,16 +133,16 @@ class ForgetRetainDataset(_Pairing, Dataset):
 
     def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
         """Several items in one read of each set; torch's DataLoader calls this when it is there."""
-        places = [self.place(row) for row in rows]
-        forget = read_rows(self.forget, rows)
-        retain_rows = [self.retain_rows(place) for place in places]
+        places = self._places_of(rows)
+        forget = self._read_forget(rows)
+        retain_rows = self._retain_rows(places)
         drawn_rows = [self.draw(place) for place in places]
         flat = [number for numbers in (*retain_rows, *drawn_rows) for number in numbers]
-        read = iter(read_rows(self.retain, flat))
+        read = iter(self._read_retain(flat))
         retain = [[{**next(read), "row": number} for number in numbers] for numbers in retain_rows]
         drawn = [[next(read) for _ in numbers] for numbers in drawn_rows]
-        unseen_rows = [self.holdout_rows(place) for place in places]
-        anchors = iter(read_rows(self.holdout, [number for numbers in unseen_rows for number in numbers]))
+        unseen_rows = self._holdout_rows(places)
+        anchors = iter(self._read_holdout([number for numbers in unseen_rows for number in numbers]))
         unseen = [[{**next(anchors), "row": number} for number in numbers] for numbers in unseen_rows]
         return [self.item(*parts) for parts in zip(rows, forget, retain, drawn, unseen, strict=True)]
 
@@ -177,9 +152,15 @@ class ForgetRetainDataset(_Pairing, Dataset):
 
     def place(self, row: int) -> int:
         """The place of a forget row in the order of the current epoch."""
-        if not 0 <= row < len(self):
-            raise IndexError(row)
-        return int(self._places()[row])
+        return self._places_of([row])[0]
+
+    def _places_of(self, rows: Sequence[int]) -> list[int]:
+        """The places of some forget rows."""
+        size = len(self)
+        for row in rows:
+            if not 0 <= row < size:
+                raise IndexError(row)
+        return self._places()[rows].tolist()
 
     def _places(self) -> np.ndarray:
         """The place of every forget row in the order of the current epoch, made once an epoch, [rows]."""
@@ -190,21 +171,40 @@ class ForgetRetainDataset(_Pairing, Dataset):
 
     def retain_rows(self, place: int) -> list[int]:
         """Indices of the retain rows at a place in the order of the current epoch."""
-        return [self.retain_at(step) for step in self.retain_steps(self.epoch * len(self) + place)]
+        return self._retain_rows([place])[0]
+
+    def _retain_rows(self, places: Sequence[int]) -> list[list[int]]:
+        """Those of several places."""
+        if not self.pair_retain:
+            return [[] for _ in places]
+        begin, size = self.epoch * len(self), len(self.retain)
+        steps = [self.retain_steps(begin + place) for place in places]
+        return [[self._row_at(_RETAIN_ORDER, step, size) for step in own] for own in steps]
 
     def retain_at(self, step: int) -> int:
         """The retain row of a step of the walk, counted from the first epoch."""
-        walk, place = divmod(step, len(self.retain))
-        return int(self._order(_RETAIN_ORDER, walk, len(self.retain))[place])
+        return self._row_at(_RETAIN_ORDER, step, len(self.retain))
 
     def holdout_rows(self, place: int) -> list[int]:
         """Indices of the holdout rows at a place in the order of the current epoch."""
-        return [self.holdout_at(step) for step in self.holdout_steps(self.epoch * len(self) + place)]
+        return self._holdout_rows([place])[0]
+
+    def _holdout_rows(self, places: Sequence[int]) -> list[list[int]]:
+        """Those of several places."""
+        if self.holdout is None:
+            return [[] for _ in places]
+        begin, size = self.epoch * len(self), len(self.holdout)
+        steps = [self.holdout_steps(begin + place) for place in places]
+        return [[self._row_at(_HOLDOUT_ORDER, step, size) for step in own] for own in steps]
 
     def holdout_at(self, step: int) -> int:
         """The holdout row of a step of its walk, counted from the first epoch."""
-        walk, place = divmod(step, len(self.holdout))
-        return int(self._order(_HOLDOUT_ORDER, walk, len(self.holdout))[place])
+        return self._row_at(_HOLDOUT_ORDER, step, len(self.holdout))
+
+    def _row_at(self, stream: int, step: int, size: int) -> int:
+        """The row of a step of a walk through a set of `size` rows."""
+        walk, place = divmod(step, size)
+        return int(self._order(stream, walk, size)[place])
 
     def _order(self, stream: int, turn: int, size: int) -> np.ndarray:
         key = (stream, turn)

@@ -66,7 +66,7 @@ class _Positions(torch.autograd.Function):
         slopes = _Slopes.room(ctx.needs_input_grad, inputs, query, raw, provider) if len(chunks) > 1 else None
         kept_from = tokens
         if slopes is None and tokens and any(ctx.needs_input_grad):
-            kept_from = sizes.kept_from(tokens, raw[0].nbytes * (1 + len(query.readouts)))
+            kept_from = sizes.kept_from(tokens, raw.shape[-1] * raw.itemsize * (1 + len(query.readouts)))
         kept: dict[int, tuple[Tensor, Sequence[Tensor | None]]] = {}
         overwrite = sizes.reuse and provider.overwritable
         for chunk in chunks:
@@ -87,7 +87,7 @@ class _Positions(torch.autograd.Function):
         ctx.save_for_backward(inputs, targets, logps)
         ctx.provider, ctx.query, ctx.chunks, ctx.kept, ctx.weights = provider, query, chunks, kept, weights
         ctx.slopes, ctx.overwrite, ctx.piece = slopes, overwrite, sizes.piece
-        return torch.cat([logps, *(part.flatten() for part in values)])
+        return torch.cat([logps, *(part.flatten() for part in values)]) if values else logps
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:

@@ -19,12 +19,16 @@ class LMHead:
         module: the head; ZeRO-3 and FSDP must hold its weights together whenever it is used.
         forward: its own forward, not what stands in for it during a call: the backward pass runs this one.
         transform: from its logits to those of the model.
+
+    Attributes:
+        weights: its own that are trained.
     """
 
     def __init__(self, module: nn.Module, forward: Forward, transform: LogitTransform) -> None:
         self._module, self._forward, self._transform = module, forward, transform
-        self._weights = [weight for weight in module.parameters() if weight.requires_grad]
-        self._device = next(module.parameters()).device.type
+        weights = list(module.parameters())
+        self.weights = [weight for weight in weights if weight.requires_grad]
+        self._device = weights[0].device.type
         # The backward pass runs outside of autocast: chunks that are computed again there must be rounded the same.
         enabled = torch.is_autocast_enabled(self._device)
         self._autocast: dict[str, Any] = {"enabled": enabled}
@@ -54,6 +58,8 @@ class LMHead:
         return self.overwritable and same and not self._autocast["enabled"] and self._transform == LogitTransform()
 
     def _raw(self, inputs: Tensor) -> Tensor:
+        if not self._autocast["enabled"] and not torch.is_autocast_enabled(self._device):
+            return self._forward(inputs)
         with torch.autocast(self._device, **self._autocast):
             return self._forward(inputs)
 
@@ -68,7 +74,7 @@ class LMHead:
             leaf = inputs.detach().requires_grad_()
             raw = self._raw(leaf)
         grad_inputs, *grad_weights = torch.autograd.grad(
-            raw, [leaf, *self._weights], grad_logits.to(raw.dtype), allow_unused=True
+            raw, [leaf, *self.weights], grad_logits.to(raw.dtype), allow_unused=True
         )
         for total, part in zip(gradients, grad_weights, strict=True):
             if part is not None and total is not None:
@@ -80,7 +86,7 @@ class LMHead:
         weight: Tensor = self._module.weight  # type: ignore[assignment]
         dtype = self._autocast.get("dtype", weight.dtype)
         grad_logits, rounded = grad_logits.to(dtype), inputs.to(dtype)
-        for trained, total in zip(self._weights, gradients, strict=True):
+        for trained, total in zip(self.weights, gradients, strict=True):
             if total is None:
                 continue
             if trained.ndim == 1:  # the bias

@@ -97,7 +97,7 @@ class HeadQuery:
 
     def split(self, flat: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The one tensor in which a head puts out its answer, as log-probs [T] and the values by readout."""
-        if not self.compute_logps:
+        if not self.compute_logps or not self.readouts:
             return flat, {}
         sizes = [self.count(readout) * readout.width for readout in self.readouts]
         logps, *parts = flat.split([len(self.targets), *sizes])

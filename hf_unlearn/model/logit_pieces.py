@@ -15,7 +15,7 @@ def _pieces(count: int, piece: int) -> list[slice]:
 def write_logps(z: Tensor, targets: Tensor, into: Tensor, piece: int) -> None:
     """log softmax(z_t)[y_t] of a chunk, [t]; log-probs of all tokens are there of a piece at a time."""
     for part in _pieces(len(z), piece):
-        into[part] = z[part].log_softmax(-1).gather(-1, targets[part, None]).squeeze(-1)
+        torch.gather(z[part].log_softmax(-1), -1, targets[part, None], out=into[part, None])
 
 
 def write_values(

@@ -44,14 +44,24 @@ class OutputHead:
 
     Args:
         model: not wrapped; a PeftModel or a model of transformers.
+
+    Attributes:
+        takes_positions: whether the model's forward takes position ids.
+        vocabulary: logits of a position.
+        positions: that the model has, as it was when this was made; None where it does not say.
     """
 
     def __init__(self, model: Any) -> None:
-        self._stand_in = ForwardStandIn(model.get_output_embeddings())
+        module = model.get_output_embeddings()
+        self._stand_in = ForwardStandIn(module)
         # Weakly: the model holds this object, and a cycle would keep its weights in memory after `del model`.
         self._owner = weakref.ref(model.get_base_model() if isinstance(model, PeftModel) else model)
+        # Of the owner's own modules; empty for a head that lies deeper.
+        self._name = next((name for name, child in self.owner.named_children() if child is module), "")
         self.takes_positions = "position_ids" in inspect.signature(self.owner.forward).parameters
-        self.vocabulary: int = model.config.get_text_config().vocab_size
+        config = model.config.get_text_config()
+        self.vocabulary: int = config.vocab_size
+        self.positions: int | None = getattr(config, "max_position_embeddings", None)
         self._transform: LogitTransform | None = None
         self._chunked: bool | None = None  # unknown before the first call
 
@@ -80,7 +90,10 @@ class OutputHead:
 
     def is_head_of(self, model: Any) -> bool:
         """Whether it still is the head of a model: resizing the vocabulary makes another one."""
-        return self._stand_in.module is model.get_output_embeddings()
+        module, owner = self._stand_in.module, self._owner()
+        if module is not None and owner is not None and owner._modules.get(self._name) is module:
+            return True  # in its place; to ask the model takes longer, and this is asked in every step
+        return module is model.get_output_embeddings()
 
     def read(
         self, model: nn.Module, inputs: Mapping[str, Any], query: HeadQuery, *, full_logits: bool = False
@@ -142,12 +155,10 @@ class OutputHead:
 
     def _read_hidden(self, hidden: Tensor, query: HeadQuery, own_forward: Forward) -> Tensor:
         """Log-probs and readouts from hidden states [T, H], as one flat tensor; its graph has the head's weights."""
-        module = self.module
-        weights = [weight for weight in module.parameters() if weight.requires_grad]
-        # With device maps the head may be on another device than the batch.
-        query = replace(query, targets=query.targets.to(hidden.device))
-        provider = LMHead(module, own_forward, self.transform)
-        return read_positions(hidden, query, provider, weights, self.vocabulary)
+        if query.targets.device != hidden.device:  # with device maps the head may be on another one than the batch
+            query = replace(query, targets=query.targets.to(hidden.device))
+        provider = LMHead(self.module, own_forward, self.transform)
+        return read_positions(hidden, query, provider, provider.weights, self.vocabulary)
 
     def _read_dense(self, logits: Tensor, query: HeadQuery) -> HeadResult:
         """The same from logits [T, V] that the model has put out."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data.batch import Batch, indexed
 from ..data.collator import DataCollatorForUnlearning
 from ..data.lengths import row_lengths
-from ..data.pairing import read_rows
+from ..data.row_items import read_rows
 from ..data.tokenized_row import TokenizedRow
 from ..errors import input_error
 from ..progress import progress

@@ -3,19 +3,22 @@
 import contextlib
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..data.batch import AnswerIndex, Batch, answer_index
+from ..data.answer_positions import AnswerIndex
+from ..data.batch import Batch, answer_index
 from ..data.roles import Role
 from .forward_patching import grad_mode_after
 from .head_query import HeadQuery, HeadResult, LogitCache, ReferenceLogits, TokenReadout
 from .hidden_states import HiddenStateCapture
 from .output_head import OutputHead
 from .reference_logits import slice_logits
+
+_FIELD = {role: role.name.lower() for role in Role}  # of `Scores`
 
 
 class Likelihoods(enum.Enum):
@@ -75,6 +78,9 @@ class RowScores:
         return torch.repeat_interleave(rows, self.lengths, output_size=len(self.token_ids))
 
 
+ScoresType = TypeVar("ScoresType", RowScores, "Scores")
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of a batch by role; a role without rows in the batch is None.
@@ -95,7 +101,8 @@ class Scores:
 
     def of(self, role: Role) -> RowScores | None:
         """The scores of a role."""
-        return getattr(self, role.name.lower())
+        rows: RowScores | None = getattr(self, _FIELD[role])
+        return rows
 
     def rows(self, role: Role) -> RowScores:
         """The scores of a role that the batch must hold."""
@@ -105,7 +112,7 @@ class Scores:
 
     def for_term(self, term: str) -> "Scores":
         """The same scores, as a term of that name is given them."""
-        return replace(self, term=term)
+        return changed(self, term=term)
 
     def readout(self, role: Role) -> Tensor:
         """What the head has read for the term at the answer tokens of a role, [T]."""
@@ -113,17 +120,25 @@ class Scores:
 
     def with_reference(self, references: Mapping[Role, RowScores]) -> "Scores":
         """The same scores, each role with its reference."""
-        compared: dict[str, Any] = {
-            role.name.lower(): replace(rows, reference=references[role])
-            for role, rows in self.items()
-            if role in references
-        }
-        return replace(self, **compared)
+        if not references:
+            return self
+        rows = {role: changed(rows, reference=references[role]) for role, rows in self.items() if role in references}
+        return changed(self, **{_FIELD[role]: compared for role, compared in rows.items()})
 
     def items(self) -> list[tuple[Role, RowScores]]:
         """(role, scores) of the roles that the batch holds."""
         every = [(role, self.of(role)) for role in Role]
         return [(role, rows) for role, rows in every if rows is not None]
+
+
+def changed(scores: ScoresType, **values: Any) -> ScoresType:
+    """The same scores with other values of some attributes.
+
+    What `dataclasses.replace` gives, which looks at every field: several times a step that is a cost.
+    """
+    new = object.__new__(type(scores))
+    vars(new).update(vars(scores) | values)
+    return new
 
 
 def sum_rows(values: Tensor, lengths: Tensor) -> Tensor:
@@ -198,9 +213,10 @@ def score(
             # Back on before the forward ends: DDP asks there whether a backward is to come.
             stack.enter_context(grad_mode_after(head.module, torch.is_grad_enabled()))
         result, output = head.read(model, model_inputs(batch, index), query, full_logits=full_logits)
+    logps = result.logps.split_with_sizes(index.tokens) if len(result.logps) else [result.logps] * len(Role)
     states = {layer: outputs.flatten(0, 1)[index.positions] for layer, outputs in hidden.items()}
     scores: dict[str, Any] = {
-        role.name.lower(): _of_role(role, batch, index, query, result, states, keeps=role in kept)
+        _FIELD[role]: _of_role(role, batch, index, query, result, logps[role], states, keeps=role in kept)
         for role in Role
         if index.rows[role]
     }
@@ -264,6 +280,7 @@ def _of_role(
     index: AnswerIndex,
     query: HeadQuery,
     result: HeadResult,
+    logps: Tensor,
     states: Mapping[float, Tensor],
     *,
     keeps: bool,
@@ -273,7 +290,7 @@ def _of_role(
     own = [readout.name for readout in query.readouts if readout.role is role]
     logits = result.logits if keeps else None
     return RowScores(
-        logps=result.logps[token],
+        logps=logps,
         token_ids=index.targets[token],
         lengths=index.lengths[row],
         source=batch["source"][row],

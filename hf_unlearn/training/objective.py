@@ -1,10 +1,11 @@
 """The objective: the weighted sum of the losses, each the exact mean over an optimizer step, and the row bound."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, reduce
 from operator import or_
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from ..errors import input_error
 from ..losses.base import DistributionLoss, Loss, Needs, Unit
 from ..losses.pull_back import PullBack
 from ..model.head_query import TokenReadout
-from ..model.scoring import RowScores, Scores, attached_zero
+from ..model.scoring import RowScores, Scores, attached_zero, sum_rows
 from .config import UnlearningConfig
 from .level_checks import require_held, require_levels_for
 from .methods import Methods
@@ -52,12 +53,14 @@ class Objective:
     anchor_weight: float = 0.5
     pull_back: PullBack | None = None
 
-    @property
+    # What follows from the terms is asked for in every step, and worked out once.
+
+    @cached_property
     def terms(self) -> list[Loss]:
         """The terms of all sides."""
         return [term for _, _, terms in self.sides for term in terms]
 
-    @property
+    @cached_property
     def layers(self) -> frozenset[float]:
         """Layers whose hidden states a term reads."""
         return frozenset().union(*(term.layers for term in self.terms))
@@ -67,7 +70,7 @@ class Objective:
         """Layers whose hidden states under the reference a term reads."""
         return frozenset().union(*(term.layers for term in self.terms if term.needs.reference_hidden))
 
-    @property
+    @cached_property
     def needs(self) -> Needs:
         """What all terms together must be supplied with."""
         return reduce(or_, (term.needs for term in self.terms))
@@ -91,7 +94,7 @@ class Objective:
                     )
         return readouts
 
-    @property
+    @cached_property
     def _without_trained_logps(self) -> frozenset[Role]:
         """Roles whose log-probs no term is differentiated through; never forget rows, which bounds and levels read."""
         # A call of its own may read anything of the scores.
@@ -99,7 +102,7 @@ class Objective:
         read = {Role.FORGET}.union(*(term.needs.roles for term in reading if term.needs.logps))
         return frozenset(Role) - read
 
-    @property
+    @cached_property
     def sides(self) -> tuple[tuple[str, float, Sequence[Loss]], ...]:
         """(name, weight, terms) of each side."""
         return (
@@ -142,15 +145,14 @@ class Objective:
             component ("forget/npo", "retain/nll"), of the NLL per answer token of the forget, retain and holdout rows,
             and of the share of forget rows at the bound, beside the micro-batch's share of the step's items.
         """
-        components, active = {}, rows_below(scores.forget)
+        active, means = rows_below(scores.forget), _Means()
         if scores.forget is not None:
-            components["bound_share"] = _mean_part((~active).float(), counts[Role.FORGET, 1])
+            means.add("bound_share", (~active).float(), Role.FORGET, "row")
         for name, role in _WATCHED.items():
             rows = scores.of(role)
             if rows is not None and len(rows.logps):  # none where the forward ended below the head
-                components[name] = _mean_part(-rows.logps, counts[role, 0])
-        reads_layers = every_weight and bool(self.layers)  # else all that is read comes from the head
-        total = attached_zero(scores) if reads_layers else counts.new_zeros((), dtype=torch.float32)
+                means.add(name, -rows.logps.detach(), role, "token")
+        watched, weights = len(means.names), []
         for side, weight, terms in self.sides:
             for term in terms:
                 # No retain or holdout row when their ratio is below 1, or rows of the other side when a step takes
@@ -161,10 +163,50 @@ class Objective:
                 items = term(scores.for_term(name))
                 if side == "forget" and not term.two_sided:
                     items = hold_bounded(items, scores, term, active)
-                part = _mean_part(items, counts[term.on, _UNIT_COLUMN[term.unit]])
-                components[name] = part
-                total = total + weight * term.weight * part[0]
-        return total, {name: part.detach() for name, part in components.items()}
+                means.add(name, items, term.on, term.unit)
+                weights.append(weight * term.weight)
+        values, components = means.parts(counts)
+        # One part alone is multiplied by 1 too: as it is, it is a view that nobody may change in place.
+        as_they_are = len(weights) > 1
+        weighted = [
+            value if weight == 1 and as_they_are else weight * value
+            for weight, value in zip(weights, values[watched:], strict=True)
+        ]
+        total = sum(weighted[1:], weighted[0]) if weighted else counts.new_zeros((), dtype=torch.float32)
+        if every_weight and self.layers:  # else all that is read comes from the head
+            total = total + attached_zero(scores)
+        return total, components
+
+
+@dataclass(frozen=True)
+class _Means:
+    """One micro-batch's parts of means over a step's items.
+
+    They are divided together: so small a tensor costs no more than the call, and each call is a node of the graph.
+    """
+
+    names: list[str] = field(default_factory=list)
+    sums: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # items of the micro-batch
+    cells: list[int] = field(default_factory=list)  # of the counts laid flat: the items of the step
+
+    def add(self, name: str, items: Tensor, role: Role, unit: Unit) -> None:
+        """The mean of items of a role over its tokens or rows in the step."""
+        self.names.append(name)
+        self.sums.append(items.sum())
+        self.sizes.append(len(items))
+        self.cells.append(2 * role + _UNIT_COLUMN[unit])
+
+    def parts(self, counts: Tensor) -> tuple[Sequence[Tensor], dict[str, Tensor]]:
+        """Each part, attached to the graph; and by name, detached, the part and the share of the step's items, [2]."""
+        if not self.names:
+            return (), {}
+        step = counts.clamp(min=1).take(_cells(tuple(self.cells), counts.device))
+        sums = torch.stack(self.sums)
+        values = sums.to(torch.promote_types(sums.dtype, torch.float32)) / step
+        sizes = torch.from_numpy(np.array(self.sizes, dtype=np.float64))
+        shares = sizes.to(values.device, values.dtype, non_blocking=True) / step
+        return values.unbind(), dict(zip(self.names, torch.stack([values.detach(), shares], 1).unbind(), strict=True))
 
 
 def _component(side: str, term: Loss) -> str:
@@ -172,9 +214,10 @@ def _component(side: str, term: Loss) -> str:
     return f"{side}/{term.name}"
 
 
-def _mean_part(items: Tensor, count: Tensor) -> Tensor:
-    """One micro-batch's part of the mean over a step's items, and its share of them: [items] -> [2]."""
-    return torch.stack([items.sum(), items.new_full((), len(items))]) / count.clamp(min=1)
+@lru_cache
+def _cells(cells: tuple[int, ...], device: torch.device) -> Tensor:
+    """Places in the counts of a step, on its device: made once, as a GPU is waited for."""
+    return torch.tensor(cells, device=device)
 
 
 def build_objective(methods: Methods, args: UnlearningConfig) -> Objective:
@@ -217,7 +260,7 @@ def rows_below(forget: RowScores | None) -> Tensor:
         return torch.ones(0, dtype=torch.bool)
     if forget.bound is None:
         return torch.ones_like(forget.lengths, dtype=torch.bool)
-    return forget.nll_per_token().detach() < forget.bound
+    return -sum_rows(forget.logps.detach(), forget.lengths) / forget.lengths < forget.bound
 
 
 def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> Tensor:
@@ -228,6 +271,8 @@ def hold_bounded(values: Tensor, scores: Scores, term: Loss, active: Tensor) -> 
     """
     rows = scores.of(term.on)
     assert rows is not None
+    if active.device.type == "cpu" and bool(active.all()):  # a GPU would be waited for
+        return values
     pushes = active[rows.source]
     if term.unit == "token":
         pushes = pushes[rows.row_of_token()]

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 from torch.utils.data import Dataset
 
-from ..data.pairing import read_rows
+from ..data.row_items import read_rows
 from ..errors import input_error
 
 

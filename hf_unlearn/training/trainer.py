@@ -250,7 +250,8 @@ class UnlearningTrainer(Trainer):
         self._steps.record(objective, components)
         if context.last and self.args.stop_on_nonfinite:
             self._step_log.send(self.accelerator, loss)
-        loss = loss * (0 if context.idle else self.accelerator.num_processes)
+        if (factor := 0 if context.idle else self.accelerator.num_processes) != 1:
+            loss = loss * factor
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -12,12 +12,12 @@ from torch.nn.functional import pad
 from fixtures.models import make_trainer, step_logs, tiny_model
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.data import DataCollatorForUnlearning, Role
+from hf_unlearn.data.answer_positions import read_answer_index
 from hf_unlearn.data.batch import (
     IndexingCollator,
     answer_index,
     count_answers,
     indexed,
-    read_answer_index,
     select_roles,
 )
 from hf_unlearn.model.output_head import output_head

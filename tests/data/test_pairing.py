@@ -8,7 +8,7 @@ import torch
 
 from hf_unlearn.data import ForgetRetainDataset, ForgetRetainStream
 from hf_unlearn.data.epoch_order import EpochOrder
-from hf_unlearn.data.pairing import mismatch_row
+from hf_unlearn.data.row_items import mismatch_row
 from hf_unlearn.data.walks import check_ratio
 
 

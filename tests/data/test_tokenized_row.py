@@ -3,7 +3,7 @@
 import pytest
 
 from hf_unlearn.data.lengths import longest_mismatch
-from hf_unlearn.data.pairing import mismatch_row
+from hf_unlearn.data.row_items import mismatch_row
 from hf_unlearn.data.tokenization import tokenize_rows
 from hf_unlearn.data.tokenized_row import answer_ids, answer_start, prompt_ids, target_count, trained_ids
 

@@ -11,7 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 from fixtures.examples import assert_four_parts
 from fixtures.models import make_trainer, perturbed, step_logs, tiny_model, train_sets, weights
 from hf_unlearn.data import DataCollatorForUnlearning, Role
-from hf_unlearn.data.batch import IndexingCollator, read_answer_index, select_roles
+from hf_unlearn.data.answer_positions import read_answer_index
+from hf_unlearn.data.batch import IndexingCollator, select_roles
 from hf_unlearn.model.scoring import model_inputs
 from hf_unlearn.training.checks import require_setup
 from hf_unlearn.training.distributed_setup import DistributedSetup

@@ -8,7 +8,7 @@ from transformers import DataCollatorForSeq2Seq, GPT2Config, GPT2LMHeadModel, T5
 
 from fixtures.bad_input import build, holdout, logged, rows, sets
 from fixtures.models import tiny_model, tiny_tokenizer
-from hf_unlearn.data.pairing import mismatch_row
+from hf_unlearn.data.row_items import mismatch_row
 from hf_unlearn.training.config import UnlearningConfig
 
 

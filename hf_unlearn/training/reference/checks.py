@@ -11,7 +11,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ...data.batch import AnswerIndex
+from ...data.answer_positions import AnswerIndex
 from ...data.roles import Role
 from ...errors import input_error
 from ...losses.base import Loss, Needs

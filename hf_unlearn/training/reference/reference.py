@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import is_compiled_module
@@ -77,7 +78,7 @@ class Reference:
     _hidden_states: HiddenStateCapture | None = None
     _initial: dict[str, Tensor] = field(default_factory=dict)
     _stored: dict[Role, RowLogps] = field(default_factory=dict)
-    _starts: dict[Role, Tensor] = field(default_factory=dict)
+    _starts: dict[Role, np.ndarray] = field(default_factory=dict)
     _lengths: dict[Role, list[int]] = field(default_factory=dict)
     _top_k: dict[Role, tuple[RowTopK, list[int]]] = field(default_factory=dict)
     _hidden: StoredHidden | None = None
@@ -132,7 +133,7 @@ class Reference:
         """Keep the precomputed log-probs of a role's whole set on the device."""
         self._lengths[role] = logps.lengths.tolist()
         self._stored[role] = logps.to(device)
-        self._starts[role] = self._stored[role].lengths.cumsum(0) - self._stored[role].lengths
+        self._starts[role] = np.cumsum([0, *self._lengths[role][:-1]])
 
     def store_top_k(self, role: Role, likeliest: RowTopK) -> None:
         """Keep the likeliest tokens of a role's whole set, on the host."""
@@ -153,6 +154,8 @@ class Reference:
             model: that unlearns, wrapped.
             batch: as the collator made it.
         """
+        if not self.needs.reference:
+            return {}
         index = answer_index(batch)
         precomputed = self.needs.reference_logps if self.plan.logps is ReferenceMode.PRECOMPUTED else frozenset()
         present = frozenset(role for role in Role if index.rows[role])
@@ -222,13 +225,11 @@ class Reference:
     def _look_up(self, role: Role, batch: Batch) -> RowScores:
         index, stored = answer_index(batch), self._stored[role]
         rows, tokens = index.row_slice(role), index.token_slice(role)
-        row, lengths = batch["row"][rows], index.lengths[rows]
         require_same_rows(role, index, self._lengths[role])
-        first = self._starts[role][row] - (lengths.cumsum(0) - lengths)
-        total = index.tokens[role]
-        shift = torch.repeat_interleave(first, lengths, output_size=total)
-        logps = stored.logps[torch.arange(total, device=shift.device) + shift]
-        return RowScores(logps, index.targets[tokens], lengths, batch["source"][rows], row)
+        starts = [self._starts[role][i] for i in index.row_numbers[rows]]
+        places = [slice(start, start + n) for start, n in zip(starts, index.host_lengths[rows], strict=True)]
+        logps = torch.cat([stored.logps[place] for place in places])
+        return RowScores(logps, index.targets[tokens], index.lengths[rows], batch["source"][rows], batch["row"][rows])
 
     def _look_up_distributions(self, role: Role, batch: Batch) -> ReferenceLogits:
         """From the host, where a whole set's are kept, to the device."""

@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from ...data.batch import AnswerIndex
+from ...data.answer_positions import AnswerIndex
 from ...data.roles import Role
 from ...model.head_backward import LMHead
 from ...model.logit_transform import LogitTransform

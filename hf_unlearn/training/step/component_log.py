@@ -8,6 +8,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor
 
+from .ranks import sum_over_ranks
+
 
 class ComponentLog:
     """Components of the loss by name, summed over micro-batches and ranks, averaged over steps when read.
@@ -25,14 +27,17 @@ class ComponentLog:
 
     def start(self) -> None:
         """Forget what was summed up; the next read covers what comes from now on."""
-        self._sums = dict.fromkeys(self._names, torch.zeros(2, device=self._device))
-        self._finite = torch.ones((), dtype=torch.bool, device=self._device)
+        self._sums = torch.zeros(len(self._names), 2, device=self._device)
+        self._nothing = self._sums.new_zeros(2)
+        self._finite: Tensor | None = None  # whether the losses were, on this rank; None where there was none
 
     def add(self, components: dict[str, Tensor], loss: Tensor) -> None:
         """Add one micro-batch's contributions: for each component its value and its share of the step's items, [2]."""
-        for name, value_and_share in components.items():
-            self._sums[name] = self._sums[name] + value_and_share.detach()
-        self._finite = self._finite & torch.isfinite(loss.detach())
+        if components:  # all at once: a call of torch costs more than so few sums
+            parts = [components.get(name, self._nothing) for name in self._names]
+            self._sums = self._sums + torch.stack(parts).detach()
+        finite = loss.detach().abs() < math.inf  # no NaN is
+        self._finite = finite if self._finite is None else self._finite & finite
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Mean of each component over the steps since the last read that had items of it; the same on every rank.
@@ -46,8 +51,7 @@ class ComponentLog:
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
         """What `read` returns, without an end of what is summed up."""
-        sums = torch.stack([self._sums[name].float() for name in self._names])
-        totals = accelerator.reduce(sums, "sum").tolist()
+        totals = sum_over_ranks(accelerator, self._sums.float()).tolist()
         return {name: value / steps for name, (value, steps) in zip(self._names, totals, strict=True) if steps}
 
     def send(self, accelerator: Accelerator, loss: Tensor | None = None) -> None:
@@ -61,10 +65,11 @@ class ComponentLog:
             loss: whose backward comes next. A DeepSpeed engine steps inside it and looks at the gradient alone, which
                 can be finite where the loss is not (a token of probability 0): it is made NaN there, on every rank.
         """
-        broken = accelerator.reduce((~self._finite).float(), "sum")
+        broken = self._nothing[0] if self._finite is None else (~self._finite).float()
+        broken = sum_over_ranks(accelerator, broken)
         if accelerator.distributed_type == DistributedType.DEEPSPEED and loss is not None and loss.requires_grad:
             loss.register_hook(lambda gradient: gradient.masked_fill(broken.to(gradient.device) > 0, math.nan))
-        self._finite = torch.ones_like(self._finite)
+        self._finite = None
         self._answer = _HostCopy(broken)
 
     def seen_norm(self, norm: Any) -> Any:

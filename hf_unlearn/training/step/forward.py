@@ -87,7 +87,8 @@ class UnlearningForward:
             batch: as the collator made it.
             references: the same rows under the reference.
         """
-        self._require_room(answer_index(batch).longest)
+        head = self._head
+        self._require_room(answer_index(batch).longest, head)
         with contextlib.ExitStack() as stack:
             for attack in self.attacks:
                 if attack.attack_layer is not None:
@@ -101,7 +102,7 @@ class UnlearningForward:
                 stack.enter_context(hidden_states_in_output(self.model, self._blocks_at(layers)))
             scores, output = score(
                 model,
-                self._head,
+                head,
                 batch,
                 readouts=self.objective.readouts(references),
                 capture=HiddenStateCapture(decoder_blocks(self.model), layers) if layers else None,
@@ -109,8 +110,10 @@ class UnlearningForward:
             )
         return scores.with_reference(references), output
 
-    def _require_room(self, longest: int) -> None:
+    def _require_room(self, longest: int, head: OutputHead) -> None:
         """Raise for a row that the model has no positions for: those of streams are known only when they are read."""
+        if longest <= (head.positions or 0):
+            return
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if positions is not None and longest > positions:
             raise input_error(

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...model.scoring import RowScores, Scores
+from ...model.scoring import RowScores, Scores, changed
 from ..baseline import Baseline
 from ..levels.levels import Levels
 from .context import StepContext
@@ -52,7 +52,7 @@ class RowLevels:
             baseline: what was measured before the first step; None where that is yet to come.
             context: what the forward is for.
         """
-        scores = replace(scores, progress=context.progress)
+        scores = changed(scores, progress=context.progress)
         if baseline is None or scores.forget is None:
             return scores
         forget, bound, levels = scores.forget, baseline.bound, baseline.levels
@@ -64,13 +64,13 @@ class RowLevels:
             bound = levels.rows if at_levels else bound
         if isinstance(bound, Tensor):
             bound = bound[forget.row]
-        forget = replace(forget, bound=bound)
+        forget = changed(forget, bound=bound)
         if levels is not None:
             level = levels.rows[forget.row]
-            forget = replace(forget, level=level, token_level=token_levels(levels, forget))
+            forget = changed(forget, level=level, token_level=token_levels(levels, forget))
             if context.recording and len(forget.logps):
                 self._record((forget.nll_per_token().detach() - level).abs(), forget.row, len(levels.rows))
-        return replace(scores, forget=forget)
+        return changed(scores, forget=forget)
 
     def _record(self, distances: Tensor, rows: Tensor, count: int) -> None:
         """Add a micro-batch's distances [R], of rows [R] of a set of `count`, to those of the step."""

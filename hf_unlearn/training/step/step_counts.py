@@ -17,6 +17,7 @@ from ...model.scoring import model_inputs
 from ..config import UnlearningConfig
 from ..distributed_setup import DistributedSetup
 from .parts_in_step import agree_on_parts, is_idle
+from .ranks import sum_over_ranks
 
 ROUTER_LOSS = "router_loss"  # the component's name in logs
 
@@ -68,8 +69,8 @@ class StepCounts:
             with preserve_rng_state(), evaluation_mode(model), self._accelerator.autocast():
                 choices = [self._choices(model, part, device) * (not is_idle(part)) for part in parts]
             self._experts = self._accelerator.reduce(torch.stack(choices).sum(0), "sum")
-        counts = torch.stack([count_answers(part) for part in parts if not is_idle(part)]).sum(0).to(device)
-        return self._accelerator.reduce(counts, "sum")
+        first, *others = (count_answers(part) for part in parts if not is_idle(part))
+        return sum_over_ranks(self._accelerator, sum(others, first).to(device))
 
     def with_router_loss(self, loss: Tensor, components: dict[str, Tensor], output: Any, batch: Batch) -> Tensor:
         """The loss of a micro-batch with its part of the step's router loss, which becomes one of the components.
