@@ -155,10 +155,8 @@ def attached_zero(scores: Scores) -> Tensor:
     """
     read = [values for _, rows in scores.items() for values in (rows.logps, *rows.hidden.values())]
     # A log-prob of minus infinity that no loss reads stays without effect.
-    return sum(
-        ((values * 0).nan_to_num().sum() for values in read if values.requires_grad),
-        torch.zeros((), device=read[0].device),
-    )
+    zeros = [(values * 0).nan_to_num().sum() for values in read if values.requires_grad]
+    return sum(zeros, torch.zeros((), device=read[0].device))
 
 
 def score(

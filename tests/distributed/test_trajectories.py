@@ -20,6 +20,7 @@ from distributed.trajectory_script import (
     MODES,
     PROFILES,
     RESUMED,
+    ROUTER,
     RUNS,
     SAVED,
     STAGES,
@@ -135,6 +136,7 @@ def test_the_router_loss_of_experts_is_in_every_step(one_process):
 
 def test_objectives_and_adapters_make_different_trajectories(one_process):
     losses = {name: one_process(name)["logs"][-1]["loss"] for name in RUNS}
+    assert losses["in_parts_experts"] == pytest.approx(losses.pop(ROUTER), rel=1e-6)
     plain = [loss for name, loss in losses.items() if not name.endswith("_checkpointing")]
     # NPO's cached and frozen references are one and the same but for the bound of the cached one.
     assert len({round(loss, 4) for loss in plain}) == len(plain)

@@ -84,13 +84,7 @@ class Reference:
     _hidden: StoredHidden | None = None
 
     def bind(self, model: nn.Module, accelerator: Accelerator, distributed: DistributedSetup) -> None:
-        """Remember `model` as it is now, before anything wraps, moves or changes it.
-
-        Args:
-            model: before unlearning.
-            accelerator: of the trainer.
-            distributed: a frozen copy is sharded as the policy is under ZeRO-3 and FSDP.
-        """
+        """Remember `model` as it is now, before anything wraps or changes it; a copy is sharded as it is to be."""
         self._stored, self._starts, self._lengths, self._top_k, self._initial = {}, {}, {}, {}, {}
         self._frozen = self._frozen_head = None
         self._adapted = model if isinstance(model, PeftModel) else None
