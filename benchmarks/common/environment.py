@@ -1,8 +1,10 @@
 """Describes the machine and the library versions of a benchmark, for its JSON."""
 
 import importlib.metadata
+import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,15 @@ def machine(cuda: bool) -> dict[str, Any]:
         description |= {"gpu": properties.name, "gpu_gib": round(properties.total_memory / 2**30, 1)}
         description["cuda"] = torch.version.cuda
     return description
+
+
+def write_results(file: Path, module: str, results: Any) -> None:
+    """Write what a benchmark on one CPU thread has measured, with the command that was given and what it ran on."""
+    record = {
+        "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
+        "machine": machine(False) | {"threads": 1},
+        "versions": versions(),
+        "results": results,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

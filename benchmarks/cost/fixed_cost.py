@@ -24,10 +24,8 @@ import argparse
 import contextlib
 import cProfile
 import functools
-import json
 import pstats
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -41,7 +39,7 @@ import torch
 import transformers
 from transformers import Trainer
 
-from benchmarks.common.environment import machine, versions
+from benchmarks.common.environment import write_results
 from benchmarks.common.synthetic import Sizes
 from benchmarks.cost.trainer_pairs import Method, build_pair, steps_of, timed
 from hf_unlearn import UnlearningTrainer
@@ -220,14 +218,7 @@ def main() -> None:
             print(f"{name:30} {row['batch']:>6}" + "".join(f" {row[column]:6.2f}" for column in columns))
             print("   " + ", ".join(f"{part} {ms:.2f}" for part, ms in row["parts_ms"].items()), flush=True)
     if args.output:
-        record = {
-            "command": " ".join(["python", "-m", "benchmarks.cost.fixed_cost", *sys.argv[1:]]),
-            "machine": machine(False) | {"threads": 1},
-            "versions": versions(),
-            "results": results,
-        }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_results(args.output, "benchmarks.cost.fixed_cost", results)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 
 import datasets
 
-from benchmarks.common.environment import machine, versions
+from benchmarks.common.environment import write_results
 from benchmarks.common.synthetic import Sizes, make_rows
 from benchmarks.cost.startup_point import PLAIN, RUNS, Phases, Starts
 
@@ -129,14 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = compare(args, Path(folder)) if args.sizes is None else grow(args, Path(folder))
     if args.output:
-        record = {
-            "command": " ".join(["python", "-m", "benchmarks.cost.startup", *sys.argv[1:]]),
-            "machine": machine(False) | {"threads": 1},
-            "versions": versions(),
-            "results": results,
-        }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_results(args.output, "benchmarks.cost.startup", results)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,17 @@ RECIPES: dict[str, dict[str, Any]] = {
         "retain_weight": 6.0,
         "learning_rate": 7.5e-4,
     },
+    # Batches twice as large, each step taken from the worst weights nearby, at the same tokens.
+    "unseen_level, SAM": _LEVELS
+    | _last_part(268, 0.2)
+    | {
+        "per_device_train_batch_size": 16,
+        "retain_ratio": 2.0,
+        "anchor_ratio": 0.25,
+        "forget_weight": 0.35,
+        "learning_rate": 6.5e-4,
+        "step_wrappers": "sam",
+    },
     "unseen_level, LoRA": _LEVELS | _last_part(385) | {"rank": 64, "forget_weight": 0.6, "learning_rate": 1e-3},
     "simnpo, bound": _BOUNDED
     | {"forget_loss": {"name": "simnpo", "beta": 0.5}, "retain_weight": 4.0, "learning_rate": 5e-4, "max_steps": 150},
