@@ -30,22 +30,25 @@ class RowReader:
 
     Args:
         rows: a set with a length, whose rows stay what they are.
+
+    Attributes:
+        rows: the same.
     """
 
     def __init__(self, rows: Any) -> None:
-        self._rows = rows
+        self.rows = rows
         self._columns = _columns(rows) if isinstance(rows, datasets.Dataset) else {}
         # Where rows were selected or shuffled, their places in the table; datasets has no public name for them.
         places = rows._indices if self._columns else None
         self._places: np.ndarray | None = None if places is None else places.column(0).to_numpy()
 
     def __reduce__(self) -> tuple[type["RowReader"], tuple[Any]]:
-        return RowReader, (self._rows,)  # a copy for another process has no copy of the numbers
+        return RowReader, (self.rows,)  # a copy for another process has no copy of the numbers
 
     def __call__(self, indices: Sequence[int]) -> list[TokenizedRow]:
         """Rows at `indices`, in that order."""
         if not self._columns:
-            return read_rows(self._rows, indices)
+            return read_rows(self.rows, indices)
         places = indices if self._places is None else self._places[np.asarray(indices, dtype=np.int64)].tolist()
         return [{name: value_at(place) for name, value_at in self._columns.items()} for place in places]
 
