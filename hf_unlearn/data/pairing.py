@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import input_error
-from .row_items import RowReader, mismatch_row, read_rows, with_alternate
+from .row_items import RowReaders, mismatch_row, read_rows, with_alternate
 from .tokenized_row import TokenizedRow
 from .walks import check_ratio, permutation, walk_steps
 
@@ -37,7 +37,7 @@ class _Pairing:
         max_length: int | None = None,
     ) -> None:
         self.forget, self.retain, self.holdout = forget, retain, holdout
-        self._readers: dict[str, RowReader] = {}
+        self._read = RowReaders()  # of the sets as they are: the user may put others in their place
         self.retain_ratio, self.mismatches = check_ratio("retain_ratio", retain_ratio), mismatches
         self.anchor_ratio = check_ratio("anchor_ratio", anchor_ratio)
         self.pair_retain = pair_retain and retain is not None
@@ -134,25 +134,17 @@ class ForgetRetainDataset(_Pairing, Dataset):
     def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
         """Several items in one read of each set; torch's DataLoader calls this when it is there."""
         places = self._places_of(rows)
-        forget = self._read("forget", rows)
+        forget = self._read(self.forget, rows)
         retain_rows = self._retain_rows(places)
         drawn_rows = [self.draw(place) for place in places]
         flat = [number for numbers in (*retain_rows, *drawn_rows) for number in numbers]
-        read = iter(self._read("retain", flat))
+        read = iter(self._read(self.retain, flat))
         retain = [[{**next(read), "row": number} for number in numbers] for numbers in retain_rows]
         drawn = [[next(read) for _ in numbers] for numbers in drawn_rows]
         unseen_rows = self._holdout_rows(places)
-        anchors = iter(self._read("holdout", [number for numbers in unseen_rows for number in numbers]))
+        anchors = iter(self._read(self.holdout, [number for numbers in unseen_rows for number in numbers]))
         unseen = [[{**next(anchors), "row": number} for number in numbers] for numbers in unseen_rows]
         return [self.item(*parts) for parts in zip(rows, forget, retain, drawn, unseen, strict=True)]
-
-    def _read(self, role: str, indices: Sequence[int]) -> list[TokenizedRow]:
-        """Rows of a set as it is now: the user may have put another one in its place."""
-        rows = getattr(self, role)
-        reader = self._readers.get(role)
-        if reader is None or reader.rows is not rows:
-            reader = self._readers[role] = RowReader(rows)
-        return reader(indices)
 
     def order(self) -> np.ndarray:
         """The forget rows in the order in which the current epoch trains them, [rows]."""

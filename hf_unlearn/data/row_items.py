@@ -53,6 +53,21 @@ class RowReader:
         return [{name: value_at(place) for name, value_at in self._columns.items()} for place in places]
 
 
+class RowReaders:
+    """Reads rows of several sets, each by a reader of its own, which is made at its first read."""
+
+    def __init__(self) -> None:
+        self._readers: list[RowReader] = []
+
+    def __call__(self, rows: Any, indices: Sequence[int]) -> list[TokenizedRow]:
+        """Rows of a set at `indices`, in that order."""
+        for reader in self._readers:
+            if reader.rows is rows:
+                return reader(indices)
+        self._readers = [*self._readers[-2:], RowReader(rows)]  # no more than the sets of a pairing
+        return self._readers[-1](indices)
+
+
 class _ListColumn:
     """A column of lists of integers, chunk by chunk as Arrow holds it.
 
