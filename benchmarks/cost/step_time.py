@@ -48,8 +48,8 @@ def all_methods() -> dict[str, Method]:
         ),
     }
     covered = {method.forget_loss for method in methods.values()}
-    for name in FORGET_LOSSES:
-        if name not in covered:
+    for name, loss in FORGET_LOSSES.items():
+        if name not in covered and not loss.of_given_reference:  # which takes a model of the user's
             partner = "hidden" if name == "rmu" else "nll"
             methods[f"{name} + {partner}"] = Method(name, partner)
     methods["rmu + hidden, no bound (forward ends early)"] = Method(
