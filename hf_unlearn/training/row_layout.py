@@ -77,6 +77,7 @@ class RowLayout:
             self.in_one_line = bool(json.loads(held.read_text(encoding="utf-8"))["padding_free"])
             return
         if not probe.rows_apart or not self._fits(model):
+            self.in_one_line = False  # a search may have had another model before
             logger.warning("Rows are padded: this model, or this run, cannot have them in one line.")
             return
         with torch.random.fork_rng(), steps.calling(StepContext(recording=False)):
