@@ -20,10 +20,11 @@ class UnseenLevel(Loss):
     is led there and not thrown. Huber_delta(x) is x^2 / 2 up to delta and delta (|x| - delta / 2) above. The gradient
     changes sign at the level: a row that was carried past it comes back, and the row bound does not hold it.
 
-    With a `token_weight` the tokens of a row are led to where those of an unseen row of its level lie, the likeliest
-    to the likeliest and so on: plus token_weight times the mean over t of Huber_delta(nll_(t) - rho tau_(t)), both in
-    ascending order, the mean of tau_(t) being tau_i (no other pairing is nearer: optimal transport in one dimension).
-    Without it a row is at its level early, with some tokens far too unlikely and others known as before.
+    With a `token_weight` the tokens of a row are led to where those of an unseen row of its level lie: plus
+    token_weight times the mean over t of Huber_delta(nll_t - rho tau_t), the mean of tau_t being tau_i. The highest
+    tau_t go to the tokens that are predicted hardest; where nothing tells the tokens of a row apart, to those that
+    are the least likely at the time. Without the term a row is at its level early, with some tokens far too unlikely
+    and others known as before.
 
     Args:
         ramp: share of the run's steps over which the level rises; 0 puts it in its place from the first step on.
@@ -44,7 +45,7 @@ class UnseenLevel(Loss):
     on = Role.FORGET
     needs = Needs(levels=True)
     two_sided = True
-    formula = "Huber_d(nll - rho tau) + w mean_t Huber_d(nll_(t) - rho tau_(t)), rho = min(1, progress / ramp)"
+    formula = "Huber_d(nll - rho tau) + w mean_t Huber_d(nll_t - rho tau_t), rho = min(1, progress / ramp)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,15 +66,9 @@ class UnseenLevel(Loss):
         values = self._huber(forget.nll_per_token(), rho * forget.level)
         if self.token_weight > 0:
             assert forget.token_level is not None
-            tokens = self._huber(_ascending(-forget.logps, forget.row_of_token()), rho * forget.token_level)
+            tokens = self._huber(-forget.logps, rho * forget.token_level)
             values = values + self.token_weight * sum_rows(tokens, forget.lengths) / forget.lengths
         return values
 
     def _huber(self, values: Tensor, targets: Tensor) -> Tensor:
         return huber_loss(values, targets.to(values), reduction="none", delta=self.delta)
-
-
-def _ascending(values: Tensor, rows: Tensor) -> Tensor:
-    """Values of tokens, [T], in ascending order within each row; `rows` [T] says whose they are and ascends."""
-    by_value = values.detach().argsort(stable=True)
-    return values[by_value[rows[by_value].argsort(stable=True)]]

@@ -43,7 +43,7 @@ def all_scores(logits: Tensor, reference: Tensor) -> Scores:
                 hidden={0.33: logits},
                 reference=rows(before[shift], lengths=LENGTHS, logits=reference, hidden={0.33: reference}),
                 level=torch.tensor([1.0, 2.0, 4.0]).to(logits),  # on both sides of the rows' own
-                token_level=torch.linspace(0.5, 4.0, T).to(logits),  # ascending, so within each row too
+                token_level=torch.linspace(0.5, 4.0, T).to(logits),
             )
             for shift, role in enumerate(roles)
         }

@@ -24,11 +24,12 @@ from fixtures.one_step import (
     rows_of_step,
     run_and_expect,
 )
-from fixtures.scores import double, forget
+from fixtures.scores import double, forget, rows
 from hf_unlearn import UnlearningTrainer
 from hf_unlearn.losses import UnseenLevel
 from hf_unlearn.losses.pull_back import PullBack
 from hf_unlearn.model.scoring import Scores
+from hf_unlearn.training.step.row_levels import token_levels
 from oracles import levels as oracle
 from oracles import naive, steps
 
@@ -83,26 +84,33 @@ def test_the_level_rises_over_the_ramp(ramp, progress, rho):
 
 def test_the_token_term_by_hand():
     # Tokens of 1 ln 2 and 2 ln 2, and one of 3 ln 2; half of the way to levels of 0 and 6 ln 2, and of 6 ln 2.
-    known = dict(level=double([3 * LN2, 6 * LN2]), token_level=double([0.0, 6 * LN2, 6 * LN2]))
-    for order in ([0.5, 0.25, 0.125], [0.25, 0.5, 0.125]):  # whichever token is the likelier one
-        logps = double(order).log().requires_grad_()
-        values = UnseenLevel(token_weight=0.3)(at(forget(logps, lengths=[2, 1], **known), 0.25))
-        each = 0.5 * LN2 - 0.5**2 / 2  # of both: the likelier is led from ln 2 to 0, the other from 2 ln 2 to 3 ln 2
-        torch.testing.assert_close(values, double([0.3 * each, 0.0]))
-        (gradient,) = torch.autograd.grad(values.sum(), logps)
-        pull = 0.3 * 0.5 / 2
-        torch.testing.assert_close(gradient, double([-pull if p == 0.5 else pull for p in order[:2]] + [0.0]))
+    scores = at(two_rows(level=double([3 * LN2, 6 * LN2]), token_level=double([0.0, 6 * LN2, 6 * LN2])), 0.25)
+    values = UnseenLevel(token_weight=0.3)(scores)
+    each = 0.5 * LN2 - 0.5**2 / 2  # of both: one is led from ln 2 to 0, the other from 2 ln 2 to 3 ln 2
+    torch.testing.assert_close(values, double([0.3 * each, 0.0]))
+    (gradient,) = torch.autograd.grad(values.sum(), scores.forget.logps)
+    pull = 0.3 * 0.5 / 2
+    torch.testing.assert_close(gradient, double([-pull, pull, 0.0]))
     assert UnseenLevel().needs.token_levels and not UnseenLevel(token_weight=0).needs.token_levels
 
 
-def test_the_token_term_is_the_cheapest_way_to_its_levels():
-    """In ascending order every other pairing of a row's tokens and levels costs as much or more."""
+def test_tokens_that_are_not_told_apart_take_the_cheapest_way_to_their_levels():
+    """Every other pairing of a row's tokens and levels costs as much or more."""
     draw = torch.Generator().manual_seed(0)
-    logps, levels = -4 * torch.rand(5, generator=draw).double(), (4 * torch.rand(5, generator=draw).double()).sort()[0]
-    scores = at(forget(logps, lengths=[5], level=double([0.0]), token_level=levels), 1.0)
-    term = UnseenLevel()(scores) - UnseenLevel(token_weight=0)(scores)
-    costs = [huber_loss(-logps[list(order)], levels, delta=0.5) for order in itertools.permutations(range(5))]
-    torch.testing.assert_close(term[0], torch.stack(costs).min())
+    logps = -4 * torch.rand(6, generator=draw).double()
+    ascending = [[1.5], (4 * torch.rand(5, generator=draw)).sort()[0].tolist()]
+    known = token_levels(made_levels([0.0, 0.0], ascending), rows(logps, lengths=[1, 5]))
+    term = UnseenLevel()(forget(logps, lengths=[1, 5], level=double([0.0, 0.0]), token_level=known))
+    term = term - UnseenLevel(token_weight=0)(forget(logps, lengths=[1, 5], level=double([0.0, 0.0])))
+    pairings = [torch.tensor(ascending[1])[list(order)] for order in itertools.permutations(range(5))]
+    costs = [huber_loss(-logps[1:], levels.double(), delta=0.5) for levels in pairings]
+    torch.testing.assert_close(term, torch.stack([huber_loss(-logps[0], double(1.5), delta=0.5), min(costs)]))
+
+
+def test_tokens_that_are_told_apart_keep_their_levels_in_whatever_batch():
+    made = made_levels([2.0, 3.0], [[1.0, 3.0], [4.0, 2.0, 3.0]], ordered=True)
+    batch = rows(-torch.ones(5), lengths=[3, 2], row=torch.tensor([1, 0]))  # of the set's second row, and its first
+    assert token_levels(made, batch).tolist() == [4.0, 2.0, 3.0, 1.0, 3.0]
 
 
 def test_the_other_side_of_the_bound_by_hand():
@@ -148,25 +156,30 @@ def rho_of(step: int) -> float:
     return min(1, (step + 1) / STEPS / RAMP)
 
 
-@pytest.mark.parametrize(("kind", "token_weight"), [("llama", 0.0), ("llama", 0.4), ("opt", 0.4)])
-def test_steps_to_the_level_are_the_oracles(tmp_path, monkeypatch, kind, token_weight):
+@pytest.mark.parametrize(
+    ("kind", "token_weight", "ordered"), [("llama", 0.0, False), ("llama", 0.4, True), ("opt", 0.4, False)]
+)
+def test_steps_to_the_level_are_the_oracles(tmp_path, monkeypatch, kind, token_weight, ordered):
     policy = tiny_model(kind, dropout=0.1).double()
     before, start = copy.deepcopy(policy).eval(), weights(policy)
     term = {"name": "unseen_level", "ramp": RAMP, "delta": 0.4, "token_weight": token_weight, "weight": 1.5}
     trainer = level_trainer(tmp_path, policy, forget_loss=term, forget_weight=0.7, levels="holdout")
     taus = around(before, trainer)
     tokens = [
-        torch.tensor(sorted(0.1 + (3 * i + 5 * t) % 7 for t in range(len(naive.shift_check(row))))).tolist()
+        torch.tensor([0.1 + (3 * i + 5 * t) % 7 for t in range(len(naive.shift_check(row)))]).tolist()
         for i, row in enumerate(trainer.train_sets.forget)
     ]
-    set_levels(monkeypatch, made_levels(taus, tokens))
+    tokens = tokens if ordered else [sorted(row) for row in tokens]
+    set_levels(monkeypatch, made_levels(taus, tokens, ordered=ordered))
     count, signs = iter(range(STEPS)), set()
 
     def loss(model: nn.Module, rows: StepRows) -> Tensor:
         rho, aims = rho_of(next(count)), [taus[index] for index in rows.index]
         nll = [float(-naive.token_logps(model, row).detach().mean()) for row in rows.forget]
         signs.update(value > rho * aim for value, aim in zip(nll, aims, strict=True))
-        known = dict(token_levels=[tokens[i] for i in rows.index], token_weight=token_weight) if token_weight else {}
+        known = {}
+        if token_weight:
+            known = dict(token_levels=[tokens[i] for i in rows.index], token_weight=token_weight, ordered=ordered)
         level = oracle.unseen_level(model, rows.forget, aims, rho=rho, delta=0.4, **known)
         return 0.7 * 1.5 * level + naive.retain_nll(model, rows.retain)
 

@@ -23,21 +23,20 @@ def unseen_level(
     delta: float = 0.5,
     token_levels: Sequence[Sequence[float]] | None = None,
     token_weight: float = 0.0,
+    ordered: bool = False,
 ) -> Tensor:
     """Mean over rows of Huber(nll_i - rho tau_i), and token_weight times the mean over its tokens of theirs.
 
-    `token_levels` ascend within a row: the likeliest token is led to the first of them, and so on.
+    `token_levels` are in the order of the tokens where they are `ordered`; otherwise they ascend within a row, and
+    the likeliest token is led to the first of them, and so on.
     """
     terms = []
     for place, (row, level) in enumerate(zip(forget_rows, levels, strict=True)):
         logps = token_logps(model, row)
         term = huber(-logps.mean() - rho * level, delta)
         if token_levels is not None:
-            likeliest_first = sorted(logps, key=float, reverse=True)
-            tokens = [
-                huber(-logp - rho * nats, delta)
-                for logp, nats in zip(likeliest_first, token_levels[place], strict=True)
-            ]
+            paired = list(logps) if ordered else sorted(logps, key=lambda logp: float(logp.detach()), reverse=True)
+            tokens = [huber(-logp - rho * nats, delta) for logp, nats in zip(paired, token_levels[place], strict=True)]
             term = term + token_weight * torch.stack(tokens).mean()
         terms.append(term)
     return torch.stack(terms).mean()

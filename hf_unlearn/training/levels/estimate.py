@@ -13,9 +13,9 @@ from ...model.score_rows import RowLogps
 from .fits import TOKEN_FITS, choose_fit
 from .levels import LevelQuality, Levels
 from .profile import Profile
-from .regression import dealt_out
+from .regression import agreement, dealt_out
 from .setting import GIVEN, HOLDOUT
-from .shape import Shape, TokenMixture
+from .shape import Shape, TokenMixture, in_order_of
 
 logger = logging.get_logger(__name__)
 
@@ -68,6 +68,7 @@ def estimate_levels(
         error=told.error if told else None,
         intercept=line.intercept,
         slope=line.slope,
+        token_spearman=_token_spearman(calibration, chosen.tokens, unseen),
         warnings=tuple(_warnings(source, nll, told.spearman if told else None)),
     )
     for warning in quality.warnings:
@@ -75,10 +76,15 @@ def estimate_levels(
     estimated = Levels(levels, quality)
     if not tokens:
         return estimated
-    if chosen.tokens is None:
+    predicted = chosen.fit.predicted_tokens(forget)
+    if predicted is None or chosen.tokens is None:
         return _with_tokens(estimated, forget.lengths, _in_shape(forget.lengths, unseen))
-    mixture = TokenMixture(chosen.tokens, -unseen.logps.double().numpy())
-    return _with_tokens(estimated, forget.lengths, map(mixture, chosen.fit.predicted_tokens(forget)))
+    parts, multiples = forget.by_row(predicted), _in_shape(forget.lengths, unseen)
+    if chosen.fit.way in TOKEN_FITS:
+        multiples = map(TokenMixture(chosen.tokens, -unseen.logps.double().numpy()), parts)
+    if (quality.token_spearman or 0) < POOR_CORRELATION:
+        return _with_tokens(estimated, forget.lengths, multiples)
+    return _with_tokens(replace(estimated, token_order=True), forget.lengths, map(in_order_of, parts, multiples))
 
 
 def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowLogps) -> Levels:
@@ -97,13 +103,12 @@ def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowL
     moved = replace(first, rows=(rows + drift).clamp(min=0), again=None)
     if first.token_values is None:
         return moved
+    own = [part.double().numpy() for part in first.token_values.cpu().split(lengths.tolist())]
     if first.quality.fit in TOKEN_FITS:  # which says how each row's tokens lie, and these few rows do not
-        own = first.token_values.cpu().split(lengths.tolist())
-        multiples = (
-            values.double().numpy() / max(float(level), _TINY) for values, level in zip(own, rows, strict=True)
-        )
-        return _with_tokens(moved, lengths, multiples)
-    return _with_tokens(moved, lengths, _in_shape(lengths, now))
+        same = (values / max(float(level), _TINY) for values, level in zip(own, rows, strict=True))
+        return _with_tokens(moved, lengths, same)
+    multiples = _in_shape(lengths, now)
+    return _with_tokens(moved, lengths, map(in_order_of, own, multiples) if first.token_order else multiples)
 
 
 def given_levels(levels: Mapping[Any, float]) -> Levels:
@@ -113,14 +118,26 @@ def given_levels(levels: Mapping[Any, float]) -> Levels:
 
 
 def _with_tokens(levels: Levels, lengths: np.ndarray, multiples: Iterable[np.ndarray]) -> Levels:
-    """The same with levels of the answer tokens: the row's times ascending multiples with mean 1."""
+    """The same with levels of the answer tokens: the row's times multiples with mean 1."""
     rows = zip(levels.rows.double().numpy(), multiples, strict=True)
     values = torch.from_numpy(np.concatenate([level * own for level, own in rows])).float()
     return replace(levels, token_values=values, token_starts=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
 
 
-def _in_shape(lengths: np.ndarray, unseen: RowLogps) -> Iterator[np.ndarray]:
-    """Multiples of rows of so many tokens, all in the shape of unseen rows."""
+def _token_spearman(calibration: Profile, predicted: np.ndarray | None, unseen: RowLogps) -> float | None:
+    """Rank correlation of what is predicted of tokens of rows left out with what the model gives them.
+
+    Of how far either lies from its row's mean: which of a row's tokens are the harder ones, not which row.
+    """
+    if predicted is None:
+        return None
+    pairs = zip(*map(calibration.by_row, (predicted, -unseen.logps.double().numpy())), strict=True)
+    within = [(one - one.mean(), other - other.mean()) for one, other in pairs]
+    return agreement(*(np.concatenate(part) for part in zip(*within, strict=True))).spearman
+
+
+def _in_shape(lengths: np.ndarray, unseen: RowLogps) -> Iterable[np.ndarray]:
+    """Ascending multiples of rows of so many tokens, all in the shape of unseen rows."""
     shape = Shape(unseen)
     shapes = {count: shape(count) for count in np.unique(lengths).tolist()}
     return (shapes[count] for count in lengths.tolist())

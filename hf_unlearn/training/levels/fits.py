@@ -50,14 +50,16 @@ class LevelFit:
 
     def bent(self, profile: Profile) -> np.ndarray:
         """p of rows, [N]."""
-        if self.of_tokens is None:
+        if self.of_tokens is None or profile.tokens is None:
             return profile.rows
-        return np.array([tokens.mean() for tokens in self.predicted_tokens(profile)])
+        return np.array([tokens.mean() for tokens in profile.by_row(self.of_tokens(profile.tokens))])
 
-    def predicted_tokens(self, profile: Profile) -> list[np.ndarray]:
-        """Of each row what is predicted of its tokens, nats."""
-        assert self.of_tokens is not None and profile.tokens is not None
-        return np.split(self.of_tokens(profile.tokens), profile.lengths.cumsum()[:-1])
+    def predicted_tokens(self, profile: Profile) -> np.ndarray | None:
+        """What is predicted of each answer token, [T], nats; None where tokens are not told apart."""
+        if self.of_tokens is None:
+            return profile.token_nll
+        assert profile.tokens is not None
+        return self.of_tokens(profile.tokens)
 
     def __call__(self, profile: Profile) -> np.ndarray:
         """Levels of rows, [N]."""
@@ -70,7 +72,7 @@ class LeftOut:
 
     Attributes:
         rows: of each row, [N], nats per token.
-        tokens: of each token, [T], nats; None for "line", which knows of none.
+        tokens: of each token, [T], nats; None where tokens are not told apart.
     """
 
     rows: np.ndarray
@@ -89,15 +91,15 @@ def left_out(way: str, profile: Profile, unseen: RowLogps) -> LeftOut | None:
     if count < 3:  # two that are left have a line through them whatever they are
         return None
     fold, rows = folds_of(count), np.empty(count)
-    fold_of_token, tokens = np.repeat(fold, profile.lengths), np.empty(int(profile.lengths.sum()))
+    fold_of_token = np.repeat(fold, profile.lengths)
+    tokens = None if profile.token_nll is None else np.empty(len(fold_of_token))
     for number in range(fold.max() + 1):
         others, own = (np.flatnonzero(part).tolist() for part in (fold != number, fold == number))
         fitted, own_profile = LevelFit.of(way, profile.select(others), unseen.select(others)), profile.select(own)
         rows[own] = fitted(own_profile)
-        if fitted.of_tokens is not None:
-            assert own_profile.tokens is not None
-            tokens[fold_of_token == number] = fitted.of_tokens(own_profile.tokens)
-    return LeftOut(rows, None if way == LINE else tokens)
+        if tokens is not None:
+            tokens[fold_of_token == number] = fitted.predicted_tokens(own_profile)
+    return LeftOut(rows, tokens)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class ChosenFit:
         fit: on all calibration rows.
         residuals: what the NLL of unseen rows lies off what is predicted of them, [N].
         agreement: of rows left out with what was predicted of them; None below three rows.
-        tokens: predicted of the tokens of rows left out, [T]; None for a line.
+        tokens: predicted of the tokens of rows left out, [T]; None where tokens are not told apart.
     """
 
     fit: LevelFit
@@ -128,11 +130,11 @@ def choose_fit(profile: Profile, unseen: RowLogps, *, fewest: int) -> ChosenFit:
     nll = unseen.nll_per_token().double().numpy()
     line, told = LevelFit.of(LINE, profile, unseen), left_out(LINE, profile, unseen)
     if told is None:
-        return ChosenFit(line, nll - line(profile), None, None)
+        return ChosenFit(line, nll - line(profile), None, profile.token_nll)
     close = agreement(told.rows, nll)
     if np.ptp(profile.rows) == 0:  # what differs then is which rows were left out
         close = Agreement(None, None, close.error)
-    best = ChosenFit(line, nll - line(profile), close, None)
+    best = ChosenFit(line, nll - line(profile), close, told.tokens)
     for way in (CURVE, TREES) if profile.tokens is not None and len(nll) >= fewest else ():
         told = left_out(way, profile, unseen)
         assert told is not None and best.agreement is not None

@@ -16,8 +16,10 @@ class Levels:
     Attributes:
         rows: tau_i, [N], nats per token, fp32.
         quality: how well they are known.
-        token_values: levels of their answer tokens, ascending within a row, [T], nats; None where no loss reads them.
+        token_values: levels of their answer tokens, [T], nats; None where no loss reads them.
         token_starts: where the tokens of each row start, [N + 1]; None likewise.
+        token_order: whether they are in the order of the tokens, as it is predicted which of a row are the harder
+            ones; ascending within a row otherwise.
         again: estimates them anew, from what a model as it is gives unseen rows that no anchor holds; every rank calls
             it, with the model wrapped where it is split over ranks. None where that was not asked for.
     """
@@ -26,6 +28,7 @@ class Levels:
     quality: LevelQuality
     token_values: Tensor | None = None
     token_starts: Tensor | None = None
+    token_order: bool = False
     again: "Callable[[nn.Module], Levels] | None" = field(default=None, compare=False, repr=False)
 
     def to(self, device: torch.device) -> "Levels":

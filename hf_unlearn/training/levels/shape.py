@@ -1,4 +1,4 @@
-"""The shape of rows that no model saw: how the NLL of a row's tokens lies around the row's mean."""
+"""The shape of rows that no model saw: how the NLL of a row's tokens lies around the row's mean, and in what order."""
 
 import numpy as np
 
@@ -64,3 +64,15 @@ class TokenMixture:
         values = np.sort(self._nll[first[:, None] + np.arange(like)], axis=None).reshape(-1, like).mean(1)
         mean = float(values.mean())
         return values / mean if mean > 0 else np.ones(len(predicted))
+
+
+def in_order_of(predicted: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Ascending values in the order of the tokens that they are for: the largest to the one predicted hardest.
+
+    Args:
+        predicted: NLL of the tokens of a row, [T]; of equals the first in the row is the easier one.
+        ascending: as many values, [T].
+    """
+    placed = np.empty_like(ascending)
+    placed[predicted.argsort(kind="stable")] = ascending
+    return placed

@@ -122,11 +122,23 @@ class RowLevels:
 
 
 def token_levels(levels: Levels, rows: RowScores) -> Tensor | None:
-    """The level of each answer token of some forget rows, [T], nats; None where they were not estimated."""
+    """The level of each answer token of some forget rows, [T], nats; None where they were not estimated.
+
+    Where it is not predicted which tokens of a row are the harder ones, the likeliest token has the lowest level, and
+    so on (no other pairing is nearer: optimal transport in one dimension).
+    """
     if levels.token_values is None or levels.token_starts is None:
         return None
     ends = rows.lengths.cumsum(0)
     # Answer tokens of a batch are numbered through; those of the set start elsewhere for each row.
     shifts = levels.token_starts[rows.row] - (ends - rows.lengths)
-    places = torch.arange(len(rows.token_ids), device=ends.device) + shifts[rows.row_of_token()]
-    return levels.token_values[places]
+    of_token = rows.row_of_token()
+    values = levels.token_values[torch.arange(len(rows.token_ids), device=ends.device) + shifts[of_token]]
+    return values if levels.token_order or not len(rows.logps) else _by_likelihood(rows.logps, of_token, values)
+
+
+def _by_likelihood(logps: Tensor, rows: Tensor, ascending: Tensor) -> Tensor:
+    """Values that ascend within each row, [T], the lowest to its likeliest token; `rows` [T] says whose each is."""
+    likeliest_first = (-logps.detach()).argsort(stable=True)
+    by_row = likeliest_first[rows[likeliest_first].argsort(stable=True)]
+    return torch.empty_like(ascending).index_copy_(0, by_row, ascending)
