@@ -207,8 +207,6 @@ class LevelQuality:
         warnings: what is poor about them and what follows, a sentence each.
         fit: "line" where p is the row's profile as it is, "curve" or "trees" where its tokens were fitted first; None
             for levels that were given.
-        token_spearman: rank correlation of what is predicted of single tokens of unseen rows with their NLL, both less
-            the mean of the row, cross-validated; None where tokens are not told apart.
     """
 
     source: str
@@ -222,7 +220,6 @@ class LevelQuality:
     slope: float | None = None
     warnings: tuple[str, ...] = field(default=())
     fit: str | None = None
-    token_spearman: float | None = None
 
 
 @dataclass

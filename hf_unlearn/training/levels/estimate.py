@@ -13,7 +13,7 @@ from ...model.score_rows import RowLogps
 from .fits import TOKEN_FITS, choose_fit
 from .levels import LevelQuality, Levels
 from .profile import Profile
-from .regression import agreement, dealt_out
+from .regression import dealt_out
 from .setting import GIVEN, HOLDOUT
 from .shape import Shape, TokenMixture, in_order_of
 
@@ -68,7 +68,6 @@ def estimate_levels(
         error=told.error if told else None,
         intercept=line.intercept,
         slope=line.slope,
-        token_spearman=_token_spearman(calibration, chosen.tokens, unseen),
         warnings=tuple(_warnings(source, nll, told.spearman if told else None)),
     )
     for warning in quality.warnings:
@@ -76,15 +75,11 @@ def estimate_levels(
     estimated = Levels(levels, quality)
     if not tokens:
         return estimated
-    predicted = chosen.fit.predicted_tokens(forget)
-    if predicted is None or chosen.tokens is None:
+    if chosen.tokens is None:
         return _with_tokens(estimated, forget.lengths, _in_shape(forget.lengths, unseen))
-    parts, multiples = forget.by_row(predicted), _in_shape(forget.lengths, unseen)
-    if chosen.fit.way in TOKEN_FITS:
-        multiples = map(TokenMixture(chosen.tokens, -unseen.logps.double().numpy()), parts)
-    if (quality.token_spearman or 0) < POOR_CORRELATION:
-        return _with_tokens(estimated, forget.lengths, multiples)
-    return _with_tokens(replace(estimated, token_order=True), forget.lengths, map(in_order_of, parts, multiples))
+    mixture = TokenMixture(chosen.tokens, -unseen.logps.double().numpy())
+    placed = (in_order_of(predicted, mixture(predicted)) for predicted in chosen.fit.predicted_tokens(forget))
+    return _with_tokens(replace(estimated, token_order=True), forget.lengths, placed)
 
 
 def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowLogps) -> Levels:
@@ -103,12 +98,13 @@ def moved_levels(first: Levels, lengths: np.ndarray, before: RowLogps, now: RowL
     moved = replace(first, rows=(rows + drift).clamp(min=0), again=None)
     if first.token_values is None:
         return moved
-    own = [part.double().numpy() for part in first.token_values.cpu().split(lengths.tolist())]
     if first.quality.fit in TOKEN_FITS:  # which says how each row's tokens lie, and these few rows do not
-        same = (values / max(float(level), _TINY) for values, level in zip(own, rows, strict=True))
-        return _with_tokens(moved, lengths, same)
-    multiples = _in_shape(lengths, now)
-    return _with_tokens(moved, lengths, map(in_order_of, own, multiples) if first.token_order else multiples)
+        own = first.token_values.cpu().split(lengths.tolist())
+        multiples = (
+            values.double().numpy() / max(float(level), _TINY) for values, level in zip(own, rows, strict=True)
+        )
+        return _with_tokens(moved, lengths, multiples)
+    return _with_tokens(moved, lengths, _in_shape(lengths, now))
 
 
 def given_levels(levels: Mapping[Any, float]) -> Levels:
@@ -124,19 +120,7 @@ def _with_tokens(levels: Levels, lengths: np.ndarray, multiples: Iterable[np.nda
     return replace(levels, token_values=values, token_starts=torch.from_numpy(np.concatenate([[0], lengths.cumsum()])))
 
 
-def _token_spearman(calibration: Profile, predicted: np.ndarray | None, unseen: RowLogps) -> float | None:
-    """Rank correlation of what is predicted of tokens of rows left out with what the model gives them.
-
-    Of how far either lies from its row's mean: which of a row's tokens are the harder ones, not which row.
-    """
-    if predicted is None:
-        return None
-    pairs = zip(*map(calibration.by_row, (predicted, -unseen.logps.double().numpy())), strict=True)
-    within = [(one - one.mean(), other - other.mean()) for one, other in pairs]
-    return agreement(*(np.concatenate(part) for part in zip(*within, strict=True))).spearman
-
-
-def _in_shape(lengths: np.ndarray, unseen: RowLogps) -> Iterable[np.ndarray]:
+def _in_shape(lengths: np.ndarray, unseen: RowLogps) -> Iterator[np.ndarray]:
     """Ascending multiples of rows of so many tokens, all in the shape of unseen rows."""
     shape = Shape(unseen)
     shapes = {count: shape(count) for count in np.unique(lengths).tolist()}

@@ -50,16 +50,14 @@ class LevelFit:
 
     def bent(self, profile: Profile) -> np.ndarray:
         """p of rows, [N]."""
-        if self.of_tokens is None or profile.tokens is None:
-            return profile.rows
-        return np.array([tokens.mean() for tokens in profile.by_row(self.of_tokens(profile.tokens))])
-
-    def predicted_tokens(self, profile: Profile) -> np.ndarray | None:
-        """What is predicted of each answer token, [T], nats; None where tokens are not told apart."""
         if self.of_tokens is None:
-            return profile.token_nll
-        assert profile.tokens is not None
-        return self.of_tokens(profile.tokens)
+            return profile.rows
+        return np.array([tokens.mean() for tokens in self.predicted_tokens(profile)])
+
+    def predicted_tokens(self, profile: Profile) -> list[np.ndarray]:
+        """Of each row what is predicted of its tokens, nats."""
+        assert self.of_tokens is not None and profile.tokens is not None
+        return np.split(self.of_tokens(profile.tokens), profile.lengths.cumsum()[:-1])
 
     def __call__(self, profile: Profile) -> np.ndarray:
         """Levels of rows, [N]."""
@@ -72,7 +70,7 @@ class LeftOut:
 
     Attributes:
         rows: of each row, [N], nats per token.
-        tokens: of each token, [T], nats; None where tokens are not told apart.
+        tokens: of each token, [T], nats; None for "line", which knows of none.
     """
 
     rows: np.ndarray
@@ -91,15 +89,15 @@ def left_out(way: str, profile: Profile, unseen: RowLogps) -> LeftOut | None:
     if count < 3:  # two that are left have a line through them whatever they are
         return None
     fold, rows = folds_of(count), np.empty(count)
-    fold_of_token = np.repeat(fold, profile.lengths)
-    tokens = None if profile.token_nll is None else np.empty(len(fold_of_token))
+    fold_of_token, tokens = np.repeat(fold, profile.lengths), np.empty(int(profile.lengths.sum()))
     for number in range(fold.max() + 1):
         others, own = (np.flatnonzero(part).tolist() for part in (fold != number, fold == number))
         fitted, own_profile = LevelFit.of(way, profile.select(others), unseen.select(others)), profile.select(own)
         rows[own] = fitted(own_profile)
-        if tokens is not None:
-            tokens[fold_of_token == number] = fitted.predicted_tokens(own_profile)
-    return LeftOut(rows, tokens)
+        if fitted.of_tokens is not None:
+            assert own_profile.tokens is not None
+            tokens[fold_of_token == number] = fitted.of_tokens(own_profile.tokens)
+    return LeftOut(rows, None if way == LINE else tokens)
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class ChosenFit:
         fit: on all calibration rows.
         residuals: what the NLL of unseen rows lies off what is predicted of them, [N].
         agreement: of rows left out with what was predicted of them; None below three rows.
-        tokens: predicted of the tokens of rows left out, [T]; None where tokens are not told apart.
+        tokens: predicted of the tokens of rows left out, [T]; None for a line.
     """
 
     fit: LevelFit
@@ -130,11 +128,11 @@ def choose_fit(profile: Profile, unseen: RowLogps, *, fewest: int) -> ChosenFit:
     nll = unseen.nll_per_token().double().numpy()
     line, told = LevelFit.of(LINE, profile, unseen), left_out(LINE, profile, unseen)
     if told is None:
-        return ChosenFit(line, nll - line(profile), None, profile.token_nll)
+        return ChosenFit(line, nll - line(profile), None, None)
     close = agreement(told.rows, nll)
     if np.ptp(profile.rows) == 0:  # what differs then is which rows were left out
         close = Agreement(None, None, close.error)
-    best = ChosenFit(line, nll - line(profile), close, told.tokens)
+    best = ChosenFit(line, nll - line(profile), close, None)
     for way in (CURVE, TREES) if profile.tokens is not None and len(nll) >= fewest else ():
         told = left_out(way, profile, unseen)
         assert told is not None and best.agreement is not None

@@ -27,19 +27,17 @@ class Profile:
     Attributes:
         rows: mean NLL of the answer of each row, [N].
         lengths: answer tokens of each row, [N].
-        token_nll: NLL of each answer token, row after row, [T]; None where tokens are not told apart.
-        tokens: more numbers of the same tokens, [T, C] (`ngram_columns`); None where there are none.
+        tokens: numbers of each answer token, row after row, [T, C] (`ngram_columns`); None where there are none.
     """
 
     rows: np.ndarray
     lengths: np.ndarray
-    token_nll: np.ndarray | None = None
     tokens: np.ndarray | None = None
 
     @classmethod
     def of_tokens(cls, logps: RowLogps) -> "Profile":
         """From log-probs of the answer tokens themselves."""
-        return cls(logps.nll_per_token().numpy(), logps.lengths.numpy(), -logps.logps.double().numpy())
+        return cls(logps.nll_per_token().numpy(), logps.lengths.numpy())
 
     @classmethod
     def of_text(cls, logps: RowLogps, lengths: Tensor) -> "Profile":
@@ -58,15 +56,11 @@ class Profile:
 
     def select(self, places: Sequence[int]) -> "Profile":
         """Of some of the rows, by their places."""
-        nll, tokens = (
-            None if values is None else np.concatenate([self.by_row(values)[place] for place in places])
-            for values in (self.token_nll, self.tokens)
-        )
-        return Profile(self.rows[list(places)], self.lengths[list(places)], nll, tokens)
-
-    def by_row(self, values: np.ndarray) -> list[np.ndarray]:
-        """What is known of each answer token, [T, ...], row by row."""
-        return np.split(values, self.lengths.cumsum()[:-1])
+        tokens = self.tokens
+        if tokens is not None:
+            parts = np.split(tokens, self.lengths.cumsum()[:-1])
+            tokens = np.concatenate([parts[place] for place in places])
+        return Profile(self.rows[list(places)], self.lengths[list(places)], tokens)
 
 
 def answer_lengths(rows: Iterable[Mapping[str, Any]]) -> Tensor:

@@ -127,11 +127,11 @@ def test_levels_of_tokens_have_the_shape_of_unseen_rows_and_the_mean_of_the_row(
     assert [row.tolist() for row in rows][::-1] == [part.tolist() for part in other.token_values.split(lengths[::-1])]
     unseen = [-naive.token_logps(trainer.model, row).detach().double() for row in trainer.train_sets.holdout]
     for row, level in zip(rows, levels.rows, strict=True):
-        assert float(row.mean()) == pytest.approx(float(level), rel=1e-5)
+        assert float(row.mean()) == pytest.approx(float(level), rel=1e-5) and row.tolist() == sorted(row.tolist())
         # Every token of an unseen row is cut into as many parts as this row has tokens, and the other way round.
         parts = [(tokens.sort().values / tokens.mean()).repeat_interleave(len(row)) for tokens in unseen]
         shapes = torch.stack([part.reshape(len(row), -1).mean(1) for part in parts])
-        assert sorted(row.tolist()) == pytest.approx((level * shapes.mean(0)).tolist(), rel=1e-4)
+        assert row.tolist() == pytest.approx((level * shapes.mean(0)).tolist(), rel=1e-4)
 
 
 def test_levels_by_a_model_of_the_same_tokenizer_and_of_another(tmp_path):
