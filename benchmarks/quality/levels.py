@@ -64,30 +64,23 @@ def _last_part(steps: int, part: float = 0.1) -> dict[str, Any]:
     return {"max_steps": steps, "lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": decay}
 
 
-# name -> arguments of UnlearningConfig; "rank" makes it a run of a LoRA adapter (`adapter_of_rank`)
-RECIPES: dict[str, dict[str, Any]] = {
-    "unseen_level": _LEVELS | _last_part(385) | {"forget_weight": 0.25, "learning_rate": 6e-4},
-    # Nearer to the oracle in relearning, for some of the retain probability.
-    "unseen_level, higher rate": _LEVELS
-    | _last_part(385, 0.15)
-    | {
-        "forget_loss": {"name": "unseen_level", "token_weight": 0.5},
-        "forget_weight": 0.35,
-        "retain_weight": 6.0,
-        "learning_rate": 7.5e-4,
-    },
-    # Batches twice as large, each step taken from the worst weights nearby, at the same tokens.
-    "unseen_level, SAM": _LEVELS
-    | _last_part(268, 0.2)
+# Batches twice as large, each step taken from the worst weights nearby, and a longer last part, of the same tokens.
+_SAM = (
+    _LEVELS
+    | _last_part(268, 0.35)
     | {
         "per_device_train_batch_size": 16,
         "retain_ratio": 2.0,
         "anchor_ratio": 0.25,
-        "forget_weight": 0.35,
-        "learning_rate": 6.5e-4,
-        "step_wrappers": "sam",
-    },
-    "unseen_level, LoRA": _LEVELS | _last_part(385) | {"rank": 64, "forget_weight": 0.6, "learning_rate": 1e-3},
+        "step_wrappers": {"name": "sam", "rho": 0.1},
+    }
+)
+
+# name -> arguments of UnlearningConfig; "rank" makes it a run of a LoRA adapter (`adapter_of_rank`)
+RECIPES: dict[str, dict[str, Any]] = {
+    "unseen_level": _LEVELS | _last_part(385) | {"forget_weight": 0.25, "learning_rate": 6e-4},
+    "unseen_level, SAM": _SAM | {"forget_weight": 0.4, "learning_rate": 6.5e-4},
+    "unseen_level, LoRA": _SAM | {"rank": 64, "forget_weight": 0.8, "learning_rate": 1.1e-3},
     "simnpo, bound": _BOUNDED
     | {"forget_loss": {"name": "simnpo", "beta": 0.5}, "retain_weight": 4.0, "learning_rate": 5e-4, "max_steps": 150},
     "npo, bound": _BOUNDED
