@@ -52,13 +52,13 @@ def unlearn_rows(
         config = UnlearningConfig(
             output_dir=output_dir,
             reference_cache_dir=output_dir,
-            **{"weight_decay": 0.0} | own,
             seed=seed,
             save_strategy="no",
             logging_steps=10,
             report_to="none",
             disable_tqdm=True,
             include_num_input_tokens_seen="non_padding",
+            **own,
         )
         trainer = UnlearningTrainer(
             model=model,
